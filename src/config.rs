@@ -1,0 +1,511 @@
+//! The configuration: read once, every fault reported at once, before a port is bound.
+//!
+//! Each key stands once, in [`KEYS`]: its name, its default, what it is for, and how its text becomes a value. The
+//! names of the environment variables and of the command-line flags, `--help`, and the table in the README follow from
+//! it. A component receives its own slice of [`Config`].
+
+mod load;
+mod value;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use url::Url;
+
+pub use load::{ConfigError, Fault, Sources};
+
+use value::{address, base_url, count, duration, file, size, switch};
+
+use crate::sandbox::Faults;
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `listen`
+    pub listen: SocketAddr,
+    /// `upstream.*`
+    pub upstream: UpstreamConfig,
+    /// `sandbox.*`
+    pub sandbox: SandboxConfig,
+    /// `cache.*`
+    pub cache: CacheConfig,
+    /// `limits.*`
+    pub limits: Limits,
+    /// `http.*`
+    pub http: HttpConfig,
+    /// `graphiql.enabled`
+    pub graphiql: bool,
+    /// `log.*`
+    pub log: LogConfig,
+}
+
+/// `upstream.*`: the REST API and how it is called.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamConfig {
+    /// `upstream.url`; none means the sandbox.
+    pub url: Option<Url>,
+    /// `upstream.ca_file`
+    pub ca_file: Option<PathBuf>,
+    /// `upstream.connect_timeout`
+    pub connect_timeout: Duration,
+    /// `upstream.timeout`
+    pub timeout: Duration,
+    /// `upstream.max_response`
+    pub max_response: ByteSize,
+    /// `upstream.max_concurrent`
+    pub max_concurrent: usize,
+    /// `upstream.max_waiting`
+    pub max_waiting: usize,
+}
+
+/// `sandbox.*`: the built-in upstream with made-up data.
+#[derive(Debug, Clone, Default)]
+pub struct SandboxConfig {
+    /// `sandbox.enabled`
+    pub enabled: bool,
+    /// The rest of `sandbox.*`
+    pub faults: Faults,
+}
+
+/// `cache.*`: what is remembered, for how long.
+#[derive(Debug, Clone, Default)]
+pub struct CacheConfig {
+    /// `cache.size`
+    pub size: ByteSize,
+    /// `cache.ttl`
+    pub ttl: Duration,
+    /// `cache.absence_ttl`
+    pub absence_ttl: Duration,
+}
+
+/// `limits.*`: how much one request may ask for.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// `limits.body`
+    pub body: ByteSize,
+    /// `limits.headers`
+    pub headers: ByteSize,
+    /// `limits.token`
+    pub token: ByteSize,
+    /// `limits.query`
+    pub query: ByteSize,
+    /// `limits.tokens`
+    pub tokens: usize,
+    /// `limits.depth`
+    pub depth: usize,
+    /// `limits.fields`
+    pub fields: usize,
+    /// `limits.root_fields`
+    pub root_fields: usize,
+    /// `limits.aliases`
+    pub aliases: usize,
+    /// `limits.ids`
+    pub ids: usize,
+}
+
+/// `http.*`: connections, clocks and the end.
+#[derive(Debug, Clone, Default)]
+pub struct HttpConfig {
+    /// `http.deadline`
+    pub deadline: Duration,
+    /// `http.header_timeout`
+    pub header_timeout: Duration,
+    /// `http.drain_delay`
+    pub drain_delay: Duration,
+    /// `http.drain_deadline`
+    pub drain_deadline: Duration,
+}
+
+/// `log.*`: what is written to standard error.
+#[derive(Debug, Clone, Default)]
+pub struct LogConfig {
+    /// `log.level`
+    pub level: LogLevel,
+    /// `log.format`
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What must be looked into.
+    Error,
+    /// What went wrong outside the gateway, too.
+    Warn,
+    /// Start and stop, too.
+    #[default]
+    Info,
+    /// Each request and each call to the upstream, too.
+    Debug,
+    /// Everything there is.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    /// Every key at its default.
+    fn default() -> Self {
+        let mut config = Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            upstream: UpstreamConfig::default(),
+            sandbox: SandboxConfig::default(),
+            cache: CacheConfig::default(),
+            limits: Limits::default(),
+            http: HttpConfig::default(),
+            graphiql: false,
+            log: LogConfig::default(),
+        };
+        for key in KEYS {
+            let read = (key.set)(&mut config, key.default);
+            // A test reads every default.
+            debug_assert_eq!(read, Ok(()), "{}", key.name);
+        }
+        config
+    }
+}
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// As in the file: `section.name`.
+    pub name: &'static str,
+    /// The default, written as a value in the file would be; empty for none.
+    pub default: &'static str,
+    /// What a value looks like.
+    pub kind: Kind,
+    /// What it is for, in a sentence or two.
+    pub help: &'static str,
+    set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// What the value of a [`Key`] looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `IP:PORT`
+    Address,
+    /// `http://` or `https://`
+    Url,
+    /// A path.
+    File,
+    /// A number with a unit of time, or 0.
+    Duration,
+    /// A number of bytes with a unit.
+    Size,
+    /// A whole number.
+    Count,
+    /// `true` or `false`
+    Switch,
+    /// One of some words.
+    Choice(&'static [&'static str]),
+}
+
+impl Key {
+    /// The environment variable: `GATEWAY_SECTION_NAME`.
+    pub fn variable(&self) -> String {
+        format!("{}{}", load::VARIABLE_PREFIX, self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// The command-line flag without its dashes: `section-name`; a section's `enabled` goes by the section's name.
+    pub fn flag(&self) -> String {
+        self.name.strip_suffix(".enabled").unwrap_or(self.name).replace(['.', '_'], "-")
+    }
+}
+
+impl Kind {
+    /// A word for the table and for `--help`.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::Address => "IP:PORT",
+            Self::Url => "URL",
+            Self::File => "FILE",
+            Self::Duration => "DURATION",
+            Self::Size => "SIZE",
+            Self::Count => "N",
+            Self::Switch => "BOOL",
+            Self::Choice(_) => "WORD",
+        }
+    }
+}
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+const FORMATS: &[&str] = &["human", "json"];
+
+/// Every key, in the order of the README.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "listen",
+        default: "127.0.0.1:8080",
+        kind: Kind::Address,
+        help: "Where the gateway listens. Port 0 takes a free one.",
+        set: |c, v| address(v).map(|v| c.listen = v),
+    },
+    Key {
+        name: "upstream.url",
+        default: "",
+        kind: Kind::Url,
+        help: "The base address of the appointments REST API; /api/v1/appointments is added to it. \
+               None: the built-in sandbox.",
+        set: |c, v| base_url(v).map(|v| c.upstream.url = v),
+    },
+    Key {
+        name: "upstream.ca_file",
+        default: "",
+        kind: Kind::File,
+        help: "PEM certificates to trust beside those of the system, for an upstream with a private authority.",
+        set: |c, v| file(v).map(|v| c.upstream.ca_file = v),
+    },
+    Key {
+        name: "upstream.connect_timeout",
+        default: "2s",
+        kind: Kind::Duration,
+        help: "How long a connection to the upstream may take to be made.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.connect_timeout = v),
+    },
+    Key {
+        name: "upstream.timeout",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How long one call to the upstream may take, from the connection to the last byte.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.timeout = v),
+    },
+    Key {
+        name: "upstream.max_response",
+        default: "1MiB",
+        kind: Kind::Size,
+        help: "The largest answer that is read from the upstream.",
+        set: |c, v| size(v, 1).map(|v| c.upstream.max_response = v),
+    },
+    Key {
+        name: "upstream.max_concurrent",
+        default: "64",
+        kind: Kind::Count,
+        help: "How many calls to the upstream are under way at once, and how many idle connections are kept.",
+        set: |c, v| count(v, 1..=100_000).map(|v| c.upstream.max_concurrent = v),
+    },
+    Key {
+        name: "upstream.max_waiting",
+        default: "1024",
+        kind: Kind::Count,
+        help: "How many more calls may wait for their turn; beyond, OVERLOADED.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.upstream.max_waiting = v),
+    },
+    Key {
+        name: "cache.size",
+        default: "64MiB",
+        kind: Kind::Size,
+        help: "How much memory the remembered appointments may take.",
+        set: |c, v| size(v, 0).map(|v| c.cache.size = v),
+    },
+    Key {
+        name: "cache.ttl",
+        default: "30s",
+        kind: Kind::Duration,
+        help: "How long an appointment is remembered, unless the upstream or the caller's token says less. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.ttl = v),
+    },
+    Key {
+        name: "cache.absence_ttl",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How long it is remembered that there is no appointment by an id. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.absence_ttl = v),
+    },
+    Key {
+        name: "limits.body",
+        default: "256KiB",
+        kind: Kind::Size,
+        help: "The largest request body; beyond, 413.",
+        set: |c, v| size(v, 1).map(|v| c.limits.body = v),
+    },
+    Key {
+        name: "limits.headers",
+        default: "32KiB",
+        kind: Kind::Size,
+        help: "The most that the request line and headers may take together; beyond, 431.",
+        set: |c, v| size(v, 1024).map(|v| c.limits.headers = v),
+    },
+    Key {
+        name: "limits.token",
+        default: "8KiB",
+        kind: Kind::Size,
+        help: "The longest bearer token.",
+        set: |c, v| size(v, 1).map(|v| c.limits.token = v),
+    },
+    Key {
+        name: "limits.query",
+        default: "64KiB",
+        kind: Kind::Size,
+        help: "The longest query text.",
+        set: |c, v| size(v, 1).map(|v| c.limits.query = v),
+    },
+    Key {
+        name: "limits.tokens",
+        default: "4000",
+        kind: Kind::Count,
+        help: "The most words and signs (lexical tokens) in a query.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.limits.tokens = v),
+    },
+    Key {
+        name: "limits.depth",
+        default: "25",
+        kind: Kind::Count,
+        help: "How deep selections may nest; a fragment counts as a level. GraphiQL's own introspection needs 19.",
+        set: |c, v| count(v, 1..=50).map(|v| c.limits.depth = v),
+    },
+    Key {
+        name: "limits.fields",
+        default: "2000",
+        kind: Kind::Count,
+        help: "The most fields in an operation, counted each time a fragment is used.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.limits.fields = v),
+    },
+    Key {
+        name: "limits.root_fields",
+        default: "50",
+        kind: Kind::Count,
+        help: "The most fields at the top of an operation.",
+        set: |c, v| count(v, 1..=10_000).map(|v| c.limits.root_fields = v),
+    },
+    Key {
+        name: "limits.aliases",
+        default: "50",
+        kind: Kind::Count,
+        help: "The most aliases in an operation, counted each time a fragment is used.",
+        set: |c, v| count(v, 0..=10_000).map(|v| c.limits.aliases = v),
+    },
+    Key {
+        name: "limits.ids",
+        default: "100",
+        kind: Kind::Count,
+        help: "The most ids that appointmentsByIds takes.",
+        set: |c, v| count(v, 1..=100).map(|v| c.limits.ids = v),
+    },
+    Key {
+        name: "http.deadline",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "How long a request may take, its body included. What is not there by then fails with UPSTREAM_TIMEOUT; \
+               the rest is answered.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.deadline = v),
+    },
+    Key {
+        name: "http.header_timeout",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "How long a client may take to send the headers of a request; a connection that sends nothing is closed \
+               after it too.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.header_timeout = v),
+    },
+    Key {
+        name: "http.drain_delay",
+        default: "0",
+        kind: Kind::Duration,
+        help: "How long /readyz says 503 while requests are still accepted, once asked to stop: the time that a load \
+               balancer needs to look away.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.http.drain_delay = v),
+    },
+    Key {
+        name: "http.drain_deadline",
+        default: "15s",
+        kind: Kind::Duration,
+        help: "How long the requests in flight may then still take.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.http.drain_deadline = v),
+    },
+    Key {
+        name: "graphiql.enabled",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether GraphiQL is served at /. Off: 404.",
+        set: |c, v| switch(v).map(|v| c.graphiql = v),
+    },
+    Key {
+        name: "log.level",
+        default: "info",
+        kind: Kind::Choice(LEVELS),
+        help: "How much is logged to standard error: off, error, warn, info, debug (each request) or trace.",
+        set: |c, v| {
+            c.log.level = match v {
+                "off" => LogLevel::Off,
+                "error" => LogLevel::Error,
+                "warn" => LogLevel::Warn,
+                "info" => LogLevel::Info,
+                "debug" => LogLevel::Debug,
+                "trace" => LogLevel::Trace,
+                _ => return Err(value::one_of(LEVELS)),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "log.format",
+        default: "human",
+        kind: Kind::Choice(FORMATS),
+        help: "How a log line looks: human or json.",
+        set: |c, v| {
+            c.log.format = match v {
+                "human" => LogFormat::Human,
+                "json" => LogFormat::Json,
+                _ => return Err(value::one_of(FORMATS)),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "sandbox.enabled",
+        default: "false",
+        kind: Kind::Switch,
+        help: "Serve the built-in sandbox (made-up data) even on an address that others can reach. Without \
+               upstream.url, a gateway on a loopback address serves it anyway.",
+        set: |c, v| switch(v).map(|v| c.sandbox.enabled = v),
+    },
+    Key {
+        name: "sandbox.latency",
+        default: "0",
+        kind: Kind::Duration,
+        help: "What the sandbox waits before each answer.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.sandbox.faults.latency = v),
+    },
+    Key {
+        name: "sandbox.error_percent",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many in a hundred of the sandbox's answers are 500, 502 or 503.",
+        set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.error_percent = v as u8),
+    },
+    Key {
+        name: "sandbox.garbage_percent",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many in a hundred are no JSON.",
+        set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.garbage_percent = v as u8),
+    },
+    Key {
+        name: "sandbox.cut_percent",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many in a hundred break off in the middle.",
+        set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.cut_percent = v as u8),
+    },
+    Key {
+        name: "sandbox.rate_limit",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many requests a minute the sandbox takes from one token before it answers 429. 0: any number.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.sandbox.faults.rate_limit = v as u32),
+    },
+];

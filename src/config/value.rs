@@ -1,0 +1,128 @@
+//! How the text of a configuration value becomes a value. An error says what is wrong and what to write instead; it
+//! does not repeat the text, which may be a secret in the wrong place.
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use url::Url;
+
+/// The longest duration that is taken: nothing here is meant to wait longer than a day, and clocks can add it safely.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "is no address; write IP:PORT, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
+pub(super) fn base_url(text: &str) -> Result<Option<Url>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url =
+        Url::parse(text).map_err(|error| format!("is no URL ({error}); write https://HOST[:PORT][/PATH]"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("has to begin with http:// or https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(
+            "holds a user name or password; leave them out: each caller's own token is passed on".to_owned()
+        );
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("has a ? or # part; leave it out".to_owned());
+    }
+    Ok(Some(url))
+}
+
+pub(super) fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Opened here, so that an unreadable file is reported together with all other faults.
+    match std::fs::File::open(text) {
+        Ok(_) => Ok(Some(text.into())),
+        Err(error) => Err(format!("cannot be read ({error}); name a file that this user may read")),
+    }
+}
+
+pub(super) fn duration(text: &str, least: Duration) -> Result<Duration, String> {
+    let value = if text == "0" {
+        Duration::ZERO
+    } else {
+        humantime::parse_duration(text)
+            .map_err(|_| "is no duration; write a number with a unit, such as 250ms, 30s or 5m".to_owned())?
+    };
+    if !(least..=LONGEST).contains(&value) {
+        return Err(format!("is out of range; write from {} to 24h", humantime::format_duration(least)));
+    }
+    Ok(value)
+}
+
+pub(super) fn size(text: &str, least: u64) -> Result<ByteSize, String> {
+    const MOST: ByteSize = ByteSize::tib(1);
+    let has_unit = text.ends_with(['B', 'b']) || text == "0";
+    let value = text
+        .parse()
+        .ok()
+        .filter(|_| has_unit)
+        .ok_or("is no size; write a number with a unit, such as 512B, 64KiB or 256MiB")?;
+    if !(ByteSize(least)..=MOST).contains(&value) {
+        return Err(format!("is out of range; write from {least}B to 1TiB"));
+    }
+    Ok(value)
+}
+
+pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    text.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| {
+        format!("is out of range; write a whole number from {} to {}", range.start(), range.end())
+    })
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| one_of(&["true", "false"]))
+}
+
+pub(super) fn one_of(words: &[&str]) -> String {
+    format!("is none of the known words; write one of: {}", words.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_carry_units() {
+        assert_eq!(duration("250ms", Duration::ZERO), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("0", Duration::ZERO), Ok(Duration::ZERO));
+        assert_eq!(duration("1m 30s", Duration::ZERO), Ok(Duration::from_secs(90)));
+        assert!(duration("30", Duration::ZERO).is_err());
+        assert!(duration("-1s", Duration::ZERO).is_err());
+        assert!(duration("25h", Duration::ZERO).is_err());
+        assert!(duration("0", Duration::from_millis(1)).is_err());
+        assert_eq!(size("64KiB", 0), Ok(ByteSize::kib(64)));
+        assert_eq!(size("1 MB", 0), Ok(ByteSize::mb(1)));
+        assert_eq!(size("0", 0), Ok(ByteSize(0)));
+        assert!(size("64", 0).is_err());
+        assert!(size("0", 1).is_err());
+        assert!(size("9EiB", 0).is_err());
+        assert!(count("3.5", 0..=9).is_err());
+    }
+
+    #[test]
+    fn a_base_url_holds_no_credentials_and_no_query() {
+        for bad in ["localhost:8080", "ftp://a", "http://u:p@a", "http://a?b", "http://a#b", "http://", "/a"]
+        {
+            assert!(base_url(bad).is_err_and(|fault| !fault.contains("u:p")), "{bad}");
+        }
+        assert!(base_url("https://api.example/base/").is_ok_and(|url| url.is_some()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text: String) {
+            let _ = (address(&text), base_url(&text), duration(&text, Duration::ZERO), size(&text, 0), switch(&text));
+            let _ = count(&text, 0..=9);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The words that clients get: a closed set of codes with fixed texts, and the one place where faults of the upstream
+//! are translated into them.
+
+use std::{borrow::Cow, time::Duration};
+
+use async_graphql::ErrorExtensionValues;
+
+use crate::upstream::UpstreamError;
+
+/// How long a client is asked to wait when the gateway itself has too much to do.
+const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Everything that a client can be told went wrong. The texts never repeat the upstream's body, its address or a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiError {
+    /// No token, a malformed one, or one that the upstream did not accept.
+    Unauthenticated(Cow<'static, str>),
+    /// The upstream says that the caller may not see this.
+    Forbidden,
+    /// A bad argument or variable.
+    BadUserInput(String),
+    /// Too many requests.
+    RateLimited {
+        /// When to come back, where it is known.
+        retry_after: Option<Duration>,
+    },
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// The upstream cannot be reached or failed.
+    UpstreamUnavailable,
+    /// The upstream's answer is not what its API promises.
+    UpstreamInvalidResponse(&'static str),
+    /// The gateway has more to do than it may take on.
+    Overloaded,
+    /// Refused before GraphQL: method, media type, body, headers.
+    BadRequest(Cow<'static, str>),
+    /// The query text is no GraphQL.
+    ParseFailed(String),
+    /// The query does not fit the schema.
+    ValidationFailed(String),
+    /// The query asks for more than a limit allows.
+    QueryTooComplex {
+        /// The limit's name: the key in the configuration is `limits.` and this.
+        limit: &'static str,
+        /// What the limit counts, for the sentence.
+        what: &'static str,
+        /// What it allows.
+        maximum: u64,
+        /// What the query has, where counting went on to the end.
+        value: Option<u64>,
+    },
+    /// The request names a persisted query and brings no text.
+    PersistedQueryNotSupported,
+    /// A fault of the gateway.
+    Internal,
+}
+
+impl ApiError {
+    /// The stable `extensions.code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::BadUserInput(_) => "BAD_USER_INPUT",
+            Self::RateLimited { .. } => "RATE_LIMITED",
+            Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
+            Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
+            Self::UpstreamInvalidResponse(_) => "UPSTREAM_INVALID_RESPONSE",
+            Self::Overloaded => "OVERLOADED",
+            Self::BadRequest(_) => "BAD_REQUEST",
+            Self::ParseFailed(_) => "GRAPHQL_PARSE_FAILED",
+            Self::ValidationFailed(_) => "GRAPHQL_VALIDATION_FAILED",
+            Self::QueryTooComplex { .. } => "QUERY_TOO_COMPLEX",
+            Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// What happened and what to do about it.
+    pub fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::Unauthenticated(text) | Self::BadRequest(text) => text.clone(),
+            Self::Forbidden => "You may not see this appointment.".into(),
+            Self::BadUserInput(text) | Self::ParseFailed(text) | Self::ValidationFailed(text) => {
+                text.clone().into()
+            }
+            Self::RateLimited { retry_after: Some(wait) } => {
+                format!("Too many requests. Try again in {} s.", whole_seconds(*wait)).into()
+            }
+            Self::RateLimited { retry_after: None } => "Too many requests. Try again later.".into(),
+            Self::UpstreamTimeout => "The appointments service did not answer in time. Try again.".into(),
+            Self::UpstreamUnavailable => {
+                "The appointments service cannot be reached or failed. Try again later.".into()
+            }
+            Self::UpstreamInvalidResponse(text) => (*text).into(),
+            Self::Overloaded => "The gateway has too much to do. Try again shortly.".into(),
+            Self::QueryTooComplex { what, maximum, value: Some(value), .. } => {
+                format!("The query has {value} {what}; {maximum} are allowed. Ask for less at once.").into()
+            }
+            Self::QueryTooComplex { what, maximum, value: None, .. } => format!(
+                "The query has more than the {maximum} {what} that are allowed. Ask for less at once."
+            )
+            .into(),
+            Self::PersistedQueryNotSupported => "PersistedQueryNotSupported".into(),
+            Self::Internal => {
+                "The gateway failed. Quote the x-request-id of this answer to its operator.".into()
+            }
+        }
+    }
+
+    /// `code`, and what else a program can act on.
+    pub fn extensions(&self) -> ErrorExtensionValues {
+        let mut extensions = ErrorExtensionValues::default();
+        extensions.set("code", self.code());
+        match self {
+            Self::RateLimited { retry_after: Some(wait) } => {
+                extensions.set("retryAfterSeconds", whole_seconds(*wait))
+            }
+            Self::Overloaded => extensions.set("retryAfterSeconds", whole_seconds(OVERLOADED_RETRY_AFTER)),
+            Self::QueryTooComplex { limit, maximum, value, .. } => {
+                extensions.set("limit", *limit);
+                extensions.set("maximum", *maximum);
+                if let Some(value) = value {
+                    extensions.set("value", *value);
+                }
+            }
+            _ => {}
+        }
+        extensions
+    }
+}
+
+/// Rounded up: who waits that long waits long enough.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// The one translation of what went wrong upstream into what a client is told.
+impl From<UpstreamError> for ApiError {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Unauthenticated => Self::Unauthenticated(
+                "The appointments service did not accept the token: it is invalid or has expired.".into(),
+            ),
+            UpstreamError::Forbidden => Self::Forbidden,
+            UpstreamError::RateLimited { retry_after } => Self::RateLimited { retry_after },
+            UpstreamError::Failed { .. } | UpstreamError::Unreachable(_) => Self::UpstreamUnavailable,
+            UpstreamError::AttemptTimeout | UpstreamError::DeadlinePassed => Self::UpstreamTimeout,
+            UpstreamError::UnexpectedStatus { .. } | UpstreamError::TooLarge | UpstreamError::Invalid(_) => {
+                Self::UpstreamInvalidResponse(
+                    "The appointments service answered with something that cannot be used.",
+                )
+            }
+            UpstreamError::Overloaded => Self::Overloaded,
+            UpstreamError::Lost => Self::Internal,
+        }
+    }
+}
+
+impl From<ApiError> for async_graphql::Error {
+    fn from(error: ApiError) -> Self {
+        Self { message: error.message().into_owned(), source: None, extensions: Some(error.extensions()) }
+    }
+}
+
+impl From<ApiError> for async_graphql::ServerError {
+    /// Without a place; see [`ApiError::at`].
+    fn from(error: ApiError) -> Self {
+        let mut server_error = Self::new(error.message(), None);
+        server_error.extensions = Some(error.extensions());
+        server_error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_the_upstream_has_its_code() {
+        let wait = Some(Duration::from_millis(1500));
+        for (fault, code) in [
+            (UpstreamError::Unauthenticated, "UNAUTHENTICATED"),
+            (UpstreamError::Forbidden, "FORBIDDEN"),
+            (UpstreamError::RateLimited { retry_after: wait }, "RATE_LIMITED"),
+            (UpstreamError::Failed { status: 503 }, "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Unreachable("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::AttemptTimeout, "UPSTREAM_TIMEOUT"),
+            (UpstreamError::DeadlinePassed, "UPSTREAM_TIMEOUT"),
+            (UpstreamError::UnexpectedStatus { status: 302 }, "UPSTREAM_INVALID_RESPONSE"),
+            (UpstreamError::TooLarge, "UPSTREAM_INVALID_RESPONSE"),
+            (UpstreamError::Invalid("it is not JSON"), "UPSTREAM_INVALID_RESPONSE"),
+            (UpstreamError::Overloaded, "OVERLOADED"),
+            (UpstreamError::Lost, "INTERNAL"),
+        ] {
+            let error = ApiError::from(fault);
+            assert_eq!(error.code(), code);
+            assert!(!error.message().contains("host.internal"), "a client learns nothing of the upstream");
+        }
+        let limited = ApiError::from(UpstreamError::RateLimited { retry_after: wait });
+        assert_eq!(limited.extensions().get("retryAfterSeconds"), Some(&2.into()));
+    }
+}

@@ -1,0 +1,107 @@
+//! From headers to [`Caller`], once. Below `http` nobody reads a header.
+
+use axum::http::{HeaderMap, header};
+
+use crate::{
+    caller::{Caller, ScopeKey},
+    config::Limits,
+    graphql::error::ApiError,
+};
+
+/// Who asks, by the `Authorization` header: `Bearer`, a space, and a token (RFC 6750, section 2.1).
+///
+/// A token may be any visible ASCII without a comma, which is more than the RFC's alphabet: the upstream decides what
+/// is a token, this only makes sure that it is one piece and cannot break a header.
+///
+/// # Errors
+/// `UNAUTHENTICATED`, with what to send instead. It says nothing of what was sent.
+pub(super) fn caller(headers: &HeaderMap, key: &ScopeKey, limits: &Limits) -> Result<Caller, ApiError> {
+    let refuse = |text: &'static str| ApiError::Unauthenticated(text.into());
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Err(refuse("There is no token. Send the header \"Authorization: Bearer <token>\"."));
+    };
+    if values.next().is_some() {
+        return Err(refuse(
+            "There are several Authorization headers. Send one: \"Authorization: Bearer <token>\".",
+        ));
+    }
+    let (scheme, token) = match value.as_bytes().iter().position(|byte| *byte == b' ') {
+        Some(space) => value.as_bytes().split_at(space),
+        None => (value.as_bytes(), &b""[..]),
+    };
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"Bearer") || token.is_empty() {
+        return Err(refuse("The Authorization header is not of the form \"Bearer <token>\"."));
+    }
+    if token.len() as u64 > limits.token.as_u64() {
+        return Err(refuse("The token is longer than limits.token allows."));
+    }
+    match std::str::from_utf8(token) {
+        Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => {
+            Ok(Caller::new(token, key))
+        }
+        _ => {
+            Err(refuse("The token has characters that no token has. Send \"Authorization: Bearer <token>\"."))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn read(values: &[&[u8]]) -> Result<String, String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+        }
+        caller(&headers, &ScopeKey::random(), &Config::default().limits)
+            .map(|caller| caller.token().to_owned())
+            .map_err(|error| error.message().into_owned())
+    }
+
+    #[test]
+    fn a_bearer_token_is_taken_whole() {
+        for value in ["Bearer a.b-c_~+/=", "bearer a.b-c_~+/=", "BEARER   a.b-c_~+/=  "] {
+            assert_eq!(read(&[value.as_bytes()]), Ok("a.b-c_~+/=".to_owned()));
+        }
+        assert_eq!(read(&[b"Bearer 17|abc"]), Ok("17|abc".to_owned()));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_to_send() {
+        let long = [b"Bearer ".as_slice(), &[b'a'; 9000]].concat();
+        let cases: [&[&[u8]]; 13] = [
+            &[],
+            &[b"Bearer a", b"Bearer a"],
+            &[b""],
+            &[b"Bearer"],
+            &[b"Bearer "],
+            &[b"Basic dTpw"],
+            &[b"Bearera"],
+            &[b"Bearer a b"],
+            &[b"Bearer a\tb"],
+            &[b"Bearer a,Bearer b"],
+            &[b"Bearer \xc3\xa9"],
+            &[b"Bearer \xff"],
+            &[&long],
+        ];
+        for values in cases {
+            assert!(read(values).is_err_and(|text| text.contains("token")), "{values:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_a_panic(bytes: Vec<u8>) {
+            if HeaderValue::from_bytes(&bytes).is_ok() {
+                let _ = read(&[&bytes]);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! GraphiQL at `/`: the bundle of `graphiql/dist`, compiled into the program as it is on disk, compressed.
+
+use std::{io::Read as _, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use flate2::read::GzDecoder;
+use rust_embed::{EmbeddedFile, RustEmbed};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Gateway, Refusal};
+use crate::graphql::error::ApiError;
+
+/// What `graphiql/build` made. Every file is compressed with gzip and ends with `.gz`.
+#[derive(RustEmbed)]
+#[folder = "graphiql/dist"]
+struct Bundle;
+
+/// What the page opens with.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Settings {
+    /// Whether the data is made up, which the page then says.
+    pub sandbox: bool,
+    /// A token to fill in: the sandbox's, which is no secret. Never another.
+    pub token: Option<&'static str>,
+    /// Ids for the examples.
+    pub ids: Vec<Uuid>,
+}
+
+/// Everything from here and nothing from anywhere else. The editor (Monaco) sets styles on elements and has its workers
+/// as files of its own.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+    font-src 'self' data:; img-src 'self' data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
+/// `GET /`
+pub(super) async fn page(headers: HeaderMap) -> Response {
+    let mut response = file("index.html", "no-cache", &headers);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    response
+}
+
+/// `GET /assets/{name}`: files whose names change with their contents.
+pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    file(&format!("assets/{name}"), "public, max-age=31536000, immutable", &headers)
+}
+
+/// `GET /graphiql.json`
+pub(super) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
+    let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    ([no_store], Json(gateway.graphiql.clone().unwrap_or_default())).into_response()
+}
+
+fn file(name: &str, cache_control: &'static str, headers: &HeaderMap) -> Response {
+    match (Bundle::get(&format!("{name}.gz")), content_type(name)) {
+        (Some(file), Some(content_type)) => send(&file, content_type, cache_control, headers),
+        _ => Refusal::nothing_here().into_response(),
+    }
+}
+
+fn send(
+    file: &EmbeddedFile,
+    content_type: &'static str,
+    cache_control: &'static str,
+    headers: &HeaderMap,
+) -> Response {
+    let common = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static(cache_control)),
+        (header::VARY, HeaderValue::from_static("accept-encoding")),
+    ];
+    if takes_gzip(headers) {
+        return (common, [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))], file.data.to_vec())
+            .into_response();
+    }
+    let mut plain = Vec::new();
+    match GzDecoder::new(&*file.data).read_to_end(&mut plain) {
+        Ok(_) => (common, plain).into_response(),
+        Err(_) => Refusal::from(ApiError::Internal).into_response(),
+    }
+}
+
+/// Every browser says so in these words.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let takes = |coding: &str| matches!(coding.trim(), "gzip" | "*");
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|value| value.split(',').any(takes)))
+}
+
+fn content_type(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit_once('.')?.1 {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "ttf" => "font/ttf",
+        "woff2" => "font/woff2",
+        "txt" => "text/plain; charset=utf-8",
+        _ => return None,
+    })
+}

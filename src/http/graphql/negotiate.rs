@@ -1,0 +1,213 @@
+//! Media types, and what a browser must not be tricked into sending.
+
+use axum::http::{HeaderMap, StatusCode, header};
+use mime::Mime;
+
+use super::Refusal;
+
+/// What an answer can be sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MediaType {
+    /// `application/graphql-response+json`
+    GraphqlResponse,
+    /// `application/json`
+    Json,
+}
+
+impl MediaType {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Self::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
+            Self::Json => "application/json; charset=utf-8",
+        }
+    }
+
+    /// The one that `range` of an `Accept` header names, or prefers among those that it includes.
+    fn within(range: &Mime) -> Option<Self> {
+        if range.get_param(mime::CHARSET).is_some_and(|charset| charset != mime::UTF_8) {
+            return None;
+        }
+        match range.essence_str() {
+            "application/graphql-response+json" => Some(Self::GraphqlResponse),
+            // Who takes anything may be older than the other type.
+            "application/json" | "application/*" | "*/*" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Any of these makes a browser ask for permission (a CORS preflight) before it sends a request from another site.
+const FORCES_PREFLIGHT: [&str; 5] = [
+    "authorization",
+    "graphql-require-preflight",
+    "apollo-require-preflight",
+    "x-apollo-operation-name",
+    "x-requested-with",
+];
+
+/// What the client wants to read: of what it accepts the one with the highest weight, of equal ones the first. One that
+/// says nothing takes anything.
+///
+/// # Errors
+/// 406 where nothing that it accepts can be served.
+pub(super) fn answer_type(headers: &HeaderMap) -> Result<MediaType, Refusal> {
+    let mut best: Option<(MediaType, f32)> = None;
+    let mut said = false;
+    for range in accepted(headers) {
+        said = true;
+        let Some(range) = range else { continue };
+        let weight = range.get_param("q").map_or(1.0, |q| q.as_str().parse().unwrap_or(0.0));
+        if let Some(media_type) = MediaType::within(&range)
+            && weight > best.map_or(0.0, |(_, weight)| weight)
+        {
+            best = Some((media_type, weight));
+        }
+    }
+    match best {
+        Some((media_type, _)) => Ok(media_type),
+        None if !said => Ok(MediaType::Json),
+        None => Err(Refusal::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "Answers are application/graphql-response+json or application/json; accept one of them. \
+             If you are a person with a browser: GraphiQL is at /.",
+        )),
+    }
+}
+
+/// Whether a GET could have been sent by a page of another site without the browser asking for permission first.
+///
+/// # Errors
+/// 403 where it could.
+pub(super) fn no_simple_get(headers: &HeaderMap) -> Result<(), Refusal> {
+    let accepts_json = accepted(headers)
+        .flatten()
+        .any(|range| matches!(range.essence_str(), "application/json" | "application/graphql-response+json"));
+    if accepts_json || FORCES_PREFLIGHT.iter().any(|name| headers.contains_key(*name)) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::FORBIDDEN,
+        "A page of another site could have sent this GET (CSRF). Send \"Accept: application/json\", or a header such as \
+         \"GraphQL-Require-Preflight: 1\".",
+    ))
+}
+
+/// Whether a POST says that it brings JSON, which no page of another site can say without permission.
+///
+/// # Errors
+/// 415 where it does not, or where the JSON is encoded in a way that is not read.
+pub(super) fn json_body(headers: &HeaderMap) -> Result<(), Refusal> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_json = content_type.and_then(|value| value.parse::<Mime>().ok()).is_some_and(|value| {
+        value.essence_str() == "application/json"
+            && value.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8)
+    });
+    if !is_json {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "A POST brings JSON in UTF-8. Send \"Content-Type: application/json\".",
+        ));
+    }
+    let is_plain = |value: &str| value.is_empty() || value.eq_ignore_ascii_case("identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !value.to_str().is_ok_and(is_plain)) {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Compressed request bodies are not read. Send the JSON as it is, without Content-Encoding.",
+        ));
+    }
+    Ok(())
+}
+
+/// The media ranges of the `Accept` headers in their order; `None` for each that is none.
+fn accepted(headers: &HeaderMap) -> impl Iterator<Item = Option<Mime>> + '_ {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or("?").split(','))
+        .map(str::trim)
+        .filter(|range| !range.is_empty())
+        .map(|range| range.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = value.parse() {
+            headers.insert(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn the_client_chooses_what_it_reads() {
+        let (graphql, json) = (Some(MediaType::GraphqlResponse), Some(MediaType::Json));
+        for (accept, expected) in [
+            ("application/json", json),
+            ("application/graphql-response+json", graphql),
+            ("application/graphql-response+json; charset=utf-8, application/json; charset=utf-8", graphql),
+            ("application/json, application/graphql-response+json", json),
+            ("application/json;q=0.5, application/graphql-response+json;q=0.9", graphql),
+            ("text/html, */*;q=0.1", json),
+            ("*/*", json),
+            ("APPLICATION/JSON", json),
+            ("", json),
+            ("application/json; charset=utf-16", None),
+            ("application/json;q=0", None),
+            ("text/html", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(answer_type(&headers(header::ACCEPT, accept)).ok(), expected, "{accept}");
+        }
+        assert_eq!(answer_type(&HeaderMap::new()).ok(), json);
+    }
+
+    #[test]
+    fn a_get_that_a_foreign_page_could_send_is_refused() {
+        for (name, value, passes) in [
+            ("accept", "*/*", false),
+            ("accept", "text/html", false),
+            ("accept", "application/json", true),
+            ("authorization", "Bearer a", true),
+            ("apollo-require-preflight", "true", true),
+            ("cookie", "a=b", false),
+        ] {
+            let name = header::HeaderName::from_static(name);
+            assert_eq!(no_simple_get(&headers(name, value)).is_ok(), passes, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_json_in_utf_8() {
+        for (content_type, passes) in [
+            ("application/json", true),
+            ("application/json; charset=UTF-8", true),
+            ("Application/JSON;charset=\"utf-8\"", true),
+            ("application/json; charset=latin1", false),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+            ("multipart/form-data; boundary=x", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                json_body(&headers(header::CONTENT_TYPE, content_type)).is_ok(),
+                passes,
+                "{content_type}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_a_panic(value: String) {
+            let _ = answer_type(&headers(header::ACCEPT, &value)).map_err(|refusal| refusal.into_response());
+            let _ = no_simple_get(&headers(header::ACCEPT, &value));
+            let _ = json_body(&headers(header::CONTENT_TYPE, &value));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Whether the process lives, and whether it should be sent requests.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::Gateway;
+
+/// 200 as long as requests are served at all.
+pub(super) async fn live() -> Response {
+    answer(StatusCode::OK, "live\n")
+}
+
+/// 200, or 503 once the gateway has been asked to stop. It says nothing of the upstream: if that is down, a gateway that
+/// answers with errors, and from its cache, serves better than none.
+pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+    if gateway.is_draining() {
+        answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        answer(StatusCode::OK, "ready\n")
+    }
+}
+
+fn answer(status: StatusCode, text: &'static str) -> Response {
+    let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    (status, [no_store], text).into_response()
+}

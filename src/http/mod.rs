@@ -1,0 +1,126 @@
+//! The gateway's face to clients: routes, and what every request passes on its way to them.
+//!
+//! Everything that is refused anywhere here leaves as a [`Refusal`], in the `errors` shape of GraphQL.
+
+mod caller;
+mod graphiql;
+mod graphql;
+mod health;
+mod refusal;
+mod request_id;
+
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use graphiql::Settings as GraphiqlSettings;
+use refusal::Refusal;
+
+use crate::{
+    appointments::AppointmentCache,
+    caller::ScopeKey,
+    config::{HttpConfig, Limits},
+    graphql::{Api, error::ApiError},
+};
+
+/// What the routes share.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Parses and runs operations.
+    pub api: Api,
+    /// What operations read through.
+    pub cache: AppointmentCache,
+    /// Digests credentials into scopes.
+    pub scope_key: ScopeKey,
+    /// Clocks.
+    pub http: HttpConfig,
+    /// Bounds on what comes in.
+    pub limits: Limits,
+    /// What GraphiQL opens with; none where it is not served.
+    pub graphiql: Option<GraphiqlSettings>,
+    /// Set once the gateway has been asked to stop.
+    pub draining: AtomicBool,
+}
+
+impl Gateway {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// All routes, behind the middleware.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let mut router = Router::new()
+        .route("/graphql", any(graphql::serve))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready));
+    if gateway.graphiql.is_some() {
+        router = router
+            .route("/", get(graphiql::page))
+            .route("/graphiql.json", get(graphiql::settings))
+            .route("/assets/{name}", get(graphiql::asset));
+    }
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        // From the innermost to the outermost:
+        // what is too large to be looked at closely is not looked at;
+        .layer(middleware::from_fn_with_state(gateway.clone(), bounded_headers))
+        // a fault of ours is one request's, not the process's;
+        .layer(CatchPanicLayer::custom(panicked))
+        // no browser guesses what an answer is;
+        .layer(middleware::map_response(no_sniffing))
+        // and everything above has a name to be asked about by, in the answer and in the log.
+        .layer(middleware::from_fn(request_id::assign))
+        .with_state(gateway)
+}
+
+async fn bounded_headers(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let target = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
+    // ": " and the end of the line count as they do on the wire.
+    let headers =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+    let (size, most) = ((target + headers) as u64, gateway.limits.headers.as_u64());
+    if size > most {
+        return Refusal::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!("The request line and headers have {size} bytes; limits.headers allows {most}."),
+        )
+        .into_response();
+    }
+    next.run(request).await
+}
+
+async fn no_sniffing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn not_found() -> Refusal {
+    Refusal::nothing_here()
+}
+
+async fn method_not_allowed() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "This is read with GET.")
+        .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+}
+
+/// The panic's text may hold anything, so nobody gets to see it; where it happened is in the log (see
+/// [`crate::telemetry`]).
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    Refusal::from(ApiError::Internal).into_response()
+}

@@ -1,0 +1,66 @@
+//! A request that ends before GraphQL: a status, and the reason in the shape of a GraphQL answer.
+
+use std::borrow::Cow;
+
+use async_graphql::ServerError;
+use axum::{
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::graphql::error::ApiError;
+
+/// Why a request was refused, and with what status.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    error: Box<ApiError>,
+    headers: HeaderMap,
+}
+
+impl Refusal {
+    /// `BAD_REQUEST` with a text that says what to do.
+    pub(super) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, error: Box::new(ApiError::BadRequest(message.into())), headers: HeaderMap::new() }
+    }
+
+    /// 404
+    pub(super) fn nothing_here() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "There is nothing here. GraphQL is at /graphql.")
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+}
+
+impl From<ApiError> for Refusal {
+    /// With the status that fits an error which is not about one field.
+    fn from(error: ApiError) -> Self {
+        let status = match error {
+            ApiError::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            ApiError::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self { status, error: Box::new(error), headers: HeaderMap::new() }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Document {
+            errors: [ServerError; 1],
+        }
+        tracing::debug!(http.status = self.status.as_u16(), code = self.error.code(), "refused");
+        let document = Document { errors: [(*self.error).into()] };
+        let content_type =
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        // A document of strings and numbers is always JSON.
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        (self.status, self.headers, [content_type], body).into_response()
+    }
+}

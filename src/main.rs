@@ -1,0 +1,183 @@
+//! The program: what was asked for, carried out, and an exit code. Everything else is in the library.
+
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
+
+use appointments_gateway::{
+    cli::{self, Task},
+    config::{Config, ConfigError, Sources},
+    graphql,
+    sandbox::{self, TOKEN_ALL, TOKEN_SOME},
+    server::Server,
+    telemetry,
+    upstream::UpstreamClient,
+};
+use tokio::{net::TcpListener, signal};
+use url::Url;
+
+/// Why the program ends before its time.
+enum Failure {
+    /// The configuration or the machine it is for: exit code 2.
+    Setup(String),
+    /// Something outside: exit code 1.
+    Running(String),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Setup(error.to_string())
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match cli::parse() {
+        Task::Serve(sources) => serve(&sources).await,
+        Task::Sandbox(sources) => serve_sandbox(sources).await,
+        Task::Schema => {
+            say(graphql::sdl(&Config::default().limits).trim_end());
+            Ok(())
+        }
+        Task::Check(sources) => check(&sources).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Setup(text)) => {
+            complain(&text);
+            ExitCode::from(2)
+        }
+        Err(Failure::Running(text)) => {
+            complain(&text);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(sources: &Sources) -> Result<(), Failure> {
+    let config = Config::load(sources)?;
+    config.check_serving()?;
+    telemetry::start(&config.log);
+    let listener = bind(config.listen).await?;
+    let (upstream, is_sandbox) = match config.upstream.url.clone() {
+        Some(url) => (url, false),
+        None => (start_sandbox(&config).await?, true),
+    };
+    let server = Server::new(&config, &upstream, is_sandbox).map_err(Failure::Setup)?;
+    let here = format!("http://{}", address(&listener)?);
+    say(format_args!("appointments-gateway {}", env!("CARGO_PKG_VERSION")));
+    say(format_args!("  GraphQL   {here}/graphql"));
+    if config.graphiql {
+        say(format_args!("  GraphiQL  {here}/"));
+    }
+    if is_sandbox {
+        say(format_args!("  Upstream  the built-in sandbox at {upstream}: all its data is made up"));
+        say(format_args!(
+            "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
+        ));
+    } else {
+        say(format_args!("  Upstream  {upstream}"));
+    }
+    tracing::info!(%here, %upstream, sandbox = is_sandbox, "serving");
+    server.serve(listener, asked_to_stop()).await;
+    Ok(())
+}
+
+async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
+    // Beside a gateway on the default address.
+    let is_listen_set = sources.flags.iter().any(|(name, _)| *name == "listen");
+    if !is_listen_set && !sources.environment.contains_key("GATEWAY_LISTEN") && sources.file.is_none() {
+        sources.flags.push(("listen", "127.0.0.1:8081".to_owned()));
+    }
+    let config = Config::load(&sources)?;
+    telemetry::start(&config.log);
+    let listener = bind(config.listen).await?;
+    say(format_args!("appointments-gateway sandbox {}: all its data is made up", env!("CARGO_PKG_VERSION")));
+    say(format_args!("  Upstream  http://{}/api/v1/appointments", address(&listener)?));
+    say(format_args!("  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"));
+    sandbox::serve(listener, config.sandbox.faults, asked_to_stop())
+        .await
+        .map_err(|error| Failure::Running(format!("the sandbox ended: {error}")))
+}
+
+async fn check(sources: &Sources) -> Result<(), Failure> {
+    let config = Config::load(sources)?;
+    config.check_serving()?;
+    say("the configuration is right");
+    let Some(url) = config.upstream.url.clone() else {
+        say("there is no upstream: the built-in sandbox would be served");
+        return Ok(());
+    };
+    let upstream = UpstreamClient::new(&config.upstream, &url).map_err(Failure::Setup)?;
+    match upstream.probe().await {
+        Ok(status @ (200 | 401 | 403)) => {
+            say(format_args!("the upstream at {url} answers ({status} to a list asked for without a token)"));
+            Ok(())
+        }
+        Ok(status) => Err(Failure::Running(format!(
+            "the upstream at {url} answers, but with {status} to GET api/v1/appointments without a token, where 401 was \
+             expected; is upstream.url right?"
+        ))),
+        Err(error) => Err(Failure::Running(format!("the upstream at {url} does not answer: {error}"))),
+    }
+}
+
+/// The sandbox on a free loopback port, for as long as the process lives.
+async fn start_sandbox(config: &Config) -> Result<Url, Failure> {
+    let listener = bind(([127, 0, 0, 1], 0).into()).await?;
+    let url = format!("http://{}/", address(&listener)?);
+    tokio::spawn(sandbox::serve(listener, config.sandbox.faults.clone(), std::future::pending()));
+    Url::parse(&url).map_err(|error| Failure::Setup(error.to_string()))
+}
+
+async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let fix = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
+            io::ErrorKind::PermissionDenied => "choose a port from 1024 upward with --listen",
+            io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen",
+            _ => "choose another address with --listen",
+        };
+        Failure::Setup(format!("listen: {listen} cannot be listened on ({error}); {fix}"))
+    })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::Setup(format!("listen: {error}")))
+}
+
+/// Returns at the first SIGTERM or ctrl-c; a second one ends the process at once.
+async fn asked_to_stop() {
+    let next = || async {
+        #[cfg(unix)]
+        {
+            let mut terminate = match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+                Ok(signal) => signal,
+                Err(_) => return std::future::pending().await,
+            };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = signal::ctrl_c() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = signal::ctrl_c().await;
+    };
+    next().await;
+    tokio::spawn(async move {
+        next().await;
+        std::process::exit(1);
+    });
+}
+
+/// Start-up lines and answers to commands, on standard output. Nobody reading them is no reason to end.
+fn say(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "appointments-gateway: {text}");
+}

@@ -1,0 +1,58 @@
+//! What can go wrong between the gateway and the upstream, in words for us.
+//!
+//! The texts are for the log: they may name statuses, never bodies, tokens or personal data. What a client sees is
+//! made of these in one place, [`crate::graphql::error`].
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+
+/// Why the upstream gave no appointment. Cheap to clone, since all who wait for one call share its outcome.
+#[derive(Debug, Clone, Error)]
+pub enum UpstreamError {
+    /// 401: the credential is missing, expired or invalid.
+    #[error("the upstream did not accept the credential (401)")]
+    Unauthenticated,
+    /// 403: the caller may not see this appointment.
+    #[error("the upstream forbade access (403)")]
+    Forbidden,
+    /// 429, with what `Retry-After` said.
+    #[error("the upstream limits the rate (429)")]
+    RateLimited {
+        /// How long to wait, where the upstream said so.
+        retry_after: Option<Duration>,
+    },
+    /// 5xx: the upstream, or the load balancer before it, failed.
+    #[error("the upstream failed ({status})")]
+    Failed {
+        /// The status.
+        status: u16,
+    },
+    /// A status that the API does not promise, a redirect among them.
+    #[error("the upstream answered with an unexpected status ({status})")]
+    UnexpectedStatus {
+        /// The status.
+        status: u16,
+    },
+    /// No connection could be made, or it broke before the answer was whole.
+    #[error("the upstream could not be reached: {0}")]
+    Unreachable(Arc<str>),
+    /// One attempt took longer than `upstream.timeout`.
+    #[error("the upstream took longer than upstream.timeout")]
+    AttemptTimeout,
+    /// Who asked stopped waiting: the operation's deadline passed first.
+    #[error("the deadline of the operation passed")]
+    DeadlinePassed,
+    /// More calls wait already than `upstream.max_waiting` allows.
+    #[error("more calls to the upstream wait than upstream.max_waiting allows")]
+    Overloaded,
+    /// The answer is larger than `upstream.max_response`.
+    #[error("the upstream's answer is larger than upstream.max_response")]
+    TooLarge,
+    /// The answer is not what the API promises.
+    #[error("the upstream's answer cannot be used: {0}")]
+    Invalid(&'static str),
+    /// The task that carried the call ended without an outcome: a fault of ours.
+    #[error("the call ended without an outcome")]
+    Lost,
+}

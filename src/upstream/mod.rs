@@ -1,0 +1,13 @@
+//! The appointments REST API: the one way out of the gateway.
+//!
+//! Nothing above this module sees the upstream's JSON or a status code: [`UpstreamClient`] answers with a
+//! [`model`](crate::model) value or an [`UpstreamError`].
+
+mod cache_control;
+mod client;
+mod error;
+mod wire;
+
+pub use cache_control::Keep;
+pub use client::{Answer, UpstreamClient};
+pub use error::UpstreamError;

@@ -1,0 +1,334 @@
+//! The JSON of the upstream, read leniently into the [model](crate::model).
+//!
+//! The API's documentation and its real answers differ, so what is needed to read an answer is kept to what nothing
+//! works without: JSON, an object under `data`, and its `id`. Everything else may be absent, null or wrong; a wrong
+//! field becomes [`Field::Malformed`] and loses nothing beside itself. That is why every value is first taken as
+//! [`RawValue`], which only has to be JSON, and then read by itself: a number out of range or a broken `\u` escape in
+//! one field cannot stop the reading of the others.
+
+use std::{fmt, str::FromStr};
+
+use async_graphql::ID;
+use jiff::{Timestamp, civil, tz::Offset};
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::model::{
+    Appointment, Bandwidth, Claimant, ClaimantField, Date, DateTime, Department, Entries, Features, Field,
+    Meeting,
+};
+
+/// Why an answer is no appointment at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoAppointment {
+    NotJson,
+    NoData,
+    NoId,
+}
+
+impl NoAppointment {
+    /// For the log: nothing of the answer is in it.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::NotJson => "it is not JSON",
+            Self::NoData => "it has no object under `data`",
+            Self::NoId => "the appointment has no `id`, or one that is not a UUID",
+        }
+    }
+}
+
+/// Reads `{"data": {appointment}}`.
+pub(super) fn appointment(body: &[u8]) -> Result<Appointment, NoAppointment> {
+    let body: &RawValue = serde_json::from_slice(body).map_err(|_| NoAppointment::NotJson)?;
+    let mut data = None;
+    members(body, |name, value| {
+        if name == b"data" {
+            data = Some(value);
+        }
+    });
+    appointment_object(data.ok_or(NoAppointment::NoData)?)
+}
+
+fn appointment_object(object: &RawValue) -> Result<Appointment, NoAppointment> {
+    let mut id = None;
+    // The id is put in at the end: the rest is read in the same pass, whatever the order of the members.
+    let mut it = Appointment::bare(uuid::Uuid::nil());
+    let is_object = members(object, |name, value| {
+        let features = &mut it.features;
+        match name {
+            b"id" => id = uuid(value),
+            b"reference" => it.reference = text_or_number(value),
+            b"appointment_at" => it.appointment_at = date_time(value),
+            b"duration_in_minutes" => it.duration_in_minutes = integer(value),
+            b"is_interpreter_needed" => it.is_interpreter_needed = boolean(value),
+            b"interpreter_language" => it.interpreter_language = text(value),
+            b"status" => it.status = text(value),
+            b"url" => it.url = text(value),
+            b"created_at" => it.created_at = date_time(value),
+            b"cancelled_at" => it.cancelled_at = date_time(value),
+            b"cancellation_reason" => it.cancellation_reason = text(value),
+            b"department" => it.department = department(value),
+            b"claimant" => it.claimant = claimant(value),
+            b"meeting" => it.meeting = meeting(value),
+            b"session_started_at" => it.session_started_at = date_time(value),
+            b"session_ended_at" => it.session_ended_at = date_time(value),
+            b"use_custom_post_call_redirect" => it.use_custom_post_call_redirect = boolean(value),
+            b"custom_user_post_call_redirect_url" => it.custom_user_post_call_redirect_url = text(value),
+            b"custom_agent_post_call_redirect_url" => it.custom_agent_post_call_redirect_url = text(value),
+            _ => feature(features, name, value),
+        }
+    });
+    if !is_object {
+        return Err(NoAppointment::NoData);
+    }
+    it.id = id.ok_or(NoAppointment::NoId)?.into();
+    Ok(it)
+}
+
+fn feature(features: &mut Features, name: &[u8], value: &RawValue) {
+    let flag = match name {
+        b"features_call_recording_enable" => &mut features.call_recording,
+        b"features_breakout_room_enable" => &mut features.breakout_room,
+        b"features_webcam_access_agent_enable" => &mut features.webcam_access_agent,
+        b"features_webcam_access_claimant_enable" => &mut features.webcam_access_claimant,
+        b"features_webcam_background_blurring_enable" => &mut features.webcam_background_blurring,
+        b"features_microphone_access_enable" => &mut features.microphone_access,
+        b"features_screen_sharing_enable" => &mut features.screen_sharing,
+        b"features_messages_chat_enable" => &mut features.messages_chat,
+        b"features_participant_list_enable" => &mut features.participant_list,
+        b"features_bandwidth" => {
+            features.bandwidth = bandwidth(value);
+            return;
+        }
+        _ => return,
+    };
+    *flag = boolean(value);
+}
+
+fn department(value: &RawValue) -> Field<Department> {
+    object(value, |it: &mut Department, name, value| match name {
+        b"id" => it.id = id(value),
+        b"name" => it.name = text(value),
+        _ => {}
+    })
+}
+
+fn claimant(value: &RawValue) -> Field<Claimant> {
+    object(value, |it: &mut Claimant, name, value| match name {
+        b"name" => it.name = text(value),
+        b"phone_number" => it.phone_number = text(value),
+        b"email" => it.email = text(value),
+        b"date_of_birth" => it.date_of_birth = date(value),
+        b"data" => it.data = claimant_data(value),
+        _ => {}
+    })
+}
+
+fn claimant_data(value: &RawValue) -> Entries<ClaimantField> {
+    let mut entries = Entries::default();
+    let is_list = elements(value, |value| match claimant_field(value) {
+        Field::Value(entry) => entries.items.push(entry),
+        Field::Absent | Field::Malformed => entries.malformed = true,
+    });
+    entries.malformed |= !is_list && !is_null(value);
+    entries.items.shrink_to_fit();
+    entries
+}
+
+fn claimant_field(value: &RawValue) -> Field<ClaimantField> {
+    object(value, |it: &mut ClaimantField, name, value| match name {
+        b"id" => it.id = id(value),
+        b"name" => it.name = text(value),
+        b"value" => it.value = text(value),
+        b"type" => it.kind = text(value),
+        b"required" => it.required = boolean(value),
+        _ => {}
+    })
+}
+
+fn meeting(value: &RawValue) -> Field<Meeting> {
+    object(value, |it: &mut Meeting, name, value| match name {
+        b"id" => it.id = id(value),
+        b"room_name" => it.room_name = text(value),
+        b"room_url" => it.room_url = text(value),
+        b"start_date" => it.start_date = date_time(value),
+        b"end_date" => it.end_date = date_time(value),
+        _ => {}
+    })
+}
+
+// One value each.
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// Null is absent, what `read` takes is a value, the rest is malformed.
+fn field<T>(value: &RawValue, read: impl FnOnce(&str) -> Option<T>) -> Field<T> {
+    if is_null(value) { Field::Absent } else { read(value.get()).map_or(Field::Malformed, Field::Value) }
+}
+
+fn string(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok()
+}
+
+fn text(value: &RawValue) -> Field<Box<str>> {
+    field(value, |json| string(json).map(String::into_boxed_str))
+}
+
+/// A number's digits are kept as they were sent: the reference and the ids are opaque, and may be larger than any
+/// number type.
+fn text_or_number(value: &RawValue) -> Field<Box<str>> {
+    field(value, |json| match json.as_bytes() {
+        [b'"', ..] => string(json).map(String::into_boxed_str),
+        [b'-' | b'0'..=b'9', ..] => Some(json.into()),
+        _ => None,
+    })
+}
+
+fn id(value: &RawValue) -> Field<ID> {
+    text_or_number(value).and_then(|id| Some(ID(id.into_string())))
+}
+
+fn uuid(value: &RawValue) -> Option<uuid::Uuid> {
+    // `Uuid` reads other notations as well; the API promises the one with hyphens.
+    string(value.get()).filter(|text| text.len() == 36).and_then(|text| uuid::Uuid::try_parse(&text).ok())
+}
+
+fn boolean(value: &RawValue) -> Field<bool> {
+    field(value, |json| bool::from_str(json).ok())
+}
+
+/// GraphQL's `Int` has 32 bits; a whole number written as `60.0` is one too.
+fn integer(value: &RawValue) -> Field<i32> {
+    field(value, |json| {
+        i32::from_str(json).ok().or_else(|| {
+            let number = f64::from_str(json).ok()?;
+            let whole =
+                number.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number);
+            whole.then_some(number as i32)
+        })
+    })
+}
+
+/// Any number of fraction digits, any offset; without an offset it is UTC.
+fn date_time(value: &RawValue) -> Field<DateTime> {
+    field(value, |json| {
+        let text = string(json)?;
+        // A date alone is no instant, and RFC 3339 knows no years before 0 and no names of time zones.
+        if !text.is_ascii() || text.len() < 16 || text.starts_with('-') || text.contains('[') {
+            return None;
+        }
+        let instant = text
+            .parse::<Timestamp>()
+            .or_else(|_| Offset::UTC.to_timestamp(text.parse::<civil::DateTime>()?))
+            .ok()?;
+        (Offset::UTC.to_datetime(instant).year() >= 0).then_some(DateTime(instant))
+    })
+}
+
+fn date(value: &RawValue) -> Field<Date> {
+    field(value, |json| {
+        let text = string(json).filter(|text| text.len() == 10 && !text.starts_with('-'))?;
+        text.parse().ok().map(Date)
+    })
+}
+
+fn bandwidth(value: &RawValue) -> Field<Bandwidth> {
+    field(value, |json| match json {
+        r#""low""# => Some(Bandwidth::Low),
+        r#""medium""# => Some(Bandwidth::Medium),
+        r#""high""# => Some(Bandwidth::High),
+        _ => None,
+    })
+}
+
+// Objects and lists, a member at a time.
+
+fn object<T: Default>(value: &RawValue, mut member: impl FnMut(&mut T, &[u8], &RawValue)) -> Field<T> {
+    field(value, |_| {
+        let mut it = T::default();
+        members(value, |name, value| member(&mut it, name, value)).then_some(it)
+    })
+}
+
+/// Shows `each` the members of an object in their order, so that of equal names the last counts; false if `value` is
+/// no object.
+fn members<'a>(value: &'a RawValue, each: impl FnMut(&[u8], &'a RawValue)) -> bool {
+    value.get().starts_with('{')
+        && serde_json::Deserializer::from_str(value.get()).deserialize_map(Members(each)).is_ok()
+}
+
+/// Shows `each` the elements of a list; false if `value` is no list.
+fn elements<'a>(value: &'a RawValue, each: impl FnMut(&'a RawValue)) -> bool {
+    value.get().starts_with('[')
+        && serde_json::Deserializer::from_str(value.get()).deserialize_seq(Elements(each)).is_ok()
+}
+
+struct Members<F>(F);
+
+impl<'de, F: FnMut(&[u8], &'de RawValue)> Visitor<'de> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut name = Vec::new();
+        while map.next_key_seed(Name(&mut name))?.is_some() {
+            let value = map.next_value::<&RawValue>()?;
+            (self.0)(&name, value);
+        }
+        Ok(())
+    }
+}
+
+struct Elements<F>(F);
+
+impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(value) = seq.next_element::<&RawValue>()? {
+            (self.0)(value);
+        }
+        Ok(())
+    }
+}
+
+/// A member's name as bytes, into a buffer that serves for all: as a `str`, a name with half of a surrogate pair in it
+/// (which is JSON) would end the reading.
+struct Name<'b>(&'b mut Vec<u8>);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<(), E> {
+        self.0.clear();
+        self.0.extend_from_slice(name);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The program as its users run it: a process with an environment, a port that it chose, and an end.
+
+use std::{
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// How long anything that is expected may take before a test gives up. No test asserts that something took less.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running gateway. Killed when dropped.
+pub struct Gateway {
+    child: Child,
+    base: String,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+    client: reqwest::Client,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Gateway {
+    /// A gateway before the upstream at `upstream`, with `settings` (keys of the configuration with values).
+    pub async fn before(upstream: &str, settings: &[(&str, &str)]) -> Self {
+        let settings = [&[("upstream.url", upstream)], settings].concat();
+        Self::start(&settings).await
+    }
+
+    /// A gateway on its built-in sandbox.
+    pub async fn on_sandbox(settings: &[(&str, &str)]) -> Self {
+        Self::start(settings).await
+    }
+
+    async fn start(settings: &[(&str, &str)]) -> Self {
+        let mut command = program(&["serve"], settings);
+        let mut child = command.spawn().unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        let base = timeout(PATIENCE, async {
+            loop {
+                let base = stdout.lock().unwrap().lines().find_map(|line| {
+                    line.trim().strip_prefix("GraphQL")?.trim().strip_suffix("/graphql").map(str::to_owned)
+                });
+                if let Some(base) = base {
+                    return base;
+                }
+                if let Some(status) = child.try_wait().unwrap() {
+                    panic!("the gateway ended with {status}: {}", stderr.lock().unwrap());
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("the gateway says where it listens");
+        Self { child, base, stdout, stderr, client: client() }
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// `127.0.0.1:PORT`
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
+    /// A request to be filled in, to `path`.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends a query as `token`.
+    pub async fn query(&self, token: Option<&str>, query: &str) -> Reply {
+        self.query_with(token, query, Value::Null).await
+    }
+
+    /// Sends a query with variables as `token`.
+    pub async fn query_with(&self, token: Option<&str>, query: &str, variables: Value) -> Reply {
+        let mut request = self
+            .request(reqwest::Method::POST, "/graphql")
+            .header("content-type", "application/json")
+            .header("accept", "application/graphql-response+json")
+            .body(json!({ "query": query, "variables": variables }).to_string());
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        Reply::of(request).await
+    }
+
+    /// The ids that the page of a gateway on the sandbox opens with.
+    pub async fn sandbox_ids(&self) -> Vec<String> {
+        let settings = Reply::of(self.request(reqwest::Method::GET, "/graphiql.json")).await;
+        serde_json::from_value(settings.body["ids"].clone()).unwrap()
+    }
+
+    /// The id of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Asks the process to stop (SIGTERM).
+    pub fn terminate(&self) {
+        kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits for the process to end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait()).await.expect("the gateway ends").unwrap()
+    }
+
+    /// What the process has written to standard output.
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// What the process has logged.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+}
+
+impl Reply {
+    /// Sends `request` and reads the answer; a body that is no JSON becomes a string.
+    pub async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = timeout(PATIENCE, request.send()).await.expect("an answer in time").unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = timeout(PATIENCE, response.text()).await.expect("a body in time").unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Self { status, headers, body }
+    }
+
+    /// The `extensions.code` of every error.
+    pub fn codes(&self) -> Vec<&str> {
+        let errors = self.body["errors"].as_array().map_or(&[][..], Vec::as_slice);
+        errors.iter().map(|error| error["extensions"]["code"].as_str().unwrap_or("(none)")).collect()
+    }
+}
+
+/// The program with nothing but `settings` in its environment, on a free port.
+pub fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_appointments-gateway"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("GATEWAY_LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    for (key, value) in settings {
+        command.env(format!("GATEWAY_{}", key.replace('.', "_").to_uppercase()), value);
+    }
+    command
+}
+
+/// A client that speaks to loopback and follows nothing.
+pub fn client() -> reqwest::Client {
+    // The TLS library's; a second call finds it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+fn collect(stream: impl AsyncRead + Send + Unpin + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let collected = text.clone();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut text = collected.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    text
+}
