@@ -40,11 +40,12 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// `GET /`
 pub(super) async fn page(headers: HeaderMap) -> Response {
-    let mut response = file("index.html", "no-cache", &headers);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
-    response
+    file("index.html", "no-cache", &headers)
+}
+
+/// `GET /THIRD-PARTY-LICENSES.txt`: of the packages in the bundle.
+pub(super) async fn licences(headers: HeaderMap) -> Response {
+    file("THIRD-PARTY-LICENSES.txt", "no-cache", &headers)
 }
 
 /// `GET /assets/{name}`: files whose names change with their contents.
@@ -75,6 +76,8 @@ fn send(
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static(cache_control)),
         (header::VARY, HeaderValue::from_static("accept-encoding")),
+        // On every file, since a worker goes by the policy of its own.
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
     ];
     if takes_gzip(headers) {
         return (common, [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))], file.data.to_vec())

@@ -72,7 +72,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         router = router
             .route("/", get(graphiql::page))
             .route("/graphiql.json", get(graphiql::settings))
-            .route("/assets/{name}", get(graphiql::asset));
+            .route("/assets/{name}", get(graphiql::asset))
+            .route("/THIRD-PARTY-LICENSES.txt", get(graphiql::licences));
     }
     router
         .fallback(not_found)
