@@ -1,14 +1,70 @@
-//! A GraphQL gateway in front of the appointments REST API. WIP docs
+//! A GraphQL gateway in front of the appointments REST API: clients choose the fields, the gateway fetches each
+//! appointment once, and nobody ever gets what another caller's credential fetched.
+//!
+//! # The way of one request
+//!
+//! Down once and up once; the modules below stand in this order.
+//!
+//! ```text
+//! server                      a listener, connections, a drain at the end
+//!  └ http                     routes and middleware, in one ordered list
+//!     ├ http::caller          headers → Caller, once
+//!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer
+//!        └ graphql            limits, parsing, variables; then validation and execution
+//!           └ graphql::query  resolvers, a few lines each
+//!              └ appointments          what one operation of one caller may ask through
+//!                 ├ appointments::loader   many fields → one batch of distinct ids
+//!                 ├ appointments::cache    by (caller scope, id), bounded in bytes
+//!                 ├ appointments::flight   one call under way for each key, shared by all who wait
+//!                 └ upstream               one call: address, token, clocks, bounds, status → UpstreamError
+//!                    └ upstream::wire      JSON, read leniently → model
+//! model                       Appointment and what it holds: decoded once, served as they are
+//! ```
+//!
+//! Errors come up the same way: [`upstream::UpstreamError`] for us, translated once, in [`graphql::error`], into the
+//! closed set of codes that clients see.
+//!
+//! # What always holds
+//!
+//! Each has tests under `tests/api` that fail when it is broken.
+//!
+//! 1. **No caller gets what another caller's credential fetched.** The scope, a keyed 256-bit digest of the whole
+//!    credential, is part of every key under which something is kept or shared. Without a credential there is no
+//!    [`Appointments`](appointments::Appointments) to ask through, so nothing is fetched.
+//! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, or the `exp` of the
+//!    caller's token.
+//! 3. **One call is in flight for each scope and id.** Who leaves takes nothing from the others, also who came first;
+//!    each has a clock of its own; when the last has left, the call ends.
+//! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.
+//! 5. **Failures are never kept.** That there is no appointment (404) is, briefly, for the scope that was told so.
+//! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes.
+//! 7. **No personal data and no token in a log or an error**, at any level: only events of this crate are logged
+//!    ([`telemetry`]), and the types that hold such data do not print it.
+//! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded.
+//! 9. **One bad field never loses an appointment**: it is null with an error at its path.
+//!
+//! # What is absent
+//!
+//! - Below [`http`], nobody reads a header: a [`caller::Caller`] is all that is known of who asks.
+//! - Above [`upstream`], nobody sees JSON of the upstream or a status code.
+//! - Resolvers hold no state and do no input or output but through [`appointments::Appointments`].
+//! - Nobody reads the environment but [`config`] and [`cli`]; a component receives its own slice of the configuration.
+
 pub mod cli;
 pub mod config;
-pub mod server;
 pub mod telemetry;
 
-pub mod appointments;
-pub mod caller;
-pub mod graphql;
+pub mod server;
+
 pub mod http;
-pub mod model;
+
+pub mod graphql;
+
+pub mod appointments;
+
 pub mod upstream;
+
+pub mod caller;
+pub mod model;
 
 pub mod sandbox;

@@ -154,9 +154,8 @@ async fn asked_to_stop() {
     let next = || async {
         #[cfg(unix)]
         {
-            let mut terminate = match signal::unix::signal(signal::unix::SignalKind::terminate()) {
-                Ok(signal) => signal,
-                Err(_) => return std::future::pending().await,
+            let Ok(mut terminate) = signal::unix::signal(signal::unix::SignalKind::terminate()) else {
+                return std::future::pending().await;
             };
             tokio::select! {
                 _ = terminate.recv() => {}

@@ -122,7 +122,7 @@ impl Api {
         if refused {
             let mut errors = response.errors;
             for error in &mut errors {
-                ensure_code(error, |message| ApiError::ValidationFailed(message));
+                ensure_code(error, ApiError::ValidationFailed);
             }
             return Answer { data: None, errors };
         }
