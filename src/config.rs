@@ -33,6 +33,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `cache.*`
     pub cache: CacheConfig,
+    /// `live.*`
+    pub live: LiveConfig,
     /// `limits.*`
     pub limits: Limits,
     /// `http.*`
@@ -80,6 +82,25 @@ pub struct CacheConfig {
     pub ttl: Duration,
     /// `cache.absence_ttl`
     pub absence_ttl: Duration,
+    /// `cache.list_ttl`
+    pub list_ttl: Duration,
+    /// `cache.list_size`
+    pub list_size: ByteSize,
+}
+
+/// `live.*`: how what is watched is looked after.
+#[derive(Debug, Clone, Default)]
+pub struct LiveConfig {
+    /// `live.fast_interval`
+    pub fast_interval: Duration,
+    /// `live.slow_interval`
+    pub slow_interval: Duration,
+    /// `live.near`
+    pub near: Duration,
+    /// `live.max_watched`
+    pub max_watched: usize,
+    /// `live.keep_alive`
+    pub keep_alive: Duration,
 }
 
 /// `limits.*`: how much one request may ask for.
@@ -165,6 +186,7 @@ impl Default for Config {
             upstream: UpstreamConfig::default(),
             sandbox: SandboxConfig::default(),
             cache: CacheConfig::default(),
+            live: LiveConfig::default(),
             limits: Limits::default(),
             http: HttpConfig::default(),
             graphiql: false,
@@ -324,6 +346,55 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Duration,
         help: "How long it is remembered that there is no appointment by an id. 0: not at all.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.absence_ttl = v),
+    },
+    Key {
+        name: "cache.list_ttl",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How long a page of the list is remembered. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.list_ttl = v),
+    },
+    Key {
+        name: "cache.list_size",
+        default: "16MiB",
+        kind: Kind::Size,
+        help: "How much memory the remembered pages may take, beside cache.size.",
+        set: |c, v| size(v, 0).map(|v| c.cache.list_size = v),
+    },
+    Key {
+        name: "live.fast_interval",
+        default: "2s",
+        kind: Kind::Duration,
+        help: "How often a watched appointment is asked for close to its time and while in session.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.fast_interval = v),
+    },
+    Key {
+        name: "live.slow_interval",
+        default: "30s",
+        kind: Kind::Duration,
+        help: "How often it is asked for otherwise, and the longest pause after failures.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.slow_interval = v),
+    },
+    Key {
+        name: "live.near",
+        default: "15m",
+        kind: Kind::Duration,
+        help: "How close to appointmentAt, before and after, counts as close.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.live.near = v),
+    },
+    Key {
+        name: "live.max_watched",
+        default: "10000",
+        kind: Kind::Count,
+        help: "How many appointments are watched at once, counted for each token; beyond, OVERLOADED.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_watched = v),
+    },
+    Key {
+        name: "live.keep_alive",
+        default: "12s",
+        kind: Kind::Duration,
+        help: "How often an open event stream or WebSocket gets a sign of life when there is nothing else to send.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.keep_alive = v),
     },
     Key {
         name: "limits.body",

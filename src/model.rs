@@ -5,10 +5,16 @@
 //!
 //! The types have no `Debug` that prints what they hold: they are full of personal data.
 
+mod change;
+
 use std::{fmt, sync::Arc};
 
 use async_graphql::{ComplexObject, Enum, ID, SimpleObject};
 use jiff::{SignedDuration, Timestamp};
+
+pub use change::{
+    Change, ClaimantInput, CreateAppointmentInput, FeaturesInput, InputFault, UpdateAppointmentInput,
+};
 
 /// An appointment that many readers share.
 pub type SharedAppointment = Arc<Appointment>;
@@ -419,4 +425,17 @@ macro_rules! silent {
         }
     )*};
 }
-silent!(Department, Claimant, ClaimantField, Meeting, Features, Field<T>, Entries<T>, Date);
+silent!(
+    Department,
+    Claimant,
+    ClaimantField,
+    Meeting,
+    Features,
+    Field<T>,
+    Entries<T>,
+    Date,
+    CreateAppointmentInput,
+    UpdateAppointmentInput,
+    ClaimantInput,
+    FeaturesInput
+);

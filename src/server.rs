@@ -20,7 +20,7 @@ use tokio::{
 use url::Url;
 
 use crate::{
-    appointments::AppointmentCache,
+    appointments::Shared,
     caller::ScopeKey,
     config::Config,
     graphql::Api,
@@ -55,7 +55,7 @@ impl Server {
         });
         let gateway = Gateway {
             api: Api::new(config.limits.clone()),
-            cache: AppointmentCache::new(&config.cache, upstream),
+            appointments: Shared::new(&config.cache, config.live.clone(), upstream),
             scope_key: ScopeKey::random(),
             http: config.http.clone(),
             limits: config.limits.clone(),

@@ -1,4 +1,5 @@
-//! The cache of the process: keyed by caller scope and id, bounded in bytes, with one call in flight for each key.
+//! The appointments that the process remembers: keyed by caller scope and id, bounded in bytes, with one call in flight
+//! for each key.
 
 use std::{
     fmt,
@@ -6,25 +7,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{Expiry, sync::Cache};
+use moka::{Expiry, ops::compute::Op, sync::Cache};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{
-    Outcome,
-    flight::{Flights, Joined},
-};
+use super::{Outcome, flight::Flights, generations::Generations};
 use crate::{
     caller::{Caller, Scope},
     config::CacheConfig,
     model::SharedAppointment,
-    upstream::{Answer, UpstreamClient, UpstreamError},
+    upstream::{Answer, Keep, UpstreamClient, UpstreamError},
 };
 
 /// What everything that is kept or shared goes by: no two callers have a key in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    scope: Scope,
-    id: Uuid,
+    pub(super) scope: Scope,
+    pub(super) id: Uuid,
 }
 
 /// What is kept under a key: an appointment, or that there is none. Failures are not kept.
@@ -32,15 +31,31 @@ pub(super) struct Key {
 struct Kept {
     appointment: Option<SharedAppointment>,
     ttl: Duration,
+    asked: Asked,
+}
+
+/// When an answer was asked for: what it says was so at that moment or later.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    at: Instant,
+    generation: u64,
+}
+
+impl Asked {
+    /// Now, by the answer of a change before which there had been `previous` others.
+    pub(super) fn after(previous: u64) -> Self {
+        Self { at: Instant::now(), generation: previous + 1 }
+    }
 }
 
 /// The appointments that the process remembers. Cheap to clone.
 #[derive(Clone)]
-pub struct AppointmentCache(Arc<Inner>);
+pub(super) struct AppointmentCache(Arc<Inner>);
 
 struct Inner {
     kept: Cache<Key, Kept>,
-    flights: Flights,
+    flights: Flights<Key, Option<SharedAppointment>>,
+    generations: Generations,
     upstream: UpstreamClient,
     ttl: Duration,
     absence_ttl: Duration,
@@ -48,7 +63,7 @@ struct Inner {
 
 impl AppointmentCache {
     /// An empty cache before `upstream`.
-    pub fn new(config: &CacheConfig, upstream: UpstreamClient) -> Self {
+    pub(super) fn new(config: &CacheConfig, upstream: UpstreamClient) -> Self {
         let kept = Cache::builder()
             .max_capacity(config.size.as_u64())
             .weigher(weight)
@@ -56,56 +71,113 @@ impl AppointmentCache {
             .build();
         Self(Arc::new(Inner {
             kept,
-            flights: Flights::default(),
+            flights: Flights::new(),
+            generations: Generations::new(),
             upstream,
             ttl: config.ttl,
             absence_ttl: config.absence_ttl,
         }))
     }
 
+    pub(super) fn generations(&self) -> &Generations {
+        &self.0.generations
+    }
+
     /// What is known of `id` for `caller`: what is kept, else what the call under way brings, else what a new call
     /// brings. Dropping the future leaves the call to the others who wait for it.
-    pub async fn get(&self, caller: &Caller, id: Uuid) -> Outcome {
+    pub(super) async fn get(&self, caller: &Caller, id: Uuid) -> Outcome {
         let key = Key { scope: caller.scope(), id };
         if let Some(kept) = self.kept(&key) {
-            return kept;
+            return Ok(kept);
         }
-        let joined: Joined = self.0.flights.join(
+        let asked = self.ask(id);
+        let joined = self.0.flights.join(
             key,
+            asked.generation,
             || self.kept(&key),
             || {
                 let (cache, caller) = (self.clone(), caller.clone());
-                async move { cache.fetch(key, &caller).await }
+                async move { cache.fetch(&caller, id, asked).await }.in_current_span()
             },
         );
         joined.outcome().await
     }
 
-    fn kept(&self, key: &Key) -> Option<Outcome> {
-        self.0.kept.get(key).map(|kept| Ok(kept.appointment))
+    /// The moment, to be noted before the upstream is asked for `id`.
+    pub(super) fn ask(&self, id: Uuid) -> Asked {
+        Asked { at: Instant::now(), generation: self.0.generations.of(id) }
     }
 
-    /// Asks the upstream and keeps what it says, for as long as everyone allows.
-    async fn fetch(&self, key: Key, caller: &Caller) -> Outcome {
-        let started = Instant::now();
-        let answer = self.0.upstream.appointment(caller, key.id).await;
-        let duration_ms = started.elapsed().as_millis() as u64;
+    /// Whether `id` was changed through this gateway since it was `asked` for.
+    pub(super) fn is_outdated(&self, id: Uuid, asked: Asked) -> bool {
+        self.0.generations.of(id) != asked.generation
+    }
+
+    /// Remembers what the upstream said when it was `asked`, for as long as everyone allows, unless something newer is
+    /// known.
+    pub(super) fn keep(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        appointment: Option<SharedAppointment>,
+        keep: Keep,
+        asked: Asked,
+    ) {
+        let key = Key { scope: caller.scope(), id };
+        let ttl = keep.limit(if appointment.is_some() { self.0.ttl } else { self.0.absence_ttl });
+        let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
+        if self.is_outdated(id, asked) {
+            return;
+        }
+        self.0.kept.entry(key).and_compute_with(|known| match known {
+            Some(known) if known.value().asked.at > asked.at => Op::Nop,
+            _ if ttl.is_zero() => Op::Remove,
+            _ => Op::Put(Kept { appointment, ttl, asked }),
+        });
+    }
+
+    /// Remembers an appointment that came with a list, which was asked for `at` that moment, after `changes` of any
+    /// appointment.
+    pub(super) fn keep_listed(
+        &self,
+        caller: &Caller,
+        appointment: &SharedAppointment,
+        keep: Keep,
+        at: Instant,
+        changes: u64,
+    ) {
+        let id = appointment.id.0;
+        // In this order: a change counts for all before it counts for its id, so if it is not seen in the second look,
+        // it was not in the first.
+        let asked = Asked { at, generation: self.0.generations.of(id) };
+        if self.0.generations.of_all() == changes {
+            self.keep(caller, id, Some(appointment.clone()), keep, asked);
+        }
+    }
+
+    /// Forgets what is kept for `caller`, who may not see it any more.
+    pub(super) fn revoke(&self, caller: &Caller, id: Uuid) {
+        self.0.kept.invalidate(&Key { scope: caller.scope(), id });
+    }
+
+    fn kept(&self, key: &Key) -> Option<Option<SharedAppointment>> {
+        let kept = self.0.kept.get(key)?;
+        (!self.is_outdated(key.id, kept.asked)).then_some(kept.appointment)
+    }
+
+    async fn fetch(&self, caller: &Caller, id: Uuid, asked: Asked) -> Outcome {
+        let answer = self.0.upstream.appointment(caller, id, None).await;
+        let duration_ms = asked.at.elapsed().as_millis() as u64;
         match answer {
-            Ok(Answer { appointment, keep }) => {
-                tracing::debug!(appointment.id = %key.id, found = appointment.is_some(), duration_ms, "fetched");
-                let ttl = keep.limit(if appointment.is_some() { self.0.ttl } else { self.0.absence_ttl });
-                let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
-                if ttl.is_zero() {
-                    self.0.kept.invalidate(&key);
-                } else {
-                    self.0.kept.insert(key, Kept { appointment: appointment.clone(), ttl });
-                }
+            Ok(Answer { appointment, keep, .. }) => {
+                tracing::debug!(appointment.id = %id, found = appointment.is_some(), duration_ms, "fetched");
+                self.keep(caller, id, appointment.clone(), keep, asked);
                 Ok(appointment)
             }
             Err(error) => {
-                tracing::warn!(appointment.id = %key.id, %error, duration_ms, "fetch failed");
+                tracing::warn!(appointment.id = %id, %error, duration_ms, "fetch failed");
                 if matches!(error, UpstreamError::Unauthenticated | UpstreamError::Forbidden) {
-                    self.0.kept.invalidate(&key);
+                    self.revoke(caller, id);
                 }
                 Err(error)
             }
@@ -119,7 +191,7 @@ impl fmt::Debug for AppointmentCache {
     }
 }
 
-/// The bytes that an entry costs, with what the cache itself spends on one: measured, see the README.
+/// The bytes that an entry costs, with what the cache itself spends on one.
 fn weight(_: &Key, kept: &Kept) -> u32 {
     const ENTRY: usize = size_of::<Key>() + size_of::<Kept>() + 256;
     let appointment = kept.appointment.as_ref().map_or(0, |appointment| appointment.size());

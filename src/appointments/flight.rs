@@ -6,53 +6,71 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     future::Future,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::{Outcome, cache::Key};
 use crate::upstream::UpstreamError;
+
+type Outcome<T> = Result<T, UpstreamError>;
 
 /// The calls under way. As many as calls may be under way or wait: `upstream.max_concurrent + upstream.max_waiting`,
 /// since a call beyond ends as soon as it begins.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Flights(Arc<Mutex<HashMap<Key, Weak<Flight>>>>);
+pub(super) struct Flights<K: Key, T>(Arc<Table<K, T>>);
+
+type Table<K, T> = Mutex<HashMap<K, Weak<Flight<K, T>>>>;
+
+/// What calls go by.
+pub(super) trait Key: Copy + Eq + Hash {}
+
+impl<K: Copy + Eq + Hash> Key for K {}
 
 /// A call under way.
-#[derive(Debug)]
-pub(super) struct Flight {
-    key: Key,
-    outcome: watch::Receiver<Option<Outcome>>,
+pub(super) struct Flight<K: Key, T> {
+    key: K,
+    /// Of what it asks for, when it began: who asks after a change is not given what was asked for before.
+    generation: u64,
+    outcome: watch::Receiver<Option<Outcome<T>>>,
     task: AbortHandle,
-    table: Flights,
+    table: Arc<Table<K, T>>,
 }
 
-impl Flights {
+impl<K: Key, T: Clone + Send + Sync + 'static> Flights<K, T> {
+    pub(super) fn new() -> Self {
+        Self(Arc::default())
+    }
+
     /// Joins the call for `key` that is under way, or starts `call` in a task of its own.
     ///
     /// `kept` is asked while nobody else can start or end a call: what it finds was stored by a call that has just
     /// landed, and is taken instead of a second one.
     pub(super) fn join<F>(
         &self,
-        key: Key,
-        kept: impl FnOnce() -> Option<Outcome>,
+        key: K,
+        generation: u64,
+        kept: impl FnOnce() -> Option<T>,
         call: impl FnOnce() -> F,
-    ) -> Joined
+    ) -> Joined<K, T>
     where
-        F: Future<Output = Outcome> + Send + 'static,
+        F: Future<Output = Outcome<T>> + Send + 'static,
     {
         // Declared before the lock is taken, so let go of after: the last hold on a flight takes the lock as it goes.
         let under_way;
-        let mut table = self.lock();
+        let mut table = lock(&self.0);
         under_way = table.get(&key).and_then(Weak::upgrade);
         // Who holds on to a flight that has landed must not make later readers take its outcome for a fresh one.
-        if let Some(flight) = under_way.as_ref().filter(|flight| flight.outcome.borrow().is_none()) {
+        let is_current = |flight: &&Arc<Flight<K, T>>| {
+            flight.generation == generation && flight.outcome.borrow().is_none()
+        };
+        if let Some(flight) = under_way.as_ref().filter(is_current) {
             return Joined::Flight(flight.clone());
         }
-        if let Some(outcome) = kept() {
-            return Joined::Kept(outcome);
+        if let Some(value) = kept() {
+            return Joined::Kept(value);
         }
         let (landed, outcome) = watch::channel(None);
         let call = call();
@@ -60,28 +78,29 @@ impl Flights {
             let outcome = call.await;
             landed.send_replace(Some(outcome));
         });
-        let flight = Arc::new(Flight { key, outcome, task: task.abort_handle(), table: self.clone() });
+        let flight =
+            Arc::new(Flight { key, generation, outcome, task: task.abort_handle(), table: self.0.clone() });
         table.insert(key, Arc::downgrade(&flight));
         Joined::Flight(flight)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Flight>>> {
-        // Nothing that runs under the lock leaves the table half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<K: Key, T>(table: &Table<K, T>) -> MutexGuard<'_, HashMap<K, Weak<Flight<K, T>>>> {
+    // Nothing that runs under the lock leaves the table half changed.
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What [`Flights::join`] found.
-pub(super) enum Joined {
-    Kept(Outcome),
-    Flight(Arc<Flight>),
+pub(super) enum Joined<K: Key, T> {
+    Kept(T),
+    Flight(Arc<Flight<K, T>>),
 }
 
-impl Joined {
+impl<K: Key, T: Clone> Joined<K, T> {
     /// The outcome, now or when the call has landed.
-    pub(super) async fn outcome(self) -> Outcome {
+    pub(super) async fn outcome(self) -> Outcome<T> {
         match self {
-            Self::Kept(outcome) => outcome,
+            Self::Kept(value) => Ok(value),
             Self::Flight(flight) => {
                 let mut outcome = flight.outcome.clone();
                 let landed = outcome.wait_for(Option::is_some).await;
@@ -92,13 +111,19 @@ impl Joined {
     }
 }
 
-impl Drop for Flight {
+impl<K: Key, T> Drop for Flight<K, T> {
     fn drop(&mut self) {
         self.task.abort();
-        let mut table = self.table.lock();
+        let mut table = lock(&self.table);
         // Another flight may have taken the place since.
         if table.get(&self.key).is_some_and(|flight| std::ptr::eq(flight.as_ptr(), self)) {
             table.remove(&self.key);
         }
+    }
+}
+
+impl<K: Key, T> fmt::Debug for Flights<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").finish_non_exhaustive()
     }
 }

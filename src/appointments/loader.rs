@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{AppointmentCache, Outcome};
+use super::{Outcome, cache::AppointmentCache};
 use crate::{caller::Caller, upstream::UpstreamError};
 
 pub(super) struct Loader(cached::Loader<Uuid, Outcome, Batch>);

@@ -72,11 +72,15 @@ impl Config {
     /// What is wrong with serving under this configuration, though each key by itself is right.
     ///
     /// # Errors
-    /// Made-up data served to others without being asked for by name, or asked for beside a real upstream.
+    /// Made-up data served to others without being asked for by name, or asked for beside a real upstream; intervals
+    /// the wrong way round.
     pub fn check_serving(&self) -> Result<(), ConfigError> {
         let fault = |place: &str, problem: &str| {
             Err(ConfigError(vec![Fault { place: place.to_owned(), problem: problem.to_owned() }]))
         };
+        if self.live.fast_interval > self.live.slow_interval {
+            return fault("live.fast_interval", "is longer than live.slow_interval; make it the shorter one");
+        }
         match (&self.upstream.url, self.sandbox.enabled) {
             (Some(_), true) => fault(
                 "sandbox.enabled",

@@ -17,6 +17,12 @@ pub enum ApiError {
     Unauthenticated(Cow<'static, str>),
     /// The upstream says that the caller may not see this.
     Forbidden,
+    /// There is no appointment by the id that is to be changed or watched.
+    NotFound,
+    /// The appointment is not in a state that allows the change.
+    Conflict,
+    /// A change may or may not have happened.
+    OutcomeUnknown,
     /// A bad argument or variable.
     BadUserInput(String),
     /// Too many requests.
@@ -61,6 +67,9 @@ impl ApiError {
         match self {
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::Forbidden => "FORBIDDEN",
+            Self::NotFound => "NOT_FOUND",
+            Self::Conflict => "CONFLICT",
+            Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
             Self::BadUserInput(_) => "BAD_USER_INPUT",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
@@ -80,7 +89,12 @@ impl ApiError {
     pub fn message(&self) -> Cow<'static, str> {
         match self {
             Self::Unauthenticated(text) | Self::BadRequest(text) => text.clone(),
-            Self::Forbidden => "You may not see this appointment.".into(),
+            Self::Forbidden => "You may not do this with what your token allows.".into(),
+            Self::NotFound => "There is no appointment by this id.".into(),
+            Self::Conflict => "The appointment is not in a state that allows this change. Read it and decide anew.".into(),
+            Self::OutcomeUnknown => {
+                "The change was sent, but its answer was lost: it may have happened. Read before you send it again.".into()
+            }
             Self::BadUserInput(text) | Self::ParseFailed(text) | Self::ValidationFailed(text) => {
                 text.clone().into()
             }
@@ -143,6 +157,9 @@ impl From<UpstreamError> for ApiError {
                 "The appointments service did not accept the token: it is invalid or has expired.".into(),
             ),
             UpstreamError::Forbidden => Self::Forbidden,
+            UpstreamError::NotFound => Self::NotFound,
+            UpstreamError::Conflict => Self::Conflict,
+            UpstreamError::OutcomeUnknown(_) => Self::OutcomeUnknown,
             UpstreamError::RateLimited { retry_after } => Self::RateLimited { retry_after },
             UpstreamError::Failed { .. } | UpstreamError::Unreachable(_) => Self::UpstreamUnavailable,
             UpstreamError::AttemptTimeout | UpstreamError::DeadlinePassed => Self::UpstreamTimeout,
@@ -182,6 +199,9 @@ mod tests {
         for (fault, code) in [
             (UpstreamError::Unauthenticated, "UNAUTHENTICATED"),
             (UpstreamError::Forbidden, "FORBIDDEN"),
+            (UpstreamError::NotFound, "NOT_FOUND"),
+            (UpstreamError::Conflict, "CONFLICT"),
+            (UpstreamError::OutcomeUnknown("host.internal".into()), "OUTCOME_UNKNOWN"),
             (UpstreamError::RateLimited { retry_after: wait }, "RATE_LIMITED"),
             (UpstreamError::Failed { status: 503 }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Unreachable("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),

@@ -2,9 +2,9 @@
 
 use async_graphql::{Context, Object};
 
-use super::error::ApiError;
+use super::{access, connection::AppointmentConnection, cursor::Cursor, error::ApiError};
 use crate::{
-    appointments::{Appointments, Outcome},
+    appointments::{Outcome, Place},
     config::Limits,
     model::{SharedAppointment, Uuid},
 };
@@ -14,9 +14,6 @@ use crate::{
 pub(super) struct Query {
     pub(super) max_ids: usize,
 }
-
-/// What an operation may ask through: none where its caller has no credential, so that there is nothing to ask with.
-pub(super) type Access = Result<Appointments, ApiError>;
 
 /// An appointment as a nullable field serves it: `None` is null, `Some(Err(…))` is null with an error at its place.
 type Found = Option<Result<SharedAppointment, ApiError>>;
@@ -53,17 +50,50 @@ impl Query {
             Err(error) => ids.iter().map(|_| Some(Err(error.clone()))).collect(),
         })
     }
+
+    /// The appointments that the caller may see, as a Relay connection over the upstream's pages. At most 100 a page.
+    async fn appointments(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many at most, from 1 to 100.", default = 25)] first: Option<i32>,
+        #[graphql(desc = "The cursor behind which to begin; left out: at the beginning.")] after: Option<
+            String,
+        >,
+    ) -> Result<AppointmentConnection, ApiError> {
+        let length = first.unwrap_or(DEFAULT_WINDOW);
+        if !(1..=LONGEST_WINDOW).contains(&length) {
+            return Err(ApiError::BadUserInput(format!("first has to be from 1 to {LONGEST_WINDOW}.")));
+        }
+        let after = match after.as_deref().map(Cursor::decode) {
+            None => None,
+            Some(Some(cursor)) => Some(cursor),
+            Some(None) => {
+                return Err(ApiError::BadUserInput(
+                    "after is no cursor of this list: give an endCursor, or a cursor of an edge, as it came."
+                        .to_owned(),
+                ));
+            }
+        };
+        let place = Place {
+            start: after.map_or(0, |cursor| cursor.position + 1),
+            length: length.unsigned_abs(),
+            page_cap: after.and_then(|cursor| cursor.page_cap),
+        };
+        let window = access(ctx)?.window(place).await?;
+        Ok(AppointmentConnection::new(place.start, window))
+    }
 }
+
+/// How long a window of the list is where the client says nothing; the schema's default.
+const DEFAULT_WINDOW: i32 = 25;
+
+/// The longest window of the list.
+const LONGEST_WINDOW: i32 = 100;
 
 impl Query {
     pub(super) fn new(limits: &Limits) -> Self {
         Self { max_ids: limits.ids }
     }
-}
-
-fn access<'a>(ctx: &Context<'a>) -> Result<&'a Appointments, ApiError> {
-    // `execute` puts it there for every operation.
-    ctx.data_unchecked::<Access>().as_ref().map_err(Clone::clone)
 }
 
 fn found(outcome: Outcome) -> Found {

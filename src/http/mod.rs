@@ -31,7 +31,7 @@ pub use graphiql::Settings as GraphiqlSettings;
 use refusal::Refusal;
 
 use crate::{
-    appointments::AppointmentCache,
+    appointments::Shared,
     caller::ScopeKey,
     config::{HttpConfig, Limits},
     graphql::{Api, error::ApiError},
@@ -42,8 +42,8 @@ use crate::{
 pub struct Gateway {
     /// Parses and runs operations.
     pub api: Api,
-    /// What operations read through.
-    pub cache: AppointmentCache,
+    /// What operations read and change through.
+    pub appointments: Shared,
     /// Digests credentials into scopes.
     pub scope_key: ScopeKey,
     /// Clocks.

@@ -1,13 +1,16 @@
-//! One call to the upstream: the address, the headers, the deadline, the bounds, and the status matched by name.
+//! Calls to the upstream: the address, the headers, the clocks, the bounds, and each status matched by name.
 
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{
-    Client, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    Client, Method, RequestBuilder, Response, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER},
     redirect,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -16,20 +19,61 @@ use super::{
     error::UpstreamError,
     wire,
 };
-use crate::{caller::Caller, config::UpstreamConfig, model::SharedAppointment};
+use crate::{
+    caller::Caller,
+    config::UpstreamConfig,
+    model::{Change, InputFault, SharedAppointment},
+};
 
 const USER_AGENT: &str = concat!("appointments-gateway/", env!("CARGO_PKG_VERSION"));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Redirects are followed on the upstream's own origin only, and not further than this.
+/// Redirects are followed on the upstream's own origin only, and not more of them than this.
 const MAX_REDIRECTS: usize = 3;
 
-/// An upstream answer that says something: an appointment, or that there is none (404).
+/// The longest `ETag` that is remembered.
+const LONGEST_ETAG: usize = 256;
+
+/// What the upstream says of one appointment.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The appointment, none where the upstream knows none by that id.
+    /// The appointment; none where the upstream knows none by that id, or where it is unchanged.
     pub appointment: Option<SharedAppointment>,
+    /// Whether it is still what it was at the `ETag` that was sent.
+    pub is_unchanged: bool,
+    /// What to send to be told only of changes.
+    pub etag: Option<String>,
     /// How long the upstream lets it be kept.
     pub keep: Keep,
+}
+
+/// A page of the list.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The appointments in their order; none where there was something that is no appointment.
+    pub items: Vec<Option<SharedAppointment>>,
+    /// How long pages are, where the upstream says so.
+    pub per_page: Option<u32>,
+    /// How long the list is, where the upstream says so.
+    pub total: Option<u64>,
+    /// Whether there is another page, where the upstream says so.
+    pub has_next: Option<bool>,
+    /// How long the upstream lets it be kept.
+    pub keep: Keep,
+}
+
+/// What the upstream did with a change.
+#[derive(Debug, Clone)]
+pub enum Applied {
+    /// Made it.
+    To {
+        /// The appointment as it now is; none where the upstream did not show it.
+        appointment: Option<SharedAppointment>,
+        /// How long the upstream lets it be kept.
+        keep: Keep,
+    },
+    /// Did not accept the input.
+    Rejected(Vec<InputFault>),
 }
 
 /// The upstream, behind a bound on how many calls are under way and how many wait. Cheap to clone.
@@ -50,7 +94,7 @@ struct Inner {
 }
 
 impl UpstreamClient {
-    /// A client for the upstream at `config.url`.
+    /// A client for the upstream at `url`.
     ///
     /// # Errors
     /// A text for the operator where the TLS library or the extra certificates cannot be loaded.
@@ -61,7 +105,9 @@ impl UpstreamClient {
             .user_agent(USER_AGENT)
             .connect_timeout(config.connect_timeout)
             .pool_max_idle_per_host(config.max_concurrent)
-            .redirect(redirect::Policy::custom(within_origin))
+            // A change is sent once. What may be repeated is repeated by us, where we can see it.
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
             .referer(false)
             .no_proxy();
         if let Some(path) = &config.ca_file {
@@ -77,14 +123,9 @@ impl UpstreamClient {
         }
         let http =
             http.build().map_err(|error| format!("upstream: TLS cannot be set up: {}", causes(&error)))?;
-        let mut appointments = url.clone();
-        // `Config` takes no address that cannot be a base.
-        if let Ok(mut path) = appointments.path_segments_mut() {
-            path.pop_if_empty().extend(["api", "v1", "appointments"]);
-        }
         Ok(Self(Arc::new(Inner {
             http,
-            appointments,
+            appointments: below(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
             slots: Semaphore::new(config.max_concurrent),
@@ -92,15 +133,124 @@ impl UpstreamClient {
         })))
     }
 
-    /// `GET /api/v1/appointments/{id}` with the caller's token.
+    /// How long a call may take.
+    pub fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// `GET /api/v1/appointments/{id}` with the caller's token; with `etag`, only if it has changed since.
     ///
     /// # Errors
     /// Everything but an appointment and a clear "there is none".
-    pub async fn appointment(&self, caller: &Caller, id: Uuid) -> Result<Answer, UpstreamError> {
+    pub async fn appointment(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        etag: Option<&str>,
+    ) -> Result<Answer, UpstreamError> {
+        self.bounded(async {
+            let mut response = self.get(caller, self.address(id, &[]), etag).await?;
+            let keep = keep(response.headers());
+            let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let answer = Answer {
+                appointment: None,
+                is_unchanged: false,
+                etag: etag.filter(|etag| etag.len() <= LONGEST_ETAG),
+                keep,
+            };
+            match response.status() {
+                StatusCode::OK => {
+                    let body = self.body(&mut response).await?;
+                    let appointment =
+                        wire::appointment(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
+                    if appointment.id.0 != id {
+                        return Err(UpstreamError::Invalid(
+                            "it is another appointment than the one asked for",
+                        ));
+                    }
+                    Ok(Answer { appointment: Some(Arc::new(appointment)), ..answer })
+                }
+                StatusCode::NOT_MODIFIED => Ok(Answer { is_unchanged: true, ..answer }),
+                StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
+                _ => Err(refusal(&response)),
+            }
+        })
+        .await
+    }
+
+    /// `GET /api/v1/appointments?page=…&per_page=…` with the caller's token. Pages count from 1.
+    ///
+    /// # Errors
+    /// Everything but a list.
+    pub async fn page(&self, caller: &Caller, page: u64, per_page: u32) -> Result<Page, UpstreamError> {
+        self.bounded(async {
+            let mut url = self.0.appointments.clone();
+            url.query_pairs_mut()
+                .append_pair("page", &page.to_string())
+                .append_pair("per_page", &per_page.to_string());
+            let mut response = self.get(caller, url, None).await?;
+            let keep = keep(response.headers());
+            match response.status() {
+                StatusCode::OK => {
+                    let body = self.body(&mut response).await?;
+                    let list = wire::list(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
+                    Ok(Page {
+                        items: list.items.into_iter().map(|item| item.map(Arc::new)).collect(),
+                        per_page: list.per_page,
+                        total: list.total,
+                        has_next: list.has_next,
+                        keep,
+                    })
+                }
+                _ => Err(refusal(&response)),
+            }
+        })
+        .await
+    }
+
+    /// Sends `change` with the caller's token: once, whatever comes of it.
+    ///
+    /// # Errors
+    /// [`UpstreamError::OutcomeUnknown`] where it was sent, or may have been, and nothing tells what came of it; all
+    /// others mean what they say.
+    pub async fn change(&self, caller: &Caller, change: &Change) -> Result<Applied, UpstreamError> {
+        let (method, url) = match change {
+            Change::Create(_) => (Method::POST, self.0.appointments.clone()),
+            Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[])),
+            Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"])),
+        };
+        let request =
+            self.request(method, caller, url)?.header(CONTENT_TYPE, JSON).body(wire::encode(change));
         let _bulkhead = self.enter().await?;
-        tokio::time::timeout(self.0.timeout, self.fetch(caller, id))
+        timeout(self.0.timeout, self.send_change(request))
             .await
-            .unwrap_or(Err(UpstreamError::AttemptTimeout))
+            .unwrap_or_else(|_| Err(unknown("it took longer than upstream.timeout")))
+    }
+
+    async fn send_change(&self, request: RequestBuilder) -> Result<Applied, UpstreamError> {
+        let mut response = request.send().await.map_err(|error| {
+            // Without a connection, nothing was sent.
+            if error.is_connect() { unreachable(error) } else { unknown(&causes(&error.without_url())) }
+        })?;
+        let keep = keep(response.headers());
+        match response.status() {
+            StatusCode::NO_CONTENT => Ok(Applied::To { appointment: None, keep }),
+            status if status.is_success() => {
+                let body = self.body(&mut response).await.map_err(|error| unknown(&error.to_string()))?;
+                if body.trim_ascii().is_empty() {
+                    return Ok(Applied::To { appointment: None, keep });
+                }
+                let appointment = wire::appointment(&body).map_err(|fault| unknown(fault.text()))?;
+                Ok(Applied::To { appointment: Some(Arc::new(appointment)), keep })
+            }
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                let body = self.body(&mut response).await.unwrap_or_default();
+                Ok(Applied::Rejected(wire::faults(&body)))
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::NotFound),
+            StatusCode::CONFLICT => Err(UpstreamError::Conflict),
+            _ => Err(refusal(&response)),
+        }
     }
 
     /// Whether something that speaks HTTP answers where the upstream should be: the status of a list asked for
@@ -109,12 +259,57 @@ impl UpstreamClient {
     /// # Errors
     /// What stood in the way.
     pub async fn probe(&self) -> Result<u16, UpstreamError> {
-        let request = self.0.http.get(self.0.appointments.clone()).header(ACCEPT, "application/json").send();
-        let response = tokio::time::timeout(self.0.timeout, request)
+        let request = self.0.http.get(self.0.appointments.clone()).header(ACCEPT, JSON).send();
+        let response = timeout(self.0.timeout, request)
             .await
             .map_err(|_| UpstreamError::AttemptTimeout)?
             .map_err(unreachable)?;
         Ok(response.status().as_u16())
+    }
+
+    fn address(&self, id: Uuid, rest: &[&str]) -> Url {
+        let mut text = Uuid::encode_buffer();
+        let id: &str = id.hyphenated().encode_lower(&mut text);
+        below(&self.0.appointments, &[&[id], rest].concat())
+    }
+
+    fn request(&self, method: Method, caller: &Caller, url: Url) -> Result<RequestBuilder, UpstreamError> {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", caller.token()))
+            .map_err(|_| UpstreamError::Unauthenticated)?;
+        bearer.set_sensitive(true);
+        Ok(self.0.http.request(method, url).header(ACCEPT, JSON).header(AUTHORIZATION, bearer))
+    }
+
+    /// A GET, and those that the upstream sends it on to within its own origin: a token never travels to another host.
+    async fn get(
+        &self,
+        caller: &Caller,
+        mut url: Url,
+        etag: Option<&str>,
+    ) -> Result<Response, UpstreamError> {
+        for _ in 0..MAX_REDIRECTS {
+            let mut request = self.request(Method::GET, caller, url.clone())?;
+            if let Some(etag) = etag {
+                request = request.header(IF_NONE_MATCH, etag);
+            }
+            let response = request.send().await.map_err(unreachable)?;
+            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            match location.and_then(|location| url.join(location).ok()) {
+                Some(next) if is_redirect && next.origin() == url.origin() => url = next,
+                _ => return Ok(response),
+            }
+        }
+        Err(UpstreamError::Invalid("it redirects in circles"))
+    }
+
+    /// Waits for a slot, then gives `call` the time that one call has.
+    async fn bounded<T>(
+        &self,
+        call: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
+        let _bulkhead = self.enter().await?;
+        timeout(self.0.timeout, call).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
     }
 
     /// Waits for a slot, if there is a place left to wait in.
@@ -122,36 +317,6 @@ impl UpstreamClient {
         let place = self.0.places.try_acquire().map_err(|_| UpstreamError::Overloaded)?;
         let slot = self.0.slots.acquire().await.map_err(|_| UpstreamError::Lost)?;
         Ok((place, slot))
-    }
-
-    async fn fetch(&self, caller: &Caller, id: Uuid) -> Result<Answer, UpstreamError> {
-        let mut url = self.0.appointments.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.push(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-        }
-        let mut response = self
-            .0
-            .http
-            .get(url)
-            .header(ACCEPT, "application/json")
-            .header(AUTHORIZATION, bearer(caller)?)
-            .send()
-            .await
-            .map_err(unreachable)?;
-        let keep = keep(response.headers());
-        match response.status() {
-            StatusCode::OK => {
-                let body = self.body(&mut response).await?;
-                let appointment =
-                    wire::appointment(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
-                if appointment.id.0 != id {
-                    return Err(UpstreamError::Invalid("it is another appointment than the one asked for"));
-                }
-                Ok(Answer { appointment: Some(Arc::new(appointment)), keep })
-            }
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Answer { appointment: None, keep }),
-            _ => Err(refusal(&response)),
-        }
     }
 
     /// The whole body, unless it is larger than allowed; the size that the answer states is believed only where it
@@ -172,11 +337,14 @@ impl UpstreamClient {
     }
 }
 
-fn bearer(caller: &Caller) -> Result<HeaderValue, UpstreamError> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", caller.token()))
-        .map_err(|_| UpstreamError::Unauthenticated)?;
-    value.set_sensitive(true);
-    Ok(value)
+/// `url` with `segments` added to its path.
+fn below(url: &Url, segments: &[&str]) -> Url {
+    let mut url = url.clone();
+    // `Config` takes no address that cannot be a base.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
 }
 
 fn refusal(response: &Response) -> UpstreamError {
@@ -195,14 +363,12 @@ fn retry_after(response: &Response) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Follows a redirect only where it stays on the origin, so that a token never travels to another host.
-fn within_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let stays = attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
-    if stays && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
-}
-
 fn unreachable(error: reqwest::Error) -> UpstreamError {
     UpstreamError::Unreachable(causes(&error.without_url()).into())
+}
+
+fn unknown(why: &str) -> UpstreamError {
+    UpstreamError::OutcomeUnknown(why.into())
 }
 
 /// An error with all that caused it, in one line.

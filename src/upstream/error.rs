@@ -16,6 +16,15 @@ pub enum UpstreamError {
     /// 403: the caller may not see this appointment.
     #[error("the upstream forbade access (403)")]
     Forbidden,
+    /// 404 where an appointment has to be: it is to be changed or watched.
+    #[error("the upstream knows no appointment by this id (404)")]
+    NotFound,
+    /// 409: the appointment is not in a state that allows the change.
+    #[error("the change conflicts with the state of the appointment (409)")]
+    Conflict,
+    /// A change was sent and its answer was lost or could not be read: it may have happened.
+    #[error("the outcome of a change is unknown: {0}")]
+    OutcomeUnknown(Arc<str>),
     /// 429, with what `Retry-After` said.
     #[error("the upstream limits the rate (429)")]
     RateLimited {

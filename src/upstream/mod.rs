@@ -1,7 +1,7 @@
 //! The appointments REST API: the one way out of the gateway.
 //!
-//! Nothing above this module sees the upstream's JSON or a status code: [`UpstreamClient`] answers with a
-//! [`model`](crate::model) value or an [`UpstreamError`].
+//! Nothing above this module sees the upstream's JSON or a status code: [`UpstreamClient`] answers with
+//! [`model`](crate::model) values or an [`UpstreamError`].
 
 mod cache_control;
 mod client;
@@ -9,5 +9,5 @@ mod error;
 mod wire;
 
 pub use cache_control::Keep;
-pub use client::{Answer, UpstreamClient};
+pub use client::{Answer, Applied, Page, UpstreamClient};
 pub use error::UpstreamError;

@@ -6,6 +6,8 @@
 //! [`RawValue`], which only has to be JSON, and then read by itself: a number out of range or a broken `\u` escape in
 //! one field cannot stop the reading of the others.
 
+mod change;
+
 use std::{fmt, str::FromStr};
 
 use async_graphql::ID;
@@ -15,6 +17,8 @@ use serde::{
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
+
+pub(super) use change::{encode, faults};
 
 use crate::model::{
     Appointment, Bandwidth, Claimant, ClaimantField, Date, DateTime, Department, Entries, Features, Field,
@@ -34,7 +38,7 @@ impl NoAppointment {
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::NotJson => "it is not JSON",
-            Self::NoData => "it has no object under `data`",
+            Self::NoData => "it has nothing that is expected under `data`",
             Self::NoId => "the appointment has no `id`, or one that is not a UUID",
         }
     }
@@ -50,6 +54,56 @@ pub(super) fn appointment(body: &[u8]) -> Result<Appointment, NoAppointment> {
         }
     });
     appointment_object(data.ok_or(NoAppointment::NoData)?)
+}
+
+/// A page of the list, and what it says of the rest.
+#[derive(Debug, Default)]
+pub(super) struct ListPage {
+    /// The appointments in their order; none where there is something that is no appointment.
+    pub(super) items: Vec<Option<Appointment>>,
+    pub(super) per_page: Option<u32>,
+    pub(super) total: Option<u64>,
+    pub(super) has_next: Option<bool>,
+}
+
+/// Reads `{"data": [appointment, …]}`, and of `meta` and `links` what is there.
+pub(super) fn list(body: &[u8]) -> Result<ListPage, NoAppointment> {
+    let body: &RawValue = serde_json::from_slice(body).map_err(|_| NoAppointment::NotJson)?;
+    let mut page = ListPage::default();
+    let (mut is_list, mut next, mut current, mut last) = (false, None, None, None);
+    members(body, |name, value| match name {
+        b"data" => {
+            page.items.clear();
+            is_list = elements(value, |item| page.items.push(appointment_object(item).ok()));
+        }
+        b"meta" => {
+            members(value, |name, value| match name {
+                b"per_page" => page.per_page = whole(value),
+                b"total" => page.total = whole(value),
+                b"current_page" => current = whole::<u64>(value),
+                b"last_page" => last = whole::<u64>(value),
+                _ => {}
+            });
+        }
+        b"links" => {
+            members(value, |name, value| {
+                if name == b"next" {
+                    next = Some(!is_null(value));
+                }
+            });
+        }
+        _ => {}
+    });
+    if !is_list {
+        return Err(NoAppointment::NoData);
+    }
+    page.has_next = current.zip(last).map(|(current, last)| current < last).or(next);
+    Ok(page)
+}
+
+/// A count; some senders put theirs into quotes.
+fn whole<T: FromStr>(value: &RawValue) -> Option<T> {
+    value.get().trim_matches('"').parse().ok()
 }
 
 fn appointment_object(object: &RawValue) -> Result<Appointment, NoAppointment> {

@@ -57,7 +57,7 @@ pub(super) async fn serve(
         return Err(method_not_allowed("A mutation is asked with POST.", "POST"));
     }
     let appointments = caller(&head.headers, &gateway.scope_key, &gateway.limits)
-        .map(|caller| Appointments::new(gateway.cache.clone(), caller, deadline));
+        .map(|caller| Appointments::new(gateway.appointments.clone(), caller, deadline));
     Ok(respond(gateway.api.execute(operation, appointments).await, media_type))
 }
 

@@ -1,0 +1,82 @@
+//! `Mutation`: changes, each sent once and in the order of the operation.
+
+use async_graphql::{Context, MaybeUndefined, Object, SimpleObject};
+
+use super::{access, error::ApiError};
+use crate::{
+    appointments::Changed,
+    model::{Change, CreateAppointmentInput, SharedAppointment, UpdateAppointmentInput, Uuid},
+};
+
+/// Changing.
+#[derive(Debug)]
+pub(super) struct Mutation;
+
+/// The upstream's verdict on a change: the appointment as it now is, or what is wrong with the input, field by field.
+#[derive(SimpleObject)]
+pub(super) struct AppointmentPayload {
+    /// The appointment as it now is. Null where nothing was changed, or where the upstream did not show it.
+    appointment: Option<SharedAppointment>,
+    /// What is wrong with the input. Empty where the change was made.
+    user_errors: Vec<UserError>,
+}
+
+/// Something in the input that is not accepted.
+#[derive(SimpleObject)]
+pub(super) struct UserError {
+    /// The path into the input, in GraphQL names: ["claimant", "email"]. Null where it is not about one field.
+    field: Option<Vec<String>>,
+    /// What is wrong with it.
+    message: String,
+}
+
+#[Object]
+impl Mutation {
+    /// Makes an appointment. It is sent upstream once; there is no key to send it again safely: after OUTCOME_UNKNOWN,
+    /// look before you repeat it.
+    async fn create_appointment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What it is to be.")] input: CreateAppointmentInput,
+    ) -> Result<AppointmentPayload, ApiError> {
+        carry_out(ctx, Change::Create(Box::new(input))).await
+    }
+
+    /// Changes what the input holds and nothing else.
+    async fn update_appointment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which appointment.")] id: Uuid,
+        #[graphql(desc = "What is to change.")] input: UpdateAppointmentInput,
+    ) -> Result<AppointmentPayload, ApiError> {
+        if matches!(input.features, MaybeUndefined::Null) {
+            return Err(ApiError::BadUserInput(
+                "features cannot be null: leave it out, or give the flags that are to change.".to_owned(),
+            ));
+        }
+        carry_out(ctx, Change::Update(id, Box::new(input))).await
+    }
+
+    /// Cancels an appointment.
+    async fn cancel_appointment(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which appointment.")] id: Uuid,
+        #[graphql(desc = "Why, for people to read.")] reason: Option<String>,
+    ) -> Result<AppointmentPayload, ApiError> {
+        carry_out(ctx, Change::Cancel(id, reason)).await
+    }
+}
+
+async fn carry_out(ctx: &Context<'_>, change: Change) -> Result<AppointmentPayload, ApiError> {
+    Ok(match access(ctx)?.change(change).await? {
+        Changed::To(appointment) => AppointmentPayload { appointment, user_errors: Vec::new() },
+        Changed::Rejected(faults) => AppointmentPayload {
+            appointment: None,
+            user_errors: faults
+                .into_iter()
+                .map(|fault| UserError { field: fault.field, message: fault.message.to_owned() })
+                .collect(),
+        },
+    })
+}

@@ -1,0 +1,28 @@
+//! `Subscription`: appointments as they change.
+
+use async_graphql::{Context, Subscription as Root};
+use futures_util::{Stream, StreamExt as _, future, stream};
+
+use super::{access, error::ApiError};
+use crate::model::{SharedAppointment, Uuid};
+
+/// Watching.
+#[derive(Debug)]
+pub(super) struct Subscription;
+
+#[Root]
+impl Subscription {
+    /// Emits the appointment at once, then again each time that it changes.
+    async fn appointment_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The appointment's id.")] id: Uuid,
+    ) -> impl Stream<Item = Result<SharedAppointment, ApiError>> {
+        match access(ctx) {
+            Ok(appointments) => {
+                appointments.watch(id.0).map(|seen| seen.map_err(ApiError::from)).left_stream()
+            }
+            Err(error) => stream::once(future::ready(Err(error))).right_stream(),
+        }
+    }
+}
