@@ -4,4 +4,6 @@
 
 mod support;
 
+mod batching;
+mod single_flight;
 mod smoke;

@@ -1,5 +1,10 @@
 //! What the tests share: a gateway as a process, and far sides under control.
 
+mod answer;
 mod gateway;
+mod reading;
+mod upstream;
 
+pub use answer::{Answer, Gate};
 pub use gateway::{Gateway, Reply};
+pub use upstream::{Call, Upstream, id, ids, served};
