@@ -5,5 +5,7 @@
 mod support;
 
 mod batching;
+mod freshness;
+mod isolation;
 mod single_flight;
 mod smoke;

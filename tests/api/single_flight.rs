@@ -151,25 +151,33 @@ async fn each_waiter_has_its_own_deadline() {
 
 #[tokio::test]
 async fn a_call_that_has_landed_serves_nobody_who_comes_later() {
-    let gate = Gate::shut();
+    let (first, second) = (Gate::shut(), Gate::shut());
     let upstream = Upstream::start().await;
-    upstream.on(&id(2), {
-        let gate = gate.clone();
-        move |call| call.appointment().once(&gate)
-    });
+    for (n, gate) in [(1, first.clone()), (2, second.clone())] {
+        upstream.on(
+            &id(n),
+            move |call| if call.nth == 1 { call.appointment().once(&gate) } else { call.appointment() },
+        );
+    }
     let settings = [&PATIENT[..], &[("cache.ttl", "0")]].concat();
     let gateway = Arc::new(Gateway::before(upstream.url(), &settings).await);
-
-    let slow = tokio::spawn({
+    let ask = |ids: [String; 2]| {
         let gateway = gateway.clone();
-        async move { gateway.appointments("token", &[id(1), id(2)]).await }
-    });
-    upstream.until(|seen| seen.calls.len() == 2 && seen.under_way == 1).await;
-    // The slow operation has its first id and still holds it: that is one operation's view, not a cache.
+        tokio::spawn(async move { gateway.appointments("token", &ids).await })
+    };
+    let slow = ask([id(1), id(2)]);
+    upstream.until_called(2).await;
+    let quick = ask([id(1), id(3)]);
+    upstream.until_called(3).await;
+    first.open();
+    let expected = [served(&id(1), "token", 1), served(&id(3), "token", 1)];
+    assert_eq!(quick.await.unwrap().body["data"]["appointmentsByIds"], json!(expected));
+
+    // So the call has landed. The slow operation waited for it too and is not done yet, which keeps nothing for others.
     for nth in 2..5 {
         assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", nth));
     }
-    gate.open();
+    second.open();
     let expected = [served(&id(1), "token", 1), served(&id(2), "token", 1)];
     assert_eq!(slow.await.unwrap().body["data"]["appointmentsByIds"], json!(expected));
 }

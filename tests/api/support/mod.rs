@@ -6,5 +6,5 @@ mod reading;
 mod upstream;
 
 pub use answer::{Answer, Gate};
-pub use gateway::{Gateway, Reply};
+pub use gateway::{Gateway, PATIENCE, Reply};
 pub use upstream::{Call, Upstream, id, ids, served};
