@@ -17,8 +17,7 @@ use crate::support::{Answer, Gateway, PATIENCE, Upstream, id, ids, served};
 async fn many_callers_interleaved_over_many_ids_are_each_served_their_own() {
     // Answers that take a while, so that calls of many callers are under way together.
     let upstream =
-        Upstream::answering(|call| call.appointment().after(Duration::from_millis(call.id.len() as u64 % 7)))
-            .await;
+        Upstream::answering(|call| call.appointment().after(Duration::from_millis(call.nth as u64))).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let (tokens, ids) = ((0..12).map(|n| format!("token-{n}")).collect::<Vec<_>>(), ids(0..8));
     // Each id three times for each caller: fetched, joined, or found. In an order that mixes the callers.

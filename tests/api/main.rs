@@ -5,6 +5,8 @@
 mod support;
 
 mod batching;
+mod bulkhead;
+mod failures;
 mod freshness;
 mod isolation;
 mod single_flight;

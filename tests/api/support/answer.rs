@@ -22,6 +22,8 @@ pub(super) enum Then {
     /// Waits for the next request.
     KeepAlive,
     Close,
+    /// Says nothing more until the client closes.
+    Silence,
 }
 
 /// Holds answers back until it is opened.
@@ -100,6 +102,11 @@ impl Answer {
     pub fn short_of(mut self, bytes: usize) -> Self {
         self.bytes.truncate(self.bytes.len() - bytes);
         self.then(Then::Close)
+    }
+
+    /// The last `bytes` bytes never come, and the connection stays open.
+    pub fn stalled_at(self, bytes: usize) -> Self {
+        self.short_of(bytes).then(Then::Silence)
     }
 
     /// Not before `delay`.

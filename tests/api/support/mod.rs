@@ -5,6 +5,6 @@ mod gateway;
 mod reading;
 mod upstream;
 
-pub use answer::{Answer, Gate};
+pub use answer::{Answer, Gate, UPSTREAM_TEXT};
 pub use gateway::{Gateway, PATIENCE, Reply};
 pub use upstream::{Call, Upstream, id, ids, served};

@@ -208,8 +208,13 @@ impl Shared {
                 seen.under_way -= 1;
                 seen.hung_up += usize::from(is_given_up);
             });
-            if is_given_up || stream.write_all(&answer.bytes).await.is_err() || answer.then == Then::Close {
+            if is_given_up || stream.write_all(&answer.bytes).await.is_err() {
                 return;
+            }
+            match answer.then {
+                Then::KeepAlive => {}
+                Then::Close => return,
+                Then::Silence => return hung_up(&mut stream).await,
             }
         }
     }
