@@ -4,6 +4,7 @@
 
 mod support;
 
+mod answers;
 mod batching;
 mod bulkhead;
 mod failures;
@@ -11,3 +12,4 @@ mod freshness;
 mod isolation;
 mod single_flight;
 mod smoke;
+mod upstream_calls;
