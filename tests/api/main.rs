@@ -4,4 +4,12 @@
 
 mod support;
 
+mod answers;
+mod batching;
+mod bulkhead;
+mod failures;
+mod freshness;
+mod isolation;
+mod single_flight;
 mod smoke;
+mod upstream_calls;

@@ -1,1 +1,336 @@
+//! Every kind of field with what it may be, may lack, and must not be. What holds for any answer is in [`properties`].
 
+mod properties;
+
+use super::*;
+
+const ID: &str = "9a0f170e-0aa0-47db-ab14-4ddcdcbad061";
+
+/// The appointment of which one field is sent as `json`, byte for byte.
+fn with(field: &str, json: &str) -> Appointment {
+    appointment(format!(r#"{{"data": {{"{field}": {json}, "id": "{ID}"}}}}"#).as_bytes()).unwrap()
+}
+
+/// Checks what becomes of one field, which `look` finds, for each of `cases`; and that it may be null, be left out,
+/// or be of a kind that no field has.
+fn check<T: PartialEq + Clone>(
+    field: &str,
+    look: impl Fn(&Appointment) -> Field<T>,
+    cases: &[(&str, Field<T>)],
+) {
+    assert!(look(&with("another", "0")) == Field::Absent, "{field} left out");
+    assert!(look(&with(field, "null")) == Field::Absent, "{field} null");
+    for (json, expected) in cases {
+        // The values have no `Debug`, since those of real appointments are personal data.
+        assert!(look(&with(field, json)) == *expected, "{field}: {json}");
+    }
+}
+
+fn value<T>(value: impl Into<T>) -> Field<T> {
+    Field::Value(value.into())
+}
+
+#[test]
+fn texts_are_strings() {
+    type Look = fn(&Appointment) -> Field<Box<str>>;
+    let looks: [(&str, Look); 6] = [
+        ("interpreter_language", |it| it.interpreter_language.clone()),
+        ("status", |it| it.status.clone()),
+        ("url", |it| it.url.clone()),
+        ("cancellation_reason", |it| it.cancellation_reason.clone()),
+        ("custom_user_post_call_redirect_url", |it| it.custom_user_post_call_redirect_url.clone()),
+        ("custom_agent_post_call_redirect_url", |it| it.custom_agent_post_call_redirect_url.clone()),
+    ];
+    for (field, look) in looks {
+        let cases = [
+            (r#""scheduled""#, value("scheduled")),
+            (r#""""#, value("")),
+            (r#""a \"quoted\" \u00e9 \ud83d\ude00\n""#, value("a \"quoted\" é 😀\n")),
+            (r#""null""#, value("null")),
+            // Half of a surrogate pair is JSON, and no text.
+            (r#""\ud83d""#, Field::Malformed),
+            (r#""\ude00\ud83d""#, Field::Malformed),
+            ("7", Field::Malformed),
+            ("true", Field::Malformed),
+            ("[]", Field::Malformed),
+            (r#"["scheduled"]"#, Field::Malformed),
+            ("{}", Field::Malformed),
+        ];
+        check(field, look, &cases);
+    }
+}
+
+#[test]
+fn references_and_ids_are_strings_or_numbers_with_their_digits_as_sent() {
+    let cases = [
+        (r#""SXW5qOJBYeIEf0G""#, "SXW5qOJBYeIEf0G"),
+        (r#""""#, ""),
+        ("123456789", "123456789"),
+        ("0", "0"),
+        ("-1", "-1"),
+        ("9007199254740993", "9007199254740993"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("1.50", "1.50"),
+        ("1e999", "1e999"),
+    ];
+    let wrong = ["true", "[]", "{}", r#""\ud83d""#, "[1]"];
+    let cases = || {
+        cases.iter().map(|(json, text)| (*json, Some(*text))).chain(wrong.iter().map(|json| (*json, None)))
+    };
+    let texts = cases().map(|(json, text)| (json, text.map_or(Field::Malformed, value))).collect::<Vec<_>>();
+    check("reference", |it| it.reference.clone(), &texts);
+
+    for (json, text) in cases() {
+        let expected = text.map_or(Field::Malformed, |text| Field::Value(text.into()));
+        let of_department = with("department", &format!(r#"{{"id": {json}}}"#)).department;
+        assert!(of_department.value().is_some_and(|it| it.id == expected), "department {json}");
+        let of_meeting = with("meeting", &format!(r#"{{"id": {json}}}"#)).meeting;
+        assert!(of_meeting.value().is_some_and(|it| it.id == expected), "meeting {json}");
+        let claimant = with("claimant", &format!(r#"{{"data": [{{"id": {json}}}]}}"#)).claimant;
+        assert!(claimant.value().is_some_and(|it| it.data.items[0].id == expected), "claimant's data {json}");
+    }
+}
+
+#[test]
+fn flags_are_true_or_false_and_nothing_like_it() {
+    type Look = fn(&Appointment) -> Field<bool>;
+    let looks: [(&str, Look); 11] = [
+        ("is_interpreter_needed", |it| it.is_interpreter_needed),
+        ("use_custom_post_call_redirect", |it| it.use_custom_post_call_redirect),
+        ("features_call_recording_enable", |it| it.features.call_recording),
+        ("features_breakout_room_enable", |it| it.features.breakout_room),
+        ("features_webcam_access_agent_enable", |it| it.features.webcam_access_agent),
+        ("features_webcam_access_claimant_enable", |it| it.features.webcam_access_claimant),
+        ("features_webcam_background_blurring_enable", |it| it.features.webcam_background_blurring),
+        ("features_microphone_access_enable", |it| it.features.microphone_access),
+        ("features_screen_sharing_enable", |it| it.features.screen_sharing),
+        ("features_messages_chat_enable", |it| it.features.messages_chat),
+        ("features_participant_list_enable", |it| it.features.participant_list),
+    ];
+    for (field, look) in looks {
+        check(field, look, &[("true", Field::Value(true)), ("false", Field::Value(false))]);
+        for wrong in ["0", "1", r#""true""#, r#""""#, "[]", "[true]", "{}"] {
+            check(field, look, &[(wrong, Field::Malformed)]);
+        }
+    }
+}
+
+#[test]
+fn the_duration_is_a_whole_number_of_32_bits() {
+    let right = [("60", 60), ("0", 0), ("-5", -5), ("60.0", 60), ("6e1", 60), ("2147483647", i32::MAX)];
+    let wrong = [
+        "60.5",
+        "2147483648",
+        "-2147483649",
+        "1e10",
+        "1e999",
+        "-1e999",
+        r#""60""#,
+        "true",
+        "[]",
+        "{}",
+        "[60]",
+    ];
+    let cases = right
+        .iter()
+        .map(|(json, number)| (*json, Field::Value(*number)))
+        .chain(wrong.iter().map(|json| (*json, Field::Malformed)))
+        .collect::<Vec<_>>();
+    check("duration_in_minutes", |it| it.duration_in_minutes, &cases);
+}
+
+#[test]
+fn instants_have_any_fraction_and_any_offset_or_none() {
+    type Look = fn(&Appointment) -> Field<DateTime>;
+    let looks: [(&str, Look); 5] = [
+        ("appointment_at", |it| it.appointment_at),
+        ("created_at", |it| it.created_at),
+        ("cancelled_at", |it| it.cancelled_at),
+        ("session_started_at", |it| it.session_started_at),
+        ("session_ended_at", |it| it.session_ended_at),
+    ];
+    let at = |text: &str| Field::Value(DateTime(text.parse().unwrap()));
+    let right = [
+        ("2021-01-01T00:00:00.000Z", "2021-01-01T00:00:00Z"),
+        ("2025-08-19T16:50:00.123000Z", "2025-08-19T16:50:00.123Z"),
+        ("2025-08-19T16:50:00.123456Z", "2025-08-19T16:50:00.123456Z"),
+        ("2021-01-30T08:30:00Z", "2021-01-30T08:30:00Z"),
+        ("2021-01-30T08:30:00+01:00", "2021-01-30T07:30:00Z"),
+        ("2021-01-30T08:30:00.5-05:30", "2021-01-30T14:00:00.5Z"),
+        ("2021-01-30T08:30:00", "2021-01-30T08:30:00Z"),
+        ("2021-01-30T08:30:00.25", "2021-01-30T08:30:00.25Z"),
+        ("2021-01-30 08:30:00", "2021-01-30T08:30:00Z"),
+    ];
+    let wrong = [
+        r#""""#,
+        r#""tomorrow""#,
+        r#""2021-01-30""#,
+        r#""08:30:00""#,
+        r#""2021-02-30T00:00:00Z""#,
+        r#""2021-13-01T00:00:00Z""#,
+        r#""2021-01-30T25:00:00Z""#,
+        r#""2021-01-30T08:30:00[Europe/London]""#,
+        r#""-002021-01-30T08:30:00Z""#,
+        r#""99999-01-30T08:30:00Z""#,
+        r#""２０21-01-30T08:30:00Z""#,
+        r#""\ud83d2021-01-30T08:30:00Z""#,
+        "1611995400",
+        "true",
+        "{}",
+        "[]",
+    ];
+    for (field, look) in looks {
+        for (text, expected) in right {
+            check(field, look, &[(&format!("{text:?}"), at(expected))]);
+        }
+        check(field, look, &wrong.map(|json| (json, Field::Malformed)));
+    }
+}
+
+#[test]
+fn a_date_of_birth_is_a_calendar_date() {
+    let born = |json: &str| {
+        let claimant = with("claimant", &format!(r#"{{"date_of_birth": {json}}}"#)).claimant;
+        claimant.value().unwrap().date_of_birth
+    };
+    assert!(born(r#""1990-12-25""#) == Field::Value(Date("1990-12-25".parse().unwrap())));
+    assert!(born(r#""2000-02-29""#) == Field::Value(Date("2000-02-29".parse().unwrap())));
+    assert!(born("null") == Field::Absent);
+    for wrong in [
+        r#""1999-02-29""#,
+        r#""25/12/1990""#,
+        r#""19901225""#,
+        r#""1990-12-25T00:00:00Z""#,
+        r#""""#,
+        "1990",
+        "{}",
+        "[]",
+    ] {
+        assert!(born(wrong) == Field::Malformed, "{wrong}");
+    }
+}
+
+#[test]
+fn bandwidth_is_one_of_three_words() {
+    let cases = [
+        (r#""low""#, Field::Value(Bandwidth::Low)),
+        (r#""medium""#, Field::Value(Bandwidth::Medium)),
+        (r#""high""#, Field::Value(Bandwidth::High)),
+        // A word is the same word however it is escaped.
+        (r#""\u006cow""#, Field::Value(Bandwidth::Low)),
+        (r#""enormous""#, Field::Malformed),
+        (r#""""#, Field::Malformed),
+        ("1", Field::Malformed),
+        ("true", Field::Malformed),
+        ("{}", Field::Malformed),
+        ("[]", Field::Malformed),
+    ];
+    check("features_bandwidth", |it| it.features.bandwidth, &cases);
+}
+
+#[test]
+fn what_is_nested_is_an_object_of_which_everything_may_be_left_out() {
+    let wrong = [r#""text""#, "7", "true", "[]", "[{}]"];
+    let cases = |empty| wrong.map(|json| (json, Field::Malformed)).into_iter().chain([("{}", empty)]);
+    let departments = cases(Field::Value(false)).collect::<Vec<_>>();
+    let has_name = |it: &Appointment| it.department.clone().and_then(|it| Some(it.name.value().is_some()));
+    check("department", has_name, &departments);
+    check("meeting", |it| it.meeting.clone(), &wrong.map(|json| (json, Field::Malformed)));
+    check("meeting", |it| it.meeting.clone(), &[("{}", Field::Value(Meeting::default()))]);
+    check("claimant", |it| it.claimant.clone(), &wrong.map(|json| (json, Field::Malformed)));
+    check("claimant", |it| it.claimant.clone(), &[("{}", Field::Value(Claimant::default()))]);
+}
+
+#[test]
+fn the_claimants_data_is_a_list_of_which_what_is_no_object_is_dropped() {
+    let read = |json: &str| {
+        let claimant = with("claimant", &format!(r#"{{"data": {json}}}"#)).claimant;
+        let data = &claimant.value().unwrap().data;
+        (
+            data.items.iter().map(|it| it.name.value().map(ToString::to_string)).collect::<Vec<_>>(),
+            data.malformed,
+        )
+    };
+    let name = |name: &str| Some(name.to_owned());
+    for (json, names, malformed) in [
+        ("[]", vec![], false),
+        ("null", vec![], false),
+        (r#"[{"name": "a"}, {"name": "b"}]"#, vec![name("a"), name("b")], false),
+        (r#"[{"name": "a"}, 7, {"name": "b"}]"#, vec![name("a"), name("b")], true),
+        (r#"[null, {"name": "a"}, []]"#, vec![name("a")], true),
+        (r#"[{"name": 7}, {}]"#, vec![None, None], false),
+        ("{}", vec![], true),
+        (r#"{"name": "a"}"#, vec![], true),
+        ("7", vec![], true),
+        (r#""a""#, vec![], true),
+    ] {
+        assert_eq!(read(json), (names, malformed), "{json}");
+    }
+}
+
+#[test]
+fn only_what_is_no_appointment_at_all_is_refused() {
+    for (body, expected) in [
+        ("", NoAppointment::NotJson),
+        (" ", NoAppointment::NotJson),
+        ("<html>", NoAppointment::NotJson),
+        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}"#, NoAppointment::NotJson),
+        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}} x"#, NoAppointment::NotJson),
+        ("null", NoAppointment::NoData),
+        ("7", NoAppointment::NoData),
+        (r#""data""#, NoAppointment::NoData),
+        ("[]", NoAppointment::NoData),
+        ("{}", NoAppointment::NoData),
+        (r#"{"data": null}"#, NoAppointment::NoData),
+        (r#"{"data": []}"#, NoAppointment::NoData),
+        (r#"{"data": "text"}"#, NoAppointment::NoData),
+        (r#"{"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}"#, NoAppointment::NoData),
+        (r#"{"data": {}}"#, NoAppointment::NoId),
+        (r#"{"data": {"id": null}}"#, NoAppointment::NoId),
+        (r#"{"data": {"id": 17}}"#, NoAppointment::NoId),
+        (r#"{"data": {"id": ""}}"#, NoAppointment::NoId),
+        (r#"{"data": {"id": "9a0f170e0aa047dbab144ddcdcbad061"}}"#, NoAppointment::NoId),
+        (r#"{"data": {"id": "{9a0f170e-0aa0-47db-ab14-4ddcdcbad06}"}}"#, NoAppointment::NoId),
+        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad06g"}}"#, NoAppointment::NoId),
+        (r#"{"data": {"ID": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}}"#, NoAppointment::NoId),
+    ] {
+        assert_eq!(appointment(body.as_bytes()).err(), Some(expected), "{body}");
+    }
+    assert_eq!(appointment(b"{\"data\": {\"id\": \"\xff\"}}").err(), Some(NoAppointment::NotJson));
+}
+
+#[test]
+fn of_equal_names_the_last_counts() {
+    let other = "00000000-0000-4000-8000-000000000000";
+    let body = format!(
+        r#"{{"data": 7, "data": {{"id": 1, "id": "{other}", "status": "a", "status": 7, "id": "{ID}"}}}}"#
+    );
+    let read = appointment(body.as_bytes()).unwrap();
+    assert_eq!(read.id.0.to_string(), ID);
+    assert!(read.status == Field::Malformed);
+    let body = format!(r#"{{"data": {{"id": "{ID}", "id": null}}}}"#);
+    assert_eq!(appointment(body.as_bytes()).err(), Some(NoAppointment::NoId));
+}
+
+#[test]
+fn names_are_read_as_they_are_meant() {
+    // Escapes are another way to write a letter; half of a surrogate pair makes a name that nobody knows.
+    let body = format!(
+        r#"{{"\u0064ata": {{"\u0069d": "{ID}", "\ud83d": 1, "\udc00\ud800": {{}}, "st\u0061tus": "ok"}}}}"#
+    );
+    let read = appointment(body.as_bytes()).unwrap();
+    assert!(read.status == value("ok"));
+}
+
+#[test]
+fn what_nobody_knows_may_be_as_deep_and_as_large_as_it_likes() {
+    for depth in [10, 100, 10_000, 100_000] {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        for field in ["unknown", "status", "claimant", "features_bandwidth"] {
+            let body = format!(r#"{{"data": {{"{field}": {open}{close}, "id": "{ID}"}}}}"#);
+            assert_eq!(appointment(body.as_bytes()).map(|read| read.id.0.to_string()), Ok(ID.to_owned()));
+        }
+        let open = r#"{"data": "#.repeat(depth);
+        assert!(appointment(open.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! Whatever an answer holds: it is read without a panic, and its `id` decides whether it is an appointment.
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::{super::*, ID};
+
+const FULL: &str = include_str!("../../../../tests/fixtures/full.json");
+const WRONG: &str = include_str!("../../../../tests/fixtures/wrong.json");
+
+/// Names that mean something somewhere in an answer, so that random objects are not all strangers.
+const NAMES: &[&str] = &[
+    "data",
+    "id",
+    "reference",
+    "name",
+    "value",
+    "type",
+    "required",
+    "claimant",
+    "meeting",
+    "department",
+    "date_of_birth",
+    "room_name",
+    "start_date",
+    "appointment_at",
+    "duration_in_minutes",
+    "status",
+    "features_bandwidth",
+    "features_messages_chat_enable",
+];
+
+/// JSON that a reader of values stumbles over: out of range, half a character, or nearly right.
+const HARD: &[&str] = &[
+    "1e999",
+    "-1e999",
+    "-0",
+    "0.1e-400",
+    "123456789012345678901234567890",
+    r#""\ud83d""#,
+    r#""\udc00 \ud800""#,
+    r#""\u0000""#,
+    r#""2021-01-01T00:00:00.000000Z""#,
+    r#""9999-12-31T23:59:59.999999999-23:59""#,
+    r#""-009999-01-01T00:00:00+23:59""#,
+    r#""2021-01-01T24:00:60""#,
+    r#""0000-01-01""#,
+    r#""9a0f170e-0aa0-47db-ab14-4ddcdcbad061""#,
+    r#""9A0F170E-0AA0-47DB-AB14-4DDCDCBAD062""#,
+    r#""9a0f170e0aa047dbab144ddcdcbad061""#,
+    "[[[[[[[[]]]]]]]]",
+    r#"{"":{"":{}}}"#,
+    r#"{"\ud83d":1,"\ud83d":2}"#,
+];
+
+/// A name as JSON.
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => select(NAMES).prop_map(|name| format!("{name:?}")),
+        1 => any::<String>().prop_map(|name| Value::from(name).to_string()),
+        1 => Just(r#""\udfff""#.to_owned()),
+    ]
+}
+
+/// Any JSON, as text.
+fn any_json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        select(&["null", "true", "false", "{}", "[]", r#""""#][..]).prop_map(str::to_owned),
+        select(HARD).prop_map(str::to_owned),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| Value::from(number).to_string()),
+        any::<String>().prop_map(|text| Value::from(text).to_string()),
+    ];
+    leaf.prop_recursive(4, 40, 6, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(|items| format!("[{}]", items.join(","))),
+            vec((any_name(), inner), 0..6).prop_map(|members| object(&members)),
+        ]
+    })
+}
+
+fn object(members: &[(String, String)]) -> String {
+    let members = members.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>();
+    format!("{{{}}}", members.join(", "))
+}
+
+/// The members of a whole appointment.
+fn sample() -> Vec<(String, String)> {
+    let document: Value = serde_json::from_str(FULL).unwrap();
+    let members = document["data"].as_object().unwrap();
+    members.iter().map(|(name, value)| (format!("{name:?}"), value.to_string())).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Replace(String),
+    Drop,
+    /// Sends the member again, at this place among the others.
+    Repeat(String, usize),
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => any_json().prop_map(Change::Replace),
+        1 => Just(Change::Drop),
+        1 => (any_json(), 0..50_usize).prop_map(|(json, place)| Change::Repeat(json, place)),
+    ]
+}
+
+/// A whole appointment, changed in a few places.
+fn changed(changes: &[(usize, Change)]) -> Vec<(String, String)> {
+    let mut members = sample();
+    for (place, change) in changes {
+        if members.is_empty() {
+            break;
+        }
+        let place = place % members.len();
+        match change.clone() {
+            Change::Replace(json) => members[place].1 = json,
+            Change::Drop => drop(members.remove(place)),
+            Change::Repeat(json, at) => {
+                let name = members[place].0.clone();
+                members.insert(at % (members.len() + 1), (name, json));
+            }
+        }
+    }
+    members
+}
+
+/// What decides, found another way: the last `id` of the members, where it is a UUID as the API writes them.
+fn id_of(members: &[(String, String)]) -> Option<uuid::Uuid> {
+    let (_, id) = members.iter().rev().find(|(name, _)| name == r#""id""#)?;
+    uuid_of(&serde_json::from_str(id).ok()?)
+}
+
+fn uuid_of(value: &Value) -> Option<uuid::Uuid> {
+    let text = value.as_str()?;
+    let hyphens = text.bytes().enumerate().all(|(at, byte)| (byte == b'-') == [8, 13, 18, 23].contains(&at));
+    text.parse().ok().filter(|_| hyphens && text.len() == 36)
+}
+
+/// Reads any bytes and compares with what is known of them.
+fn check(body: &[u8]) -> Result<(), TestCaseError> {
+    let read = appointment(body).map(|it| it.id.0);
+    let is_json = std::str::from_utf8(body).is_ok() && serde_json::from_slice::<IgnoredAny>(body).is_ok();
+    if !is_json {
+        prop_assert_eq!(read, Err(NoAppointment::NotJson));
+    } else if let Ok(value) = serde_json::from_slice::<Value>(body) {
+        // Some JSON is too wild for `Value`, which says nothing of it then.
+        prop_assert_eq!(read.ok(), uuid_of(&value["data"]["id"]));
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn the_id_decides_whatever_else_an_appointment_holds(changes in vec((any::<usize>(), any_change()), 0..8)) {
+        let members = changed(&changes);
+        let body = format!(r#"{{"meta": null, "data": {}}}"#, object(&members));
+        let read = appointment(body.as_bytes()).map(|it| it.id.0);
+        prop_assert_eq!(read, id_of(&members).ok_or(NoAppointment::NoId), "{}", body);
+    }
+
+    #[test]
+    fn what_stays_as_it_was_is_read_as_it_was(changes in vec((any::<usize>(), any_json()), 0..8)) {
+        // A change to one member is no change to another: here to the `url`, of which there is one.
+        let mut members = sample();
+        let count = members.len();
+        for (place, json) in changes {
+            let place = place % count;
+            if !["\"id\"", "\"url\""].contains(&members[place].0.as_str()) {
+                members[place].1 = json;
+            }
+        }
+        let read = appointment(format!(r#"{{"data": {}}}"#, object(&members)).as_bytes()).unwrap();
+        prop_assert!(read.url.value().is_some_and(|url| **url == *"https://rooms.example/appointments/123456789"));
+    }
+
+    #[test]
+    fn any_json_is_read_without_a_panic(json in any_json(), data in any_json()) {
+        check(json.as_bytes())?;
+        check(format!(r#"{{"data": {data}}}"#).as_bytes())?;
+        check(format!(r#"{{"data": {{"id": "{ID}", "claimant": {data}, "meeting": {json}}}}}"#).as_bytes())?;
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+        check(&bytes)?;
+    }
+
+    #[test]
+    fn an_answer_with_some_bytes_changed_is_read_without_a_panic(
+        sample in select(&[FULL, WRONG][..]),
+        flips in vec((any::<usize>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = sample.as_bytes().to_vec();
+        for (place, byte) in flips {
+            let place = place % bytes.len();
+            bytes[place] = byte;
+        }
+        check(&bytes)?;
+    }
+
+    #[test]
+    fn an_answer_that_ends_early_is_no_json(length in 0..FULL.trim_end().len()) {
+        prop_assert_eq!(appointment(&FULL.as_bytes()[..length]).err(), Some(NoAppointment::NotJson));
+    }
+}
