@@ -4,7 +4,10 @@
 //! ours to vouch for, and a token among it would be one too many. Our own events name appointment ids, routes,
 //! statuses and durations; never names, tokens, variables, bodies or addresses with a query.
 
-use std::{io, panic};
+use std::{
+    io::{self, IsTerminal as _},
+    panic,
+};
 
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -27,7 +30,9 @@ pub fn start(config: &LogConfig) {
     let lines = fmt::layer().with_writer(io::stderr);
     // A second start (as when tests share a process) leaves the first in place.
     let _ = match config.format {
-        LogFormat::Human => registry.with(lines.with_target(false)).try_init(),
+        LogFormat::Human => {
+            registry.with(lines.with_target(false).with_ansi(io::stderr().is_terminal())).try_init()
+        }
         LogFormat::Json => registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
     };
     panic::set_hook(Box::new(|panic| {

@@ -292,10 +292,10 @@ fn date(value: &RawValue) -> Field<Date> {
 }
 
 fn bandwidth(value: &RawValue) -> Field<Bandwidth> {
-    field(value, |json| match json {
-        r#""low""# => Some(Bandwidth::Low),
-        r#""medium""# => Some(Bandwidth::Medium),
-        r#""high""# => Some(Bandwidth::High),
+    field(value, |json| match string(json)?.as_str() {
+        "low" => Some(Bandwidth::Low),
+        "medium" => Some(Bandwidth::Medium),
+        "high" => Some(Bandwidth::High),
         _ => None,
     })
 }
