@@ -287,7 +287,7 @@ impl UpstreamClient {
         mut url: Url,
         etag: Option<&str>,
     ) -> Result<Response, UpstreamError> {
-        for _ in 0..MAX_REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let mut request = self.request(Method::GET, caller, url.clone())?;
             if let Some(etag) = etag {
                 request = request.header(IF_NONE_MATCH, etag);
