@@ -5,3 +5,10 @@
 mod support;
 
 mod smoke;
+
+mod execution;
+mod identity;
+mod protocol;
+
+mod hostile;
+mod wire;

@@ -50,7 +50,11 @@ impl Gateway {
     }
 
     async fn start(settings: &[(&str, &str)]) -> Self {
-        let mut command = program(&["serve"], settings);
+        Self::of(program(&["serve"], settings)).await
+    }
+
+    /// The gateway that `command` starts.
+    pub async fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
@@ -146,6 +150,21 @@ impl Reply {
         let text = timeout(PATIENCE, response.text()).await.expect("a body in time").unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Self { status, headers, body }
+    }
+
+    /// The first message of a request that was refused with `status` and `code`, in the shape that every
+    /// refusal has: a JSON document of errors, without data, with a request id.
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) -> &str {
+        assert_eq!(self.status, status, "{self:?}");
+        let header =
+            |name: &str| self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
+        assert!(header("content-type").contains("json; charset=utf-8"), "{self:?}");
+        assert!(!header("x-request-id").is_empty(), "{self:?}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{self:?}");
+        assert_eq!(self.body.as_object().unwrap().keys().collect::<Vec<_>>(), ["errors"], "{self:?}");
+        assert!(!self.codes().is_empty() && self.codes().iter().all(|it| *it == code), "{self:?}");
+        self.body["errors"][0]["message"].as_str().filter(|message| !message.is_empty()).unwrap()
     }
 
     /// The `extensions.code` of every error.
