@@ -8,7 +8,14 @@ mod smoke;
 
 mod execution;
 mod identity;
+mod page;
 mod protocol;
 
 mod hostile;
+mod limits;
 mod wire;
+
+mod clients;
+mod licences;
+mod readme;
+mod schema;
