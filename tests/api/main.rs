@@ -15,6 +15,9 @@ mod hostile;
 mod limits;
 mod wire;
 
+mod commands;
+mod configuration;
+
 mod clients;
 mod licences;
 mod readme;

@@ -60,10 +60,13 @@ impl Gateway {
         let stderr = collect(child.stderr.take().unwrap());
         let base = timeout(PATIENCE, async {
             loop {
-                let base = stdout.lock().unwrap().lines().find_map(|line| {
+                let text = stdout.lock().unwrap().clone();
+                let base = text.lines().find_map(|line| {
                     line.trim().strip_prefix("GraphQL")?.trim().strip_suffix("/graphql").map(str::to_owned)
                 });
-                if let Some(base) = base {
+                // The line on the upstream comes last, but for that on the sandbox's tokens.
+                let is_all = text.contains("  Tokens ") || text.contains("  Upstream  http");
+                if let Some(base) = base.filter(|_| is_all) {
                     return base;
                 }
                 if let Some(status) = child.try_wait().unwrap() {
@@ -85,6 +88,13 @@ impl Gateway {
     /// `127.0.0.1:PORT`
     pub fn address(&self) -> &str {
         self.base.trim_start_matches("http://")
+    }
+
+    /// The address of the sandbox that it is on.
+    pub fn sandbox(&self) -> String {
+        let stdout = self.stdout();
+        let line = stdout.lines().find(|line| line.contains("the built-in sandbox at ")).unwrap();
+        line.split_whitespace().find_map(|word| word.strip_suffix("/:")).unwrap().to_owned()
     }
 
     /// A request to be filled in, to `path`.
