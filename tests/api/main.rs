@@ -17,6 +17,8 @@ mod wire;
 
 mod commands;
 mod configuration;
+mod lifecycle;
+mod logs;
 
 mod clients;
 mod licences;

@@ -126,6 +126,20 @@ impl Gateway {
         serde_json::from_value(settings.body["ids"].clone()).unwrap()
     }
 
+    /// The ids of the first hundred appointments that the sandbox lists to `token`.
+    pub async fn listed_ids(&self, token: &str) -> Vec<String> {
+        let url = format!("{}/api/v1/appointments?per_page=100", self.sandbox());
+        let list = Reply::of(self.client.get(url).bearer_auth(token)).await;
+        let ids =
+            list.body["data"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned());
+        ids.collect()
+    }
+
+    /// A client of whatever is not the gateway.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
     /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap()

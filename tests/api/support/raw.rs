@@ -24,8 +24,6 @@ pub struct Raw {
 /// One answer.
 #[derive(Debug)]
 pub struct RawReply {
-    /// `HTTP/1.1 200 OK`
-    pub status_line: String,
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
@@ -158,7 +156,7 @@ async fn read(reader: &mut (impl AsyncRead + tokio::io::AsyncBufRead + Unpin)) -
     } else {
         reader.read_to_end(&mut body).await?;
     }
-    Ok(RawReply { status_line, status, headers, body })
+    Ok(RawReply { status, headers, body })
 }
 
 async fn line(reader: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<String> {
