@@ -5,7 +5,7 @@ use std::io;
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -122,7 +122,7 @@ pub fn query(text: &str) -> String {
     serde_json::json!({ "query": text }).to_string()
 }
 
-async fn read(reader: &mut (impl AsyncRead + tokio::io::AsyncBufRead + Unpin)) -> io::Result<RawReply> {
+async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<RawReply> {
     let status_line = line(reader).await?;
     let status = status_line
         .split(' ')
@@ -159,7 +159,7 @@ async fn read(reader: &mut (impl AsyncRead + tokio::io::AsyncBufRead + Unpin)) -
     Ok(RawReply { status, headers, body })
 }
 
-async fn line(reader: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> io::Result<String> {
+async fn line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<String> {
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line).await?;
     if line.is_empty() {
