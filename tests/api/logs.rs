@@ -8,15 +8,15 @@ use tokio::time::timeout;
 
 use crate::support::{Gateway, PATIENCE, Raw, Reply, raw};
 
-/// The log, once `text` is in it.
-async fn log_with(gateway: &Gateway, text: &str) -> String {
+/// The log, once a line has all of `parts`.
+async fn log_with(gateway: &Gateway, parts: &[&str]) -> String {
     timeout(PATIENCE, async {
-        while !gateway.stderr().contains(text) {
+        while !gateway.stderr().lines().any(|line| parts.iter().all(|part| line.contains(part))) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     })
     .await
-    .unwrap_or_else(|_| panic!("{text:?} is never logged: {}", gateway.stderr()));
+    .unwrap_or_else(|_| panic!("no line with all of {parts:?}: {}", gateway.stderr()));
     gateway.stderr()
 }
 
@@ -67,9 +67,7 @@ async fn every_answer_carries_the_request_id_and_so_do_the_lines_about_it() {
     ] {
         let reply = Raw::once(&gateway, with_id(path, &format!("x-request-id: {id}\r\n"))).await;
         assert_eq!((reply.status, reply.header("x-request-id")), (status, Some(id)), "{path}");
-        let log = log_with(&gateway, id).await;
-        let line = log.lines().find(|line| line.contains(id) && line.contains("answered"));
-        assert!(line.is_some_and(|line| line.contains(&status.to_string())), "{id} in {log}");
+        log_with(&gateway, &[id, "answered", &status.to_string()]).await;
     }
     let body = raw::query("{ __typename }");
     for (id, headers, status) in
@@ -81,7 +79,7 @@ async fn every_answer_carries_the_request_id_and_so_do_the_lines_about_it() {
             reply = raw.reply().await;
         }
         assert_eq!((reply.status, reply.header("x-request-id")), (status, Some(id)));
-        log_with(&gateway, id).await;
+        log_with(&gateway, &[id, "answered"]).await;
     }
 }
 
@@ -97,7 +95,7 @@ async fn the_json_log_is_one_object_a_line() {
     assert_eq!(Raw::once(&gateway, request).await.cooked().codes(), ["UPSTREAM_UNAVAILABLE"]);
     gateway.terminate();
     assert_eq!(gateway.ended().await.code(), Some(0));
-    let log = log_with(&gateway, "drained").await;
+    let log = log_with(&gateway, &["drained"]).await;
     let lines: Vec<Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
@@ -175,7 +173,7 @@ async fn no_token_and_nothing_personal_is_written_at_any_level() {
         secrets.insert(misplaced.to_owned());
         gateway.terminate();
         gateway.ended().await;
-        let said = log_with(&gateway, "drained").await + &gateway.stdout();
+        let said = log_with(&gateway, &["drained"]).await + &gateway.stdout();
         assert!(said.contains("answered"), "at this level each request is logged: {said}");
         for secret in &secrets {
             if let Some(line) = said.lines().find(|line| line.contains(secret.as_str())) {
