@@ -6,6 +6,7 @@
 mod document;
 pub mod error;
 mod field;
+mod overlap;
 mod query;
 mod scalars;
 mod variables;
@@ -96,6 +97,7 @@ impl Api {
     pub fn prepare(&self, request: GraphqlRequest) -> Result<Operation, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
         let document = document::parse(&request.query, &self.limits).map_err(refuse)?;
+        overlap::check(&document).map_err(refuse)?;
         let name = request.operation_name.filter(|name| !name.is_empty());
         let operation = &document::operation(&document, name.as_deref()).map_err(refuse)?.node;
         let variables = self.inputs.coerce(operation, request.variables).map_err(Answer::refused)?;
@@ -122,14 +124,12 @@ impl Api {
         if refused {
             let mut errors = response.errors;
             for error in &mut errors {
-                ensure_code(error, |message| ApiError::ValidationFailed(message));
+                ensure_code(error, ApiError::ValidationFailed);
             }
             return Answer { data: None, errors };
         }
-        Answer {
-            data: Some(in_order(response.data, &root_keys)),
-            errors: one_for_each_place(response.errors),
-        }
+        let errors = one_for_each_place(response.errors);
+        Answer { data: Some(whole(response.data, &root_keys, &errors)), errors }
     }
 }
 
@@ -147,22 +147,23 @@ impl Answer {
     }
 }
 
-/// async-graphql answers top fields in the order in which they were ready; GraphQL, section 7.2.2, wants the order in
-/// which they were asked for. A selection of which nothing is left is an empty object, not null.
-fn in_order(data: Value, keys: &[Name]) -> Value {
-    match data {
-        Value::Object(mut fields) => {
-            let mut ordered = IndexMap::with_capacity(fields.len());
-            for key in keys {
-                if let Some((key, value)) = fields.swap_remove_entry(key) {
-                    ordered.insert(key, value);
-                }
-            }
-            Value::Object(ordered)
-        }
-        Value::Null => Value::Object(IndexMap::new()),
-        other => other,
+/// async-graphql answers top fields in the order in which they were ready, and leaves out one that failed and must not
+/// be null. GraphQL wants the order in which they were asked for (section 7.2.2), and null for everything where such a
+/// field failed (6.4.4). A selection of which nothing is left is an empty object.
+fn whole(data: Value, keys: &[Name], errors: &[ServerError]) -> Value {
+    let mut fields = match data {
+        Value::Object(fields) => fields,
+        _ => IndexMap::new(),
+    };
+    let is_lost = |error: &ServerError| match error.path.first() {
+        Some(PathSegment::Field(key)) => !fields.contains_key(key.as_str()),
+        _ => true,
+    };
+    if errors.iter().any(is_lost) {
+        return Value::Null;
     }
+    let in_order = keys.iter().filter_map(|key| fields.swap_remove_entry(key)).collect();
+    Value::Object(in_order)
 }
 
 /// A field that is selected twice is answered once, and so is what goes wrong in it.
