@@ -1,8 +1,8 @@
 //! The caching dataloader: what resolvers ask for appointments.
 //!
 //! [`Appointments`] belongs to one operation of one caller. It gathers the ids that the operation's fields ask for
-//! into one batch ([`loader`]) over the cache of the process ([`cache`]), in which all operations of a caller share
-//! what is kept and what is under way ([`flight`]).
+//! into one batch (`loader`) over the cache of the process (`cache`), in which all operations of a caller share
+//! what is kept and what is under way (`flight`).
 
 mod cache;
 mod flight;

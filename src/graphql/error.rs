@@ -164,7 +164,7 @@ impl From<ApiError> for async_graphql::Error {
 }
 
 impl From<ApiError> for async_graphql::ServerError {
-    /// Without a place; see [`ApiError::at`].
+    /// Without a place in the query, nor a path.
     fn from(error: ApiError) -> Self {
         let mut server_error = Self::new(error.message(), None);
         server_error.extensions = Some(error.extensions());

@@ -1,6 +1,6 @@
 //! The gateway's face to clients: routes, and what every request passes on its way to them.
 //!
-//! Everything that is refused anywhere here leaves as a [`Refusal`], in the `errors` shape of GraphQL.
+//! Everything that is refused anywhere here leaves as a `Refusal`, in the `errors` shape of GraphQL.
 
 mod caller;
 mod graphiql;
