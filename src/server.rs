@@ -24,7 +24,7 @@ use crate::{
     caller::ScopeKey,
     config::Config,
     graphql::Api,
-    http::{Gateway, GraphiqlSettings, router},
+    http::{Gateway, GraphiqlSettings, Worded, router},
     sandbox,
     upstream::UpstreamClient,
 };
@@ -125,7 +125,7 @@ impl Connections {
         // An answer leaves at once; the worst that a failure costs is a delay.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router.clone());
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let connection = self.http.serve_connection(TokioIo::new(Worded::new(stream)), service);
         let mut end = self.end.subscribe();
         tokio::spawn(async move {
             let mut connection = std::pin::pin!(connection);

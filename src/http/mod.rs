@@ -1,6 +1,6 @@
 //! The gateway's face to clients: routes, and what every request passes on its way to them.
 //!
-//! Everything that is refused anywhere here leaves as a [`Refusal`], in the `errors` shape of GraphQL.
+//! Everything that is refused anywhere here leaves as a `Refusal`, in the `errors` shape of GraphQL.
 
 mod caller;
 mod graphiql;
@@ -8,6 +8,7 @@ mod graphql;
 mod health;
 mod refusal;
 mod request_id;
+mod unparsed;
 
 use std::{
     any::Any,
@@ -29,6 +30,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use graphiql::Settings as GraphiqlSettings;
 use refusal::Refusal;
+pub use unparsed::Worded;
 
 use crate::{
     appointments::Shared,
