@@ -64,8 +64,6 @@ pub struct Call {
     pub id: String,
     /// The how manieth call with this path it is, from 1.
     pub nth: usize,
-    /// The connection it came on, from 1.
-    pub connection: usize,
 }
 
 impl Upstream {
@@ -169,7 +167,7 @@ impl Call {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
-    fn read(head: &str, connection: usize) -> Self {
+    fn read(head: &str) -> Self {
         let mut lines = head.split("\r\n");
         let mut words = lines.next().unwrap_or_default().split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -183,20 +181,15 @@ impl Call {
             headers,
             id: path.rsplit('/').next().unwrap_or_default().to_owned(),
             nth: 0,
-            connection,
         }
     }
 }
 
 impl Shared {
     async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let mut connection = 0;
-        self.seen.send_modify(|seen| {
-            seen.connections += 1;
-            connection = seen.connections;
-        });
+        self.seen.send_modify(|seen| seen.connections += 1);
         while let Some(head) = read_head(&mut stream).await {
-            let call = self.received(Call::read(&head, connection));
+            let call = self.received(Call::read(&head));
             let script = self.by_id.lock().unwrap().get(&call.id).unwrap_or(&self.otherwise).clone();
             let answer = script(&call);
             let is_given_up = tokio::select! {
