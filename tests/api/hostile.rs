@@ -215,16 +215,6 @@ async fn bytes_that_are_no_text_are_refused_where_text_is_needed() {
     assert_served(&gateway).await;
 }
 
-#[tokio::test]
-async fn a_websocket_is_refused_in_words() {
-    let gateway = Gateway::on_sandbox(&[]).await;
-    let upgrade = "GET /graphql HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-        Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n";
-    let reply: RawReply = Raw::once(&gateway, upgrade).await;
-    assert!(reply.cooked().refused(400, "BAD_REQUEST").contains("WebSocket"));
-}
-
 /// Requests that two servers in a row could cut in different places are not served at all.
 #[tokio::test]
 async fn ambiguous_lengths_are_refused() {
