@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Gateway, Raw, RawReply, Reply, peak_memory, raw};
+use crate::support::{Gateway, Raw, Reply, peak_memory, raw};
 
 const MEGABYTE: usize = 1 << 20;
 
