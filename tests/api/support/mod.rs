@@ -1,12 +1,16 @@
 //! What the tests share: a gateway as a process, and far sides under control.
 
 mod answer;
+mod call;
 mod gateway;
+mod list;
 mod reading;
 mod tls_upstream;
 mod upstream;
 
 pub use answer::{Answer, Gate, UPSTREAM_TEXT};
+pub use call::Call;
 pub use gateway::{Gateway, PATIENCE, Reply};
+pub use list::{List, Tells, listed};
 pub use tls_upstream::TlsUpstream;
-pub use upstream::{Call, Upstream, id, ids, served};
+pub use upstream::{Upstream, id, ids, served};
