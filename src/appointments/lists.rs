@@ -130,6 +130,9 @@ impl ListCache {
         }
         window.has_next = if end > wanted.end {
             true
+        } else if pages.last().items.is_empty() {
+            // Nothing is behind it, whatever it says of the rest: there would be no cursor to go on with.
+            false
         } else if let Some(total) = window.total {
             end < total
         } else if let Some(has_next) = pages.last().has_next {
