@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod changing;
 mod gateway;
 mod list;
 mod reading;
@@ -10,6 +11,7 @@ mod upstream;
 
 pub use answer::{Answer, Gate, UPSTREAM_TEXT};
 pub use call::Call;
+pub use changing::CREATED;
 pub use gateway::{Gateway, PATIENCE, Reply};
 pub use list::{List, Tells, listed};
 pub use tls_upstream::TlsUpstream;
