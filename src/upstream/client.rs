@@ -214,20 +214,21 @@ impl UpstreamClient {
     /// [`UpstreamError::OutcomeUnknown`] where it was sent, or may have been, and nothing tells what came of it; all
     /// others mean what they say.
     pub async fn change(&self, caller: &Caller, change: &Change) -> Result<Applied, UpstreamError> {
-        let (method, url) = match change {
-            Change::Create(_) => (Method::POST, self.0.appointments.clone()),
-            Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[])),
-            Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"])),
+        let (method, url, id) = match change {
+            Change::Create(_) => (Method::POST, self.0.appointments.clone(), None),
+            Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[]), Some(id.0)),
+            Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"]), Some(id.0)),
         };
         let request =
             self.request(method, caller, url)?.header(CONTENT_TYPE, JSON).body(wire::encode(change));
         let _bulkhead = self.enter().await?;
-        timeout(self.0.timeout, self.send_change(request))
+        timeout(self.0.timeout, self.send_change(request, id))
             .await
             .unwrap_or_else(|_| Err(unknown("it took longer than upstream.timeout")))
     }
 
-    async fn send_change(&self, request: RequestBuilder) -> Result<Applied, UpstreamError> {
+    /// Of the appointment with this `id`; none where it is to be made.
+    async fn send_change(&self, request: RequestBuilder, id: Option<Uuid>) -> Result<Applied, UpstreamError> {
         let mut response = request.send().await.map_err(|error| {
             // Without a connection, nothing was sent.
             if error.is_connect() { unreachable(error) } else { unknown(&causes(&error.without_url())) }
@@ -241,6 +242,9 @@ impl UpstreamClient {
                     return Ok(Applied::To { appointment: None, keep });
                 }
                 let appointment = wire::appointment(&body).map_err(|fault| unknown(fault.text()))?;
+                if id.is_some_and(|id| id != appointment.id.0) {
+                    return Err(unknown("it is another appointment than the one that was to be changed"));
+                }
                 Ok(Applied::To { appointment: Some(Arc::new(appointment)), keep })
             }
             StatusCode::UNPROCESSABLE_ENTITY => {
