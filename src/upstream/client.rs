@@ -8,7 +8,7 @@ use reqwest::{
     redirect,
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use url::Url;
@@ -76,6 +76,13 @@ pub enum Applied {
     Rejected(Vec<InputFault>),
 }
 
+/// The right to one call, until it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
+}
+
 /// The upstream, behind a bound on how many calls are under way and how many wait. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient(Arc<Inner>);
@@ -88,9 +95,9 @@ struct Inner {
     timeout: Duration,
     max_response: usize,
     /// One permit for each call that may be under way.
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     /// One permit for each call that may be under way or wait.
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl UpstreamClient {
@@ -128,8 +135,8 @@ impl UpstreamClient {
             appointments: below(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
-            slots: Semaphore::new(config.max_concurrent),
-            places: Semaphore::new(config.max_concurrent + config.max_waiting),
+            slots: Arc::new(Semaphore::new(config.max_concurrent)),
+            places: Arc::new(Semaphore::new(config.max_concurrent + config.max_waiting)),
         })))
     }
 
@@ -208,12 +215,17 @@ impl UpstreamClient {
         .await
     }
 
-    /// Sends `change` with the caller's token: once, whatever comes of it.
+    /// Sends `change` with the caller's token: once, whatever comes of it. It has waited for its `turn` before.
     ///
     /// # Errors
     /// [`UpstreamError::OutcomeUnknown`] where it was sent, or may have been, and nothing tells what came of it; all
     /// others mean what they say.
-    pub async fn change(&self, caller: &Caller, change: &Change) -> Result<Applied, UpstreamError> {
+    pub async fn change(
+        &self,
+        _turn: Turn,
+        caller: &Caller,
+        change: &Change,
+    ) -> Result<Applied, UpstreamError> {
         let (method, url, id) = match change {
             Change::Create(_) => (Method::POST, self.0.appointments.clone(), None),
             Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[]), Some(id.0)),
@@ -221,7 +233,6 @@ impl UpstreamClient {
         };
         let request =
             self.request(method, caller, url)?.header(CONTENT_TYPE, JSON).body(wire::encode(change));
-        let _bulkhead = self.enter().await?;
         timeout(self.0.timeout, self.send_change(request, id))
             .await
             .unwrap_or_else(|_| Err(unknown("it took longer than upstream.timeout")))
@@ -312,15 +323,18 @@ impl UpstreamClient {
         &self,
         call: impl Future<Output = Result<T, UpstreamError>>,
     ) -> Result<T, UpstreamError> {
-        let _bulkhead = self.enter().await?;
+        let _turn = self.turn().await?;
         timeout(self.0.timeout, call).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
     }
 
     /// Waits for a slot, if there is a place left to wait in.
-    async fn enter(&self) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), UpstreamError> {
-        let place = self.0.places.try_acquire().map_err(|_| UpstreamError::Overloaded)?;
-        let slot = self.0.slots.acquire().await.map_err(|_| UpstreamError::Lost)?;
-        Ok((place, slot))
+    ///
+    /// # Errors
+    /// [`UpstreamError::Overloaded`] where there is none.
+    pub async fn turn(&self) -> Result<Turn, UpstreamError> {
+        let place = self.0.places.clone().try_acquire_owned().map_err(|_| UpstreamError::Overloaded)?;
+        let slot = self.0.slots.clone().acquire_owned().await.map_err(|_| UpstreamError::Lost)?;
+        Ok(Turn { _place: place, _slot: slot })
     }
 
     /// The whole body, unless it is larger than allowed; the size that the answer states is believed only where it

@@ -9,5 +9,5 @@ mod error;
 mod wire;
 
 pub use cache_control::Keep;
-pub use client::{Answer, Applied, Page, UpstreamClient};
+pub use client::{Answer, Applied, Page, Turn, UpstreamClient};
 pub use error::UpstreamError;
