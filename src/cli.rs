@@ -41,7 +41,12 @@ configuration, a port in use among it.";
 
 /// Reads the command line. Prints help, version or what is wrong with it, and exits, where that is all there is to do.
 pub fn parse() -> Task {
-    task(&command().get_matches(), std::env::vars().collect())
+    // A variable that is no text may be anybody's, and is no reason to panic; one of ours fails by its value.
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    task(
+        &command().get_matches(),
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
+    )
 }
 
 fn task(matches: &ArgMatches, environment: std::collections::BTreeMap<String, String>) -> Task {

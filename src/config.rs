@@ -18,7 +18,7 @@ use url::Url;
 
 pub use load::{ConfigError, Fault, Sources};
 
-use value::{address, base_url, count, duration, file, size, switch};
+use value::{address, base_url, count, duration, file, origins, size, switch};
 
 use crate::sandbox::Faults;
 
@@ -35,6 +35,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// `live.*`
     pub live: LiveConfig,
+    /// `websocket.*`
+    pub websocket: WebSocketConfig,
     /// `limits.*`
     pub limits: Limits,
     /// `http.*`
@@ -101,6 +103,21 @@ pub struct LiveConfig {
     pub max_watched: usize,
     /// `live.keep_alive`
     pub keep_alive: Duration,
+}
+
+/// `websocket.*`: who may open one, and how much goes over it.
+#[derive(Debug, Clone, Default)]
+pub struct WebSocketConfig {
+    /// `websocket.init_timeout`
+    pub init_timeout: Duration,
+    /// `websocket.max_connections`
+    pub max_connections: usize,
+    /// `websocket.max_subscriptions`
+    pub max_subscriptions: usize,
+    /// `websocket.max_message`
+    pub max_message: ByteSize,
+    /// `websocket.origins`, each as browsers send it
+    pub origins: Vec<String>,
 }
 
 /// `limits.*`: how much one request may ask for.
@@ -187,6 +204,7 @@ impl Default for Config {
             sandbox: SandboxConfig::default(),
             cache: CacheConfig::default(),
             live: LiveConfig::default(),
+            websocket: WebSocketConfig::default(),
             limits: Limits::default(),
             http: HttpConfig::default(),
             graphiql: false,
@@ -222,6 +240,8 @@ pub enum Kind {
     Address,
     /// `http://` or `https://`
     Url,
+    /// Some of `http://HOST` or `https://HOST`, with commas between them.
+    Origins,
     /// A path.
     File,
     /// A number with a unit of time, or 0.
@@ -254,6 +274,7 @@ impl Kind {
         match self {
             Self::Address => "IP:PORT",
             Self::Url => "URL",
+            Self::Origins => "ORIGINS",
             Self::File => "FILE",
             Self::Duration => "DURATION",
             Self::Size => "SIZE",
@@ -395,6 +416,43 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Duration,
         help: "How often an open event stream or WebSocket gets a sign of life when there is nothing else to send.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.keep_alive = v),
+    },
+    Key {
+        name: "websocket.init_timeout",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "How long a client may take to begin (connection_init) once its WebSocket is open; beyond, it is closed \
+               with 4408.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.websocket.init_timeout = v),
+    },
+    Key {
+        name: "websocket.max_connections",
+        default: "10000",
+        kind: Kind::Count,
+        help: "How many WebSockets are open at once; beyond, 503. 0: none.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.websocket.max_connections = v),
+    },
+    Key {
+        name: "websocket.max_subscriptions",
+        default: "100",
+        kind: Kind::Count,
+        help: "How many operations one WebSocket runs at once; beyond, an error for the operation.",
+        set: |c, v| count(v, 1..=10_000).map(|v| c.websocket.max_subscriptions = v),
+    },
+    Key {
+        name: "websocket.max_message",
+        default: "256KiB",
+        kind: Kind::Size,
+        help: "The largest message that is read from a WebSocket; beyond, it is closed with 1009.",
+        set: |c, v| size(v, 128).map(|v| c.websocket.max_message = v),
+    },
+    Key {
+        name: "websocket.origins",
+        default: "",
+        kind: Kind::Origins,
+        help: "The origins whose pages may open a WebSocket beside those of the host that they open it to, with commas \
+               between them: https://app.example,https://admin.example:8443.",
+        set: |c, v| origins(v).map(|v| c.websocket.origins = v),
     },
     Key {
         name: "limits.body",

@@ -11,11 +11,14 @@
 //!     ├ http::caller          headers → Caller, once
 //!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer
 //!        └ graphql            limits, parsing, variables; then validation and execution
-//!           └ graphql::query  resolvers, a few lines each
+//!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription
 //!              └ appointments          what one operation of one caller may ask through
 //!                 ├ appointments::loader   many fields → one batch of distinct ids
 //!                 ├ appointments::cache    by (caller scope, id), bounded in bytes
 //!                 ├ appointments::flight   one call under way for each key, shared by all who wait
+//!                 ├ appointments::lists    windows of the list over the upstream's pages
+//!                 ├ appointments::changes  changes, each sent once; generations: nothing from before is current
+//!                 ├ appointments::live     one poller for all who watch with one token
 //!                 └ upstream               one call: address, token, clocks, bounds, status → UpstreamError
 //!                    └ upstream::wire      JSON, read leniently → model
 //! model                       Appointment and what it holds: decoded once, served as they are
@@ -31,8 +34,9 @@
 //! 1. **No caller gets what another caller's credential fetched.** The scope, a keyed 256-bit digest of the whole
 //!    credential, is part of every key under which something is kept or shared. Without a credential there is no
 //!    [`Appointments`](appointments::Appointments) to ask through, so nothing is fetched.
-//! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, or the `exp` of the
-//!    caller's token.
+//! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, the `exp` of the
+//!    caller's token, a refusal (401, 403), or a change made through this gateway: also what was already under way when
+//!    the change was made is neither kept nor shown to who asks after it.
 //! 3. **One call is in flight for each scope and id.** Who leaves takes nothing from the others, also who came first;
 //!    each has a clock of its own; when the last has left, the call ends.
 //! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.
@@ -40,7 +44,8 @@
 //! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes.
 //! 7. **No personal data and no token in a log or an error**, at any level: only events of this crate are logged
 //!    ([`telemetry`]), and the types that hold such data do not print it.
-//! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded.
+//! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, a change is sent once, what
+//!    is watched is asked for by one poller.
 //! 9. **One bad field never loses an appointment**: it is null with an error at its path.
 //!
 //! # What is absent

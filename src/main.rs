@@ -61,6 +61,7 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
     telemetry::start(&config.log);
+    let signals = Signals::watch()?;
     let listener = bind(config.listen).await?;
     let (upstream, is_sandbox) = match config.upstream.url.clone() {
         Some(url) => (url, false),
@@ -82,7 +83,7 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         say(format_args!("  Upstream  {upstream}"));
     }
     tracing::info!(%here, %upstream, sandbox = is_sandbox, "serving");
-    server.serve(listener, asked_to_stop()).await;
+    server.serve(listener, asked_to_stop(signals)).await;
     Ok(())
 }
 
@@ -94,11 +95,12 @@ async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
     }
     let config = Config::load(&sources)?;
     telemetry::start(&config.log);
+    let signals = Signals::watch()?;
     let listener = bind(config.listen).await?;
     say(format_args!("appointments-gateway sandbox {}: all its data is made up", env!("CARGO_PKG_VERSION")));
     say(format_args!("  Upstream  http://{}/api/v1/appointments", address(&listener)?));
     say(format_args!("  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"));
-    sandbox::serve(listener, config.sandbox.faults, asked_to_stop())
+    sandbox::serve(listener, config.sandbox.faults, asked_to_stop(signals))
         .await
         .map_err(|error| Failure::Running(format!("the sandbox ended: {error}")))
 }
@@ -149,25 +151,53 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(|error| Failure::Setup(format!("listen: {error}")))
 }
 
-/// Returns at the first SIGTERM or ctrl-c; a second one ends the process at once.
-async fn asked_to_stop() {
-    let next = || async {
-        #[cfg(unix)]
-        {
-            let Ok(mut terminate) = signal::unix::signal(signal::unix::SignalKind::terminate()) else {
-                return std::future::pending().await;
-            };
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = signal::ctrl_c() => {}
-            }
+/// Being asked to stop, noticed from the moment that this is made: a signal that comes before anybody waits is not lost.
+#[cfg(unix)]
+struct Signals {
+    terminate: signal::unix::Signal,
+    interrupt: signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn watch() -> Result<Self, Failure> {
+        let watch = |kind| {
+            signal::unix::signal(kind)
+                .map_err(|error| Failure::Setup(format!("signals cannot be watched: {error}")))
+        };
+        Ok(Self {
+            terminate: watch(signal::unix::SignalKind::terminate())?,
+            interrupt: watch(signal::unix::SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        #[cfg(not(unix))]
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn watch() -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
         let _ = signal::ctrl_c().await;
-    };
-    next().await;
+    }
+}
+
+/// Returns at the first SIGTERM or ctrl-c; a second one ends the process at once.
+async fn asked_to_stop(mut signals: Signals) {
+    signals.next().await;
     tokio::spawn(async move {
-        next().await;
+        signals.next().await;
         std::process::exit(1);
     });
 }

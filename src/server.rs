@@ -1,11 +1,6 @@
 //! The process as a server: everything built from the configuration, a listener served, a drain at the end.
 
-use std::{
-    future::Future,
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -15,7 +10,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::Semaphore,
 };
 use url::Url;
 
@@ -24,7 +19,7 @@ use crate::{
     caller::ScopeKey,
     config::Config,
     graphql::Api,
-    http::{Gateway, GraphiqlSettings, router},
+    http::{Drain, Gateway, GraphiqlSettings, Worded, router},
     sandbox,
     upstream::UpstreamClient,
 };
@@ -59,8 +54,11 @@ impl Server {
             scope_key: ScopeKey::random(),
             http: config.http.clone(),
             limits: config.limits.clone(),
+            websocket: config.websocket.clone(),
+            sockets: Arc::new(Semaphore::new(config.websocket.max_connections)),
+            keep_alive: config.live.keep_alive,
             graphiql,
-            draining: false.into(),
+            drain: Drain::new(),
         };
         Ok(Self { gateway: Arc::new(gateway) })
     }
@@ -69,7 +67,7 @@ impl Server {
     /// when `http.drain_deadline` has passed.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
         let Self { gateway } = self;
-        let mut connections = Connections::new(router(gateway.clone()), &gateway);
+        let connections = Connections::new(gateway.clone());
         let accepting = async {
             loop {
                 match listener.accept().await {
@@ -84,7 +82,7 @@ impl Server {
         };
         let asked_to_stop = async {
             stop.await;
-            gateway.draining.store(true, Ordering::Relaxed);
+            gateway.drain.announce();
             tracing::info!(delay_ms = gateway.http.drain_delay.as_millis() as u64, "draining");
             tokio::time::sleep(gateway.http.drain_delay).await;
         };
@@ -93,45 +91,45 @@ impl Server {
             () = asked_to_stop => {}
         }
         drop(listener);
-        match tokio::time::timeout(gateway.http.drain_deadline, connections.drained()).await {
+        match tokio::time::timeout(gateway.http.drain_deadline, gateway.drain.finish()).await {
             Ok(()) => tracing::info!("drained"),
             Err(_) => {
-                let left = connections.count();
+                let left = gateway.drain.count();
                 tracing::warn!(connections = left, "stopped at http.drain_deadline, before all was answered");
             }
         }
     }
 }
 
-/// The connections that are being served: HTTP/1.0 and HTTP/1.1.
+/// How connections are served: HTTP/1.0 and HTTP/1.1, and what an HTTP/1.1 connection is upgraded to.
 struct Connections {
     http: http1::Builder,
     router: Router,
-    /// Tells every connection to end after what it is at; each holds a receiver for as long as it is there.
-    end: watch::Sender<bool>,
+    gateway: Arc<Gateway>,
 }
 
 impl Connections {
-    fn new(router: Router, gateway: &Gateway) -> Self {
+    fn new(gateway: Arc<Gateway>) -> Self {
         let mut http = http1::Builder::new();
         // hyper reads the headers before anything of ours sees them, so it gets a bound too, above the one that
         // answers with a text (`limits.headers`).
         let buffer = gateway.limits.headers.as_u64() as usize + 16 * 1024;
         http.timer(TokioTimer::new()).header_read_timeout(gateway.http.header_timeout).max_buf_size(buffer);
-        Self { http, router, end: watch::Sender::new(false) }
+        Self { http, router: router(gateway.clone()), gateway }
     }
 
-    fn serve(&mut self, stream: TcpStream) {
+    fn serve(&self, stream: TcpStream) {
         // An answer leaves at once; the worst that a failure costs is a delay.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router.clone());
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        let mut end = self.end.subscribe();
+        let connection =
+            self.http.serve_connection(TokioIo::new(Worded::new(stream)), service).with_upgrades();
+        let mut open = self.gateway.drain.open();
         tokio::spawn(async move {
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,
-                () = asked(&mut end) => {
+                () = open.told_to_end() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -141,22 +139,6 @@ impl Connections {
             }
         });
     }
-
-    fn count(&self) -> usize {
-        self.end.receiver_count()
-    }
-
-    /// Returns when every connection has answered what it was asked and is closed.
-    async fn drained(&self) {
-        self.end.send_replace(true);
-        self.end.closed().await;
-    }
-}
-
-/// Returns when connections are told to end.
-async fn asked(end: &mut watch::Receiver<bool>) {
-    // An error says that nobody is left to tell: that is the end too.
-    let _ = end.wait_for(|end| *end).await;
 }
 
 fn is_the_connections_own(error: &io::Error) -> bool {

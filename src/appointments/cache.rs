@@ -7,11 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{Expiry, ops::compute::Op, sync::Cache};
+use moka::{ops::compute::Op, sync::Cache};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{Outcome, flight::Flights, generations::Generations};
+use super::{
+    Outcome,
+    flight::Flights,
+    generations::Generations,
+    kept::{Kept, memory},
+};
 use crate::{
     caller::{Caller, Scope},
     config::CacheConfig,
@@ -28,10 +33,20 @@ pub(super) struct Key {
 
 /// What is kept under a key: an appointment, or that there is none. Failures are not kept.
 #[derive(Clone)]
-struct Kept {
+struct Known {
     appointment: Option<SharedAppointment>,
     ttl: Duration,
     asked: Asked,
+}
+
+impl Kept for Known {
+    fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    fn size(&self) -> usize {
+        self.appointment.as_ref().map_or(0, |appointment| appointment.size())
+    }
 }
 
 /// When an answer was asked for: what it says was so at that moment or later.
@@ -53,7 +68,7 @@ impl Asked {
 pub(super) struct AppointmentCache(Arc<Inner>);
 
 struct Inner {
-    kept: Cache<Key, Kept>,
+    kept: Cache<Key, Known>,
     flights: Flights<Key, Option<SharedAppointment>>,
     generations: Generations,
     upstream: UpstreamClient,
@@ -64,13 +79,8 @@ struct Inner {
 impl AppointmentCache {
     /// An empty cache before `upstream`.
     pub(super) fn new(config: &CacheConfig, upstream: UpstreamClient) -> Self {
-        let kept = Cache::builder()
-            .max_capacity(config.size.as_u64())
-            .weigher(weight)
-            .expire_after(UntilItsOwnTime)
-            .build();
         Self(Arc::new(Inner {
-            kept,
+            kept: memory(config.size),
             flights: Flights::new(),
             generations: Generations::new(),
             upstream,
@@ -132,7 +142,7 @@ impl AppointmentCache {
         self.0.kept.entry(key).and_compute_with(|known| match known {
             Some(known) if known.value().asked.at > asked.at => Op::Nop,
             _ if ttl.is_zero() => Op::Remove,
-            _ => Op::Put(Kept { appointment, ttl, asked }),
+            _ => Op::Put(Known { appointment, ttl, asked }),
         });
     }
 
@@ -188,25 +198,5 @@ impl AppointmentCache {
 impl fmt::Debug for AppointmentCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AppointmentCache").finish_non_exhaustive()
-    }
-}
-
-/// The bytes that an entry costs, with what the cache itself spends on one.
-fn weight(_: &Key, kept: &Kept) -> u32 {
-    const ENTRY: usize = size_of::<Key>() + size_of::<Kept>() + 256;
-    let appointment = kept.appointment.as_ref().map_or(0, |appointment| appointment.size());
-    u32::try_from(ENTRY + appointment).unwrap_or(u32::MAX)
-}
-
-/// Each entry brings its own time to live, and a newer entry under the same key a new one.
-struct UntilItsOwnTime;
-
-impl Expiry<Key, Kept> for UntilItsOwnTime {
-    fn expire_after_create(&self, _: &Key, kept: &Kept, _: Instant) -> Option<Duration> {
-        Some(kept.ttl)
-    }
-
-    fn expire_after_update(&self, _: &Key, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(kept.ttl)
     }
 }

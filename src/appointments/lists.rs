@@ -7,10 +7,14 @@ use std::{
 };
 
 use futures_util::future::try_join;
-use moka::{Expiry, sync::Cache};
+use moka::sync::Cache;
 use tracing::Instrument as _;
 
-use super::{cache::AppointmentCache, flight::Flights};
+use super::{
+    cache::AppointmentCache,
+    flight::Flights,
+    kept::{Kept, memory},
+};
 use crate::{
     caller::{Caller, Scope},
     config::CacheConfig,
@@ -54,10 +58,22 @@ struct Key {
 }
 
 #[derive(Clone)]
-struct Kept {
+struct Known {
     page: Arc<Page>,
     ttl: Duration,
     generation: u64,
+}
+
+impl Kept for Known {
+    fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    fn size(&self) -> usize {
+        let item =
+            |item: &Option<SharedAppointment>| item.as_ref().map_or(0, |appointment| appointment.size());
+        self.page.items.iter().map(|it| size_of_val(it) + item(it)).sum()
+    }
 }
 
 /// The pages that the process remembers, briefly. Cheap to clone.
@@ -65,7 +81,7 @@ struct Kept {
 pub(super) struct ListCache(Arc<Inner>);
 
 struct Inner {
-    kept: Cache<Key, Kept>,
+    kept: Cache<Key, Known>,
     flights: Flights<Key, Arc<Page>>,
     cache: AppointmentCache,
     upstream: UpstreamClient,
@@ -74,12 +90,13 @@ struct Inner {
 
 impl ListCache {
     pub(super) fn new(config: &CacheConfig, cache: AppointmentCache, upstream: UpstreamClient) -> Self {
-        let kept = Cache::builder()
-            .max_capacity(config.list_size.as_u64())
-            .weigher(weight)
-            .expire_after(UntilItsOwnTime)
-            .build();
-        Self(Arc::new(Inner { kept, flights: Flights::new(), cache, upstream, ttl: config.list_ttl }))
+        Self(Arc::new(Inner {
+            kept: memory(config.list_size),
+            flights: Flights::new(),
+            cache,
+            upstream,
+            ttl: config.list_ttl,
+        }))
     }
 
     /// The window at `place`: one page upstream where it lies within a page, two at once where it does not.
@@ -195,7 +212,7 @@ impl ListCache {
         let ttl = page.keep.limit(self.0.ttl);
         let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
         if !ttl.is_zero() {
-            self.0.kept.insert(key, Kept { page: page.clone(), ttl, generation });
+            self.0.kept.insert(key, Known { page: page.clone(), ttl, generation });
         }
         Ok(page)
     }
@@ -217,26 +234,6 @@ impl Pages {
     /// How long the pages really are: what the upstream says, if that is less than was asked for.
     fn per_page(&self, asked: u32) -> u32 {
         self.head.per_page.map_or(asked, |real| real.clamp(1, asked))
-    }
-}
-
-fn weight(_: &Key, kept: &Kept) -> u32 {
-    const ENTRY: usize = size_of::<Key>() + size_of::<Kept>() + 256;
-    let items = kept.page.items.iter().map(|item| {
-        size_of::<Option<SharedAppointment>>() + item.as_ref().map_or(0, |appointment| appointment.size())
-    });
-    u32::try_from(ENTRY + items.sum::<usize>()).unwrap_or(u32::MAX)
-}
-
-struct UntilItsOwnTime;
-
-impl Expiry<Key, Kept> for UntilItsOwnTime {
-    fn expire_after_create(&self, _: &Key, kept: &Kept, _: Instant) -> Option<Duration> {
-        Some(kept.ttl)
-    }
-
-    fn expire_after_update(&self, _: &Key, kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(kept.ttl)
     }
 }
 

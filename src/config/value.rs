@@ -33,6 +33,22 @@ pub(super) fn base_url(text: &str) -> Result<Option<Url>, String> {
     Ok(Some(url))
 }
 
+/// Origins as browsers send them: in lower case, without a port that goes without saying.
+pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+    let one = |text: &str| {
+        let url = Url::parse(text).ok().filter(|url| {
+            let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            matches!(url.scheme(), "http" | "https") && is_bare && url.username().is_empty()
+        });
+        url.map(|url| url.origin().ascii_serialization()).ok_or_else(|| {
+            "has something that is no origin; write http://HOST[:PORT] or https://HOST[:PORT], with commas between \
+             several"
+                .to_owned()
+        })
+    };
+    text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(one).collect()
+}
+
 pub(super) fn file(text: &str) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -118,11 +134,21 @@ mod tests {
         assert!(base_url("https://api.example/base/").is_ok_and(|url| url.is_some()));
     }
 
+    #[test]
+    fn origins_are_taken_as_browsers_send_them() {
+        assert_eq!(origins(""), Ok(vec![]));
+        let expected = ["https://a.example", "http://b:8080"].map(str::to_owned).to_vec();
+        assert_eq!(origins("https://A.example:443/ , http://b:8080"), Ok(expected));
+        for bad in ["*", "a.example", "null", "ws://a", "https://a/path", "https://u@a", "https://a,b"] {
+            assert!(origins(bad).is_err(), "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(text: String) {
             let _ = (address(&text), base_url(&text), duration(&text, Duration::ZERO), size(&text, 0), switch(&text));
-            let _ = count(&text, 0..=9);
+            let _ = (count(&text, 0..=9), origins(&text));
         }
     }
 }

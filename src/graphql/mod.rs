@@ -9,6 +9,7 @@ mod document;
 pub mod error;
 mod field;
 mod mutation;
+mod overlap;
 mod query;
 mod rewrite;
 mod scalars;
@@ -110,6 +111,7 @@ impl Api {
     pub fn prepare(&self, request: GraphqlRequest) -> Result<Operation, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
         let mut document = document::parse(&request.query, &self.limits).map_err(refuse)?;
+        overlap::check(&document).map_err(refuse)?;
         let name = request.operation_name.filter(|name| !name.is_empty());
         let operation = &document::operation(&document, name.as_deref()).map_err(refuse)?.node;
         let kind = operation.ty;

@@ -30,6 +30,7 @@ pub(super) struct UserError {
     message: String,
 }
 
+/// Changing, as the bearer of the request's token: each change is sent once, in the order of the operation.
 #[Object]
 impl Mutation {
     /// Makes an appointment. It is sent upstream once; there is no key to send it again safely: after OUTCOME_UNKNOWN,

@@ -18,6 +18,8 @@ pub(super) struct Query {
 /// An appointment as a nullable field serves it: `None` is null, `Some(Err(…))` is null with an error at its place.
 type Found = Option<Result<SharedAppointment, ApiError>>;
 
+/// Reading, as the bearer of the request's token.
+/// Reading, as the bearer of the request's token.
 #[Object]
 impl Query {
     /// One appointment, or null where the upstream knows none by that id (no error).

@@ -10,6 +10,7 @@ use crate::model::{SharedAppointment, Uuid};
 #[derive(Debug)]
 pub(super) struct Subscription;
 
+/// Watching, as the bearer of the request's token.
 #[Root]
 impl Subscription {
     /// Emits the appointment at once, then again each time that it changes.

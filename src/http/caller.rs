@@ -26,9 +26,18 @@ pub(super) fn caller(headers: &HeaderMap, key: &ScopeKey, limits: &Limits) -> Re
             "There are several Authorization headers. Send one: \"Authorization: Bearer <token>\".",
         ));
     }
-    let (scheme, token) = match value.as_bytes().iter().position(|byte| *byte == b' ') {
-        Some(space) => value.as_bytes().split_at(space),
-        None => (value.as_bytes(), &b""[..]),
+    bearer(value.as_bytes(), key, limits)
+}
+
+/// Who asks, by the value of an `Authorization` header, wherever it came from.
+///
+/// # Errors
+/// As [`caller`].
+pub(super) fn bearer(value: &[u8], key: &ScopeKey, limits: &Limits) -> Result<Caller, ApiError> {
+    let refuse = |text: &'static str| ApiError::Unauthenticated(text.into());
+    let (scheme, token) = match value.iter().position(|byte| *byte == b' ') {
+        Some(space) => value.split_at(space),
+        None => (value, &b""[..]),
     };
     let token = token.trim_ascii();
     if !scheme.eq_ignore_ascii_case(b"Bearer") || token.is_empty() {

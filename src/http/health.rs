@@ -18,7 +18,7 @@ pub(super) async fn live() -> Response {
 /// 200, or 503 once the gateway has been asked to stop. It says nothing of the upstream: if that is down, a gateway that
 /// answers with errors, and from its cache, serves better than none.
 pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    if gateway.is_draining() {
+    if gateway.drain.is_announced() {
         answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         answer(StatusCode::OK, "ready\n")

@@ -1,21 +1,17 @@
 //! The gateway's face to clients: routes, and what every request passes on its way to them.
 //!
-//! Everything that is refused anywhere here leaves as a [`Refusal`], in the `errors` shape of GraphQL.
+//! Everything that is refused anywhere here leaves as a `Refusal`, in the `errors` shape of GraphQL.
 
 mod caller;
+mod drain;
 mod graphiql;
 mod graphql;
 mod health;
 mod refusal;
 mod request_id;
+mod unparsed;
 
-use std::{
-    any::Any,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -25,15 +21,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
 use refusal::Refusal;
+pub use unparsed::Worded;
 
 use crate::{
     appointments::Shared,
     caller::ScopeKey,
-    config::{HttpConfig, Limits},
+    config::{HttpConfig, Limits, WebSocketConfig},
     graphql::{Api, error::ApiError},
 };
 
@@ -50,16 +49,16 @@ pub struct Gateway {
     pub http: HttpConfig,
     /// Bounds on what comes in.
     pub limits: Limits,
+    /// Clocks and bounds of WebSockets.
+    pub websocket: WebSocketConfig,
+    /// How many WebSockets may still be opened.
+    pub sockets: Arc<Semaphore>,
+    /// How often an event stream or a WebSocket gets a sign of life.
+    pub keep_alive: Duration,
     /// What GraphiQL opens with; none where it is not served.
     pub graphiql: Option<GraphiqlSettings>,
-    /// Set once the gateway has been asked to stop.
-    pub draining: AtomicBool,
-}
-
-impl Gateway {
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
+    /// Everything that is open, and when it is to end.
+    pub drain: Drain,
 }
 
 /// All routes, behind the middleware.

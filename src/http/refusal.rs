@@ -30,6 +30,16 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "There is nothing here. GraphQL is at /graphql.")
     }
 
+    /// The document, as JSON.
+    pub(super) fn document(self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Document {
+            errors: [ServerError; 1],
+        }
+        // A document of strings and numbers is always JSON.
+        serde_json::to_vec(&Document { errors: [(*self.error).into()] }).unwrap_or_default()
+    }
+
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
@@ -51,16 +61,10 @@ impl From<ApiError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Document {
-            errors: [ServerError; 1],
-        }
         tracing::debug!(http.status = self.status.as_u16(), code = self.error.code(), "refused");
-        let document = Document { errors: [(*self.error).into()] };
         let content_type =
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-        // A document of strings and numbers is always JSON.
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        (self.status, self.headers, [content_type], body).into_response()
+        let (status, headers) = (self.status, self.headers.clone());
+        (status, headers, [content_type], self.document()).into_response()
     }
 }

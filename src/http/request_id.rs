@@ -17,14 +17,13 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST: usize = 128;
 
 /// Keeps the `x-request-id` that came, if it is fit to be logged, or makes one.
-pub(super) async fn assign(mut request: Request, next: Next) -> Response {
+pub(super) async fn assign(request: Request, next: Next) -> Response {
     let kept = request.headers().get(&X_REQUEST_ID).filter(|id| is_plain(id.as_bytes())).cloned();
     let id = kept.unwrap_or_else(|| {
         // The text of a UUID is a header value.
         HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut Uuid::encode_buffer()))
             .unwrap_or(HeaderValue::from_static("unnamed"))
     });
-    request.headers_mut().insert(X_REQUEST_ID, id.clone());
     // At the level of errors, so that whatever is logged at all is logged with it.
     let span = tracing::error_span!("request", id = id.to_str().unwrap_or_default());
     let mut response = timed(request, next).instrument(span).await;

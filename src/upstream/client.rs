@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION},
     redirect,
 };
 use tokio::{
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     cache_control::{Keep, keep},
     error::UpstreamError,
+    retry_after::retry_after,
     wire,
 };
 use crate::{
@@ -369,16 +370,12 @@ fn refusal(response: &Response) -> UpstreamError {
     match response.status() {
         StatusCode::UNAUTHORIZED => UpstreamError::Unauthenticated,
         StatusCode::FORBIDDEN => UpstreamError::Forbidden,
-        StatusCode::TOO_MANY_REQUESTS => UpstreamError::RateLimited { retry_after: retry_after(response) },
+        StatusCode::TOO_MANY_REQUESTS => {
+            UpstreamError::RateLimited { retry_after: retry_after(response.headers()) }
+        }
         status if status.is_server_error() => UpstreamError::Failed { status: status.as_u16() },
         status => UpstreamError::UnexpectedStatus { status: status.as_u16() },
     }
-}
-
-/// `Retry-After` in seconds, RFC 9110 section 10.2.3.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn unreachable(error: reqwest::Error) -> UpstreamError {

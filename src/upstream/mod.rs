@@ -6,6 +6,7 @@
 mod cache_control;
 mod client;
 mod error;
+mod retry_after;
 mod wire;
 
 pub use cache_control::Keep;

@@ -79,9 +79,13 @@ async fn a_list_that_is_refused_leaves_null_where_the_schema_has_no_other_place_
     // GraphQL, section 6.4.4: the list is non-null, so its error makes the whole of `data` null.
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[("limits.ids", "1")]).await;
-    let reply = gateway.appointments("token", &ids(0..2)).await;
-    assert_eq!(reply.body["data"], Value::Null);
-    assert!(reply.body.as_object().unwrap().contains_key("data"));
+    let list = format!("appointmentsByIds(ids: {:?}) {{ id }}", ids(0..2));
+    let one = format!("appointment(id: {:?}) {{ id }}", id(0));
+    for query in [format!("{{ {list} }}"), format!("{{ {one} {list} }}"), format!("{{ {list} {one} }}")] {
+        let reply = gateway.query(Some("token"), &query).await;
+        assert_eq!(reply.faults(), [(r#"["appointmentsByIds"]"#.to_owned(), "BAD_USER_INPUT")]);
+        assert_eq!(reply.body.get("data"), Some(&Value::Null), "{query}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The gateway from outside: a real process, asked over real sockets, before an upstream that each test controls.
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
+#![expect(clippy::unwrap_used, reason = "what the tests share fails as a test does")]
 
 mod support;
 
@@ -19,3 +20,22 @@ mod lost_changes;
 mod single_flight;
 mod smoke;
 mod upstream_calls;
+
+mod execution;
+mod identity;
+mod page;
+mod protocol;
+
+mod hostile;
+mod limits;
+mod wire;
+
+mod commands;
+mod configuration;
+mod lifecycle;
+mod logs;
+
+mod clients;
+mod licences;
+mod readme;
+mod schema;

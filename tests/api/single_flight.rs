@@ -1,7 +1,15 @@
 //! Invariant 3: one upstream GET in flight per (scope, id), however many operations wait. A waiter that leaves cancels
 //! nothing for the others, also when it came first; each waiter has its own deadline.
 
-use std::{collections::HashSet, slice, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -180,6 +188,26 @@ async fn a_call_that_has_landed_serves_nobody_who_comes_later() {
     second.open();
     let expected = [served(&id(1), "token", 1), served(&id(2), "token", 1)];
     assert_eq!(slow.await.unwrap().body["data"]["appointmentsByIds"], json!(expected));
+}
+
+#[tokio::test]
+async fn nobody_is_served_by_a_call_that_somebody_had_the_answer_of_before() {
+    // The moment between the landing of a call and the leaving of all who waited for it cannot be held open from
+    // outside, so many operations look for it. What one of them has been served is old for all that begin after it.
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(upstream.url(), &[("cache.ttl", "0")]).await;
+    let (id, latest) = (id(1), AtomicUsize::new(0));
+    let client = async || {
+        for _ in 0..25 {
+            let old = latest.load(Ordering::SeqCst);
+            let reply = gateway.appointment("token", &id).await;
+            let status = reply.appointment()["status"].as_str().unwrap();
+            let nth = status.trim_start_matches("call ").parse().unwrap();
+            assert!(nth > old, "call {nth} was served after call {old} had been");
+            latest.fetch_max(nth, Ordering::SeqCst);
+        }
+    };
+    join_all((0..20).map(|_| client())).await;
 }
 
 #[tokio::test]

@@ -1,26 +1,35 @@
-//! The one endpoint: GraphQL over HTTP, to the letter of its specification.
+//! The one endpoint: GraphQL over HTTP to the letter of its specification, and the two transports that carry
+//! subscriptions.
 //!
 //! A request goes through here from top to bottom, and each step either hands on less than it got or refuses:
-//! method → media types ([`negotiate`]) → body or query string ([`request`]) → operation → answer.
+//! method → WebSocket ([`websocket`])? → media types ([`negotiate`]) → body or query string ([`request`]) → operation →
+//! one answer, or a stream of them ([`event_stream`]).
 
+mod event_stream;
 mod negotiate;
 mod request;
+mod websocket;
 
 use std::sync::Arc;
 
 use async_graphql::{ServerError, Value};
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use negotiate::MediaType;
+use negotiate::{Accepted, MediaType};
 
-use super::{Gateway, Refusal, caller::caller};
-use crate::{appointments::Appointments, graphql::Answer};
+use super::{Gateway, Open, Refusal, caller};
+use crate::{
+    appointments::Appointments,
+    caller::Caller,
+    graphql::{Answer, Operation, error::ApiError},
+};
 
 /// `POST /graphql` and `GET /graphql`.
 pub(super) async fn serve(
@@ -28,18 +37,15 @@ pub(super) async fn serve(
     request: Request,
 ) -> Result<Response, Refusal> {
     let deadline = Instant::now() + gateway.http.deadline;
+    let is_get = *request.method() == Method::GET;
+    if !is_get && *request.method() != Method::POST {
+        return Err(method_not_allowed(event_stream::no_reservations(request.method()), "GET, POST"));
+    }
+    if websocket::is_asked_for(request.headers()) {
+        return websocket::open(&gateway, request);
+    }
     let (head, body) = request.into_parts();
-    let is_get = head.method == Method::GET;
-    if !is_get && head.method != Method::POST {
-        return Err(method_not_allowed("GraphQL is asked with GET or POST.", "GET, POST"));
-    }
-    if head.headers.contains_key(header::UPGRADE) {
-        return Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "There is no WebSocket here. Ask with GET or POST.",
-        ));
-    }
-    let media_type = negotiate::answer_type(&head.headers)?;
+    let accepted = negotiate::answer_type(&head.headers)?;
     let request = if is_get {
         negotiate::no_simple_get(&head.headers)?;
         request::from_query_string(head.uri.query().unwrap_or_default())?
@@ -51,14 +57,31 @@ pub(super) async fn serve(
 
     let operation = match gateway.api.prepare(request) {
         Ok(operation) => operation,
-        Err(answer) => return Ok(respond(answer, media_type)),
+        Err(answer) if accepted.best == MediaType::EventStream => return Ok(event_stream::of_one(answer)),
+        Err(answer) => return Ok(respond(answer, accepted.best)),
     };
     if is_get && operation.is_mutation() {
         return Err(method_not_allowed("A mutation is asked with POST.", "POST"));
     }
-    let appointments = caller(&head.headers, &gateway.scope_key, &gateway.limits)
-        .map(|caller| Appointments::new(gateway.appointments.clone(), caller, deadline));
-    Ok(respond(gateway.api.execute(operation, appointments).await, media_type))
+    let caller = caller::caller(&head.headers, &gateway.scope_key, &gateway.limits);
+    match accepted {
+        // A client that takes both has its subscriptions as the one thing that they can be.
+        Accepted { event_stream: true, .. } if operation.is_subscription() => {
+            Ok(event_stream::of(&gateway, operation, caller, deadline))
+        }
+        Accepted { best: MediaType::EventStream, .. } => {
+            Ok(event_stream::of(&gateway, operation, caller, deadline))
+        }
+        _ if operation.is_subscription() => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "A subscription has more answers than one: send \"Accept: text/event-stream\" (GraphQL over SSE), or open a \
+             WebSocket here with the sub-protocol graphql-transport-ws.",
+        )),
+        Accepted { best, .. } => {
+            let access = access(&gateway, caller, deadline);
+            Ok(respond(gateway.api.execute(operation, access).await, best))
+        }
+    }
 }
 
 fn method_not_allowed(message: &'static str, allow: &'static str) -> Refusal {
@@ -66,27 +89,61 @@ fn method_not_allowed(message: &'static str, allow: &'static str) -> Refusal {
         .with_header(header::ALLOW, HeaderValue::from_static(allow))
 }
 
+/// What an operation of `caller` may ask through, until `deadline`; a subscription for as long as it goes on.
+fn access(
+    gateway: &Gateway,
+    caller: Result<Caller, ApiError>,
+    deadline: Instant,
+) -> Result<Appointments, ApiError> {
+    caller.map(|caller| Appointments::new(gateway.appointments.clone(), caller, deadline))
+}
+
+/// Runs any operation: a subscription has an answer for each event, the others have one.
+fn answers(
+    gateway: &Arc<Gateway>,
+    operation: Operation,
+    caller: Result<Caller, ApiError>,
+    deadline: Instant,
+) -> impl Stream<Item = Answer> + Send + use<> {
+    let access = access(gateway, caller, deadline);
+    if operation.is_subscription() {
+        return gateway.api.subscribe(operation, access).left_stream();
+    }
+    let gateway = gateway.clone();
+    stream::once(async move { gateway.api.execute(operation, access).await }).right_stream()
+}
+
+/// An [`Answer`] as the JSON document that clients read. GraphQL, section 7.1.
+#[derive(Serialize)]
+struct Document {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<ServerError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+impl From<Answer> for Document {
+    fn from(Answer { data, errors }: Answer) -> Self {
+        Self { errors, data }
+    }
+}
+
 /// GraphQL over HTTP, section 6.4: under `application/json` the status says only whether there is a GraphQL answer;
 /// under `application/graphql-response+json` it says whether the operation was run.
 fn respond(answer: Answer, media_type: MediaType) -> Response {
-    #[derive(Serialize)]
-    struct Document {
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        errors: Vec<ServerError>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        data: Option<Value>,
-    }
     let status = match (media_type, &answer.data) {
         (MediaType::GraphqlResponse, None) => StatusCode::BAD_REQUEST,
-        (MediaType::GraphqlResponse, Some(_)) | (MediaType::Json, _) => StatusCode::OK,
+        _ => StatusCode::OK,
     };
-    let document = Document { errors: answer.errors, data: answer.data };
     // GraphQL values are always JSON.
-    let body = serde_json::to_vec(&document).unwrap_or_default();
-    let headers = [
+    let body = serde_json::to_vec(&Document::from(answer)).unwrap_or_default();
+    (status, answer_headers(media_type), body).into_response()
+}
+
+fn answer_headers(media_type: MediaType) -> HeaderMap {
+    HeaderMap::from_iter([
         (header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type())),
         // It is one caller's data: nothing between here and there is to keep it.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    (status, headers, body).into_response()
+    ])
 }

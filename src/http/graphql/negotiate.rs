@@ -12,6 +12,17 @@ pub(super) enum MediaType {
     GraphqlResponse,
     /// `application/json`
     Json,
+    /// `text/event-stream`
+    EventStream,
+}
+
+/// What a client accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepted {
+    /// What it likes best.
+    pub(super) best: MediaType,
+    /// Whether it takes an event stream, if not as what it likes best.
+    pub(super) event_stream: bool,
 }
 
 impl MediaType {
@@ -19,6 +30,7 @@ impl MediaType {
         match self {
             Self::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
             Self::Json => "application/json; charset=utf-8",
+            Self::EventStream => "text/event-stream; charset=utf-8",
         }
     }
 
@@ -31,6 +43,7 @@ impl MediaType {
             "application/graphql-response+json" => Some(Self::GraphqlResponse),
             // Who takes anything may be older than the other type.
             "application/json" | "application/*" | "*/*" => Some(Self::Json),
+            "text/event-stream" => Some(Self::EventStream),
             _ => None,
         }
     }
@@ -50,25 +63,27 @@ const FORCES_PREFLIGHT: [&str; 5] = [
 ///
 /// # Errors
 /// 406 where nothing that it accepts can be served.
-pub(super) fn answer_type(headers: &HeaderMap) -> Result<MediaType, Refusal> {
+pub(super) fn answer_type(headers: &HeaderMap) -> Result<Accepted, Refusal> {
     let mut best: Option<(MediaType, f32)> = None;
-    let mut said = false;
+    let (mut said, mut event_stream) = (false, false);
     for range in accepted(headers) {
         said = true;
         let Some(range) = range else { continue };
         let weight = range.get_param("q").map_or(1.0, |q| q.as_str().parse().unwrap_or(0.0));
-        if let Some(media_type) = MediaType::within(&range)
+        let media_type = MediaType::within(&range);
+        event_stream |= media_type == Some(MediaType::EventStream) && weight > 0.0;
+        if let Some(media_type) = media_type
             && weight > best.map_or(0.0, |(_, weight)| weight)
         {
             best = Some((media_type, weight));
         }
     }
     match best {
-        Some((media_type, _)) => Ok(media_type),
-        None if !said => Ok(MediaType::Json),
+        Some((best, _)) => Ok(Accepted { best, event_stream }),
+        None if !said => Ok(Accepted { best: MediaType::Json, event_stream }),
         None => Err(Refusal::new(
             StatusCode::NOT_ACCEPTABLE,
-            "Answers are application/graphql-response+json or application/json; accept one of them. \
+            "Answers are application/graphql-response+json, application/json or text/event-stream; accept one of them. \
              If you are a person with a browser: GraphiQL is at /.",
         )),
     }
@@ -146,7 +161,10 @@ mod tests {
 
     #[test]
     fn the_client_chooses_what_it_reads() {
-        let (graphql, json) = (Some(MediaType::GraphqlResponse), Some(MediaType::Json));
+        let only = |best| Some(Accepted { best, event_stream: false });
+        let or_stream = |best| Some(Accepted { best, event_stream: true });
+        let (graphql, json) = (only(MediaType::GraphqlResponse), only(MediaType::Json));
+        let stream = or_stream(MediaType::EventStream);
         for (accept, expected) in [
             ("application/json", json),
             ("application/graphql-response+json", graphql),
@@ -159,6 +177,14 @@ mod tests {
             ("", json),
             ("application/json; charset=utf-16", None),
             ("application/json;q=0", None),
+            ("text/event-stream", stream),
+            ("text/event-stream; charset=utf-8", stream),
+            ("text/event-stream, */*", stream),
+            ("application/json, text/event-stream", or_stream(MediaType::Json)),
+            ("text/event-stream;q=0.5, application/json", or_stream(MediaType::Json)),
+            ("text/event-stream, application/json;q=0.9", stream),
+            ("text/event-stream;q=0, application/json", json),
+            ("text/event-stream;q=0", None),
             ("text/html", None),
             ("nonsense", None),
         ] {
@@ -173,6 +199,8 @@ mod tests {
             ("accept", "*/*", false),
             ("accept", "text/html", false),
             ("accept", "application/json", true),
+            // An EventSource sends this to any site, without asking.
+            ("accept", "text/event-stream", false),
             ("authorization", "Bearer a", true),
             ("apollo-require-preflight", "true", true),
             ("cookie", "a=b", false),

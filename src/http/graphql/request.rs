@@ -80,7 +80,7 @@ fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
 
 /// The parameters of a request, GraphQL over HTTP, section 5.1, before it is known that each is of its type.
 #[derive(Default, Deserialize)]
-struct Parameters {
+pub(super) struct Parameters {
     query: Option<Value>,
     #[serde(rename = "operationName")]
     operation_name: Option<Value>,

@@ -50,16 +50,23 @@ impl Gateway {
     }
 
     async fn start(settings: &[(&str, &str)]) -> Self {
-        let mut command = program(&["serve"], settings);
+        Self::of(program(&["serve"], settings)).await
+    }
+
+    /// The gateway that `command` starts.
+    pub async fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = collect(child.stdout.take().unwrap());
         let stderr = collect(child.stderr.take().unwrap());
         let base = timeout(PATIENCE, async {
             loop {
-                let base = stdout.lock().unwrap().lines().find_map(|line| {
+                let text = stdout.lock().unwrap().clone();
+                let base = text.lines().find_map(|line| {
                     line.trim().strip_prefix("GraphQL")?.trim().strip_suffix("/graphql").map(str::to_owned)
                 });
-                if let Some(base) = base {
+                // The line on the upstream comes last, but for that on the sandbox's tokens.
+                let is_all = text.contains("  Tokens ") || text.contains("  Upstream  http");
+                if let Some(base) = base.filter(|_| is_all) {
                     return base;
                 }
                 if let Some(status) = child.try_wait().unwrap() {
@@ -81,6 +88,13 @@ impl Gateway {
     /// `127.0.0.1:PORT`
     pub fn address(&self) -> &str {
         self.base.trim_start_matches("http://")
+    }
+
+    /// The address of the sandbox that it is on.
+    pub fn sandbox(&self) -> String {
+        let stdout = self.stdout();
+        let line = stdout.lines().find(|line| line.contains("the built-in sandbox at ")).unwrap();
+        line.split_whitespace().find_map(|word| word.strip_suffix("/:")).unwrap().to_owned()
     }
 
     /// A request to be filled in, to `path`.
@@ -110,6 +124,20 @@ impl Gateway {
     pub async fn sandbox_ids(&self) -> Vec<String> {
         let settings = Reply::of(self.request(reqwest::Method::GET, "/graphiql.json")).await;
         serde_json::from_value(settings.body["ids"].clone()).unwrap()
+    }
+
+    /// The ids of the first hundred appointments that the sandbox lists to `token`.
+    pub async fn listed_ids(&self, token: &str) -> Vec<String> {
+        let url = format!("{}/api/v1/appointments?per_page=100", self.sandbox());
+        let list = Reply::of(self.client.get(url).bearer_auth(token)).await;
+        let ids =
+            list.body["data"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned());
+        ids.collect()
+    }
+
+    /// A client of whatever is not the gateway.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
     }
 
     /// The id of the process.
@@ -146,6 +174,21 @@ impl Reply {
         let text = timeout(PATIENCE, response.text()).await.expect("a body in time").unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Self { status, headers, body }
+    }
+
+    /// The first message of a request that was refused with `status` and `code`, in the shape that every
+    /// refusal has: a JSON document of errors, without data, with a request id.
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) -> &str {
+        assert_eq!(self.status, status, "{self:?}");
+        let header =
+            |name: &str| self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
+        assert!(header("content-type").contains("json; charset=utf-8"), "{self:?}");
+        assert!(!header("x-request-id").is_empty(), "{self:?}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{self:?}");
+        assert_eq!(self.body.as_object().unwrap().keys().collect::<Vec<_>>(), ["errors"], "{self:?}");
+        assert!(!self.codes().is_empty() && self.codes().iter().all(|it| *it == code), "{self:?}");
+        self.body["errors"][0]["message"].as_str().filter(|message| !message.is_empty()).unwrap()
     }
 
     /// The `extensions.code` of every error.

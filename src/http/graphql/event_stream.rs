@@ -1,0 +1,104 @@
+//! GraphQL over server-sent events, as npm `graphql-sse` speaks it, in its "distinct connections" mode: one operation a
+//! request, each answer an event of the response.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Method},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::time::{Instant, timeout};
+
+use super::{Document, Gateway, MediaType, Open, answer_headers, answers};
+use crate::{
+    caller::Caller,
+    graphql::{Answer, Operation, error::ApiError},
+};
+
+/// The protocol's sign that no more is to come. The empty data line is for browsers, which pass over an event without.
+const COMPLETE: &str = "event: complete\ndata:\n\n";
+
+/// A comment: no event, only a sign of life.
+const SIGN_OF_LIFE: &str = ":\n\n";
+
+/// Asks the proxies that know it (nginx) to pass events on as they come.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The refusal of a method other than GET and POST.
+pub(super) fn no_reservations(method: &Method) -> &'static str {
+    if matches!(*method, Method::PUT | Method::DELETE) {
+        "GraphQL is asked with GET or POST. GraphQL over SSE is spoken in its distinct connections mode; there is nothing \
+         to reserve for a single connection."
+    } else {
+        "GraphQL is asked with GET or POST."
+    }
+}
+
+/// One answer and the end: the protocol has even what could not be run told in an event.
+pub(super) fn of_one(answer: Answer) -> Response {
+    respond(Body::from([next(answer), COMPLETE.to_owned()].concat()))
+}
+
+/// The answers of `operation` as they come, until the last or until the gateway ends.
+pub(super) fn of(
+    gateway: &Arc<Gateway>,
+    operation: Operation,
+    caller: Result<Caller, ApiError>,
+    deadline: Instant,
+) -> Response {
+    let events = Events {
+        // What has one answer is waited for, as any request is.
+        open: operation.is_subscription().then(|| gateway.drain.open()),
+        answers: Box::pin(answers(gateway, operation, caller, deadline)),
+        keep_alive: gateway.keep_alive,
+    };
+    let chunks = stream::unfold(Some(events), async |events| {
+        let mut events = events?;
+        match events.chunk().await {
+            Some(chunk) => Some((chunk, Some(events))),
+            None => Some((COMPLETE.to_owned(), None)),
+        }
+    });
+    respond(Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>)))
+}
+
+struct Events {
+    answers: Pin<Box<dyn Stream<Item = Answer> + Send>>,
+    open: Option<Open>,
+    keep_alive: Duration,
+}
+
+impl Events {
+    /// What is sent next; none where nothing more is to come. It is asked for when there is room for it, so that a slow
+    /// reader has no queue.
+    async fn chunk(&mut self) -> Option<String> {
+        let told_to_end = async {
+            match &mut self.open {
+                Some(open) => open.told_to_end().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = told_to_end => None,
+            answer = timeout(self.keep_alive, self.answers.next()) => match answer {
+                Ok(answer) => answer.map(next),
+                Err(_) => Some(SIGN_OF_LIFE.to_owned()),
+            },
+        }
+    }
+}
+
+/// The event of an answer. JSON as it is written here has no line breaks, so it is one line of data.
+fn next(answer: Answer) -> String {
+    // GraphQL values are always JSON.
+    let document = serde_json::to_string(&Document::from(answer)).unwrap_or_default();
+    format!("event: next\ndata: {document}\n\n")
+}
+
+fn respond(body: Body) -> Response {
+    let is_not_buffered = [(X_ACCEL_BUFFERING, HeaderValue::from_static("no"))];
+    (answer_headers(MediaType::EventStream), is_not_buffered, body).into_response()
+}

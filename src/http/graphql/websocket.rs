@@ -1,0 +1,182 @@
+//! GraphQL over WebSocket: who may open one, and the handshake (RFC 6455, section 4.2). What is said over it is in
+//! [`session`] and [`message`].
+
+mod message;
+mod session;
+
+use std::sync::Arc;
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::Authority},
+    response::{IntoResponse as _, Response},
+};
+use hyper::upgrade::OnUpgrade;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::Instrument as _;
+use url::Url;
+
+use self::session::Session;
+use super::{Gateway, Refusal, caller::caller, method_not_allowed};
+use crate::graphql::error::ApiError;
+
+/// The sub-protocol, as npm `graphql-ws` speaks it.
+const PROTOCOL: &str = "graphql-transport-ws";
+
+/// The only version of WebSocket that there is.
+const VERSION: &str = "13";
+
+/// Whether a request is to become a WebSocket. What else it may want to become is passed over (RFC 9110, section 7.8).
+pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
+    has_token(headers, &header::UPGRADE, "websocket")
+}
+
+/// Answers the handshake, and serves what it opens in a task of its own.
+///
+/// # Errors
+/// 400 or 426 where it is no handshake of this protocol, 403 for a page of another site, 503 where there are as many
+/// as there may be.
+pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Response, Refusal> {
+    if *request.method() != Method::GET {
+        return Err(method_not_allowed("A WebSocket is opened with GET.", "GET"));
+    }
+    let headers = request.headers();
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
+        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "The version of WebSocket here is 13.")
+            .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION)));
+    }
+    let key =
+        headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| has_token(headers, &header::CONNECTION, "upgrade"));
+    let Some(key) = key.map(|key| derive_accept_key(key.as_bytes())) else {
+        return Err(bad(
+            "This is no WebSocket handshake: \"Connection: Upgrade\" or Sec-WebSocket-Key is missing.",
+        ));
+    };
+    if !has_token(headers, &header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL) {
+        return Err(bad(
+            "The sub-protocol here is graphql-transport-ws: ask for it (Sec-WebSocket-Protocol).",
+        ));
+    }
+    if !is_from_here(headers, &gateway.websocket.origins) {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "Pages of this origin may not open a WebSocket here; websocket.origins names those that may.",
+        ));
+    }
+    let Ok(place) = gateway.sockets.clone().try_acquire_owned() else {
+        return Err(Refusal::from(ApiError::Overloaded)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
+    };
+    let caller = caller(headers, &gateway.scope_key, &gateway.limits);
+    let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return Err(bad("This connection cannot become a WebSocket. Ask with HTTP/1.1."));
+    };
+
+    let (gateway, open) = (gateway.clone(), gateway.drain.open());
+    let served = async move {
+        // That fails where the client has gone.
+        if let Ok(upgraded) = upgrade.await {
+            Session::new(gateway, caller, open, upgraded).await.serve().await;
+        }
+        drop(place);
+    };
+    tokio::spawn(served.in_current_span());
+
+    let accept = HeaderValue::from_str(&key).map_err(|_| Refusal::from(ApiError::Internal))?;
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL)),
+    ];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+fn bad(message: &'static str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, message)
+}
+
+/// Whether a header that is a list with commas has `token`.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Browsers let any page open a WebSocket to anywhere, and say where the page is from: it has to be the host that the
+/// WebSocket is opened to, or one of `others`. Who is no browser says nothing.
+fn is_from_here(headers: &HeaderMap, others: &[String]) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some(origin) = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok()) else { return false };
+    if others.contains(&origin.origin().ascii_serialization()) {
+        return true;
+    }
+    let host = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    host.is_some_and(|host| {
+        // A port that goes without saying goes by the scheme of the page, which is also that of the WebSocket: whether
+        // something before the gateway speaks TLS cannot be seen here.
+        let port = host.port_u16().or(match origin.scheme() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        });
+        port.is_some()
+            && port == origin.port_or_known_default()
+            && origin.host_str().is_some_and(|it| it.eq_ignore_ascii_case(host.host()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn may_open(host: &str, origin: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(header::HOST, Some(host)), (header::ORIGIN, origin)] {
+            if let Some(Ok(value)) = value.map(str::parse) {
+                headers.insert(name, value);
+            }
+        }
+        is_from_here(&headers, &["https://app.example".to_owned()])
+    }
+
+    #[test]
+    fn a_page_opens_a_websocket_to_where_it_is_from() {
+        for (host, origin) in [
+            ("a.example", "https://a.example"),
+            ("a.example", "http://a.example"),
+            ("A.example:443", "https://a.example"),
+            ("a.example:8080", "http://a.example:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("a.example", "https://app.example"),
+        ] {
+            assert!(may_open(host, Some(origin)), "{origin} to {host}");
+        }
+        for (host, origin) in [
+            ("a.example", "https://b.example"),
+            ("a.example", "https://a.example:8443"),
+            ("a.example:8080", "http://a.example"),
+            ("a.example", "http://a.example.evil"),
+            ("a.example", "http://app.example"),
+            ("a.example", "null"),
+            ("null", "null"),
+            ("a.example", ""),
+            ("", "https://a.example"),
+            ("a.example", "chrome-extension://a.example"),
+        ] {
+            assert!(!may_open(host, Some(origin)), "{origin} to {host}");
+        }
+        assert!(may_open("a.example", None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_origin_is_read_without_a_panic(host: String, origin: String) {
+            may_open(&host, Some(&origin));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The messages of `graphql-transport-ws`.
+
+use async_graphql::ServerError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::super::{Document, request::Parameters};
+
+type Payload = Option<Map<String, Value>>;
+
+/// What a client says.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Incoming {
+    /// The beginning, with who it is.
+    ConnectionInit { payload: Payload },
+    /// Are you there?
+    Ping { payload: Payload },
+    /// I am here.
+    Pong {
+        #[expect(dead_code, reason = "read only to be an object")]
+        payload: Payload,
+    },
+    /// Run this.
+    Subscribe { id: String, payload: Parameters },
+    /// No more of that.
+    Complete { id: String },
+}
+
+/// What the gateway says.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Outgoing<'a> {
+    /// The beginning is heard.
+    ConnectionAck,
+    /// I am here.
+    Pong {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payload: Payload,
+    },
+    /// An answer, perhaps with more to come.
+    Next { id: &'a str, payload: Document },
+    /// It was not run; no more is to come.
+    Error { id: &'a str, payload: Vec<ServerError> },
+    /// No more is to come.
+    Complete { id: &'a str },
+}
+
+impl Incoming {
+    /// None where the protocol has no such message.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        // The library's own error may repeat what it found, so it goes no further.
+        let message = serde_json::from_str(text).ok()?;
+        match &message {
+            Self::Subscribe { id, .. } | Self::Complete { id } if id.is_empty() => None,
+            _ => Some(message),
+        }
+    }
+}
+
+impl Outgoing<'_> {
+    pub(super) fn write(&self) -> String {
+        // Strings, numbers and GraphQL values are always JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_of_the_protocol_or_none_at_all() {
+        for text in [
+            r#"{"type":"connection_init"}"#,
+            r#"{"type":"connection_init","payload":null}"#,
+            r#"{"payload":{"a":[1]},"type":"connection_init"}"#,
+            r#"{"type":"ping","more":1}"#,
+            r#"{"type":"pong","payload":{}}"#,
+            r#"{"type":"subscribe","id":"1","payload":{"query":"{ a }"}}"#,
+            r#"{"type":"complete","id":"1"}"#,
+        ] {
+            assert!(Incoming::read(text).is_some(), "{text}");
+        }
+        for text in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "connection_init",
+            r#"{"type":"connection_ack"}"#,
+            r#"{"type":"start","id":"1"}"#,
+            r#"{"type":"connection_init","payload":"Bearer a"}"#,
+            r#"{"type":"ping","payload":1}"#,
+            r#"{"type":"subscribe","payload":{"query":"{ a }"}}"#,
+            r#"{"type":"subscribe","id":"","payload":{"query":"{ a }"}}"#,
+            r#"{"type":"subscribe","id":1,"payload":{"query":"{ a }"}}"#,
+            r#"{"type":"subscribe","id":"1"}"#,
+            r#"{"type":"subscribe","id":"1","payload":"{ a }"}"#,
+            r#"{"type":"complete"}"#,
+        ] {
+            assert!(Incoming::read(text).is_none(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text: String, payload: String) {
+            let _ = Incoming::read(&text);
+            let _ = Incoming::read(&format!(r#"{{"type":"subscribe","id":{text:?},"payload":{payload}}}"#));
+        }
+    }
+}

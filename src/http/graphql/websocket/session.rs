@@ -1,0 +1,329 @@
+//! One WebSocket, from the handshake to the end: the protocol `graphql-transport-ws`.
+//!
+//! It is one task. While it sends, it neither reads nor asks for another answer: a client that reads slowly has its own
+//! messages wait, and when it comes back finds the latest state of what it watches, not a queue.
+
+use std::{
+    borrow::Cow,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{SinkExt as _, Stream, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use serde_json::{Map, Value};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
+};
+use tokio_stream::{StreamMap, StreamNotifyClose};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message,
+        error::ProtocolError,
+        protocol::{CloseFrame, Role, WebSocketConfig},
+    },
+};
+
+use super::{
+    super::{Gateway, Open, answers, caller::bearer, request::Parameters},
+    message::{Incoming, Outgoing},
+};
+use crate::{
+    caller::Caller,
+    graphql::{Answer, error::ApiError},
+};
+
+/// How long a client that is told to go is still listened to: what it has sent by then must not make the system drop the
+/// connection before the client has read why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How much is read from a socket at once. There are many, and most say little.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// The longest reason that a close frame has room for (RFC 6455, section 5.5).
+const LONGEST_REASON: usize = 123;
+
+/// A WebSocket that is open.
+pub(super) struct Session {
+    gateway: Arc<Gateway>,
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    /// Who asks: named by the handshake, unless the first message names somebody.
+    caller: Result<Caller, ApiError>,
+    open: Open,
+    operations: StreamMap<String, Running>,
+    is_acknowledged: bool,
+    is_ending: bool,
+    /// When the client was heard of last, leaving out the time in which nobody listened.
+    heard: Instant,
+}
+
+/// Why a session is over.
+enum End {
+    /// The client is gone.
+    Gone,
+    /// The client is told to go.
+    Close(u16, Cow<'static, str>),
+}
+
+/// An operation that is being run.
+struct Running {
+    is_subscription: bool,
+    answers: StreamNotifyClose<Pin<Box<dyn Stream<Item = Answer> + Send>>>,
+}
+
+impl Stream for Running {
+    type Item = Option<Answer>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.answers.poll_next_unpin(context)
+    }
+}
+
+impl Session {
+    /// What has been `upgraded` at the wish of `caller`.
+    pub(super) async fn new(
+        gateway: Arc<Gateway>,
+        caller: Result<Caller, ApiError>,
+        open: Open,
+        upgraded: Upgraded,
+    ) -> Self {
+        let most = Some(gateway.websocket.max_message.as_u64() as usize);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(most)
+            .max_frame_size(most);
+        Self {
+            gateway,
+            socket: WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config))
+                .await,
+            caller,
+            open,
+            operations: StreamMap::new(),
+            is_acknowledged: false,
+            is_ending: false,
+            heard: Instant::now(),
+        }
+    }
+
+    /// Serves it to its end.
+    pub(super) async fn serve(mut self) {
+        match self.converse().await {
+            End::Gone => tracing::debug!("WebSocket gone"),
+            End::Close(code, reason) => {
+                // The reason may repeat an id of the client's.
+                tracing::debug!(websocket.code = code, "WebSocket closed");
+                // Nobody is to go on being polled for while the client takes its leave.
+                self.operations = StreamMap::new();
+                let _ = timeout(LAST_WORDS, self.take_leave(code, reason)).await;
+            }
+        }
+    }
+
+    async fn converse(&mut self) -> End {
+        let keep_alive = self.gateway.keep_alive;
+        let mut pings = interval_at(Instant::now() + keep_alive, keep_alive);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut init_timeout = std::pin::pin!(sleep(self.gateway.websocket.init_timeout));
+        loop {
+            let step = tokio::select! {
+                // A frame before a ping: who has answered is not taken for silent because nobody looked.
+                biased;
+                () = self.open.told_to_end(), if !self.is_ending => {
+                    self.end_subscriptions();
+                    Ok(())
+                }
+                frame = self.socket.next() => self.receive(frame).await,
+                () = &mut init_timeout, if !self.is_acknowledged => {
+                    Err(End::Close(4408, "Connection initialisation timeout".into()))
+                }
+                _ = pings.tick() => self.ping().await,
+                Some((id, answer)) = self.operations.next(), if !self.operations.is_empty() => {
+                    self.answer(&id, answer).await
+                }
+            };
+            match step {
+                Err(end) => return end,
+                // What has one answer has been waited for, as requests are.
+                Ok(()) if self.is_ending && self.operations.is_empty() => return going_away(),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    async fn receive(&mut self, frame: Option<Result<Message, Error>>) -> Result<(), End> {
+        let close = |code, reason: &'static str| Err(End::Close(code, reason.into()));
+        self.heard = Instant::now();
+        match frame {
+            Some(Ok(Message::Text(text))) => match Incoming::read(&text) {
+                Some(message) => self.obey(message).await,
+                None => close(4400, "Invalid message"),
+            },
+            Some(Ok(Message::Binary(_))) => close(4400, "Invalid message: it is binary"),
+            // Pings are answered by the library.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) => {
+                // The library has the answer to it ready.
+                let _ = timeout(LAST_WORDS, self.socket.flush()).await;
+                Err(End::Gone)
+            }
+            Some(Err(Error::Capacity(_))) => close(1009, "Message larger than websocket.max_message allows"),
+            Some(Err(Error::Utf8(_))) => close(1007, "Message not in UTF-8"),
+            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(End::Gone),
+            Some(Err(Error::Protocol(_))) => close(1002, "Not WebSocket"),
+            Some(Err(_)) | None => Err(End::Gone),
+        }
+    }
+
+    async fn obey(&mut self, message: Incoming) -> Result<(), End> {
+        match message {
+            Incoming::ConnectionInit { .. } if self.is_acknowledged => {
+                Err(End::Close(4429, "Too many initialisation requests".into()))
+            }
+            Incoming::ConnectionInit { payload } => {
+                if let Some(caller) = self.named(payload)? {
+                    self.caller = Ok(caller);
+                }
+                self.is_acknowledged = true;
+                self.say(Outgoing::ConnectionAck).await
+            }
+            Incoming::Ping { payload } => self.say(Outgoing::Pong { payload }).await,
+            Incoming::Pong { .. } => Ok(()),
+            Incoming::Subscribe { .. } if !self.is_acknowledged => {
+                Err(End::Close(4401, "Unauthorized".into()))
+            }
+            Incoming::Subscribe { id, payload } => self.run(id, payload).await,
+            Incoming::Complete { id } => {
+                self.operations.remove(&id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Who the payload of the first message says that the client is, if it does.
+    fn named(&self, payload: Option<Map<String, Value>>) -> Result<Option<Caller>, End> {
+        let mut values = payload
+            .iter()
+            .flatten()
+            .filter(|(name, value)| name.eq_ignore_ascii_case("authorization") && !value.is_null());
+        let Some((_, value)) = values.next() else { return Ok(None) };
+        let caller = value
+            .as_str()
+            .filter(|_| values.next().is_none())
+            .and_then(|value| bearer(value.as_bytes(), &self.gateway.scope_key, &self.gateway.limits).ok());
+        let reason = "Forbidden: the payload's Authorization is not of the form \"Bearer <token>\"";
+        caller.map(Some).ok_or(End::Close(4403, reason.into()))
+    }
+
+    async fn run(&mut self, id: String, parameters: Parameters) -> Result<(), End> {
+        if self.operations.contains_key(&id) {
+            let reason = Some(format!("Subscriber for {id} already exists"));
+            let reason = reason.filter(|reason| reason.len() <= LONGEST_REASON);
+            return Err(End::Close(4409, reason.map_or("Subscriber already exists".into(), Cow::Owned)));
+        }
+        if self.is_ending {
+            // It ends with the connection, like one that is sent a moment later.
+            return Ok(());
+        }
+        let request = parameters
+            .try_into()
+            .map_err(|_| End::Close(4400, "Invalid message: the payload is no GraphQL request".into()))?;
+        let most = self.gateway.websocket.max_subscriptions;
+        if self.operations.len() >= most {
+            let error = ApiError::BadRequest(
+                format!(
+                    "This WebSocket runs {most} operations, and websocket.max_subscriptions allows no more. Complete one \
+                     first, or open another WebSocket."
+                )
+                .into(),
+            );
+            return self.say(Outgoing::Error { id: &id, payload: vec![error.into()] }).await;
+        }
+        let operation = match self.gateway.api.prepare(request) {
+            Ok(operation) => operation,
+            Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer.errors }).await,
+        };
+        let is_subscription = operation.is_subscription();
+        let deadline = Instant::now() + self.gateway.http.deadline;
+        let answers: Pin<Box<dyn Stream<Item = _> + Send>> =
+            Box::pin(answers(&self.gateway, operation, self.caller.clone(), deadline));
+        let answers = StreamNotifyClose::new(answers);
+        self.operations.insert(id, Running { is_subscription, answers });
+        Ok(())
+    }
+
+    /// Hands on the next answer of an operation, or that there are no more.
+    async fn answer(&mut self, id: &str, answer: Option<Answer>) -> Result<(), End> {
+        match answer {
+            Some(answer @ Answer { data: Some(_), .. }) => {
+                self.say(Outgoing::Next { id, payload: answer.into() }).await
+            }
+            Some(Answer { data: None, errors }) => {
+                self.operations.remove(id);
+                self.say(Outgoing::Error { id, payload: errors }).await
+            }
+            None => {
+                self.operations.remove(id);
+                self.say(Outgoing::Complete { id }).await
+            }
+        }
+    }
+
+    /// Those who subscribe again elsewhere need no `complete`, which would tell them not to.
+    fn end_subscriptions(&mut self) {
+        self.is_ending = true;
+        let subscriptions = self.operations.iter().filter(|(_, running)| running.is_subscription);
+        for id in subscriptions.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.operations.remove(&id);
+        }
+    }
+
+    /// Asks the client for a sign of life, unless it has left the last such question without an answer.
+    async fn ping(&mut self) -> Result<(), End> {
+        if self.heard.elapsed() > self.gateway.keep_alive.mul_f32(1.5) {
+            return Err(End::Gone);
+        }
+        // A frame rather than a message: whatever speaks WebSocket answers it.
+        self.send(Message::Ping(Vec::new().into())).await
+    }
+
+    async fn say(&mut self, message: Outgoing<'_>) -> Result<(), End> {
+        self.send(Message::text(message.write())).await
+    }
+
+    /// Sends, and waits for as long as the client reads, however slowly.
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        let started = Instant::now();
+        let patience = self.gateway.keep_alive * 2;
+        let sent = tokio::select! {
+            biased;
+            sent = timeout(patience, self.socket.send(message)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(End::Gone),
+            },
+            () = self.open.told_to_end(), if !self.is_ending => Err(going_away()),
+        };
+        self.heard += started.elapsed();
+        sent
+    }
+
+    async fn take_leave(&mut self, code: u16, reason: Cow<'static, str>) {
+        let frame = CloseFrame { code: code.into(), reason: reason.into_owned().into() };
+        if self.socket.close(Some(frame)).await.is_err() {
+            return;
+        }
+        let stream = self.socket.get_mut();
+        let _ = stream.shutdown().await;
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+    }
+}
+
+fn going_away() -> End {
+    End::Close(1001, "Going away".into())
+}

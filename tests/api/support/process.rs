@@ -1,0 +1,62 @@
+//! Runs of the program that end by themselves, and what the system knows of those that do not.
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{process::Command, time::timeout};
+
+use super::{Gateway, PATIENCE};
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Runs `command` to its end.
+    pub async fn of(mut command: Command) -> Self {
+        let output = timeout(PATIENCE, command.output()).await.expect("the program ends").unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// The most memory that the process has held at once so far, in KiB.
+pub fn peak_memory(gateway: &Gateway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+/// Sends `signal` to the process.
+pub fn signal(gateway: &Gateway, signal: Signal) {
+    kill(Pid::from_raw(gateway.pid() as i32), signal).unwrap();
+}
+
+/// A file with `text` that is gone at the end of the test.
+pub struct TempFile(std::path::PathBuf);
+
+impl TempFile {
+    pub fn with(text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("gateway-test-{}.toml", uuid::Uuid::new_v4()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,108 @@
+//! HTTP/1 as it may be spoken, and as it must not be: old versions, pipelines, chunks, and clients that let wait.
+
+use serde_json::json;
+
+use crate::support::{Gateway, Raw, Reply, raw};
+
+fn served() -> serde_json::Value {
+    json!({ "data": { "__typename": "Query" } })
+}
+
+#[tokio::test]
+async fn http_1_0_is_served_and_kept_alive_only_where_asked() {
+    let gateway = Gateway::on_sandbox(&[]).await;
+    let request = raw::post("", &raw::query("{ __typename }")).replace("HTTP/1.1", "HTTP/1.0");
+    let mut once = Raw::connect(&gateway).await;
+    let reply = once.exchange(&request).await;
+    assert_eq!((reply.status, reply.header("transfer-encoding")), (200, None));
+    assert_eq!(reply.cooked().body, served());
+    assert_eq!(once.closed().await, b"");
+
+    let kept = request.replace("Host: gateway\r\n", "Connection: keep-alive\r\n");
+    let mut twice = Raw::connect(&gateway).await;
+    for _ in 0..2 {
+        let reply = twice.exchange(&kept).await;
+        assert_eq!(reply.header("connection"), Some("keep-alive"));
+        assert_eq!(reply.cooked().body, served());
+    }
+}
+
+#[tokio::test]
+async fn chunks_are_put_together_however_they_are_cut() {
+    let gateway = Gateway::on_sandbox(&[]).await;
+    let head = "POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    let mut raw = Raw::connect(&gateway).await;
+    raw.send(head).await.unwrap();
+    for byte in raw::query("{ __typename }").chars() {
+        raw.send(format!("1;ext=x\r\n{byte}\r\n")).await.unwrap();
+    }
+    raw.send("0\r\nTrailer: x\r\n\r\n").await.unwrap();
+    assert_eq!(raw.reply().await.cooked().body, served());
+    // And the connection is still in step.
+    assert_eq!(raw.exchange(raw::post("", &raw::query("{ __typename }"))).await.cooked().body, served());
+}
+
+#[tokio::test]
+async fn requests_written_at_once_are_answered_in_their_order() {
+    let gateway = Gateway::on_sandbox(&[("sandbox.latency", "50ms")]).await;
+    let id = gateway.sandbox_ids().await.remove(0);
+    let slow = raw::post(
+        "Authorization: Bearer sandbox-all\r\n",
+        &raw::query(&format!(r#"{{ appointment(id: "{id}") {{ id }} }}"#)),
+    );
+    let quick = raw::post("", &raw::query("{ __typename }"));
+    let refused = raw::post("", "[]");
+    let unknown = "GET /nothing HTTP/1.1\r\nHost: gateway\r\n\r\n";
+    let mut raw = Raw::connect(&gateway).await;
+    raw.send([&slow, &quick, &refused, unknown, &quick].concat()).await.unwrap();
+    assert_eq!(raw.reply().await.cooked().body, json!({ "data": { "appointment": { "id": id } } }));
+    assert_eq!(raw.reply().await.cooked().body, served());
+    raw.reply().await.cooked().refused(400, "BAD_REQUEST");
+    raw.reply().await.cooked().refused(404, "BAD_REQUEST");
+    assert_eq!(raw.reply().await.cooked().body, served());
+}
+
+#[tokio::test]
+async fn a_connection_serves_on_after_a_refusal() {
+    let gateway = Gateway::on_sandbox(&[]).await;
+    let mut raw = Raw::connect(&gateway).await;
+    let too_large = " ".repeat(300 * 1024);
+    raw.exchange(raw::post("", &too_large)).await.cooked().refused(413, "BAD_REQUEST");
+    raw.exchange(raw::post("Content-Encoding: br\r\n", "xx")).await.cooked().refused(415, "BAD_REQUEST");
+    assert_eq!(raw.exchange(raw::post("", &raw::query("{ __typename }"))).await.cooked().body, served());
+}
+
+#[tokio::test]
+async fn who_does_not_finish_its_headers_or_says_nothing_is_let_go() {
+    let gateway = Gateway::on_sandbox(&[("http.header_timeout", "300ms")]).await;
+    let mut silent = Raw::connect(&gateway).await;
+    let mut slow = Raw::connect(&gateway).await;
+    slow.send("POST /graphql HTTP/1.1\r\nHost: gat").await.unwrap();
+    let mut idle = Raw::connect(&gateway).await;
+    assert_eq!(idle.exchange(raw::post("", &raw::query("{ __typename }"))).await.status, 200);
+    // Each new header is no new patience.
+    let mut trickling = Raw::connect(&gateway).await;
+    trickling.send("GET /livez HTTP/1.1\r\nHost: g\r\n").await.unwrap();
+    while trickling.send("X-Y: z\r\n").await.is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    silent.closed().await;
+    slow.closed().await;
+    idle.closed().await;
+    assert_eq!(Reply::of(gateway.request(reqwest::Method::GET, "/livez")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_is_408_at_the_deadline() {
+    let gateway = Gateway::on_sandbox(&[("http.deadline", "300ms")]).await;
+    let head = "POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n";
+    for rest in ["Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"] {
+        let reply = Raw::once(&gateway, format!("{head}{rest}")).await.cooked();
+        assert!(reply.refused(408, "BAD_REQUEST").contains("http.deadline"));
+    }
+    let mut trickling = Raw::connect(&gateway).await;
+    trickling.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n")).await.unwrap();
+    let reply = trickling.exchange_long("", b"1\r\n{\r\n", usize::MAX, b"").await.cooked();
+    assert!(matches!(reply.status, 408 | 413), "{reply:?}");
+}
