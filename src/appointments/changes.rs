@@ -10,7 +10,7 @@ use super::{Shared, cache::Asked};
 use crate::{
     caller::Caller,
     model::{Change, InputFault, SharedAppointment},
-    upstream::{Applied, Keep, UpstreamError},
+    upstream::{Applied, Keep, Turn, UpstreamError},
 };
 
 /// What became of a change.
@@ -25,30 +25,33 @@ pub enum Changed {
 impl Shared {
     /// Sends `change` as `caller`, once, and waits for the outcome until `deadline`.
     ///
-    /// It runs in a task of its own: a caller who leaves, or whose deadline passes, does not keep what was sent from
-    /// being noted.
+    /// While it waits for its turn it can still be given up, and is not sent then. From there on it runs in a task of its
+    /// own: a caller who leaves, or whose deadline passes, does not keep what was sent from being noted.
     pub(super) async fn change(
         &self,
         caller: &Caller,
         change: Change,
         deadline: Instant,
     ) -> Result<Changed, UpstreamError> {
+        let turn = timeout_at(deadline, self.upstream.turn());
+        let turn = turn.await.unwrap_or(Err(UpstreamError::DeadlinePassed))?;
         let (shared, caller) = (self.clone(), caller.clone());
-        let task = tokio::spawn(async move { shared.carry_out(&caller, change).await }.in_current_span());
+        let task =
+            tokio::spawn(async move { shared.carry_out(turn, &caller, change).await }.in_current_span());
         match timeout_at(deadline, task).await {
             Ok(outcome) => outcome.unwrap_or(Err(UpstreamError::OutcomeUnknown("the task ended".into()))),
             Err(_) => Err(UpstreamError::OutcomeUnknown("the deadline of the operation passed".into())),
         }
     }
 
-    async fn carry_out(&self, caller: &Caller, change: Change) -> Result<Changed, UpstreamError> {
+    async fn carry_out(&self, turn: Turn, caller: &Caller, change: Change) -> Result<Changed, UpstreamError> {
         let id = match &change {
             Change::Create(_) => None,
             Change::Update(id, _) | Change::Cancel(id, _) => Some(id.0),
         };
         let started = Instant::now();
         let before = id.map(|id| self.cache.generations().of(id));
-        let applied = self.upstream.change(caller, &change).await;
+        let applied = self.upstream.change(turn, caller, &change).await;
         let duration_ms = started.elapsed().as_millis() as u64;
         match &applied {
             Ok(Applied::To { .. }) => tracing::debug!(?change, duration_ms, "changed"),

@@ -29,6 +29,8 @@ pub struct Window {
     pub items: Vec<(u64, SharedAppointment)>,
     /// Whether the upstream sent something among them that is no appointment, which was left out.
     pub is_malformed: bool,
+    /// The last place in the window, be there an appointment or something that was left out; none where it is empty.
+    pub last: Option<u64>,
     /// Whether the list goes on behind the window.
     pub has_next: bool,
     /// How long the whole list is, where the upstream says so.
@@ -139,6 +141,7 @@ impl ListCache {
         for (position, item) in (begin..).zip(all) {
             end = position + 1;
             if wanted.contains(&position) {
+                window.last = Some(position);
                 match item {
                     Some(appointment) => window.items.push((position, appointment.clone())),
                     None => window.is_malformed = true,
@@ -147,6 +150,9 @@ impl ListCache {
         }
         window.has_next = if end > wanted.end {
             true
+        } else if pages.last().items.is_empty() {
+            // Nothing is behind it, whatever it says of the rest: there would be no cursor to go on with.
+            false
         } else if let Some(total) = window.total {
             end < total
         } else if let Some(has_next) = pages.last().has_next {

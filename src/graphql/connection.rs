@@ -46,15 +46,15 @@ pub(super) struct PageInfo {
 impl AppointmentConnection {
     /// Of the `window` that began at `start`.
     pub(super) fn new(start: u64, window: Window) -> Self {
-        let Window { items, is_malformed: malformed, has_next, total, page_cap } = window;
+        let Window { items, is_malformed: malformed, last, has_next, total, page_cap } = window;
         let cursor = |position| Cursor { position, page_cap }.encode();
-        let at = |item: Option<&(u64, SharedAppointment)>| item.map(|(position, _)| cursor(*position));
         Self {
             page_info: PageInfo {
                 has_next_page: has_next,
                 has_previous_page: start > 0,
-                start_cursor: at(items.first()),
-                end_cursor: at(items.last()),
+                start_cursor: items.first().map(|(position, _)| cursor(*position)),
+                // Of the last place, not of the last appointment: who goes on from there gets past what was left out.
+                end_cursor: last.map(cursor),
             },
             total_count: total.and_then(|total| i32::try_from(total).ok()),
             nodes: Entries { items: items.iter().map(|(_, node)| node.clone()).collect(), malformed },

@@ -8,7 +8,7 @@ use reqwest::{
     redirect,
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use url::Url;
@@ -77,6 +77,13 @@ pub enum Applied {
     Rejected(Vec<InputFault>),
 }
 
+/// The right to one call, until it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
+}
+
 /// The upstream, behind a bound on how many calls are under way and how many wait. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient(Arc<Inner>);
@@ -89,9 +96,9 @@ struct Inner {
     timeout: Duration,
     max_response: usize,
     /// One permit for each call that may be under way.
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     /// One permit for each call that may be under way or wait.
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl UpstreamClient {
@@ -129,8 +136,8 @@ impl UpstreamClient {
             appointments: below(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
-            slots: Semaphore::new(config.max_concurrent),
-            places: Semaphore::new(config.max_concurrent + config.max_waiting),
+            slots: Arc::new(Semaphore::new(config.max_concurrent)),
+            places: Arc::new(Semaphore::new(config.max_concurrent + config.max_waiting)),
         })))
     }
 
@@ -209,26 +216,31 @@ impl UpstreamClient {
         .await
     }
 
-    /// Sends `change` with the caller's token: once, whatever comes of it.
+    /// Sends `change` with the caller's token: once, whatever comes of it. It has waited for its `turn` before.
     ///
     /// # Errors
     /// [`UpstreamError::OutcomeUnknown`] where it was sent, or may have been, and nothing tells what came of it; all
     /// others mean what they say.
-    pub async fn change(&self, caller: &Caller, change: &Change) -> Result<Applied, UpstreamError> {
-        let (method, url) = match change {
-            Change::Create(_) => (Method::POST, self.0.appointments.clone()),
-            Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[])),
-            Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"])),
+    pub async fn change(
+        &self,
+        _turn: Turn,
+        caller: &Caller,
+        change: &Change,
+    ) -> Result<Applied, UpstreamError> {
+        let (method, url, id) = match change {
+            Change::Create(_) => (Method::POST, self.0.appointments.clone(), None),
+            Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[]), Some(id.0)),
+            Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"]), Some(id.0)),
         };
         let request =
             self.request(method, caller, url)?.header(CONTENT_TYPE, JSON).body(wire::encode(change));
-        let _bulkhead = self.enter().await?;
-        timeout(self.0.timeout, self.send_change(request))
+        timeout(self.0.timeout, self.send_change(request, id))
             .await
             .unwrap_or_else(|_| Err(unknown("it took longer than upstream.timeout")))
     }
 
-    async fn send_change(&self, request: RequestBuilder) -> Result<Applied, UpstreamError> {
+    /// Of the appointment with this `id`; none where it is to be made.
+    async fn send_change(&self, request: RequestBuilder, id: Option<Uuid>) -> Result<Applied, UpstreamError> {
         let mut response = request.send().await.map_err(|error| {
             // Without a connection, nothing was sent.
             if error.is_connect() { unreachable(error) } else { unknown(&causes(&error.without_url())) }
@@ -242,6 +254,9 @@ impl UpstreamClient {
                     return Ok(Applied::To { appointment: None, keep });
                 }
                 let appointment = wire::appointment(&body).map_err(|fault| unknown(fault.text()))?;
+                if id.is_some_and(|id| id != appointment.id.0) {
+                    return Err(unknown("it is another appointment than the one that was to be changed"));
+                }
                 Ok(Applied::To { appointment: Some(Arc::new(appointment)), keep })
             }
             StatusCode::UNPROCESSABLE_ENTITY => {
@@ -309,15 +324,18 @@ impl UpstreamClient {
         &self,
         call: impl Future<Output = Result<T, UpstreamError>>,
     ) -> Result<T, UpstreamError> {
-        let _bulkhead = self.enter().await?;
+        let _turn = self.turn().await?;
         timeout(self.0.timeout, call).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
     }
 
     /// Waits for a slot, if there is a place left to wait in.
-    async fn enter(&self) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), UpstreamError> {
-        let place = self.0.places.try_acquire().map_err(|_| UpstreamError::Overloaded)?;
-        let slot = self.0.slots.acquire().await.map_err(|_| UpstreamError::Lost)?;
-        Ok((place, slot))
+    ///
+    /// # Errors
+    /// [`UpstreamError::Overloaded`] where there is none.
+    pub async fn turn(&self) -> Result<Turn, UpstreamError> {
+        let place = self.0.places.clone().try_acquire_owned().map_err(|_| UpstreamError::Overloaded)?;
+        let slot = self.0.slots.clone().acquire_owned().await.map_err(|_| UpstreamError::Lost)?;
+        Ok(Turn { _place: place, _slot: slot })
     }
 
     /// The whole body, unless it is larger than allowed; the size that the answer states is believed only where it

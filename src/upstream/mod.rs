@@ -10,5 +10,5 @@ mod retry_after;
 mod wire;
 
 pub use cache_control::Keep;
-pub use client::{Answer, Applied, Page, UpstreamClient};
+pub use client::{Answer, Applied, Page, Turn, UpstreamClient};
 pub use error::UpstreamError;

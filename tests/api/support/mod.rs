@@ -1,7 +1,10 @@
 //! What the tests share: a gateway as a process, and far sides under control.
 
 mod answer;
+mod call;
+mod changing;
 mod gateway;
+mod list;
 mod process;
 pub mod raw;
 mod reading;
@@ -9,8 +12,11 @@ mod tls_upstream;
 mod upstream;
 
 pub use answer::{Answer, Gate, UPSTREAM_TEXT};
+pub use call::Call;
+pub use changing::CREATED;
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
+pub use list::{List, Tells, listed};
 pub use process::{Ended, TempFile, peak_memory, signal};
 pub use raw::{Raw, RawReply};
 pub use tls_upstream::TlsUpstream;
-pub use upstream::{Call, Upstream, id, ids, served};
+pub use upstream::{Upstream, id, ids, served};

@@ -1,6 +1,6 @@
-//! Asking the gateway for appointments, the two ways there are.
+//! Asking the gateway for appointments, the three ways there are.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Gateway, Reply};
 
@@ -16,14 +16,30 @@ impl Gateway {
         let query = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id reference status } }";
         self.query_with(Some(token), query, json!({ "ids": ids })).await
     }
+
+    /// Asks for a window of the list as `token`; `variables` may hold `first` and `after`.
+    pub async fn list(&self, token: &str, variables: Value) -> Reply {
+        let query = "query ($first: Int, $after: String) { appointments(first: $first, after: $after) {
+            edges { cursor node { id reference status } } nodes { id }
+            pageInfo { hasNextPage hasPreviousPage startCursor endCursor } totalCount
+        } }";
+        self.query_with(Some(token), query, variables).await
+    }
 }
 
 impl Reply {
     /// What `appointment` was answered with, if nothing went wrong.
     #[track_caller]
-    pub fn appointment(&self) -> &serde_json::Value {
+    pub fn appointment(&self) -> &Value {
         assert_eq!(self.body.get("errors"), None);
         &self.body["data"]["appointment"]
+    }
+
+    /// What `appointments` was answered with, if nothing went wrong.
+    #[track_caller]
+    pub fn list(&self) -> &Value {
+        assert_eq!(self.body.get("errors"), None);
+        &self.body["data"]["appointments"]
     }
 
     /// Path and code of every error, in the order of the paths.

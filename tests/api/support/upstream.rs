@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, Then},
+    call::Call,
     gateway::PATIENCE,
 };
 
@@ -51,19 +52,6 @@ pub struct Seen {
     pub most_under_way: usize,
     /// Calls that the client gave up before there was an answer.
     pub hung_up: usize,
-}
-
-/// One request.
-#[derive(Debug, Clone)]
-pub struct Call {
-    pub method: String,
-    pub path: String,
-    /// In the order and the number in which they came; names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// The last part of the path.
-    pub id: String,
-    /// The how manieth call with this path it is, from 1.
-    pub nth: usize,
 }
 
 impl Upstream {
@@ -147,49 +135,15 @@ impl Drop for Upstream {
     }
 }
 
-impl Call {
-    /// The appointment that is asked for. `reference` is the token that asked, `status` says which call for the id it
-    /// was: so whoever is served it can be told what it was fetched with, and when.
-    pub fn appointment(&self) -> Answer {
-        Answer::json(
-            200,
-            &json!({ "data": { "id": self.id, "reference": self.token(), "status": format!("call {}", self.nth) } }),
-        )
-    }
-
-    /// The bearer token that came with it, or nothing.
-    pub fn token(&self) -> &str {
-        self.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default()
-    }
-
-    /// The first header by that name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
-    }
-
-    fn read(head: &str) -> Self {
-        let mut lines = head.split("\r\n");
-        let mut words = lines.next().unwrap_or_default().split(' ');
-        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let headers = lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-            .collect();
-        Self {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            headers,
-            id: path.rsplit('/').next().unwrap_or_default().to_owned(),
-            nth: 0,
-        }
-    }
-}
-
 impl Shared {
     async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        self.seen.send_modify(|seen| seen.connections += 1);
-        while let Some(head) = read_head(&mut stream).await {
-            let call = self.received(Call::read(&head));
+        let mut connection = 0;
+        self.seen.send_modify(|seen| {
+            seen.connections += 1;
+            connection = seen.connections;
+        });
+        while let Some(call) = Call::read(&mut stream, connection).await {
+            let call = self.received(call);
             let script = self.by_id.lock().unwrap().get(&call.id).unwrap_or(&self.otherwise).clone();
             let answer = script(&call);
             let is_given_up = tokio::select! {
@@ -214,25 +168,14 @@ impl Shared {
 
     fn received(&self, mut call: Call) -> Call {
         self.seen.send_modify(|seen| {
-            call.nth = 1 + seen.calls.iter().filter(|it| it.path == call.path).count();
+            let same = |it: &&Call| (&it.method, &it.path) == (&call.method, &call.path);
+            call.nth = 1 + seen.calls.iter().filter(same).count();
             seen.calls.push(call.clone());
             seen.under_way += 1;
             seen.most_under_way = seen.most_under_way.max(seen.under_way);
         });
         call
     }
-}
-
-/// Up to the empty line. A GET has nothing behind it, and this client does not send two at a time.
-async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_buf(&mut head).await {
-            Ok(0) | Err(_) => return None,
-            Ok(_) => {}
-        }
-    }
-    Some(String::from_utf8_lossy(&head).into_owned())
 }
 
 async fn hung_up(stream: &mut (impl AsyncRead + Unpin)) {
