@@ -17,6 +17,6 @@ pub use changing::CREATED;
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
 pub use list::{List, Tells, listed};
 pub use process::{Ended, TempFile, peak_memory, signal};
-pub use raw::{Raw, RawReply};
+pub use raw::Raw;
 pub use tls_upstream::TlsUpstream;
 pub use upstream::{Upstream, id, ids, served};
