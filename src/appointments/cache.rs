@@ -1,11 +1,7 @@
 //! The appointments that the process remembers: keyed by caller scope and id, bounded in bytes, with one call in flight
 //! for each key.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use moka::{ops::compute::Op, sync::Cache};
 use tracing::Instrument as _;
@@ -14,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Outcome,
     flight::Flights,
-    generations::Generations,
+    generations::{Asked, Generations},
     kept::{Kept, memory},
 };
 use crate::{
@@ -46,20 +42,6 @@ impl Kept for Known {
 
     fn size(&self) -> usize {
         self.appointment.as_ref().map_or(0, |appointment| appointment.size())
-    }
-}
-
-/// When an answer was asked for: what it says was so at that moment or later.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
-    at: Instant,
-    generation: u64,
-}
-
-impl Asked {
-    /// Now, by the answer of a change before which there had been `previous` others.
-    pub(super) fn after(previous: u64) -> Self {
-        Self { at: Instant::now(), generation: previous + 1 }
     }
 }
 
@@ -100,7 +82,7 @@ impl AppointmentCache {
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let asked = self.ask(id);
+        let asked = self.0.generations.ask(id);
         let joined = self.0.flights.join(
             key,
             asked.generation,
@@ -111,16 +93,6 @@ impl AppointmentCache {
             },
         );
         joined.outcome().await
-    }
-
-    /// The moment, to be noted before the upstream is asked for `id`.
-    pub(super) fn ask(&self, id: Uuid) -> Asked {
-        Asked { at: Instant::now(), generation: self.0.generations.of(id) }
-    }
-
-    /// Whether `id` was changed through this gateway since it was `asked` for.
-    pub(super) fn is_outdated(&self, id: Uuid, asked: Asked) -> bool {
-        self.0.generations.of(id) != asked.generation
     }
 
     /// Remembers what the upstream said when it was `asked`, for as long as everyone allows, unless something newer is
@@ -136,7 +108,7 @@ impl AppointmentCache {
         let key = Key { scope: caller.scope(), id };
         let ttl = keep.limit(if appointment.is_some() { self.0.ttl } else { self.0.absence_ttl });
         let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
-        if self.is_outdated(id, asked) {
+        if self.0.generations.is_outdated(id, asked) {
             return;
         }
         self.0.kept.entry(key).and_compute_with(|known| match known {
@@ -146,22 +118,20 @@ impl AppointmentCache {
         });
     }
 
-    /// Remembers an appointment that came with a list, which was asked for `at` that moment, after `changes` of any
-    /// appointment.
+    /// Remembers an appointment that came with a list that was `asked` for.
     pub(super) fn keep_listed(
         &self,
         caller: &Caller,
         appointment: &SharedAppointment,
         keep: Keep,
-        at: Instant,
-        changes: u64,
+        asked: Asked,
     ) {
         let id = appointment.id.0;
         // In this order: a change counts for all before it counts for its id, so if it is not seen in the second look,
         // it was not in the first.
-        let asked = Asked { at, generation: self.0.generations.of(id) };
-        if self.0.generations.of_all() == changes {
-            self.keep(caller, id, Some(appointment.clone()), keep, asked);
+        let of_id = Asked { at: asked.at, ..self.0.generations.ask(id) };
+        if !self.0.generations.is_list_outdated(asked) {
+            self.keep(caller, id, Some(appointment.clone()), keep, of_id);
         }
     }
 
@@ -172,7 +142,7 @@ impl AppointmentCache {
 
     fn kept(&self, key: &Key) -> Option<Option<SharedAppointment>> {
         let kept = self.0.kept.get(key)?;
-        (!self.is_outdated(key.id, kept.asked)).then_some(kept.appointment)
+        (!self.0.generations.is_outdated(key.id, kept.asked)).then_some(kept.appointment)
     }
 
     async fn fetch(&self, caller: &Caller, id: Uuid, asked: Asked) -> Outcome {

@@ -1,16 +1,13 @@
 //! Changes: sent once, carried to their end whoever leaves, and followed by nobody reading what was before.
 
-use std::time::Duration;
-
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
-use uuid::Uuid;
 
-use super::{Shared, cache::Asked};
+use super::Shared;
 use crate::{
     caller::Caller,
     model::{Change, InputFault, SharedAppointment},
-    upstream::{Applied, Keep, Turn, UpstreamError},
+    upstream::{Applied, Turn, UpstreamError},
 };
 
 /// What became of a change.
@@ -33,6 +30,10 @@ impl Shared {
         change: Change,
         deadline: Instant,
     ) -> Result<Changed, UpstreamError> {
+        // A free turn would be taken even now, and what is sent now has nobody who waits for its answer.
+        if Instant::now() >= deadline {
+            return Err(UpstreamError::DeadlinePassed);
+        }
         let turn = timeout_at(deadline, self.upstream.turn());
         let turn = turn.await.unwrap_or(Err(UpstreamError::DeadlinePassed))?;
         let (shared, caller) = (self.clone(), caller.clone());
@@ -50,7 +51,7 @@ impl Shared {
             Change::Update(id, _) | Change::Cancel(id, _) => Some(id.0),
         };
         let started = Instant::now();
-        let before = id.map(|id| self.cache.generations().of(id));
+        let before = id.map(|id| self.cache.generations().ask(id));
         let applied = self.upstream.change(turn, caller, &change).await;
         let duration_ms = started.elapsed().as_millis() as u64;
         match &applied {
@@ -63,69 +64,73 @@ impl Shared {
         match applied {
             Ok(Applied::To { appointment, keep }) => {
                 let known = appointment.as_ref().map(|appointment| appointment.id.0).or(id);
-                self.note(caller, known, before, appointment.as_ref(), keep);
+                // Where another change ended while this one was under way, nobody knows which of the two answers is the
+                // newer, and neither is shown to others.
+                let is_alone = !id
+                    .zip(before)
+                    .is_some_and(|(id, before)| self.cache.generations().is_outdated(id, before));
+                let asked = self.cache.generations().advance(known);
+                if let Some(id) = known {
+                    let now = appointment.as_ref().filter(|_| is_alone);
+                    if let Some(now) = now {
+                        self.cache.keep(caller, id, Some(now.clone()), keep, asked);
+                    }
+                    self.live.changed(caller, id, now);
+                }
                 Ok(Changed::To(appointment))
             }
             Ok(Applied::Rejected(faults)) => Ok(Changed::Rejected(faults)),
             Err(error) => {
-                if may_have_happened(&error) {
-                    self.note(caller, id, before, None, Keep::Never);
-                    self.note_again_later(caller.clone(), id);
+                match Verdict::of(&error) {
+                    Verdict::NothingHappened => {}
+                    Verdict::SomethingElse => {
+                        if let Some(id) = id {
+                            self.cache.revoke(caller, id);
+                            self.live.changed(caller, id, None);
+                        }
+                    }
+                    Verdict::MayHaveHappened => {
+                        // Its answer was lost, but it may still be on its way.
+                        self.cache.generations().doubt(id, self.upstream.timeout());
+                        if let Some(id) = id {
+                            self.live.changed(caller, id, None);
+                        }
+                    }
                 }
                 Err(error)
             }
         }
     }
-
-    /// Outdates everything from before the change, for every caller, shows it to those who watch, and remembers what it
-    /// answered for the caller who made it.
-    fn note(
-        &self,
-        caller: &Caller,
-        id: Option<Uuid>,
-        before: Option<u64>,
-        now: Option<&SharedAppointment>,
-        keep: Keep,
-    ) {
-        let Some(id) = id else { return self.cache.generations().advance_all() };
-        let previous = self.cache.generations().advance(id);
-        // Where another change ended while this one was under way, nobody knows which of the two answers is the newer.
-        let is_alone = before.is_none_or(|before| before == previous);
-        let now = now.filter(|_| is_alone);
-        if let Some(now) = now {
-            self.cache.keep(caller, id, Some(now.clone()), keep, Asked::after(previous));
-        }
-        self.live.changed(caller, id, now);
-    }
-
-    /// A change whose answer was lost may still be on its way: what is read meanwhile is outdated once more when it must
-    /// have arrived.
-    fn note_again_later(&self, caller: Caller, id: Option<Uuid>) {
-        let shared = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(shared.upstream.timeout().max(Duration::from_secs(1))).await;
-            shared.note(&caller, id, None, None, Keep::Never);
-        });
-    }
 }
 
-/// Whether an error leaves it open that the upstream made the change.
-fn may_have_happened(error: &UpstreamError) -> bool {
-    match error {
-        UpstreamError::OutcomeUnknown(_)
-        | UpstreamError::Failed { .. }
-        | UpstreamError::UnexpectedStatus { .. }
-        | UpstreamError::Lost => true,
-        UpstreamError::Unauthenticated
-        | UpstreamError::Forbidden
-        | UpstreamError::NotFound
-        | UpstreamError::Conflict
-        | UpstreamError::RateLimited { .. }
-        | UpstreamError::Unreachable(_)
-        | UpstreamError::AttemptTimeout
-        | UpstreamError::DeadlinePassed
-        | UpstreamError::Overloaded
-        | UpstreamError::TooLarge
-        | UpstreamError::Invalid(_) => false,
+/// What a failed change tells of the appointment.
+enum Verdict {
+    /// It is what it was.
+    NothingHappened,
+    /// It is not what the caller took it for: gone, in another state, or not the caller's to see.
+    SomethingElse,
+    /// The change may have been made.
+    MayHaveHappened,
+}
+
+impl Verdict {
+    fn of(error: &UpstreamError) -> Self {
+        match error {
+            UpstreamError::OutcomeUnknown(_)
+            | UpstreamError::Failed { .. }
+            | UpstreamError::UnexpectedStatus { .. }
+            | UpstreamError::Lost => Self::MayHaveHappened,
+            UpstreamError::Unauthenticated
+            | UpstreamError::Forbidden
+            | UpstreamError::NotFound
+            | UpstreamError::Conflict => Self::SomethingElse,
+            UpstreamError::RateLimited { .. }
+            | UpstreamError::Unreachable(_)
+            | UpstreamError::AttemptTimeout
+            | UpstreamError::DeadlinePassed
+            | UpstreamError::Overloaded
+            | UpstreamError::TooLarge
+            | UpstreamError::Invalid(_) => Self::NothingHappened,
+        }
     }
 }

@@ -1,10 +1,6 @@
 //! The list of appointments that a caller may see, a window of it at a time, over the pages of the upstream.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::try_join;
 use moka::sync::Cache;
@@ -13,6 +9,7 @@ use tracing::Instrument as _;
 use super::{
     cache::AppointmentCache,
     flight::Flights,
+    generations::Asked,
     kept::{Kept, memory},
 };
 use crate::{
@@ -61,7 +58,7 @@ struct Key {
 struct Known {
     page: Arc<Page>,
     ttl: Duration,
-    generation: u64,
+    asked: Asked,
 }
 
 impl Kept for Known {
@@ -176,14 +173,14 @@ impl ListCache {
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let generation = self.0.cache.generations().of_all();
+        let asked = self.0.cache.generations().ask_list();
         let joined = self.0.flights.join(
             key,
-            generation,
+            asked.generation,
             || self.kept(&key),
             || {
                 let (lists, caller) = (self.clone(), caller.clone());
-                async move { lists.fetch(&caller, key, generation).await }.in_current_span()
+                async move { lists.fetch(&caller, key, asked).await }.in_current_span()
             },
         );
         joined.outcome().await
@@ -191,13 +188,12 @@ impl ListCache {
 
     fn kept(&self, key: &Key) -> Option<Arc<Page>> {
         let kept = self.0.kept.get(key)?;
-        (kept.generation == self.0.cache.generations().of_all()).then_some(kept.page)
+        (!self.0.cache.generations().is_list_outdated(kept.asked)).then_some(kept.page)
     }
 
-    async fn fetch(&self, caller: &Caller, key: Key, generation: u64) -> Result<Arc<Page>, UpstreamError> {
-        let started = Instant::now();
+    async fn fetch(&self, caller: &Caller, key: Key, asked: Asked) -> Result<Arc<Page>, UpstreamError> {
         let page = self.0.upstream.page(caller, key.page + 1, key.per_page).await;
-        let duration_ms = started.elapsed().as_millis() as u64;
+        let duration_ms = asked.at.elapsed().as_millis() as u64;
         let page = match page {
             Ok(page) => Arc::new(page),
             Err(error) => {
@@ -207,12 +203,12 @@ impl ListCache {
         };
         tracing::debug!(list.page = key.page + 1, items = page.items.len(), duration_ms, "fetched");
         for appointment in page.items.iter().flatten() {
-            self.0.cache.keep_listed(caller, appointment, page.keep, started, generation);
+            self.0.cache.keep_listed(caller, appointment, page.keep, asked);
         }
         let ttl = page.keep.limit(self.0.ttl);
         let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
         if !ttl.is_zero() {
-            self.0.kept.insert(key, Known { page: page.clone(), ttl, generation });
+            self.0.kept.insert(key, Known { page: page.clone(), ttl, asked });
         }
         Ok(page)
     }

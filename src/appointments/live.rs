@@ -220,15 +220,18 @@ impl Poller {
 
     /// Waits for the time to ask again, or for an order, and asks or obeys.
     async fn next(&mut self, pause: Duration, etag: &mut Option<String>) -> super::Outcome {
-        let _ = tokio::time::timeout(jittered(pause), self.ordered.changed()).await;
-        if let Order::Show(appointment) = &*self.ordered.borrow_and_update() {
+        let ordered = tokio::time::timeout(jittered(pause), self.ordered.changed()).await;
+        // An order counts once. The last one stays where it was.
+        if matches!(ordered, Ok(Ok(())))
+            && let Order::Show(appointment) = &*self.ordered.borrow_and_update()
+        {
             *etag = None;
             return Ok(Some(appointment.clone()));
         }
         loop {
-            let asked = self.live.cache.ask(self.id);
+            let asked = self.live.cache.generations().ask(self.id);
             let answer = self.live.upstream.appointment(&self.caller, self.id, etag.as_deref()).await;
-            if self.live.cache.is_outdated(self.id, asked) {
+            if answer.is_ok() && self.live.cache.generations().is_outdated(self.id, asked) {
                 // It was changed meanwhile: this may be what it was before.
                 *etag = None;
                 continue;

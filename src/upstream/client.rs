@@ -159,11 +159,11 @@ impl UpstreamClient {
         self.bounded(async {
             let mut response = self.get(caller, self.address(id, &[]), etag).await?;
             let keep = keep(response.headers());
-            let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let answer = Answer {
                 appointment: None,
                 is_unchanged: false,
-                etag: etag.filter(|etag| etag.len() <= LONGEST_ETAG),
+                etag: new.filter(|etag| etag.len() <= LONGEST_ETAG),
                 keep,
             };
             match response.status() {
@@ -178,7 +178,7 @@ impl UpstreamClient {
                     }
                     Ok(Answer { appointment: Some(Arc::new(appointment)), ..answer })
                 }
-                StatusCode::NOT_MODIFIED => Ok(Answer { is_unchanged: true, ..answer }),
+                StatusCode::NOT_MODIFIED if etag.is_some() => Ok(Answer { is_unchanged: true, ..answer }),
                 StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
                 _ => Err(refusal(&response)),
             }
