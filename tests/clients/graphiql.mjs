@@ -246,19 +246,24 @@ function operate(page) {
   const stop = page.getByRole('button', { name: /^Stop query/ });
   return { page, tabs, play, stop, response, changeTo, playOperation, read, write };
 
+  /** Tabs and buttons are there before the editors are, and until then they do nothing of use. */
+  async function editors() {
+    await page.waitForFunction(() => globalThis.__MONACO?.editor.getEditors().length === 4);
+  }
+
   function response() {
     return page.getByRole('region', { name: 'Result Window' });
   }
 
   /** A person reads an operation before playing it, and GraphiQL needs a moment to read it too. */
   async function changeTo(name) {
+    await editors();
     await tabs.getByRole('button', { name, exact: true }).click();
     await page.waitForTimeout(500);
   }
 
   async function playOperation(name) {
-    // The button is there before the editors are, and until then it does nothing.
-    await page.waitForFunction(() => globalThis.__MONACO?.editor.getEditors().length === 4);
+    await editors();
     const started = performance.now();
     const [request] = await Promise.all([
       page.waitForRequest((candidate) => candidate.postDataJSON()?.operationName === name),
