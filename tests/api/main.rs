@@ -21,6 +21,11 @@ mod single_flight;
 mod smoke;
 mod upstream_calls;
 
+mod event_stream;
+mod subscribers;
+mod subscribing_clients;
+mod websocket;
+
 mod execution;
 mod identity;
 mod page;

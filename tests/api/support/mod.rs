@@ -3,20 +3,24 @@
 mod answer;
 mod call;
 mod changing;
+mod events;
 mod gateway;
 mod list;
 mod process;
 pub mod raw;
 mod reading;
+mod socket;
 mod tls_upstream;
 mod upstream;
 
 pub use answer::{Answer, Gate, UPSTREAM_TEXT};
 pub use call::Call;
 pub use changing::CREATED;
+pub use events::{Event, Events};
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
 pub use list::{List, Tells, listed};
-pub use process::{Ended, TempFile, peak_memory, signal};
-pub use raw::Raw;
+pub use process::{Ended, TempFile, memory, peak_memory, signal};
+pub use raw::{Raw, RawReply};
+pub use socket::Socket;
 pub use tls_upstream::TlsUpstream;
 pub use upstream::{Upstream, id, ids, served};
