@@ -25,6 +25,7 @@ mod event_stream;
 mod subscribers;
 mod subscribing_clients;
 mod websocket;
+mod websocket_bounds;
 
 mod execution;
 mod identity;
