@@ -68,28 +68,6 @@ pub(super) fn operation<'d>(
     }
 }
 
-/// The names under which an operation's top fields are answered, in the order in which the query has them.
-pub(super) fn root_keys(document: &ExecutableDocument, operation: &OperationDefinition) -> Vec<Name> {
-    fn collect(document: &ExecutableDocument, set: &SelectionSet, keys: &mut Vec<Name>) {
-        for selection in &set.items {
-            match &selection.node {
-                Selection::Field(field) => keys.push(field.node.response_key().node.clone()),
-                Selection::InlineFragment(fragment) => {
-                    collect(document, &fragment.node.selection_set.node, keys)
-                }
-                Selection::FragmentSpread(spread) => {
-                    if let Some(fragment) = document.fragments.get(&spread.node.fragment_name.node) {
-                        collect(document, &fragment.node.selection_set.node, keys);
-                    }
-                }
-            }
-        }
-    }
-    let mut keys = Vec::new();
-    collect(document, &operation.selection_set.node, &mut keys);
-    keys
-}
-
 fn too_complex(limit: &'static str, what: &'static str, maximum: usize, value: Option<usize>) -> ApiError {
     ApiError::QueryTooComplex { limit, what, maximum: maximum as u64, value: value.map(|value| value as u64) }
 }

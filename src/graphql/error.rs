@@ -57,6 +57,9 @@ pub enum ApiError {
     },
     /// The request names a persisted query and brings no text.
     PersistedQueryNotSupported,
+    /// A change that was not sent, because one before it in the same operation failed. No client sees it: the failure
+    /// leaves no data to put it in.
+    NotRun,
     /// A fault of the gateway.
     Internal,
 }
@@ -81,6 +84,7 @@ impl ApiError {
             Self::ValidationFailed(_) => "GRAPHQL_VALIDATION_FAILED",
             Self::QueryTooComplex { .. } => "QUERY_TOO_COMPLEX",
             Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
+            Self::NotRun => "NOT_RUN",
             Self::Internal => "INTERNAL",
         }
     }
@@ -116,6 +120,7 @@ impl ApiError {
             )
             .into(),
             Self::PersistedQueryNotSupported => "PersistedQueryNotSupported".into(),
+            Self::NotRun => "This change was not sent, since one before it failed.".into(),
             Self::Internal => {
                 "The gateway failed. Quote the x-request-id of this answer to its operator.".into()
             }

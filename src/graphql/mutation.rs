@@ -1,5 +1,7 @@
 //! `Mutation`: changes, each sent once and in the order of the operation.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_graphql::{Context, MaybeUndefined, Object, SimpleObject};
 
 use super::{access, error::ApiError};
@@ -40,7 +42,7 @@ impl Mutation {
         ctx: &Context<'_>,
         #[graphql(desc = "What it is to be.")] input: CreateAppointmentInput,
     ) -> Result<AppointmentPayload, ApiError> {
-        carry_out(ctx, Change::Create(Box::new(input))).await
+        carry_out(ctx, Ok(Change::Create(Box::new(input)))).await
     }
 
     /// Changes what the input holds and nothing else.
@@ -50,12 +52,13 @@ impl Mutation {
         #[graphql(desc = "Which appointment.")] id: Uuid,
         #[graphql(desc = "What is to change.")] input: UpdateAppointmentInput,
     ) -> Result<AppointmentPayload, ApiError> {
-        if matches!(input.features, MaybeUndefined::Null) {
-            return Err(ApiError::BadUserInput(
-                "features cannot be null: leave it out, or give the flags that are to change.".to_owned(),
-            ));
-        }
-        carry_out(ctx, Change::Update(id, Box::new(input))).await
+        let is_possible = !matches!(input.features, MaybeUndefined::Null);
+        let refusal = || {
+            let text = "features cannot be null: leave it out, or give the flags that are to change.";
+            ApiError::BadUserInput(text.to_owned())
+        };
+        let change = is_possible.then(|| Change::Update(id, Box::new(input))).ok_or_else(refusal);
+        carry_out(ctx, change).await
     }
 
     /// Cancels an appointment.
@@ -65,12 +68,33 @@ impl Mutation {
         #[graphql(desc = "Which appointment.")] id: Uuid,
         #[graphql(desc = "Why, for people to read.")] reason: Option<String>,
     ) -> Result<AppointmentPayload, ApiError> {
-        carry_out(ctx, Change::Cancel(id, reason)).await
+        carry_out(ctx, Ok(Change::Cancel(id, reason))).await
     }
 }
 
-async fn carry_out(ctx: &Context<'_>, change: Change) -> Result<AppointmentPayload, ApiError> {
-    Ok(match access(ctx)?.change(change).await? {
+/// The changes of one operation, one after the other. Where one fails, its error leaves the operation without data, in
+/// which nobody could see what became of those behind it: so they are not sent.
+#[derive(Debug, Default)]
+pub(super) struct Sequence {
+    has_failed: AtomicBool,
+}
+
+async fn carry_out(
+    ctx: &Context<'_>,
+    change: Result<Change, ApiError>,
+) -> Result<AppointmentPayload, ApiError> {
+    // Every request is given one.
+    let sequence = ctx.data_unchecked::<Sequence>();
+    if sequence.has_failed.load(Ordering::Relaxed) {
+        return Err(ApiError::NotRun);
+    }
+    let payload = send(ctx, change).await;
+    sequence.has_failed.store(payload.is_err(), Ordering::Relaxed);
+    payload
+}
+
+async fn send(ctx: &Context<'_>, change: Result<Change, ApiError>) -> Result<AppointmentPayload, ApiError> {
+    Ok(match access(ctx)?.change(change?).await? {
         Changed::To(appointment) => AppointmentPayload { appointment, user_errors: Vec::new() },
         Changed::Rejected(faults) => AppointmentPayload {
             appointment: None,

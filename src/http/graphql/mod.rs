@@ -61,14 +61,21 @@ pub(super) async fn serve(
         request::from_json(&body)?
     };
 
-    let operation = match gateway.api.prepare(request) {
-        Ok(operation) => operation,
-        Err(answer) if accepted.best == MediaType::EventStream => return Ok(event_stream::of_one(answer)),
-        Err(answer) => return Ok(respond(answer, accepted.best)),
+    let refuse = |answer| match accepted.best {
+        MediaType::EventStream => event_stream::of_one(answer),
+        best => respond(answer, best),
     };
-    if is_get && operation.is_mutation() {
+    let parsed = match gateway.api.parse(request) {
+        Ok(parsed) => parsed,
+        Err(answer) => return Ok(refuse(answer)),
+    };
+    if is_get && parsed.is_mutation() {
         return Err(method_not_allowed("A mutation is asked with POST.", "POST"));
     }
+    let operation = match gateway.api.prepare(parsed).await {
+        Ok(operation) => operation,
+        Err(answer) => return Ok(refuse(answer)),
+    };
     let caller = caller::caller(&head.headers, &gateway.scope_key, &gateway.limits);
     match accepted {
         // A client that takes both has its subscriptions as the one thing that they can be.

@@ -244,7 +244,8 @@ impl Session {
             );
             return self.say(Outgoing::Error { id: &id, payload: vec![error.into()] }).await;
         }
-        let operation = match self.gateway.api.prepare(request) {
+        let api = &self.gateway.api;
+        let operation = match async { api.prepare(api.parse(request)?).await }.await {
             Ok(operation) => operation,
             Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer.errors }).await,
         };
