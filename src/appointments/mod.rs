@@ -14,6 +14,11 @@ mod lists;
 mod live;
 mod loader;
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
 use futures_util::Stream;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -61,13 +66,21 @@ pub struct Appointments {
     caller: Caller,
     deadline: Instant,
     loader: loader::Loader,
+    asked: Mutex<HashSet<Uuid>>,
 }
 
 impl Appointments {
     /// For an operation of `caller` that stops waiting at `deadline`.
     pub fn new(shared: Shared, caller: Caller, deadline: Instant) -> Self {
         let loader = loader::Loader::new(shared.cache.clone(), caller.clone(), deadline);
-        Self { shared, caller, deadline, loader }
+        Self { shared, caller, deadline, loader, asked: Mutex::default() }
+    }
+
+    /// How many distinct appointments the operation asks for with `ids` and all that it has asked for before.
+    pub fn count(&self, ids: &[Uuid]) -> usize {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.extend(ids);
+        asked.len()
     }
 
     /// One appointment, none where there is none by that id.

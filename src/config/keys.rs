@@ -243,7 +243,7 @@ pub const KEYS: &[Key] = &[
         name: "limits.ids",
         default: "100",
         kind: Kind::Count,
-        help: "The most ids that appointmentsByIds takes.",
+        help: "The most ids that appointmentsByIds takes, and the most distinct ones that an operation asks for.",
         set: |c, v| count(v, 1..=100).map(|v| c.limits.ids = v),
     },
     Key {

@@ -75,11 +75,18 @@ impl Config {
     /// Made-up data served to others without being asked for by name, or asked for beside a real upstream; intervals
     /// the wrong way round.
     pub fn check_serving(&self) -> Result<(), ConfigError> {
-        let fault = |place: &str, problem: &str| {
-            Err(ConfigError(vec![Fault { place: place.to_owned(), problem: problem.to_owned() }]))
+        let mut faults = Vec::new();
+        let mut fault = |place: &str, problem: &str| {
+            faults.push(Fault { place: place.to_owned(), problem: problem.to_owned() });
         };
         if self.live.fast_interval > self.live.slow_interval {
-            return fault("live.fast_interval", "is longer than live.slow_interval; make it the shorter one");
+            fault("live.fast_interval", "is longer than live.slow_interval; make it the shorter one");
+        }
+        if self.upstream.connect_timeout > self.upstream.timeout {
+            fault(
+                "upstream.connect_timeout",
+                "is longer than upstream.timeout, of which it is a part; make it the shorter one",
+            );
         }
         match (&self.upstream.url, self.sandbox.enabled) {
             (Some(_), true) => fault(
@@ -91,8 +98,9 @@ impl Config {
                 "is not set, and listen is an address that others can reach; set upstream.url, or say --sandbox to \
                  serve them the sandbox's made-up data",
             ),
-            _ => Ok(()),
+            _ => {}
         }
+        if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
 }
 

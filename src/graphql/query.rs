@@ -4,7 +4,7 @@ use async_graphql::{Context, Object};
 
 use super::{access, connection::AppointmentConnection, cursor::Cursor, error::ApiError};
 use crate::{
-    appointments::{Outcome, Place},
+    appointments::{Appointments, Outcome, Place},
     config::Limits,
     model::{SharedAppointment, Uuid},
 };
@@ -19,7 +19,6 @@ pub(super) struct Query {
 type Found = Option<Result<SharedAppointment, ApiError>>;
 
 /// Reading, as the bearer of the request's token.
-/// Reading, as the bearer of the request's token.
 #[Object]
 impl Query {
     /// One appointment, or null where the upstream knows none by that id (no error).
@@ -28,7 +27,7 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "The appointment's id.")] id: Uuid,
     ) -> Found {
-        match access(ctx) {
+        match self.admit(ctx, &[id.0]) {
             Ok(appointments) => found(appointments.get(id.0).await),
             Err(error) => Some(Err(error)),
         }
@@ -41,13 +40,10 @@ impl Query {
         #[graphql(desc = "The ids, in the order in which the answers are to come. One may come twice.")] ids: Vec<Uuid>,
     ) -> Result<Vec<Found>, ApiError> {
         if ids.len() > self.max_ids {
-            let (count, most) = (ids.len(), self.max_ids);
-            return Err(ApiError::BadUserInput(format!(
-                "{count} ids are more than the {most} that limits.ids allows. Ask for them in parts."
-            )));
+            return Err(self.too_many(ids.len()));
         }
         let ids = ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
-        Ok(match access(ctx) {
+        Ok(match self.admit(ctx, &ids) {
             Ok(appointments) => appointments.get_many(ids).await.into_iter().map(found).collect(),
             Err(error) => ids.iter().map(|_| Some(Err(error.clone()))).collect(),
         })
@@ -95,6 +91,21 @@ const LONGEST_WINDOW: i32 = 100;
 impl Query {
     pub(super) fn new(limits: &Limits) -> Self {
         Self { max_ids: limits.ids }
+    }
+
+    /// What `ids` may be asked through, if there are not too many of them with those that the operation's other fields
+    /// ask for: else one operation with many fields would take all the calls that there may be.
+    fn admit<'a>(&self, ctx: &Context<'a>, ids: &[uuid::Uuid]) -> Result<&'a Appointments, ApiError> {
+        let appointments = access(ctx)?;
+        let count = appointments.count(ids);
+        if count > self.max_ids { Err(self.too_many(count)) } else { Ok(appointments) }
+    }
+
+    fn too_many(&self, count: usize) -> ApiError {
+        ApiError::BadUserInput(format!(
+            "{count} ids are more than the {} that limits.ids allows in one operation. Ask for them in parts.",
+            self.max_ids
+        ))
     }
 }
 

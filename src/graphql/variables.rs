@@ -225,7 +225,8 @@ fn whole(number: &Number) -> Option<i32> {
         Some(number) => i32::try_from(number).ok(),
         None => {
             let number = number.as_f64()?;
-            (number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX)).then_some(number as i32)
+            (number.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number))
+                .then_some(number as i32)
         }
     }
 }

@@ -1,9 +1,15 @@
 //! GraphiQL at `/`: the bundle of `graphiql/dist`, compiled into the program as it is on disk, compressed.
 
-use std::{io::Read as _, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    io::{self, Read as _},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
@@ -20,6 +26,10 @@ use crate::graphql::error::ApiError;
 #[derive(RustEmbed)]
 #[folder = "graphiql/dist"]
 struct Bundle;
+
+/// The files as they are for who does not take gzip, which no browser does: each is inflated once, when it is first
+/// asked for, and shared by all answers.
+static INFLATED: Mutex<BTreeMap<String, Bytes>> = Mutex::new(BTreeMap::new());
 
 /// What the page opens with.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -61,13 +71,14 @@ pub(super) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
 
 fn file(name: &str, cache_control: &'static str, headers: &HeaderMap) -> Response {
     match (Bundle::get(&format!("{name}.gz")), content_type(name)) {
-        (Some(file), Some(content_type)) => send(&file, content_type, cache_control, headers),
+        (Some(file), Some(content_type)) => send(name, file, content_type, cache_control, headers),
         _ => Refusal::nothing_here().into_response(),
     }
 }
 
 fn send(
-    file: &EmbeddedFile,
+    name: &str,
+    file: EmbeddedFile,
     content_type: &'static str,
     cache_control: &'static str,
     headers: &HeaderMap,
@@ -80,14 +91,29 @@ fn send(
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
     ];
     if takes_gzip(headers) {
-        return (common, [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))], file.data.to_vec())
-            .into_response();
+        let gzip = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let body = match file.data {
+            Cow::Borrowed(data) => Bytes::from_static(data),
+            Cow::Owned(data) => data.into(),
+        };
+        return (common, [gzip], body).into_response();
     }
-    let mut plain = Vec::new();
-    match GzDecoder::new(&*file.data).read_to_end(&mut plain) {
-        Ok(_) => (common, plain).into_response(),
+    match inflated(name, &file.data) {
+        Ok(body) => (common, body).into_response(),
         Err(_) => Refusal::from(ApiError::Internal).into_response(),
     }
+}
+
+fn inflated(name: &str, data: &[u8]) -> io::Result<Bytes> {
+    let mut files = INFLATED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = files.get(name) {
+        return Ok(file.clone());
+    }
+    let mut plain = Vec::new();
+    GzDecoder::new(data).read_to_end(&mut plain)?;
+    let plain = Bytes::from(plain);
+    files.insert(name.to_owned(), plain.clone());
+    Ok(plain)
 }
 
 /// Every browser says so in these words.
