@@ -20,6 +20,7 @@ mod lost_changes;
 mod single_flight;
 mod smoke;
 mod upstream_calls;
+mod write_then_read;
 
 mod execution;
 mod identity;

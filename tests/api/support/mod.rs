@@ -3,6 +3,7 @@
 mod answer;
 mod call;
 mod changing;
+mod events;
 mod gateway;
 mod list;
 mod process;
@@ -14,6 +15,7 @@ mod upstream;
 pub use answer::{Answer, Gate, UPSTREAM_TEXT};
 pub use call::Call;
 pub use changing::CREATED;
+pub use events::Event;
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
 pub use list::{List, Tells, listed};
 pub use process::{Ended, TempFile, peak_memory, signal};
