@@ -211,7 +211,9 @@ impl ListCache {
         }
         let ttl = page.keep.limit(self.0.ttl);
         let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
-        if !ttl.is_zero() {
+        // What a change has outdated on its way must not take the place of what was asked for since.
+        let is_current = generation == self.0.cache.generations().of_all();
+        if is_current && !ttl.is_zero() {
             self.0.kept.insert(key, Known { page: page.clone(), ttl, generation });
         }
         Ok(page)
