@@ -55,7 +55,7 @@ async fn a_change_is_shown_at_once_to_its_caller_and_to_others_as_they_may_see_i
 #[tokio::test]
 async fn a_change_that_shows_nothing_or_is_lost_is_looked_at_at_once() {
     let cases: [fn(&Call) -> Answer; 4] = [
-        |_| Answer::raw("HTTP/1.1 204 Said\r\n\r\n"),
+        |_| Answer::text(204, "text/plain", ""),
         |_| Answer::cut(),
         |_| Answer::status(500),
         |_| Answer::text(200, "text/html", "<html>"),
@@ -192,4 +192,48 @@ async fn changes_in_a_row_end_with_the_last() {
         seen = next;
     }
     assert_eq!(gets(&upstream, "token"), 1);
+}
+
+#[tokio::test]
+async fn who_comes_after_a_change_is_not_shown_what_was_before() {
+    let (gate, state) = (Gate::shut(), State::of("before"));
+    let upstream = Upstream::answering({
+        let (gate, state) = (gate.clone(), state.clone());
+        move |call| match (call.is_change(), state.get().as_str()) {
+            (true, _) => call.changed(),
+            (false, "before") => state.answer(call),
+            (false, _) => state.answer(call).once(&gate),
+        }
+    })
+    .await;
+    let gateway =
+        Gateway::before(upstream.url(), &[&NEVER[..], &[("upstream.timeout", "60s")]].concat()).await;
+    let mut early = gateway.watch("other", &id(1)).await;
+    assert_eq!(early.status().await, "before");
+    state.set("waiting");
+    change(&gateway).await;
+    // What is now is not known yet to this caller, whom the answer of the change was not for.
+    upstream.until(|seen| seen.under_way == 1).await;
+    let mut late = gateway.watch("other", &id(1)).await;
+    late.nothing(std::time::Duration::from_millis(100)).await;
+    gate.open();
+    assert_eq!((early.status().await, late.status().await), ("waiting".to_owned(), "waiting".to_owned()));
+}
+
+#[tokio::test]
+async fn who_comes_after_a_change_that_changed_nothing_sees_it_and_the_others_nothing_new() {
+    let upstream = Upstream::answering(|call| match call.id.as_str() {
+        "cancel" => Answer::text(204, "text/plain", ""),
+        _ if call.is_change() => call.changed(),
+        _ => Answer::json(200, &json!({ "data": { "id": call.id, "status": "same" } })),
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url(), &NEVER).await;
+    let mut early = gateway.watch("token", &id(1)).await;
+    assert_eq!(early.status().await, "same");
+    gateway.cancel("token", &id(1)).await.payload();
+    let mut late = gateway.watch("token", &id(1)).await;
+    assert_eq!(late.status().await, "same");
+    change(&gateway).await;
+    assert_eq!((early.status().await, late.status().await), ("waiting".to_owned(), "waiting".to_owned()));
 }

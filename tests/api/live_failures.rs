@@ -24,7 +24,7 @@ async fn an_outage_of_any_kind_is_waited_out_and_caught_up_with() {
             5 => Answer::never(),
             6 => Answer::text(200, "text/html", UPSTREAM_TEXT),
             7 => Answer::status(429),
-            8 => Answer::raw("HTTP/1.1 204 Said\r\n\r\n"),
+            8 => Answer::text(204, "text/plain", ""),
             9 => Answer::json(200, &json!({ "data": { "id": id(2) } })),
             10 => Answer::status(418),
             11 => Answer::status(302),

@@ -105,7 +105,7 @@ async fn lists_are_asked_for_anew_after_a_change_by_everybody() {
 async fn an_answer_that_must_not_be_kept_is_not_but_outdates_all_the_same() {
     for answered in [
         |call: &Call| call.changed().with("Cache-Control", "no-store"),
-        |_: &Call| Answer::raw("HTTP/1.1 204 Said\r\n\r\n"),
+        |_: &Call| Answer::text(204, "text/plain", ""),
     ] {
         let upstream =
             Upstream::answering(move |call| if call.is_change() { answered(call) } else { answer(call) })
@@ -214,7 +214,7 @@ async fn a_call_under_way_when_a_change_is_made_serves_nobody_who_asks_after_it_
     let cases: [Case; 3] = [
         // Who made the change has its answer.
         ("token", Call::changed, status("waiting"), 1),
-        ("token", |_| Answer::raw("HTTP/1.1 204 Said\r\n\r\n"), served(&id(1), "token", 2), 2),
+        ("token", |_| Answer::text(204, "text/plain", ""), served(&id(1), "token", 2), 2),
         ("other", Call::changed, served(&id(1), "other", 2), 2),
     ];
     for (reader, change, now, calls) in cases {
