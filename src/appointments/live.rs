@@ -16,12 +16,12 @@ use jiff::Timestamp;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use uuid::Uuid;
 
-use super::cache::{AppointmentCache, Key};
+use super::cache::{AppointmentCache, Asked, Key};
 use crate::{
     caller::Caller,
     config::LiveConfig,
     model::{Appointment, SharedAppointment},
-    upstream::{Answer, UpstreamClient, UpstreamError},
+    upstream::{Keep, UpstreamClient, UpstreamError},
 };
 
 /// What a subscriber sees.
@@ -43,20 +43,27 @@ struct Inner {
 #[derive(Debug)]
 struct Watch {
     key: Key,
-    latest: watch::Receiver<Option<Seen>>,
+    shown: Arc<watch::Sender<Shown>>,
     orders: watch::Sender<Order>,
     poller: AbortHandle,
     table: Weak<Inner>,
 }
 
-/// What a change through this gateway tells a poller.
-#[derive(Debug, Clone, Default)]
+/// What those who watch are shown.
+#[derive(Debug, Default)]
+struct Shown {
+    seen: Option<Seen>,
+    /// Whether it was not changed since, as far as the gateway knows: who comes after a change waits for what is now.
+    is_current: bool,
+}
+
+/// What a change through this gateway tells a poller: what it has asked for is outdated.
+#[derive(Debug, Clone, Copy, Default)]
 enum Order {
+    /// What is now has been shown: the next look is due after a pause.
     #[default]
-    None,
-    /// It is now like this.
-    Show(SharedAppointment),
-    /// It is not what it was: ask at once.
+    Wait,
+    /// Nobody knows what is now: ask at once.
     Look,
 }
 
@@ -69,9 +76,10 @@ impl Live {
     /// caller's token expires; errors that may pass are waited out.
     pub(super) fn watch(&self, caller: &Caller, id: Uuid) -> impl Stream<Item = Seen> + Send + use<> {
         let start = self.join(caller, id).map(|watch| Subscriber {
-            latest: watch.latest.clone(),
+            shown: watch.shown.subscribe(),
             _watch: watch,
             is_new: true,
+            last: None,
             expires: caller.time_left().map(|left| Instant::now() + left),
         });
         stream::unfold(Some(start), async |state| match state {
@@ -98,8 +106,14 @@ impl Live {
             .collect();
         for watch in watches {
             let order = match now {
-                Some(appointment) if watch.key.scope == caller.scope() => Order::Show(appointment.clone()),
-                _ => Order::Look,
+                Some(appointment) if watch.key.scope == caller.scope() => {
+                    watch.shown.send_if_modified(|shown| shown.show(appointment));
+                    Order::Wait
+                }
+                _ => {
+                    watch.shown.send_if_modified(Shown::outdate);
+                    Order::Look
+                }
             };
             watch.orders.send_replace(order);
         }
@@ -117,11 +131,11 @@ impl Live {
         if watches.len() >= self.0.config.max_watched {
             return Err(UpstreamError::Overloaded);
         }
-        let (show, latest) = watch::channel(None);
-        let (orders, ordered) = watch::channel(Order::None);
-        let poller = Poller { live: self.0.clone(), caller: caller.clone(), id, show, ordered };
-        let poller = tokio::spawn(poller.run()).abort_handle();
-        let watch = Arc::new(Watch { key, latest, orders, poller, table: Arc::downgrade(&self.0) });
+        let shown = Arc::new(watch::Sender::new(Shown::default()));
+        let (orders, ordered) = watch::channel(Order::default());
+        let poller = Poller { live: self.0.clone(), caller: caller.clone(), id, shown: shown.clone() };
+        let poller = tokio::spawn(poller.run(ordered)).abort_handle();
+        let watch = Arc::new(Watch { key, shown, orders, poller, table: Arc::downgrade(&self.0) });
         watches.insert(key, Arc::downgrade(&watch));
         Ok(watch)
     }
@@ -137,7 +151,27 @@ impl Inner {
 impl Watch {
     /// Whether it has not ended with an error.
     fn is_alive(&self) -> bool {
-        !matches!(*self.latest.borrow(), Some(Err(_)))
+        !matches!(self.shown.borrow().seen, Some(Err(_)))
+    }
+}
+
+impl Shown {
+    /// Shows `appointment`; whether that is anything new to anybody.
+    fn show(&mut self, appointment: &SharedAppointment) -> bool {
+        let is_known = match &self.seen {
+            Some(Err(_)) => return false,
+            Some(Ok(known)) => **known == **appointment,
+            None => false,
+        };
+        let is_news = !is_known || !self.is_current;
+        *self = Self { seen: Some(Ok(appointment.clone())), is_current: true };
+        is_news
+    }
+
+    /// Has those who come wait until something is shown again.
+    fn outdate(&mut self) -> bool {
+        self.is_current &= matches!(self.seen, Some(Err(_)));
+        false
     }
 }
 
@@ -154,32 +188,46 @@ impl Drop for Watch {
 }
 
 struct Subscriber {
-    latest: watch::Receiver<Option<Seen>>,
+    shown: watch::Receiver<Shown>,
     /// Held so that the poller goes on.
     _watch: Arc<Watch>,
     is_new: bool,
+    last: Option<SharedAppointment>,
     expires: Option<Instant>,
 }
 
 impl Subscriber {
     async fn next(&mut self) -> Seen {
+        let expires = self.expires;
         let news = async {
             loop {
-                if !std::mem::take(&mut self.is_new) && self.latest.changed().await.is_err() {
-                    // The poller ends with an error that it shows, or not at all, unless it panics.
+                if !std::mem::take(&mut self.is_new) && self.shown.changed().await.is_err() {
                     return Err(UpstreamError::Lost);
                 }
-                if let Some(seen) = self.latest.borrow_and_update().clone() {
+                if let Some(seen) = self.news() {
                     return seen;
                 }
             }
         };
-        match self.expires {
+        match expires {
             Some(at) => {
                 tokio::time::timeout_at(at, news).await.unwrap_or(Err(UpstreamError::Unauthenticated))
             }
             None => news.await,
         }
+    }
+
+    /// What is shown, unless it is outdated, or what this subscriber has seen last.
+    fn news(&mut self) -> Option<Seen> {
+        let shown = self.shown.borrow_and_update();
+        let seen = shown.seen.as_ref().filter(|_| shown.is_current)?;
+        if let Ok(appointment) = seen {
+            if self.last.as_ref().is_some_and(|last| **last == **appointment) {
+                return None;
+            }
+            self.last = Some(appointment.clone());
+        }
+        Some(seen.clone())
     }
 }
 
@@ -188,85 +236,99 @@ struct Poller {
     live: Arc<Inner>,
     caller: Caller,
     id: Uuid,
-    show: watch::Sender<Option<Seen>>,
-    ordered: watch::Receiver<Order>,
+    shown: Arc<watch::Sender<Shown>>,
 }
 
 impl Poller {
-    async fn run(mut self) {
+    async fn run(self, mut ordered: watch::Receiver<Order>) {
         let mut etag = None;
         let mut failures = 0;
-        // What is remembered will do for the beginning.
-        let mut outcome = self.live.cache.get(&self.caller, self.id).await;
+        let mut is_first = true;
+        let mut order = Order::Look;
         loop {
-            let pause = match outcome {
-                Ok(Some(appointment)) => {
-                    failures = 0;
-                    self.show(appointment);
-                    self.interval()
-                }
-                Ok(None) => return self.end(UpstreamError::NotFound),
-                Err(error @ (UpstreamError::Unauthenticated | UpstreamError::Forbidden)) => {
-                    return self.end(error);
-                }
-                Err(error) => {
-                    failures += 1;
-                    self.after_failure(&error, failures)
+            let pause = match order {
+                Order::Wait => self.interval(),
+                Order::Look => {
+                    let asked = self.live.cache.ask(self.id);
+                    let answer = tokio::select! {
+                        biased;
+                        // It was changed meanwhile: what is under way may be what it was before.
+                        told = next_order(&mut ordered) => Err(told),
+                        answer = self.ask(std::mem::take(&mut is_first), etag.clone()) => Ok(answer),
+                    };
+                    match answer {
+                        Err(told) => {
+                            (order, etag) = (told, None);
+                            continue;
+                        }
+                        Ok(_) if self.live.cache.is_outdated(self.id, asked) => {
+                            etag = None;
+                            continue;
+                        }
+                        Ok(Ok(Learnt { appointment: Some(appointment), keep, etag: new })) => {
+                            (failures, etag) = (0, new);
+                            self.show(&appointment, keep, asked);
+                            self.interval()
+                        }
+                        Ok(Ok(Learnt { appointment: None, keep, .. })) => {
+                            self.keep(None, keep, asked);
+                            return self.end(UpstreamError::NotFound);
+                        }
+                        Ok(Err(error @ (UpstreamError::Unauthenticated | UpstreamError::Forbidden))) => {
+                            self.live.cache.revoke(&self.caller, self.id);
+                            return self.end(error);
+                        }
+                        Ok(Err(error)) => {
+                            failures += 1;
+                            self.after_failure(&error, failures)
+                        }
+                    }
                 }
             };
-            outcome = self.next(pause, &mut etag).await;
+            // An order or, without one, the time to look again.
+            let told = tokio::time::timeout(jittered(pause), next_order(&mut ordered)).await;
+            if told.is_ok() {
+                etag = None;
+            }
+            order = told.unwrap_or(Order::Look);
         }
     }
 
-    /// Waits for the time to ask again, or for an order, and asks or obeys.
-    async fn next(&mut self, pause: Duration, etag: &mut Option<String>) -> super::Outcome {
-        let _ = tokio::time::timeout(jittered(pause), self.ordered.changed()).await;
-        if let Order::Show(appointment) = &*self.ordered.borrow_and_update() {
-            *etag = None;
-            return Ok(Some(appointment.clone()));
+    /// What is known, which will do for the beginning, or what the upstream says.
+    async fn ask(&self, is_first: bool, etag: Option<String>) -> Result<Learnt, UpstreamError> {
+        if is_first {
+            let appointment = self.live.cache.get(&self.caller, self.id).await?;
+            return Ok(Learnt { appointment, keep: None, etag: None });
         }
-        loop {
-            let asked = self.live.cache.ask(self.id);
-            let answer = self.live.upstream.appointment(&self.caller, self.id, etag.as_deref()).await;
-            if self.live.cache.is_outdated(self.id, asked) {
-                // It was changed meanwhile: this may be what it was before.
-                *etag = None;
-                continue;
-            }
-            return match answer {
-                Ok(Answer { appointment, keep, etag: new, is_unchanged }) => {
-                    // An answer that says "not modified" has no appointment: it is the one that was shown last.
-                    let appointment = if is_unchanged { self.latest() } else { appointment };
-                    if !is_unchanged {
-                        *etag = new;
-                    }
-                    self.live.cache.keep(&self.caller, self.id, appointment.clone(), keep, asked);
-                    Ok(appointment)
-                }
-                Err(error) => {
-                    if matches!(error, UpstreamError::Unauthenticated | UpstreamError::Forbidden) {
-                        self.live.cache.revoke(&self.caller, self.id);
-                    }
-                    Err(error)
-                }
-            };
+        let answer = self.live.upstream.appointment(&self.caller, self.id, etag.as_deref()).await?;
+        Ok(if answer.is_unchanged {
+            // An answer that says "not modified" has no appointment: it is the one that was shown last.
+            Learnt { appointment: self.latest(), keep: Some(answer.keep), etag }
+        } else {
+            Learnt { appointment: answer.appointment, keep: Some(answer.keep), etag: answer.etag }
+        })
+    }
+
+    fn keep(&self, appointment: Option<SharedAppointment>, keep: Option<Keep>, asked: Asked) {
+        if let Some(keep) = keep {
+            self.live.cache.keep(&self.caller, self.id, appointment, keep, asked);
         }
     }
 
     fn latest(&self) -> Option<SharedAppointment> {
-        self.show.borrow().as_ref().and_then(|seen| seen.as_ref().ok().cloned())
+        self.shown.borrow().seen.as_ref().and_then(|seen| seen.as_ref().ok().cloned())
     }
 
-    fn show(&self, appointment: SharedAppointment) {
-        self.show.send_if_modified(|latest| {
-            let is_news = !matches!(latest, Some(Ok(known)) if **known == *appointment);
-            *latest = Some(Ok(appointment));
-            is_news
+    fn show(&self, appointment: &SharedAppointment, keep: Option<Keep>, asked: Asked) {
+        self.keep(Some(appointment.clone()), keep, asked);
+        // A change counts before it is shown, so whichever of the two comes first, the older is not shown last.
+        self.shown.send_if_modified(|shown| {
+            !self.live.cache.is_outdated(self.id, asked) && shown.show(appointment)
         });
     }
 
     fn end(&self, error: UpstreamError) {
-        self.show.send_replace(Some(Err(error)));
+        self.shown.send_replace(Shown { seen: Some(Err(error)), is_current: true });
     }
 
     /// Short while something may happen at any moment, long otherwise.
@@ -287,6 +349,35 @@ impl Poller {
             _ => doubled,
         }
     }
+}
+
+impl Drop for Poller {
+    /// A poller ends with an error that it shows, or when nobody watches any more, unless it panics.
+    fn drop(&mut self) {
+        self.shown.send_if_modified(|shown| {
+            let is_lost = !matches!(shown.seen, Some(Err(_)));
+            if is_lost {
+                *shown = Shown { seen: Some(Err(UpstreamError::Lost)), is_current: true };
+            }
+            is_lost
+        });
+    }
+}
+
+/// What a look has brought.
+struct Learnt {
+    appointment: Option<SharedAppointment>,
+    /// None where it is known to the cache already.
+    keep: Option<Keep>,
+    etag: Option<String>,
+}
+
+/// The next order. Without those who give them there is no poller.
+async fn next_order(ordered: &mut watch::Receiver<Order>) -> Order {
+    if ordered.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    *ordered.borrow_and_update()
 }
 
 fn interval(appointment: &Appointment, now: Timestamp, config: &LiveConfig) -> Duration {
