@@ -247,7 +247,7 @@ impl Poller {
         let mut order = Order::Look;
         loop {
             let pause = match order {
-                Order::Wait => self.interval(),
+                Order::Wait => jittered(self.interval()),
                 Order::Look => {
                     let asked = self.live.cache.ask(self.id);
                     let answer = tokio::select! {
@@ -268,7 +268,7 @@ impl Poller {
                         Ok(Ok(Learnt { appointment: Some(appointment), keep, etag: new })) => {
                             (failures, etag) = (0, new);
                             self.show(&appointment, keep, asked);
-                            self.interval()
+                            jittered(self.interval())
                         }
                         Ok(Ok(Learnt { appointment: None, keep, .. })) => {
                             self.keep(None, keep, asked);
@@ -286,7 +286,7 @@ impl Poller {
                 }
             };
             // An order or, without one, the time to look again.
-            let told = tokio::time::timeout(jittered(pause), next_order(&mut ordered)).await;
+            let told = tokio::time::timeout(pause, next_order(&mut ordered)).await;
             if told.is_ok() {
                 etag = None;
             }
@@ -345,8 +345,11 @@ impl Poller {
             config.fast_interval.saturating_mul(2_u32.saturating_pow(failures)).min(config.slow_interval);
         tracing::warn!(appointment.id = %self.id, %error, failures, "poll failed");
         match error {
-            UpstreamError::RateLimited { retry_after: Some(wait) } => doubled.max(*wait),
-            _ => doubled,
+            UpstreamError::RateLimited { retry_after: Some(wait) } => {
+                // Never less than that, and any number of seconds may be named.
+                wait.saturating_add(jittered(doubled))
+            }
+            _ => jittered(doubled),
         }
     }
 }
