@@ -19,10 +19,12 @@ mod lists;
 mod live;
 mod live_changes;
 mod live_failures;
+mod live_subscribers;
 mod lost_changes;
 mod single_flight;
 mod smoke;
 mod upstream_calls;
+mod write_during_read;
 mod write_then_read;
 
 mod execution;
