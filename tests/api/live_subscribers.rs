@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     live::polls,
-    support::{Answer, Event, Gateway, PATIENCE, Upstream, id},
+    support::{Answer, Gateway, PATIENCE, Told, Upstream, id},
 };
 
 /// Pollers that hurry.
@@ -79,7 +79,7 @@ async fn no_more_is_watched_than_is_allowed() {
         loop {
             let mut events = gateway.watch("token", &id(2)).await;
             match events.event().await {
-                Event::Next(answer) if answer.get("errors").is_none() => return,
+                Told::Next(answer) if answer.get("errors").is_none() => return,
                 _ => sleep(Duration::from_millis(20)).await,
             }
         }

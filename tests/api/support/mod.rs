@@ -3,7 +3,6 @@
 mod answer;
 mod call;
 mod changing;
-mod events;
 mod gateway;
 mod list;
 mod process;
@@ -11,14 +10,15 @@ pub mod raw;
 mod reading;
 mod tls_upstream;
 mod upstream;
+mod watching;
 
 pub use answer::{Answer, Gate, UPSTREAM_TEXT};
 pub use call::Call;
 pub use changing::CREATED;
-pub use events::Event;
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
 pub use list::{List, Tells, listed};
 pub use process::{Ended, TempFile, peak_memory, signal};
 pub use raw::{Raw, RawReply};
 pub use tls_upstream::TlsUpstream;
 pub use upstream::{Upstream, id, ids, served};
+pub use watching::Told;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{Gateway, PATIENCE};
 
 /// A subscription. Dropping it is leaving.
-pub struct Events {
+pub struct Watching {
     response: reqwest::Response,
     /// What has come and has not been looked at.
     text: String,
@@ -16,14 +16,14 @@ pub struct Events {
 
 /// What comes.
 #[derive(Debug, PartialEq)]
-pub enum Event {
+pub enum Told {
     Next(Value),
     Complete,
 }
 
 impl Gateway {
     /// Watches an appointment as `token`.
-    pub async fn watch(&self, token: &str, id: &str) -> Events {
+    pub async fn watch(&self, token: &str, id: &str) -> Watching {
         let query = "subscription ($id: UUID!) { appointmentChanged(id: $id) { id reference status } }";
         let mut request = self
             .request(reqwest::Method::POST, "/graphql")
@@ -35,24 +35,24 @@ impl Gateway {
         }
         let response = timeout(PATIENCE, request.send()).await.expect("an answer in time").unwrap();
         assert_eq!(response.status(), 200);
-        Events { response, text: String::new() }
+        Watching { response, text: String::new() }
     }
 }
 
-impl Events {
+impl Watching {
     /// The next event.
-    pub async fn event(&mut self) -> Event {
+    pub async fn event(&mut self) -> Told {
         timeout(PATIENCE, self.read()).await.expect("an event in time")
     }
 
     /// The appointment that comes next.
     pub async fn next(&mut self) -> Value {
         match self.event().await {
-            Event::Next(mut answer) => {
+            Told::Next(mut answer) => {
                 assert_eq!(answer.get("errors"), None);
                 answer["data"]["appointmentChanged"].take()
             }
-            Event::Complete => panic!("the subscription goes on"),
+            Told::Complete => panic!("the subscription goes on"),
         }
     }
 
@@ -69,22 +69,20 @@ impl Events {
 
     /// That the subscription ends with an error; its code.
     pub async fn end(&mut self) -> String {
-        let Event::Next(answer) = self.event().await else { panic!("an error comes before the end") };
+        let Told::Next(answer) = self.event().await else { panic!("an error comes before the end") };
         assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{answer}");
         assert_eq!(answer.get("data").unwrap_or(&Value::Null), &Value::Null, "{answer}");
-        assert_eq!(self.event().await, Event::Complete);
+        assert_eq!(self.event().await, Told::Complete);
         answer["errors"][0]["extensions"]["code"].as_str().unwrap().to_owned()
     }
 
-    async fn read(&mut self) -> Event {
+    async fn read(&mut self) -> Told {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let field = |name| block.lines().find_map(|line| line.strip_prefix(name));
                 let event = match field("event: ") {
-                    Some("next") => {
-                        Some(Event::Next(serde_json::from_str(field("data: ").unwrap()).unwrap()))
-                    }
-                    Some("complete") => Some(Event::Complete),
+                    Some("next") => Some(Told::Next(serde_json::from_str(field("data: ").unwrap()).unwrap())),
+                    Some("complete") => Some(Told::Complete),
                     Some(other) => panic!("an event of a kind that there is not: {other}"),
                     // A sign of life.
                     None => None,
