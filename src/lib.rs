@@ -9,7 +9,8 @@
 //! server                      a listener, connections, a drain at the end
 //!  └ http                     routes and middleware, in one ordered list
 //!     ├ http::caller          headers → Caller, once
-//!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer
+//!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
+//!        │                    WebSocket: answers
 //!        └ graphql            limits, parsing, variables; then validation and execution
 //!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription
 //!              └ appointments          what one operation of one caller may ask through

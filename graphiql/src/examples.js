@@ -78,4 +78,77 @@ query FeatureScreen($id: UUID!) {
 }`,
     variables: ([id = UNKNOWN_ID]) => ({ id }),
   },
+  {
+    query: `
+# The list, ten at a time. To go on, put the
+# endCursor of the answer into the variables,
+# as "after".
+query List($after: String) {
+  appointments(first: 10, after: $after) {
+    totalCount
+    pageInfo {
+      hasNextPage
+      endCursor
+    }
+    edges {
+      cursor
+      node {
+        id
+        reference
+        phase
+        appointmentAt
+      }
+    }
+  }
+}`,
+    variables: () => ({ after: null }),
+  },
+  {
+    query: `
+# A change: of made-up data on the sandbox, of
+# a real appointment anywhere else, so take
+# care there. What the input leaves out stays
+# as it is, and what is wrong with it comes as
+# userErrors.
+mutation Change(
+  $id: UUID!
+  $input: UpdateAppointmentInput!
+) {
+  updateAppointment(id: $id, input: $input) {
+    appointment {
+      id
+      durationInMinutes
+      endsAt
+    }
+    userErrors {
+      field
+      message
+    }
+  }
+}`,
+    variables: ([id = UNKNOWN_ID]) => ({ id, input: { durationInMinutes: 50 } }),
+  },
+  {
+    query: `
+# Live: the appointment as it is, then again
+# each time that it changes, until you stop it.
+#
+# Play this. Then open this page in a second
+# tab of your browser, play Change there with
+# other minutes, come back and see. (GraphiQL's
+# own tabs will not do: to leave one is to stop
+# what it plays.)
+subscription Live($id: UUID!) {
+  appointmentChanged(id: $id) {
+    id
+    phase
+    durationInMinutes
+    appointmentAt
+    endsAt
+    sessionStartedAt
+    sessionEndedAt
+  }
+}`,
+    variables: ([id = UNKNOWN_ID]) => ({ id }),
+  },
 ];

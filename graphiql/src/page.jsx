@@ -1,4 +1,4 @@
-import { useMonaco } from '@graphiql/react';
+import { useGraphiQL, useGraphiQLActions, useMonaco } from '@graphiql/react';
 import { GraphiQL } from 'graphiql';
 import { useEffect } from 'react';
 import { examples } from './examples.js';
@@ -47,6 +47,7 @@ export function Page({ settings: { sandbox, token, ids } }) {
         </div>
       </GraphiQL.Logo>
       <WrappedLines />
+      <OpenTab />
     </GraphiQL>
   );
 }
@@ -57,5 +58,20 @@ function WrappedLines() {
   useEffect(() => {
     monaco?.editor.getEditors().forEach((editor) => editor.updateOptions({ wordWrap: 'on' }));
   }, [monaco]);
+  return null;
+}
+
+/** Stops what the tab before played, and brings the open one in sight. GraphiQL does neither for a new tab. */
+function OpenTab() {
+  const { stop } = useGraphiQLActions();
+  const index = useGraphiQL((state) => state.activeTabIndex);
+  const id = useGraphiQL((state) => state.tabs[state.activeTabIndex].id);
+  useEffect(() => {
+    // Its next result would be shown here.
+    stop();
+    // The tabs may have to scroll, and the new one is the last.
+    document.getElementById(`graphiql-session-tab-${index}`)?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    // The index alone changes where an earlier tab is closed or moved.
+  }, [id]);
   return null;
 }

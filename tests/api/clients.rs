@@ -7,7 +7,7 @@ use tokio::{process::Command, time::timeout};
 use crate::support::{Gateway, PATIENCE};
 
 /// Runs a program of `tests/clients` and returns what it printed.
-async fn run(name: &str, gateway: &Gateway) -> String {
+pub async fn run(name: &str, gateway: &Gateway) -> String {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     assert!(
         clients.join("node_modules").is_dir(),

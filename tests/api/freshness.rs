@@ -169,7 +169,7 @@ async fn max_age_does_not_keep_what_the_time_to_live_ends() {
 }
 
 /// A JWT that is good for `seconds` from now; nobody here looks at its signature.
-fn jwt(seconds: i64) -> String {
+pub fn jwt(seconds: i64) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
     let part = |json: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json.to_string());
     format!("{}.{}.c2lnbmF0dXJl", part(json!({ "alg": "RS256" })), part(json!({ "exp": now + seconds })))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Gateway, Raw, RawReply, Reply, peak_memory, raw};
+use crate::support::{Gateway, Raw, Reply, peak_memory, raw};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -213,16 +213,6 @@ async fn bytes_that_are_no_text_are_refused_where_text_is_needed() {
     assert!(matches!(status, 400 | 404), "{reply:?}");
     reply.refused(status, "BAD_REQUEST");
     assert_served(&gateway).await;
-}
-
-#[tokio::test]
-async fn a_websocket_is_refused_in_words() {
-    let gateway = Gateway::on_sandbox(&[]).await;
-    let upgrade = "GET /graphql HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-        Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n";
-    let reply: RawReply = Raw::once(&gateway, upgrade).await;
-    assert!(reply.cooked().refused(400, "BAD_REQUEST").contains("WebSocket"));
 }
 
 /// Requests that two servers in a row could cut in different places are not served at all.

@@ -69,6 +69,7 @@ async fn every_answer_carries_the_request_id_and_so_do_the_lines_about_it() {
         assert_eq!((reply.status, reply.header("x-request-id")), (status, Some(id)), "{path}");
         log_with(&gateway, &[id, "answered", &status.to_string()]).await;
     }
+    assert!(!gateway.stderr().contains('\u{1b}'), "no colours where no terminal is: {}", gateway.stderr());
     let body = raw::query("{ __typename }");
     for (id, headers, status) in
         [("id-of-type", "Content-Encoding: br\r\n", 415), ("id-of-body", "Expect: 100-continue\r\n", 200)]

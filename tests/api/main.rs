@@ -27,6 +27,12 @@ mod upstream_calls;
 mod write_during_read;
 mod write_then_read;
 
+mod event_stream;
+mod subscribers;
+mod subscribing_clients;
+mod websocket;
+mod websocket_bounds;
+
 mod execution;
 mod identity;
 mod page;

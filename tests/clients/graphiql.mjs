@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { check, finish } from './report.mjs';
 
 const [url, screenshots] = process.argv.slice(2);
 if (!url) {
@@ -25,36 +26,34 @@ const browser = await chromium.launch({
   ],
 });
 const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: 'light' });
-const page = await context.newPage();
 
-// Watched from the first byte to the last, judged at the end. The context sees the workers' requests as well.
+// Watched from the first byte to the last on every page, judged at the end. The context sees the workers' requests too.
 const requests = [];
 const faults = [];
 context.on('request', (request) => requests.push(request.url()));
 context.on('requestfailed', (request) => {
-  // What the page had under way when it was reloaded or closed was ended by the browser itself.
+  // What the page had under way when it was stopped, reloaded or closed was ended by the browser itself.
   const { errorText } = request.failure();
   if (errorText !== 'net::ERR_ABORTED') faults.push(`${request.url()} failed: ${errorText}`);
 });
 context.on('response', (response) => {
   if (response.status() >= 400) faults.push(`${response.url()} answered ${response.status()}`);
 });
-page.on('console', (message) => {
+context.on('console', (message) => {
   if (message.type() === 'error') faults.push(`the console shows: ${message.text()}`);
 });
-page.on('pageerror', (error) => faults.push(`the page threw: ${error.message}`));
-await page.exposeFunction('reportViolation', (violation) => faults.push(violation));
-await page.addInitScript(() => {
+context.on('weberror', (fault) => faults.push(`the page threw: ${fault.error().message}`));
+await context.exposeFunction('reportViolation', (violation) => faults.push(violation));
+await context.addInitScript(() => {
   document.addEventListener('securitypolicyviolation', (event) => {
     globalThis.reportViolation(`${event.violatedDirective} forbids ${event.blockedURI}`);
   });
 });
 
-const operations = page.getByRole('tab');
-const play = page.getByRole('button', { name: /^Execute query/ });
+const page = await context.newPage();
+const graphiql = operate(page);
 const docs = page.getByRole('region', { name: 'Documentation Explorer' });
 let settings;
-let passed = 0;
 
 try {
   await check('the gateway says that it serves its sandbox, with a token and ids', async () => {
@@ -81,27 +80,81 @@ try {
     await shoot('1-after-play');
   });
 
-  await check('every other tab plays without errors', async () => {
-    const count = await operations.count();
-    assert.ok(count >= 3, `only ${count} tabs`);
-    for (let index = 1; index < count; index += 1) {
-      const name = await changeTab(index);
-      const { answer, ms } = await playOperation(name);
+  await check('every other tab that asks or changes plays without errors', async () => {
+    const names = await graphiql.tabs.allInnerTexts();
+    assert.deepEqual(names, ['MobileScreen', 'SeveralByIds', 'FeatureScreen', 'List', 'Change', 'Live']);
+    for (const [index, name] of names.slice(1, -1).entries()) {
+      await graphiql.changeTo(name);
+      const { answer, ms } = await graphiql.playOperation(name);
       assert.equal(answer.errors, undefined, `${name} has errors`);
       console.log(`     ${name}: ${ms} ms from play to the answer`);
-      await shoot(`2-tab-${index + 1}-${name}`);
+      await shoot(`2-tab-${index + 2}-${name}`);
     }
   });
 
   await check('several ids come back in the order asked, null for what is unknown', async () => {
-    const name = await changeTab(1);
-    const { answer } = await playOperation(name);
-    const { ids } = JSON.parse(await editor('variables.json'));
+    await graphiql.changeTo('SeveralByIds');
+    const { answer } = await graphiql.playOperation('SeveralByIds');
+    const { ids } = await graphiql.read('variables.json');
     assert.deepEqual(ids, settings.ids);
     answer.data.appointmentsByIds.forEach((appointment, index) => {
       if (appointment !== null) assert.equal(appointment.id, ids[index]);
     });
     assert.equal(answer.data.appointmentsByIds.length, ids.length);
+  });
+
+  await check('the list goes on behind the cursor of its first page', async () => {
+    await graphiql.changeTo('List');
+    const first = (await graphiql.playOperation('List')).answer.data.appointments;
+    assert.equal(first.edges.length, 10);
+    assert.ok(first.totalCount > 10);
+    await graphiql.write('variables.json', { after: first.pageInfo.endCursor });
+    const second = (await graphiql.playOperation('List')).answer.data.appointments;
+    const seen = [...first.edges, ...second.edges].map(({ node }) => node.id);
+    assert.equal(new Set(seen).size, 20, 'an appointment is on both pages');
+  });
+
+  await check('a change that is not accepted says why, as userErrors', async () => {
+    await graphiql.changeTo('Change');
+    const { id } = await graphiql.read('variables.json');
+    await graphiql.write('variables.json', { id, input: { durationInMinutes: 0 } });
+    const { answer } = await graphiql.playOperation('Change');
+    assert.equal(answer.data.updateAppointment.appointment, null);
+    assert.deepEqual(answer.data.updateAppointment.userErrors[0].field, ['durationInMinutes']);
+  });
+
+  await check('Live shows the change that is played in another tab of the browser, until it is stopped', async () => {
+    await graphiql.changeTo('Live');
+    const { answer, request } = await graphiql.playOperation('Live');
+    const before = answer.data.appointmentChanged.durationInMinutes;
+    const after = before === 35 ? 40 : 35;
+    assert.equal(request.headers().accept, 'text/event-stream');
+
+    const elsewhere = operate(await context.newPage());
+    await elsewhere.page.goto(home);
+    const change = async (durationInMinutes) => {
+      await elsewhere.changeTo('Change');
+      const { id } = await elsewhere.read('variables.json');
+      await elsewhere.write('variables.json', { id, input: { durationInMinutes } });
+      const { answer: changed } = await elsewhere.playOperation('Change');
+      assert.equal(changed.data.updateAppointment.appointment.durationInMinutes, durationInMinutes);
+    };
+    await change(after);
+    const shows = (minutes) => graphiql.response().getByText(`"durationInMinutes": ${minutes}`);
+    const started = performance.now();
+    await page.bringToFront();
+    await shows(after).waitFor();
+    console.log(`     ${Math.round(performance.now() - started)} ms from the change to its sight`);
+    await shoot('3-live');
+
+    const ended = page.waitForEvent('requestfailed', (candidate) => candidate === request);
+    await graphiql.stop.click();
+    await ended;
+    await graphiql.play.waitFor();
+    await elsewhere.page.bringToFront();
+    await change(before);
+    await elsewhere.page.close();
+    assert.equal((await graphiql.read('response.json')).data.appointmentChanged.durationInMinutes, after);
   });
 
   await check('the docs pane shows the type Appointment with its description', async () => {
@@ -115,7 +168,7 @@ try {
     const shown = plain(await docs.innerText());
     const expected = plain(described.data.__type.description);
     assert.ok(shown.includes(expected), `"${expected}" is not in the pane`);
-    await shoot('3-docs');
+    await shoot('4-docs');
     await page.getByRole('button', { name: 'Hide Documentation Explorer' }).click();
   });
 
@@ -126,7 +179,7 @@ try {
     await dialog.getByRole('button', { name: 'Dark' }).click();
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'detached' });
-    await shoot('4-dark');
+    await shoot('5-dark');
   });
 
   await check('a second visit plays as well, in the chosen theme, whatever an older version left behind', async () => {
@@ -138,10 +191,10 @@ try {
 
   await check('it fits a narrow window', async () => {
     await page.setViewportSize({ width: 820, height: 700 });
-    await play.click({ trial: true });
+    await graphiql.play.click({ trial: true });
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     assert.ok(overflow <= 0, `${overflow} pixels stick out`);
-    await shoot('5-narrow');
+    await shoot('6-narrow');
   });
 
   await check('the browser keeps no token', async () => {
@@ -165,7 +218,7 @@ try {
     console.log(`     ${requests.length} requests`);
   });
 
-  console.log(`${passed} of ${passed} checks ok`);
+  finish();
 } catch (error) {
   // Each check stands on the one before, so the first that fails is the last.
   console.error(error.message);
@@ -176,61 +229,68 @@ try {
   await browser.close();
 }
 
-async function check(name, steps) {
-  try {
-    await steps();
-  } catch (error) {
-    // Playwright colours what it says, even where nobody sees colours.
-    const reason = [error.message, error.cause?.message].filter(Boolean).join(': ').replace(/\x1b\[\d+m/g, '').trim();
-    throw new Error(`FAIL ${name}\n     ${reason.replaceAll('\n', '\n     ')}`);
-  }
-  passed += 1;
-  console.log(`ok   ${name}`);
-}
-
 async function assertFirstAnswer() {
-  const name = await operations.first().innerText();
-  const { answer } = await playOperation(name);
-  const { id } = JSON.parse(await editor('variables.json'));
+  const { answer } = await graphiql.playOperation('MobileScreen');
+  const { id } = await graphiql.read('variables.json');
   assert.equal(id, settings.ids[0]);
   assert.equal(answer.errors, undefined, 'the answer has errors');
   assert.equal(answer.data.appointment.id, id);
   // The editor's text is there before anybody sees it.
-  await page.getByRole('region', { name: 'Result Window' }).getByText(id).waitFor();
+  await graphiql.response().getByText(id).waitFor();
 }
 
-/** Changes to an operation as a person does, who reads it before playing it: GraphiQL needs a moment to read it too. */
-async function changeTab(index) {
-  const tab = operations.nth(index);
-  const name = await tab.innerText();
-  await tab.getByRole('button', { name }).click();
-  await page.waitForTimeout(500);
-  return name;
-}
+/** GraphiQL on a page, as a person operates it. */
+function operate(page) {
+  const tabs = page.getByRole('tab');
+  const play = page.getByRole('button', { name: /^Execute query/ });
+  const stop = page.getByRole('button', { name: /^Stop query/ });
+  return { page, tabs, play, stop, response, changeTo, playOperation, read, write };
 
-async function playOperation(name) {
-  // The button is there before the editors are, and until then it does nothing.
-  await page.waitForFunction(() => globalThis.__MONACO?.editor.getEditors().length === 4);
-  const started = performance.now();
-  const [request] = await Promise.all([
-    page.waitForRequest((candidate) => candidate.postDataJSON()?.operationName === name),
-    play.click(),
-  ]);
-  await request.response();
-  await page.waitForFunction(() => {
-    const model = globalThis.__MONACO.editor.getModels().find(({ uri }) => uri.path.endsWith('response.json'));
-    return model.getValue() !== '';
-  });
-  const ms = Math.round(performance.now() - started);
-  return { answer: JSON.parse(await editor('response.json')), ms };
-}
+  function response() {
+    return page.getByRole('region', { name: 'Result Window' });
+  }
 
-/** The whole text of an editor, of which only the lines in sight are in the document. */
-async function editor(name) {
-  return page.evaluate((end) => {
-    const { editor: monaco } = globalThis.__MONACO;
-    return monaco.getModels().find(({ uri }) => uri.path.endsWith(end)).getValue();
-  }, name);
+  /** A person reads an operation before playing it, and GraphiQL needs a moment to read it too. */
+  async function changeTo(name) {
+    await tabs.getByRole('button', { name, exact: true }).click();
+    await page.waitForTimeout(500);
+  }
+
+  async function playOperation(name) {
+    // The button is there before the editors are, and until then it does nothing.
+    await page.waitForFunction(() => globalThis.__MONACO?.editor.getEditors().length === 4);
+    const started = performance.now();
+    const [request] = await Promise.all([
+      page.waitForRequest((candidate) => candidate.postDataJSON()?.operationName === name),
+      play.click(),
+    ]);
+    await request.response();
+    await page.waitForFunction(() => {
+      const model = globalThis.__MONACO.editor.getModels().find(({ uri }) => uri.path.endsWith('response.json'));
+      return model.getValue() !== '';
+    });
+    const ms = Math.round(performance.now() - started);
+    return { answer: await read('response.json'), request, ms };
+  }
+
+  /** The whole text of an editor, of which only the lines in sight are in the document. */
+  async function read(name) {
+    const text = await page.evaluate((end) => {
+      const { editor } = globalThis.__MONACO;
+      return editor.getModels().find(({ uri }) => uri.path.endsWith(end)).getValue();
+    }, name);
+    return JSON.parse(text);
+  }
+
+  async function write(name, value) {
+    await page.evaluate(
+      ([end, text]) => {
+        const { editor } = globalThis.__MONACO;
+        editor.getModels().find(({ uri }) => uri.path.endsWith(end)).setValue(text);
+      },
+      [name, JSON.stringify(value, null, 2)],
+    );
+  }
 }
 
 async function ask(query) {

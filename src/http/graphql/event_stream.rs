@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, Method},
+    http::{HeaderMap, HeaderName, HeaderValue},
     response::{IntoResponse as _, Response},
 };
 use futures_util::{Stream, StreamExt as _, stream};
@@ -26,15 +26,17 @@ const SIGN_OF_LIFE: &str = ":\n\n";
 /// Asks the proxies that know it (nginx) to pass events on as they come.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The refusal of a method other than GET and POST.
-pub(super) fn no_reservations(method: &Method) -> &'static str {
-    if matches!(*method, Method::PUT | Method::DELETE) {
-        "GraphQL is asked with GET or POST. GraphQL over SSE is spoken in its distinct connections mode; there is nothing \
-         to reserve for a single connection."
-    } else {
-        "GraphQL is asked with GET or POST."
-    }
+/// The header that goes with a reservation, in the protocol's other mode: one connection for many operations.
+const RESERVATION: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");
+
+/// Whether a request belongs to that mode.
+pub(super) fn is_single_connection(headers: &HeaderMap) -> bool {
+    headers.contains_key(RESERVATION)
 }
+
+/// What is said of that mode.
+pub(super) const NO_SINGLE_CONNECTION: &str = "GraphQL over SSE is spoken here in its distinct connections mode: there is \
+    nothing to reserve. Ask with GET or POST, one operation a request, without a reservation's token.";
 
 /// One answer and the end: the protocol has even what could not be run told in an event.
 pub(super) fn of_one(answer: Answer) -> Response {

@@ -22,6 +22,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use event_stream::NO_SINGLE_CONNECTION;
 use negotiate::{Accepted, MediaType};
 
 use super::{Gateway, Open, Refusal, caller};
@@ -39,13 +40,18 @@ pub(super) async fn serve(
     let deadline = Instant::now() + gateway.http.deadline;
     let is_get = *request.method() == Method::GET;
     if !is_get && *request.method() != Method::POST {
-        return Err(method_not_allowed(event_stream::no_reservations(request.method()), "GET, POST"));
+        let is_reservation = matches!(*request.method(), Method::PUT | Method::DELETE);
+        let text = if is_reservation { NO_SINGLE_CONNECTION } else { "GraphQL is asked with GET or POST." };
+        return Err(method_not_allowed(text, "GET, POST"));
     }
     if websocket::is_asked_for(request.headers()) {
         return websocket::open(&gateway, request);
     }
     let (head, body) = request.into_parts();
     let accepted = negotiate::answer_type(&head.headers)?;
+    if event_stream::is_single_connection(&head.headers) {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
+    }
     let request = if is_get {
         negotiate::no_simple_get(&head.headers)?;
         request::from_query_string(head.uri.query().unwrap_or_default())?

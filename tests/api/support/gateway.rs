@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -26,6 +27,7 @@ pub struct Gateway {
     base: String,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
+    collecting: Vec<JoinHandle<()>>,
     client: reqwest::Client,
 }
 
@@ -56,8 +58,8 @@ impl Gateway {
     /// The gateway that `command` starts.
     pub async fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let stdout = collect(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
+        let (stdout, collecting_stdout) = collect(child.stdout.take().unwrap());
+        let (stderr, collecting_stderr) = collect(child.stderr.take().unwrap());
         let base = timeout(PATIENCE, async {
             loop {
                 let text = stdout.lock().unwrap().clone();
@@ -77,7 +79,8 @@ impl Gateway {
         })
         .await
         .expect("the gateway says where it listens");
-        Self { child, base, stdout, stderr, client: client() }
+        let collecting = vec![collecting_stdout, collecting_stderr];
+        Self { child, base, stdout, stderr, collecting, client: client() }
     }
 
     /// `http://127.0.0.1:PORT`
@@ -150,9 +153,13 @@ impl Gateway {
         kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM).unwrap();
     }
 
-    /// Waits for the process to end.
+    /// Waits for the process to end, and for the last of what it wrote.
     pub async fn ended(&mut self) -> ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.expect("the gateway ends").unwrap()
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("the gateway ends").unwrap();
+        for collecting in self.collecting.drain(..) {
+            timeout(PATIENCE, collecting).await.expect("its output ends with it").unwrap();
+        }
+        status
     }
 
     /// What the process has written to standard output.
@@ -222,10 +229,10 @@ pub fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-fn collect(stream: impl AsyncRead + Send + Unpin + 'static) -> Arc<Mutex<String>> {
+fn collect(stream: impl AsyncRead + Send + Unpin + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
     let text = Arc::new(Mutex::new(String::new()));
     let collected = text.clone();
-    tokio::spawn(async move {
+    let collecting = tokio::spawn(async move {
         let mut lines = BufReader::new(stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             let mut text = collected.lock().unwrap();
@@ -233,5 +240,5 @@ fn collect(stream: impl AsyncRead + Send + Unpin + 'static) -> Arc<Mutex<String>
             text.push('\n');
         }
     });
-    text
+    (text, collecting)
 }

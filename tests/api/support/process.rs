@@ -30,8 +30,17 @@ impl Ended {
 
 /// The most memory that the process has held at once so far, in KiB.
 pub fn peak_memory(gateway: &Gateway) -> u64 {
+    status(gateway, "VmHWM:")
+}
+
+/// The memory that the process holds now, in KiB.
+pub fn memory(gateway: &Gateway) -> u64 {
+    status(gateway, "VmRSS:")
+}
+
+fn status(gateway: &Gateway, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches("kB").trim().parse().unwrap()
 }
 

@@ -137,7 +137,7 @@ async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<RawReply> 
     }
     let header = |name: &str| headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str());
     let mut body = Vec::new();
-    if status == 100 {
+    if matches!(status, 100 | 101) {
         // Nothing follows.
     } else if header("transfer-encoding") == Some("chunked") {
         loop {

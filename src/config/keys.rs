@@ -1,0 +1,362 @@
+//! Every key that there is.
+
+use std::time::Duration;
+
+use super::{
+    Key, Kind, LogFormat, LogLevel,
+    value::{address, base_url, count, duration, file, one_of, origins, size, switch},
+};
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+const FORMATS: &[&str] = &["human", "json"];
+
+/// Every key, in the order of the README.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "listen",
+        default: "127.0.0.1:8080",
+        kind: Kind::Address,
+        help: "Where the gateway listens. Port 0 takes a free one.",
+        set: |c, v| address(v).map(|v| c.listen = v),
+    },
+    Key {
+        name: "upstream.url",
+        default: "",
+        kind: Kind::Url,
+        help: "The base address of the appointments REST API; /api/v1/appointments is added to it. \
+               None: the built-in sandbox.",
+        set: |c, v| base_url(v).map(|v| c.upstream.url = v),
+    },
+    Key {
+        name: "upstream.ca_file",
+        default: "",
+        kind: Kind::File,
+        help: "PEM certificates to trust beside those of the system, for an upstream with a private authority.",
+        set: |c, v| file(v).map(|v| c.upstream.ca_file = v),
+    },
+    Key {
+        name: "upstream.connect_timeout",
+        default: "2s",
+        kind: Kind::Duration,
+        help: "How long a connection to the upstream may take to be made.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.connect_timeout = v),
+    },
+    Key {
+        name: "upstream.timeout",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How long one call to the upstream may take, from the connection to the last byte.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.timeout = v),
+    },
+    Key {
+        name: "upstream.max_response",
+        default: "1MiB",
+        kind: Kind::Size,
+        help: "The largest answer that is read from the upstream.",
+        set: |c, v| size(v, 1).map(|v| c.upstream.max_response = v),
+    },
+    Key {
+        name: "upstream.max_concurrent",
+        default: "64",
+        kind: Kind::Count,
+        help: "How many calls to the upstream are under way at once, and how many idle connections are kept.",
+        set: |c, v| count(v, 1..=100_000).map(|v| c.upstream.max_concurrent = v),
+    },
+    Key {
+        name: "upstream.max_waiting",
+        default: "1024",
+        kind: Kind::Count,
+        help: "How many more calls may wait for their turn; beyond, OVERLOADED.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.upstream.max_waiting = v),
+    },
+    Key {
+        name: "cache.size",
+        default: "64MiB",
+        kind: Kind::Size,
+        help: "How much memory the remembered appointments may take.",
+        set: |c, v| size(v, 0).map(|v| c.cache.size = v),
+    },
+    Key {
+        name: "cache.ttl",
+        default: "30s",
+        kind: Kind::Duration,
+        help: "How long an appointment is remembered, unless the upstream or the caller's token says less. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.ttl = v),
+    },
+    Key {
+        name: "cache.absence_ttl",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How long it is remembered that there is no appointment by an id. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.absence_ttl = v),
+    },
+    Key {
+        name: "cache.list_ttl",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How long a page of the list is remembered. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.list_ttl = v),
+    },
+    Key {
+        name: "cache.list_size",
+        default: "16MiB",
+        kind: Kind::Size,
+        help: "How much memory the remembered pages may take, beside cache.size.",
+        set: |c, v| size(v, 0).map(|v| c.cache.list_size = v),
+    },
+    Key {
+        name: "live.fast_interval",
+        default: "2s",
+        kind: Kind::Duration,
+        help: "How often a watched appointment is asked for close to its time and while in session.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.fast_interval = v),
+    },
+    Key {
+        name: "live.slow_interval",
+        default: "30s",
+        kind: Kind::Duration,
+        help: "How often it is asked for otherwise, and the longest pause after failures.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.slow_interval = v),
+    },
+    Key {
+        name: "live.near",
+        default: "15m",
+        kind: Kind::Duration,
+        help: "How close to appointmentAt, before and after, counts as close.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.live.near = v),
+    },
+    Key {
+        name: "live.max_watched",
+        default: "10000",
+        kind: Kind::Count,
+        help: "How many appointments are watched at once, counted for each token; beyond, OVERLOADED.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_watched = v),
+    },
+    Key {
+        name: "live.keep_alive",
+        default: "12s",
+        kind: Kind::Duration,
+        help: "How often an open event stream or WebSocket gets a sign of life when there is nothing else to send.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.keep_alive = v),
+    },
+    Key {
+        name: "websocket.init_timeout",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "How long a client may take to begin (connection_init) once its WebSocket is open; beyond, it is closed \
+               with 4408.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.websocket.init_timeout = v),
+    },
+    Key {
+        name: "websocket.max_connections",
+        default: "10000",
+        kind: Kind::Count,
+        help: "How many WebSockets are open at once; beyond, 503. 0: none.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.websocket.max_connections = v),
+    },
+    Key {
+        name: "websocket.max_subscriptions",
+        default: "100",
+        kind: Kind::Count,
+        help: "How many operations one WebSocket runs at once; beyond, an error for the operation.",
+        set: |c, v| count(v, 1..=10_000).map(|v| c.websocket.max_subscriptions = v),
+    },
+    Key {
+        name: "websocket.max_message",
+        default: "256KiB",
+        kind: Kind::Size,
+        help: "The largest message that is read from a WebSocket; beyond, it is closed with 1009.",
+        set: |c, v| size(v, 128).map(|v| c.websocket.max_message = v),
+    },
+    Key {
+        name: "websocket.origins",
+        default: "",
+        kind: Kind::Origins,
+        help: "The origins whose pages may open a WebSocket beside those of the host that they open it to, with commas \
+               between them: https://app.example,https://admin.example:8443.",
+        set: |c, v| origins(v).map(|v| c.websocket.origins = v),
+    },
+    Key {
+        name: "limits.body",
+        default: "256KiB",
+        kind: Kind::Size,
+        help: "The largest request body; beyond, 413.",
+        set: |c, v| size(v, 1).map(|v| c.limits.body = v),
+    },
+    Key {
+        name: "limits.headers",
+        default: "32KiB",
+        kind: Kind::Size,
+        help: "The most that the request line and headers may take together; beyond, 431.",
+        set: |c, v| size(v, 1024).map(|v| c.limits.headers = v),
+    },
+    Key {
+        name: "limits.token",
+        default: "8KiB",
+        kind: Kind::Size,
+        help: "The longest bearer token.",
+        set: |c, v| size(v, 1).map(|v| c.limits.token = v),
+    },
+    Key {
+        name: "limits.query",
+        default: "64KiB",
+        kind: Kind::Size,
+        help: "The longest query text.",
+        set: |c, v| size(v, 1).map(|v| c.limits.query = v),
+    },
+    Key {
+        name: "limits.tokens",
+        default: "4000",
+        kind: Kind::Count,
+        help: "The most words and signs (lexical tokens) in a query.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.limits.tokens = v),
+    },
+    Key {
+        name: "limits.depth",
+        default: "25",
+        kind: Kind::Count,
+        help: "How deep selections may nest; a fragment counts as a level. GraphiQL's own introspection needs 19.",
+        set: |c, v| count(v, 1..=50).map(|v| c.limits.depth = v),
+    },
+    Key {
+        name: "limits.fields",
+        default: "2000",
+        kind: Kind::Count,
+        help: "The most fields in an operation, counted each time a fragment is used.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.limits.fields = v),
+    },
+    Key {
+        name: "limits.root_fields",
+        default: "50",
+        kind: Kind::Count,
+        help: "The most fields at the top of an operation.",
+        set: |c, v| count(v, 1..=10_000).map(|v| c.limits.root_fields = v),
+    },
+    Key {
+        name: "limits.aliases",
+        default: "50",
+        kind: Kind::Count,
+        help: "The most aliases in an operation, counted each time a fragment is used.",
+        set: |c, v| count(v, 0..=10_000).map(|v| c.limits.aliases = v),
+    },
+    Key {
+        name: "limits.ids",
+        default: "100",
+        kind: Kind::Count,
+        help: "The most ids that appointmentsByIds takes.",
+        set: |c, v| count(v, 1..=100).map(|v| c.limits.ids = v),
+    },
+    Key {
+        name: "http.deadline",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "How long a request may take, its body included. What is not there by then fails with UPSTREAM_TIMEOUT; \
+               the rest is answered.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.deadline = v),
+    },
+    Key {
+        name: "http.header_timeout",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "How long a client may take to send the headers of a request; a connection that sends nothing is closed \
+               after it too.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.header_timeout = v),
+    },
+    Key {
+        name: "http.drain_delay",
+        default: "0",
+        kind: Kind::Duration,
+        help: "How long /readyz says 503 while requests are still accepted, once asked to stop: the time that a load \
+               balancer needs to look away.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.http.drain_delay = v),
+    },
+    Key {
+        name: "http.drain_deadline",
+        default: "15s",
+        kind: Kind::Duration,
+        help: "How long the requests in flight may then still take.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.http.drain_deadline = v),
+    },
+    Key {
+        name: "graphiql.enabled",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether GraphiQL is served at /. Off: 404.",
+        set: |c, v| switch(v).map(|v| c.graphiql = v),
+    },
+    Key {
+        name: "log.level",
+        default: "info",
+        kind: Kind::Choice(LEVELS),
+        help: "How much is logged to standard error: off, error, warn, info, debug (each request) or trace.",
+        set: |c, v| {
+            c.log.level = match v {
+                "off" => LogLevel::Off,
+                "error" => LogLevel::Error,
+                "warn" => LogLevel::Warn,
+                "info" => LogLevel::Info,
+                "debug" => LogLevel::Debug,
+                "trace" => LogLevel::Trace,
+                _ => return Err(one_of(LEVELS)),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "log.format",
+        default: "human",
+        kind: Kind::Choice(FORMATS),
+        help: "How a log line looks: human or json.",
+        set: |c, v| {
+            c.log.format = match v {
+                "human" => LogFormat::Human,
+                "json" => LogFormat::Json,
+                _ => return Err(one_of(FORMATS)),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "sandbox.enabled",
+        default: "false",
+        kind: Kind::Switch,
+        help: "Serve the built-in sandbox (made-up data) even on an address that others can reach. Without \
+               upstream.url, a gateway on a loopback address serves it anyway.",
+        set: |c, v| switch(v).map(|v| c.sandbox.enabled = v),
+    },
+    Key {
+        name: "sandbox.latency",
+        default: "0",
+        kind: Kind::Duration,
+        help: "What the sandbox waits before each answer.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.sandbox.faults.latency = v),
+    },
+    Key {
+        name: "sandbox.error_percent",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many in a hundred of the sandbox's answers are 500, 502 or 503.",
+        set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.error_percent = v as u8),
+    },
+    Key {
+        name: "sandbox.garbage_percent",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many in a hundred are no JSON.",
+        set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.garbage_percent = v as u8),
+    },
+    Key {
+        name: "sandbox.cut_percent",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many in a hundred break off in the middle.",
+        set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.cut_percent = v as u8),
+    },
+    Key {
+        name: "sandbox.rate_limit",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many requests a minute the sandbox takes from one token before it answers 429. 0: any number.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.sandbox.faults.rate_limit = v as u32),
+    },
+];

@@ -1,0 +1,13 @@
+//! The client libraries of both transports, as their users have them, against a gateway on its sandbox.
+
+use crate::{clients::run, support::Gateway};
+
+#[tokio::test]
+async fn graphql_ws_subscribes() {
+    run("graphql-ws.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
+
+#[tokio::test]
+async fn graphql_sse_subscribes() {
+    run("graphql-sse.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
