@@ -62,6 +62,11 @@ impl Generations {
         self.is_after(self.counter(id), asked)
     }
 
+    /// Whether `id` is known to have been changed since it was `asked` for.
+    pub(super) fn is_changed(&self, id: Uuid, asked: Asked) -> bool {
+        self.counter(id).load() != asked.generation
+    }
+
     /// Whether anything was, or may have been, changed since a list was `asked` for.
     pub(super) fn is_list_outdated(&self, asked: Asked) -> bool {
         self.is_after(&self.all, asked)

@@ -207,7 +207,9 @@ impl ListCache {
         }
         let ttl = page.keep.limit(self.0.ttl);
         let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
-        if !ttl.is_zero() {
+        // What a change has outdated on its way must not take the place of what was asked for since.
+        let is_current = !self.0.cache.generations().is_list_outdated(asked);
+        if is_current && !ttl.is_zero() {
             self.0.kept.insert(key, Known { page: page.clone(), ttl, asked });
         }
         Ok(page)

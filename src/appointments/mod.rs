@@ -13,6 +13,7 @@ mod kept;
 mod lists;
 mod live;
 mod loader;
+mod poller;
 
 use std::{
     collections::HashSet,

@@ -82,12 +82,6 @@ impl Config {
         if self.live.fast_interval > self.live.slow_interval {
             fault("live.fast_interval", "is longer than live.slow_interval; make it the shorter one");
         }
-        if self.upstream.connect_timeout > self.upstream.timeout {
-            fault(
-                "upstream.connect_timeout",
-                "is longer than upstream.timeout, of which it is a part; make it the shorter one",
-            );
-        }
         match (&self.upstream.url, self.sandbox.enabled) {
             (Some(_), true) => fault(
                 "sandbox.enabled",

@@ -111,7 +111,8 @@ impl UpstreamClient {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = Client::builder()
             .user_agent(USER_AGENT)
-            .connect_timeout(config.connect_timeout)
+            // A part of the whole: it never takes longer.
+            .connect_timeout(config.connect_timeout.min(config.timeout))
             .pool_max_idle_per_host(config.max_concurrent)
             // A change is sent once. What may be repeated is repeated by us, where we can see it.
             .redirect(redirect::Policy::none())

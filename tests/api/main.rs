@@ -16,10 +16,16 @@ mod isolation;
 mod list_arguments;
 mod list_sharing;
 mod lists;
+mod live;
+mod live_changes;
+mod live_failures;
+mod live_subscribers;
 mod lost_changes;
 mod single_flight;
 mod smoke;
 mod upstream_calls;
+mod write_during_read;
+mod write_then_read;
 
 mod event_stream;
 mod subscribers;

@@ -12,6 +12,7 @@ mod reading;
 mod socket;
 mod tls_upstream;
 mod upstream;
+mod watching;
 
 pub use answer::{Answer, Gate, UPSTREAM_TEXT};
 pub use call::Call;
@@ -24,3 +25,4 @@ pub use raw::{Raw, RawReply};
 pub use socket::Socket;
 pub use tls_upstream::TlsUpstream;
 pub use upstream::{Upstream, id, ids, served};
+pub use watching::Told;

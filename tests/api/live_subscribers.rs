@@ -1,0 +1,115 @@
+//! Who may subscribe, how many, and what ends when they leave or their token does.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    live::polls,
+    support::{Answer, Gateway, PATIENCE, Told, Upstream, id},
+};
+
+/// Pollers that hurry.
+const QUICK: [(&str, &str); 2] = [("live.fast_interval", "10ms"), ("live.slow_interval", "20ms")];
+
+#[tokio::test]
+async fn polling_ends_with_the_last_subscriber_and_not_before() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(upstream.url(), &QUICK).await;
+    let mut first = gateway.watch("token", &id(1)).await;
+    let mut second = gateway.watch("token", &id(1)).await;
+    first.next().await;
+    second.next().await;
+    // Also the one that began it may leave.
+    drop(first);
+    polls(&upstream, 10).await;
+    second.next().await;
+    drop(second);
+    let quiet = async {
+        loop {
+            let before = upstream.calls();
+            sleep(Duration::from_millis(300)).await;
+            if upstream.calls() == before {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, quiet).await.expect("the polling ends");
+    // Who comes later begins anew.
+    let before = upstream.calls();
+    let mut third = gateway.watch("token", &id(1)).await;
+    third.next().await;
+    polls(&upstream, 3).await;
+    assert!(upstream.calls() > before);
+}
+
+#[tokio::test]
+async fn a_poll_under_way_ends_with_the_last_subscriber() {
+    let upstream =
+        Upstream::answering(|call| if call.nth == 1 { call.appointment() } else { Answer::never() }).await;
+    let settings = [&QUICK[..], &[("upstream.timeout", "10m")]].concat();
+    let gateway = Gateway::before(upstream.url(), &settings).await;
+    let mut events = gateway.watch("token", &id(1)).await;
+    events.next().await;
+    upstream.until(|seen| seen.under_way == 1).await;
+    drop(events);
+    upstream.until(|seen| seen.hung_up == 1).await;
+}
+
+#[tokio::test]
+async fn no_more_is_watched_than_is_allowed() {
+    let upstream = Upstream::start().await;
+    let settings = [("live.max_watched", "2"), ("live.slow_interval", "10m")];
+    let gateway = Gateway::before(upstream.url(), &settings).await;
+    let mut first = gateway.watch("token", &id(1)).await;
+    let mut second = gateway.watch("other", &id(1)).await;
+    let shown = first.next().await;
+    second.next().await;
+    for (token, n) in [("token", 2), ("third", 1)] {
+        assert_eq!(gateway.watch(token, &id(n)).await.end().await, "OVERLOADED");
+    }
+    assert_eq!(upstream.calls(), 2);
+    // What is watched already may be watched by more, and what is left makes room.
+    let mut more = gateway.watch("token", &id(1)).await;
+    assert_eq!(more.next().await, shown);
+    drop(second);
+    let room = async {
+        loop {
+            let mut events = gateway.watch("token", &id(2)).await;
+            match events.event().await {
+                Told::Next(answer) if answer.get("errors").is_none() => return,
+                _ => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, room).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_watched() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(upstream.url(), &QUICK).await;
+    assert_eq!(gateway.watch("", &id(1)).await.end().await, "UNAUTHENTICATED");
+    assert_eq!(upstream.calls(), 0);
+}
+
+/// A JWT that is good for `seconds` from now; nobody here looks at its signature.
+fn jwt(seconds: i64) -> String {
+    let part = |json: Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json.to_string());
+    let expires = jiff::Timestamp::now().as_second() + seconds;
+    format!("{}.{}.c2lnbmF0dXJl", part(json!({ "alg": "RS256" })), part(json!({ "exp": expires })))
+}
+
+#[tokio::test]
+async fn a_subscription_ends_when_its_token_expires() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(upstream.url(), &[("live.slow_interval", "10m")]).await;
+    let mut long = gateway.watch(&jwt(3600), &id(1)).await;
+    let mut short = gateway.watch(&jwt(2), &id(1)).await;
+    long.next().await;
+    short.next().await;
+    assert_eq!(short.end().await, "UNAUTHENTICATED");
+    long.nothing(Duration::from_millis(50)).await;
+}
