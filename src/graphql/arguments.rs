@@ -49,7 +49,7 @@ pub(super) fn check(document: &ExecutableDocument, types: &Types) -> Result<(), 
         check.operation(operation);
     }
     // Operations have no order in the document as it is parsed, and what is in a fragment may have been found twice.
-    faults.sort_by(|(one, _), (other, _)| one.cmp(other));
+    faults.sort();
     faults.dedup();
     if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().map(error).collect()) }
 }
