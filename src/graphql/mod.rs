@@ -3,6 +3,7 @@
 //! [`Api::parse`] reads a request within the limits, [`Api::prepare`] makes of it an operation that is valid and can be
 //! run, [`Api::execute`] and [`Api::subscribe`] run it. All of them know nothing of HTTP.
 
+mod arguments;
 mod connection;
 mod cursor;
 mod document;
@@ -10,10 +11,12 @@ pub mod error;
 mod field;
 mod mutation;
 mod overlap;
+mod place;
 mod query;
 mod rewrite;
 mod scalars;
 mod subscription;
+mod types;
 mod variables;
 
 use std::{fmt, sync::Arc};
@@ -32,7 +35,7 @@ use self::{
     query::Query,
     rewrite::Shape,
     subscription::Subscription,
-    variables::InputTypes,
+    types::Types,
 };
 use crate::{appointments::Appointments, config::Limits};
 
@@ -85,7 +88,7 @@ pub struct Api {
     schema: Schema<Query, Mutation, Subscription>,
     /// The same, to judge documents by: it runs nothing.
     judge: Schema<Query, Mutation, Subscription>,
-    inputs: InputTypes,
+    types: Types,
     limits: Limits,
 }
 
@@ -113,8 +116,8 @@ impl Api {
         let judge = schema(&limits).extension(RunsNothing).finish();
         // What it is given has been judged.
         let schema = schema(&limits).validation_mode(ValidationMode::Fast).finish();
-        let inputs = InputTypes::of(&sdl_of(&schema)).expect("the schema describes itself");
-        Self { schema, judge, inputs, limits }
+        let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
+        Self { schema, judge, types, limits }
     }
 
     /// Parses `request`, within the limits, and chooses its operation.
@@ -138,8 +141,9 @@ impl Api {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
         overlap::check(&document).map_err(refuse)?;
+        arguments::check(&document, &self.types).map_err(|errors| Answer { data: None, errors })?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
-        let variables = self.inputs.coerce(&operation.node, variables).map_err(Answer::refused)?;
+        let variables = self.types.coerce(&operation.node, variables).map_err(Answer::refused)?;
         let (flat, shape) = rewrite::flatten(&document, operation, &variables).map_err(refuse)?;
         self.validate(document, name).await?;
         Ok(Operation { kind, document: flat, shape, variables })

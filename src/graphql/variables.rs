@@ -3,95 +3,20 @@
 //! async-graphql reads a variable where a field first uses it, in the middle of execution. The specification wants a
 //! request with bad variables refused as a whole, so this is done here, by the types of our own schema.
 
-use std::collections::{HashMap, HashSet};
-
 use async_graphql::{
-    Name, ScalarType, Value, Variables,
-    parser::{
-        parse_schema,
-        types::{BaseType, OperationDefinition, Type, TypeKind, TypeSystemDefinition},
-    },
+    Name, Value, Variables,
+    indexmap::IndexMap,
+    parser::types::{BaseType, OperationDefinition, Type},
 };
 use serde_json::Number;
 
-use super::error::ApiError;
-use crate::model::{Date, DateTime, Uuid};
+use super::{
+    error::ApiError,
+    place::Place,
+    types::{InputType, Inputs, Scalar, Types},
+};
 
-/// The input types of a schema.
-#[derive(Debug)]
-pub(super) struct InputTypes(HashMap<Name, InputType>);
-
-#[derive(Debug)]
-enum InputType {
-    Scalar(Scalar),
-    Enum(HashSet<Name>),
-    Object(Vec<InputField>),
-}
-
-#[derive(Debug)]
-struct InputField {
-    name: Name,
-    ty: Type,
-    default: Option<Value>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Scalar {
-    Int,
-    Float,
-    String,
-    Boolean,
-    Id,
-    Uuid,
-    DateTime,
-    Date,
-}
-
-impl InputTypes {
-    /// Those of the schema that `sdl` describes.
-    ///
-    /// # Errors
-    /// Where `sdl` is no schema, or has a scalar that is not known here.
-    pub(super) fn of(sdl: &str) -> Result<Self, String> {
-        let mut types: HashMap<_, _> = [
-            ("Int", Scalar::Int),
-            ("Float", Scalar::Float),
-            ("String", Scalar::String),
-            ("Boolean", Scalar::Boolean),
-            ("ID", Scalar::Id),
-        ]
-        .map(|(name, scalar)| (Name::new(name), InputType::Scalar(scalar)))
-        .into();
-        for definition in parse_schema(sdl).map_err(|error| error.to_string())?.definitions {
-            let TypeSystemDefinition::Type(definition) = definition else { continue };
-            let name = definition.node.name.node;
-            let ty = match definition.node.kind {
-                TypeKind::Scalar => InputType::Scalar(match name.as_str() {
-                    "UUID" => Scalar::Uuid,
-                    "DateTime" => Scalar::DateTime,
-                    "Date" => Scalar::Date,
-                    _ => return Err(format!("the scalar {name} has no rule for variables")),
-                }),
-                TypeKind::Enum(ty) => {
-                    InputType::Enum(ty.values.into_iter().map(|value| value.node.value.node).collect())
-                }
-                TypeKind::InputObject(ty) => InputType::Object(
-                    ty.fields
-                        .into_iter()
-                        .map(|field| InputField {
-                            name: field.node.name.node,
-                            ty: field.node.ty.node,
-                            default: field.node.default_value.map(|value| value.node),
-                        })
-                        .collect(),
-                ),
-                TypeKind::Object(_) | TypeKind::Interface(_) | TypeKind::Union(_) => continue,
-            };
-            types.insert(name, ty);
-        }
-        Ok(Self(types))
-    }
-
+impl Types {
     /// The variables that `operation` declares, as they are given or by their defaults; what it does not declare is
     /// left out.
     ///
@@ -110,12 +35,10 @@ impl InputTypes {
             let name = &definition.name.node;
             let ty = &definition.var_type.node;
             let value = match (given.remove(name), &definition.default_value) {
-                (Some(value), _) => self.value(ty, value, &mut Path(vec![format!("${name}")])),
+                (Some(value), _) => self.value(ty, value, &Place::Variable(name)),
                 (None, Some(default)) => Ok(default.node.clone()),
                 (None, None) if ty.nullable => continue,
-                (None, None) => {
-                    Err(format!("The variable \"${name}\" is missing; it has to be of type {ty}."))
-                }
+                (None, None) => Err(Place::Variable(name).fault("is missing", ty)),
             };
             match value {
                 Ok(value) => {
@@ -127,95 +50,79 @@ impl InputTypes {
         if faults.is_empty() { Ok(coerced) } else { Err(faults) }
     }
 
-    fn value(&self, ty: &Type, value: Value, path: &mut Path) -> Result<Value, String> {
+    fn value(&self, ty: &Type, value: Value, place: &Place<'_>) -> Result<Value, String> {
         if value == Value::Null {
-            return if ty.nullable { Ok(value) } else { Err(path.fault("is null", ty)) };
+            return if ty.nullable { Ok(value) } else { Err(place.fault("is null", ty)) };
         }
         match (&ty.base, value) {
             (BaseType::List(item), Value::List(values)) => {
-                let coerced = values.into_iter().enumerate().map(|(index, value)| {
-                    path.0.push(format!("[{index}]"));
-                    let value = self.value(item, value, path);
-                    path.0.pop();
-                    value
-                });
+                let coerced = values
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, value)| self.value(item, value, &Place::Item(place, index)));
                 coerced.collect::<Result<_, _>>().map(Value::List)
             }
             // GraphQL, section 3.11: a value in place of a list is a list of one.
             (BaseType::List(item), value) => {
-                self.value(item, value, path).map(|value| Value::List(vec![value]))
+                self.value(item, value, place).map(|value| Value::List(vec![value]))
             }
-            (BaseType::Named(name), value) => match self.0.get(name) {
+            (BaseType::Named(name), value) => match self.input(name) {
                 Some(InputType::Scalar(scalar)) => {
-                    scalar.coerce(value).ok_or_else(|| path.fault("does not fit", ty))
+                    scalar.coerce(value).ok_or_else(|| place.fault("does not fit", ty))
                 }
                 Some(InputType::Enum(names)) => match value {
                     Value::String(word) if names.contains(word.as_str()) => Ok(Value::Enum(Name::new(word))),
-                    _ => Err(path.fault("does not fit", ty)),
+                    _ => Err(place.fault("does not fit", ty)),
                 },
-                Some(InputType::Object(fields)) => self.object(fields, ty, value, path),
+                Some(InputType::Object(fields)) => self.input_object(fields, ty, value, place),
                 // Validation says that there is no such type, or that it is none for variables.
                 None => Ok(value),
             },
         }
     }
 
-    fn object(
+    fn input_object(
         &self,
-        fields: &[InputField],
+        fields: &Inputs,
         ty: &Type,
         value: Value,
-        path: &mut Path,
+        place: &Place<'_>,
     ) -> Result<Value, String> {
-        let Value::Object(mut given) = value else { return Err(path.fault("does not fit", ty)) };
-        let mut coerced = async_graphql::indexmap::IndexMap::new();
-        for field in fields {
-            path.0.push(format!(".{}", field.name));
-            match (given.swap_remove(&field.name), &field.default) {
+        let Value::Object(mut given) = value else { return Err(place.fault("does not fit", ty)) };
+        let mut coerced = IndexMap::new();
+        for (name, field) in fields {
+            let place = Place::Field(place, name);
+            match (given.swap_remove(name), &field.default) {
                 (Some(value), _) => {
-                    coerced.insert(field.name.clone(), self.value(&field.ty, value, path)?);
+                    coerced.insert(name.clone(), self.value(&field.ty, value, &place)?);
                 }
                 (None, Some(default)) => {
-                    coerced.insert(field.name.clone(), default.clone());
+                    coerced.insert(name.clone(), default.clone());
                 }
                 (None, None) if field.ty.nullable => {}
-                (None, None) => return Err(path.fault("is missing", &field.ty)),
+                (None, None) => return Err(place.fault("is missing", &field.ty)),
             }
-            path.0.pop();
         }
         if given.is_empty() {
             Ok(Value::Object(coerced))
         } else {
-            Err(path.fault("has a field that is not known", ty))
+            Err(place.fault("has a field that is not known", ty))
         }
     }
 }
 
-/// Where in a variable, for the message.
-struct Path(Vec<String>);
-
-impl Path {
-    fn fault(&self, what: &str, ty: &Type) -> String {
-        format!("The variable \"{}\" {what}; it has to be of type {ty}.", self.0.concat())
-    }
-}
-
 impl Scalar {
+    /// `value` as it is read within: JSON does not tell 1.0 from 1, and an identity is text however it is written.
     fn coerce(self, value: Value) -> Option<Value> {
-        let fits = match (self, &value) {
-            (Self::Int, Value::Number(number)) => return whole(number).map(|it| Value::Number(it.into())),
-            (Self::Id, Value::Number(number)) => {
-                return (number.is_i64() || number.is_u64()).then(|| Value::String(number.to_string()));
-            }
-            (Self::Float, Value::Number(_))
-            | (Self::String | Self::Id, Value::String(_))
-            | (Self::Boolean, Value::Boolean(_)) => true,
-            (Self::Uuid, value) => Uuid::is_valid(value),
-            (Self::DateTime, value) => DateTime::is_valid(value),
-            (Self::Date, value) => Date::is_valid(value),
-            _ => false,
+        let value = match (self, value) {
+            (Self::Int, Value::Number(number)) => Value::Number(whole(&number)?.into()),
+            (_, value) => value,
         };
-        fits.then_some(value)
+        match (self, value) {
+            (scalar, value) if !scalar.fits(&value) => None,
+            (Self::Id, Value::Number(number)) => Some(Value::String(number.to_string())),
+            (_, value) => Some(value),
+        }
     }
 }
 
@@ -248,7 +155,7 @@ mod tests {
     fn coerce(declared: &str, given: serde_json::Value) -> Result<serde_json::Value, Vec<String>> {
         let document = parse_query(format!("query ({declared}) {{ a }}")).unwrap();
         let operation = &document.operations.iter().next().unwrap().1.node;
-        InputTypes::of(SDL)
+        Types::of(SDL)
             .unwrap()
             .coerce(operation, Variables::from_json(given))
             .map(|variables| serde_json::to_value(variables).unwrap())
