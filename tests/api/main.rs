@@ -37,6 +37,7 @@ mod execution;
 mod identity;
 mod page;
 mod protocol;
+mod selections;
 
 mod hostile;
 mod limits;

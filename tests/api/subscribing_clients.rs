@@ -1,4 +1,4 @@
-//! The client libraries of both transports, as their users have them, against a gateway on its sandbox.
+//! Client libraries as their users have them, against a gateway on its sandbox.
 
 use crate::{clients::run, support::Gateway};
 
@@ -10,4 +10,10 @@ async fn graphql_ws_subscribes() {
 #[tokio::test]
 async fn graphql_sse_subscribes() {
     run("graphql-sse.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
+
+/// Also the list, with `relayStylePagination`, and a mutation that updates the client's cache.
+#[tokio::test]
+async fn apollo_client_does_all_of_it() {
+    run("apollo.mjs", &Gateway::on_sandbox(&[]).await).await;
 }
