@@ -117,7 +117,7 @@ impl Verdict {
     fn of(error: &UpstreamError) -> Self {
         match error {
             UpstreamError::OutcomeUnknown(_)
-            | UpstreamError::Failed { .. }
+            | UpstreamError::ChangeFailed { .. }
             | UpstreamError::UnexpectedStatus { .. }
             | UpstreamError::Lost => Self::MayHaveHappened,
             UpstreamError::Unauthenticated
@@ -125,6 +125,7 @@ impl Verdict {
             | UpstreamError::NotFound
             | UpstreamError::Conflict => Self::SomethingElse,
             UpstreamError::RateLimited { .. }
+            | UpstreamError::Failed { .. }
             | UpstreamError::Unreachable(_)
             | UpstreamError::AttemptTimeout
             | UpstreamError::DeadlinePassed

@@ -34,6 +34,8 @@ pub enum ApiError {
     UpstreamTimeout,
     /// The upstream cannot be reached or failed.
     UpstreamUnavailable,
+    /// The upstream failed while it was asked for a change.
+    ChangeFailed,
     /// The upstream's answer is not what its API promises.
     UpstreamInvalidResponse(&'static str),
     /// The gateway has more to do than it may take on.
@@ -76,7 +78,7 @@ impl ApiError {
             Self::BadUserInput(_) => "BAD_USER_INPUT",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
-            Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
+            Self::UpstreamUnavailable | Self::ChangeFailed => "UPSTREAM_UNAVAILABLE",
             Self::UpstreamInvalidResponse(_) => "UPSTREAM_INVALID_RESPONSE",
             Self::Overloaded => "OVERLOADED",
             Self::BadRequest(_) => "BAD_REQUEST",
@@ -109,6 +111,11 @@ impl ApiError {
             Self::UpstreamTimeout => "The appointments service did not answer in time. Try again.".into(),
             Self::UpstreamUnavailable => {
                 "The appointments service cannot be reached or failed. Try again later.".into()
+            }
+            Self::ChangeFailed => {
+                "The appointments service failed when it was asked for this change: it may have happened. Read before \
+                 you send it again."
+                    .into()
             }
             Self::UpstreamInvalidResponse(text) => (*text).into(),
             Self::Overloaded => "The gateway has too much to do. Try again shortly.".into(),
@@ -167,6 +174,7 @@ impl From<UpstreamError> for ApiError {
             UpstreamError::OutcomeUnknown(_) => Self::OutcomeUnknown,
             UpstreamError::RateLimited { retry_after } => Self::RateLimited { retry_after },
             UpstreamError::Failed { .. } | UpstreamError::Unreachable(_) => Self::UpstreamUnavailable,
+            UpstreamError::ChangeFailed { .. } => Self::ChangeFailed,
             UpstreamError::AttemptTimeout | UpstreamError::DeadlinePassed => Self::UpstreamTimeout,
             UpstreamError::UnexpectedStatus { .. } | UpstreamError::TooLarge | UpstreamError::Invalid(_) => {
                 Self::UpstreamInvalidResponse(
@@ -210,6 +218,7 @@ mod tests {
             (UpstreamError::RateLimited { retry_after: wait }, "RATE_LIMITED"),
             (UpstreamError::Failed { status: 503 }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Unreachable("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::ChangeFailed { status: 502 }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::AttemptTimeout, "UPSTREAM_TIMEOUT"),
             (UpstreamError::DeadlinePassed, "UPSTREAM_TIMEOUT"),
             (UpstreamError::UnexpectedStatus { status: 302 }, "UPSTREAM_INVALID_RESPONSE"),

@@ -266,6 +266,9 @@ impl UpstreamClient {
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::NotFound),
             StatusCode::CONFLICT => Err(UpstreamError::Conflict),
+            status if status.is_server_error() => {
+                Err(UpstreamError::ChangeFailed { status: status.as_u16() })
+            }
             _ => Err(refusal(&response)),
         }
     }
@@ -392,9 +395,11 @@ fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
+        let cause_text = cause.to_string();
         text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+        text.push_str(&cause_text);
+        // What lies below repeats what the other side gave as its reason, which may be anything.
+        source = cause.source().filter(|_| cause_text != "http2 error");
     }
     text
 }

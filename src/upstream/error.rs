@@ -37,6 +37,12 @@ pub enum UpstreamError {
         /// The status.
         status: u16,
     },
+    /// 5xx in answer to a change, which may have been made all the same.
+    #[error("the upstream failed while it was asked for a change ({status})")]
+    ChangeFailed {
+        /// The status.
+        status: u16,
+    },
     /// A status that the API does not promise, a redirect among them.
     #[error("the upstream answered with an unexpected status ({status})")]
     UnexpectedStatus {
