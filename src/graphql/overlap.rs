@@ -77,7 +77,7 @@ fn collect<'d>(
 }
 
 fn is_same(one: &Field, other: &Field) -> bool {
-    // One that has few arguments may be compared with one that has many, again and again: their number comes first.
+    // `one` is compared with many: with their number first, each comparison costs only what `other` is long.
     one.name.node == other.name.node
         && one.arguments.len() == other.arguments.len()
         && in_order(one) == in_order(other)
