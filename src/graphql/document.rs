@@ -15,17 +15,22 @@ use async_graphql::{
     },
 };
 
-use super::error::ApiError;
+use super::{error::ApiError, tokens};
 use crate::config::Limits;
 
 /// Parses `text` if it is within `limits`.
 ///
 /// # Errors
 /// `QUERY_TOO_COMPLEX`, naming the limit; `GRAPHQL_PARSE_FAILED`; `GRAPHQL_VALIDATION_FAILED` for fragments that
-/// contain themselves or are not there, since nothing can be counted in those.
+/// contain themselves or are not there, since nothing can be counted in those, and for what is gone once it is parsed.
 pub(super) fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ApiError> {
     measure(text, limits)?;
     let document = parser::parse_query(text).map_err(|error| ApiError::ParseFailed(explain(&error)))?;
+    if let Some(name) = tokens::repeated_field(text) {
+        return Err(ApiError::ValidationFailed(format!(
+            "The field \"{name}\" is given twice in one input object. Leave one out."
+        )));
+    }
     let mut counter = Counter { document: &document, fragments: HashMap::new(), deepest: limits.depth };
     for (_, operation) in document.operations.iter() {
         let count = counter.selections(&operation.node.selection_set.node, 0)?;
@@ -72,43 +77,25 @@ fn too_complex(limit: &'static str, what: &'static str, maximum: usize, value: O
     ApiError::QueryTooComplex { limit, what, maximum: maximum as u64, value: value.map(|value| value as u64) }
 }
 
-/// Counts the lexical tokens and how deep brackets nest, as far as GraphQL's lexical grammar (section 2.1) needs to be
-/// known for that. Text that is no GraphQL is counted somehow and left to the parser to refuse.
+/// Counts the lexical tokens and how deep brackets nest. Text that is no GraphQL is counted somehow and left to the parser
+/// to refuse.
 fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
     let most = limits.query.as_u64() as usize;
     if text.len() > most {
         return Err(too_complex("query", "bytes", most, Some(text.len())));
     }
-    let bytes = text.as_bytes();
-    let (mut at, mut tokens, mut depth) = (0, 0, 0_usize);
+    let (mut count, mut depth) = (0, 0_usize);
     // Arguments nest lists and objects within the selections, so brackets may nest deeper than selections. The parser
     // recurses with each, and validation too.
     let deepest = 2 * limits.depth;
-    while let Some(&byte) = bytes.get(at) {
-        let length = match byte {
-            b' ' | b'\t' | b'\r' | b'\n' | b',' => {
-                at += 1;
-                continue;
-            }
-            b'#' => {
-                at += line(&bytes[at..]);
-                continue;
-            }
-            b'"' => string(&bytes[at..]),
-            byte if is_word(byte) => bytes[at..].iter().take_while(|byte| is_word(**byte)).count(),
-            b'{' | b'[' | b'(' => {
-                depth += 1;
-                1
-            }
-            b'}' | b']' | b')' => {
-                depth = depth.saturating_sub(1);
-                1
-            }
-            _ => 1,
-        };
-        at += length;
-        tokens += 1;
-        if tokens > limits.tokens {
+    for token in tokens::of(text) {
+        count += 1;
+        match token {
+            b"{" | b"[" | b"(" => depth += 1,
+            b"}" | b"]" | b")" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if count > limits.tokens {
             return Err(too_complex("tokens", "words and signs", limits.tokens, None));
         }
         if depth > deepest {
@@ -116,37 +103,6 @@ fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
         }
     }
     Ok(())
-}
-
-/// A name, a number, or the part of one: letters, digits, what joins them, and whatever is not ASCII.
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
-}
-
-fn line(bytes: &[u8]) -> usize {
-    bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len())
-}
-
-/// The length of the string or block string at the start of `bytes`; one that does not end ends with the text.
-fn string(bytes: &[u8]) -> usize {
-    let (quotes, is_block): (&[u8], _) =
-        if bytes.starts_with(br#"""""#) { (br#"""""#, true) } else { (b"\"", false) };
-    let mut at = quotes.len();
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        if is_block && rest.starts_with(br#"\""""#) {
-            at += 4;
-        } else if rest.starts_with(quotes) {
-            return at + quotes.len();
-        } else if !is_block && rest[0] == b'\\' {
-            at += 2;
-        } else if !is_block && matches!(rest[0], b'\n' | b'\r') {
-            return at;
-        } else {
-            at += 1;
-        }
-    }
-    bytes.len()
 }
 
 /// What a selection set asks for, with its fragments in their places.
@@ -291,6 +247,23 @@ mod tests {
             "{ a(b: \"\") }".to_owned(),
         ] {
             assert_eq!(refused(&text), "accepted", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_an_input_object_is_given_once() {
+        for text in [
+            "{ a(b: {c: 1, c: 1}) }",
+            "{ a(b: [{c: {d: 1, e: [], d: 1}}]) }",
+            "query ($b: B = {c: 1 c: 1}) { a }",
+        ] {
+            assert_eq!(refused(text), "GRAPHQL_VALIDATION_FAILED", "{text}");
+        }
+        for text in [
+            "{ a(b: {c: {c: 1}, d: [{c: 1} {c: c}], e: \"c:\"}, c: 1) { c: d(c: 1) c: d(c: 1) } }",
+            "{ c: a c: a }",
+        ] {
+            assert_eq!(refused(text), "accepted", "{text}");
         }
     }
 

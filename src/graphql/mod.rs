@@ -16,6 +16,8 @@ mod query;
 mod rewrite;
 mod scalars;
 mod subscription;
+mod tokens;
+mod typename;
 mod types;
 mod variables;
 
@@ -150,7 +152,8 @@ impl Api {
     }
 
     /// Holds the whole document against the schema. Variables have been looked at already, and do not count here.
-    async fn validate(&self, document: ExecutableDocument, name: Option<String>) -> Result<(), Answer> {
+    async fn validate(&self, mut document: ExecutableDocument, name: Option<String>) -> Result<(), Answer> {
+        typename::show_directives(&mut document);
         let mut request = request(document, Variables::default());
         request.operation_name = name;
         let mut errors = self.judge.execute(request).await.errors;
