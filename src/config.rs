@@ -143,6 +143,8 @@ pub struct Limits {
     pub aliases: usize,
     /// `limits.ids`
     pub ids: usize,
+    /// `limits.items`
+    pub items: usize,
 }
 
 /// `http.*`: connections, clocks and the end.
@@ -150,6 +152,10 @@ pub struct Limits {
 pub struct HttpConfig {
     /// `http.deadline`
     pub deadline: Duration,
+    /// `http.max_connections`
+    pub max_connections: usize,
+    /// `http.write_timeout`
+    pub write_timeout: Duration,
     /// `http.header_timeout`
     pub header_timeout: Duration,
     /// `http.drain_delay`

@@ -10,7 +10,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use url::Url;
 
@@ -19,7 +19,7 @@ use crate::{
     caller::ScopeKey,
     config::Config,
     graphql::Api,
-    http::{Drain, Gateway, GraphiqlSettings, Worded, router},
+    http::{Drain, Gateway, GraphiqlSettings, Patient, Worded, router},
     sandbox,
     upstream::UpstreamClient,
 };
@@ -68,10 +68,13 @@ impl Server {
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
         let Self { gateway } = self;
         let connections = Connections::new(gateway.clone());
+        let places = Arc::new(Semaphore::new(gateway.http.max_connections));
         let accepting = async {
             loop {
+                // Who comes when there is no place waits before the door, where the system has a bound of its own.
+                let place = places.clone().acquire_owned().await;
                 match listener.accept().await {
-                    Ok((stream, _)) => connections.serve(stream),
+                    Ok((stream, _)) => connections.serve(stream, place.ok()),
                     Err(error) if is_the_connections_own(&error) => {}
                     Err(error) => {
                         tracing::error!(%error, "no connection can be accepted");
@@ -118,14 +121,16 @@ impl Connections {
         Self { http, router: router(gateway.clone()), gateway }
     }
 
-    fn serve(&self, stream: TcpStream) {
+    /// Serves `stream`, which has its `place` for as long as it is one of HTTP.
+    fn serve(&self, stream: TcpStream, place: Option<OwnedSemaphorePermit>) {
         // An answer leaves at once; the worst that a failure costs is a delay.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(self.router.clone());
-        let connection =
-            self.http.serve_connection(TokioIo::new(Worded::new(stream)), service).with_upgrades();
+        let stream = Worded::new(Patient::new(stream, self.gateway.http.write_timeout));
+        let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut open = self.gateway.drain.open();
         tokio::spawn(async move {
+            let _place = place;
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,

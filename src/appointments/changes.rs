@@ -83,6 +83,11 @@ impl Shared {
             Err(error) => {
                 match Verdict::of(&error) {
                     Verdict::NothingHappened => {}
+                    Verdict::NotTheirs => {
+                        if let Some(id) = id {
+                            self.cache.revoke(caller, id);
+                        }
+                    }
                     Verdict::SomethingElse => {
                         if let Some(id) = id {
                             self.cache.revoke(caller, id);
@@ -107,7 +112,9 @@ impl Shared {
 enum Verdict {
     /// It is what it was.
     NothingHappened,
-    /// It is not what the caller took it for: gone, in another state, or not the caller's to see.
+    /// It is not the caller's to change. Nobody else is to be bothered by that.
+    NotTheirs,
+    /// It is not what the caller took it for: gone, or in another state.
     SomethingElse,
     /// The change may have been made.
     MayHaveHappened,
@@ -120,10 +127,8 @@ impl Verdict {
             | UpstreamError::ChangeFailed { .. }
             | UpstreamError::UnexpectedStatus { .. }
             | UpstreamError::Lost => Self::MayHaveHappened,
-            UpstreamError::Unauthenticated
-            | UpstreamError::Forbidden
-            | UpstreamError::NotFound
-            | UpstreamError::Conflict => Self::SomethingElse,
+            UpstreamError::Unauthenticated | UpstreamError::Forbidden => Self::NotTheirs,
+            UpstreamError::NotFound | UpstreamError::Conflict => Self::SomethingElse,
             UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
             | UpstreamError::Unreachable(_)

@@ -15,11 +15,6 @@ mod live;
 mod loader;
 mod poller;
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, PoisonError},
-};
-
 use futures_util::Stream;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -67,21 +62,13 @@ pub struct Appointments {
     caller: Caller,
     deadline: Instant,
     loader: loader::Loader,
-    asked: Mutex<HashSet<Uuid>>,
 }
 
 impl Appointments {
     /// For an operation of `caller` that stops waiting at `deadline`.
     pub fn new(shared: Shared, caller: Caller, deadline: Instant) -> Self {
         let loader = loader::Loader::new(shared.cache.clone(), caller.clone(), deadline);
-        Self { shared, caller, deadline, loader, asked: Mutex::default() }
-    }
-
-    /// How many distinct appointments the operation asks for with `ids` and all that it has asked for before.
-    pub fn count(&self, ids: &[Uuid]) -> usize {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.extend(ids);
-        asked.len()
+        Self { shared, caller, deadline, loader }
     }
 
     /// One appointment, none where there is none by that id.

@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use uuid::Uuid;
 
 use super::{
@@ -32,16 +35,23 @@ impl Poller {
         let mut failures = 0;
         let mut is_first = true;
         let mut order = Order::Look;
+        // What the upstream asked for when it limited the rate, whatever orders come meanwhile.
+        let mut not_before = Instant::now();
         loop {
             let pause = match order {
                 Order::Wait => jittered(self.interval()),
                 Order::Look => {
                     let asked = self.live.cache.generations().ask(self.id);
+                    let first = std::mem::take(&mut is_first);
+                    let look = async {
+                        sleep_until(not_before).await;
+                        self.ask(first, etag.clone()).await
+                    };
                     let answer = tokio::select! {
                         biased;
                         // It was changed meanwhile: what is under way may be what it was before.
                         told = next_order(&mut ordered) => Err(told),
-                        answer = self.ask(std::mem::take(&mut is_first), etag.clone()) => Ok(answer),
+                        answer = look => Ok(answer),
                     };
                     match answer {
                         Err(told) => {
@@ -53,8 +63,10 @@ impl Poller {
                             continue;
                         }
                         Ok(Ok(Learnt { appointment: Some(appointment), keep, etag: new })) => {
-                            (failures, etag) = (0, new);
-                            self.show(&appointment, keep, asked);
+                            failures = 0;
+                            let is_shown = self.show(&appointment, keep, asked);
+                            // Of what was not shown, nothing is to be heard again as unchanged.
+                            etag = new.filter(|_| is_shown);
                             jittered(self.interval())
                         }
                         Ok(Ok(Learnt { appointment: None, keep, .. })) => {
@@ -67,7 +79,11 @@ impl Poller {
                         }
                         Ok(Err(error)) => {
                             failures += 1;
-                            self.after_failure(&error, failures)
+                            if let UpstreamError::RateLimited { retry_after: Some(wait) } = error {
+                                not_before = Instant::now() + wait;
+                            }
+                            tracing::warn!(appointment.id = %self.id, %error, failures, "poll failed");
+                            jittered(after_failure(self.interval(), failures, &self.live.config))
                         }
                     }
                 }
@@ -90,7 +106,8 @@ impl Poller {
         let answer = self.live.upstream.appointment(&self.caller, self.id, etag.as_deref()).await?;
         Ok(if answer.is_unchanged {
             // An answer that says "not modified" has no appointment: it is the one that was shown last.
-            Learnt { appointment: self.latest(), keep: Some(answer.keep), etag }
+            let latest = self.latest().ok_or(UpstreamError::Invalid("it is unchanged since nothing"))?;
+            Learnt { appointment: Some(latest), keep: Some(answer.keep), etag }
         } else {
             Learnt { appointment: answer.appointment, keep: Some(answer.keep), etag: answer.etag }
         })
@@ -106,12 +123,16 @@ impl Poller {
         self.shown.borrow().seen.as_ref().and_then(|seen| seen.as_ref().ok().cloned())
     }
 
-    fn show(&self, appointment: &SharedAppointment, keep: Option<Keep>, asked: Asked) {
+    /// Shows what was `asked` for, unless it was changed since; whether it did.
+    fn show(&self, appointment: &SharedAppointment, keep: Option<Keep>, asked: Asked) -> bool {
         self.keep(Some(appointment.clone()), keep, asked);
         // A change counts before it is shown, so whichever of the two comes first, the older is not shown last.
+        let mut is_current = false;
         self.shown.send_if_modified(|shown| {
-            !self.live.cache.generations().is_changed(self.id, asked) && shown.show(appointment)
+            is_current = !self.live.cache.generations().is_changed(self.id, asked);
+            is_current && shown.show(appointment)
         });
+        is_current
     }
 
     fn end(&self, error: UpstreamError) {
@@ -122,27 +143,13 @@ impl Poller {
     fn interval(&self) -> Duration {
         let config = &self.live.config;
         self.latest()
-            .map_or(config.slow_interval, |appointment| interval(&appointment, Timestamp::now(), config))
-    }
-
-    /// Twice as long for each failure in a row, and not before the upstream wants to be asked again.
-    fn after_failure(&self, error: &UpstreamError, failures: u32) -> Duration {
-        let config = &self.live.config;
-        let doubled =
-            config.fast_interval.saturating_mul(2_u32.saturating_pow(failures)).min(config.slow_interval);
-        tracing::warn!(appointment.id = %self.id, %error, failures, "poll failed");
-        match error {
-            UpstreamError::RateLimited { retry_after: Some(wait) } => {
-                // Never less than that, and any number of seconds may be named.
-                wait.saturating_add(jittered(doubled))
-            }
-            _ => jittered(doubled),
-        }
+            .map_or(config.fast_interval, |appointment| interval(&appointment, Timestamp::now(), config))
     }
 }
 
 impl Drop for Poller {
-    /// A poller ends with an error that it shows, or when nobody watches any more, unless it panics.
+    /// A poller ends with an error that it shows, or when nobody watches any more, unless it panics or is
+    /// ended.
     fn drop(&mut self) {
         self.shown.send_if_modified(|shown| {
             let is_lost = !matches!(shown.seen, Some(Err(_)));
@@ -189,6 +196,11 @@ fn interval(appointment: &Appointment, now: Timestamp, config: &LiveConfig) -> D
     until_near.clamp(config.fast_interval, config.slow_interval)
 }
 
+/// Twice as long for each failure in a row, up to the slow interval.
+fn after_failure(interval: Duration, failures: u32, config: &LiveConfig) -> Duration {
+    interval.saturating_mul(2_u32.saturating_pow(failures)).min(config.slow_interval).max(interval)
+}
+
 /// A tenth more or less, so that pollers that began together do not stay together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.9 + 0.2 * fastrand::f64())
@@ -203,6 +215,20 @@ mod tests {
         config::Config,
         model::{DateTime, Field},
     };
+
+    #[test]
+    fn failures_make_it_slower_and_never_faster() {
+        let config = Config::default().live;
+        for interval in [config.fast_interval, Duration::from_secs(10), config.slow_interval] {
+            let mut last = interval;
+            for failures in 1..=1000 {
+                let pause = after_failure(interval, failures, &config);
+                assert!(pause >= last && pause <= config.slow_interval, "{pause:?} after {failures}");
+                last = pause;
+            }
+            assert_eq!(last, config.slow_interval);
+        }
+    }
 
     #[test]
     fn the_interval_follows_the_appointment() {

@@ -247,12 +247,35 @@ pub const KEYS: &[Key] = &[
         set: |c, v| count(v, 1..=100).map(|v| c.limits.ids = v),
     },
     Key {
+        name: "limits.items",
+        default: "1000",
+        kind: Kind::Count,
+        help: "The most appointments that all fields of an operation ask for together, each counted as often as it is \
+               asked for.",
+        set: |c, v| count(v, 1..=100_000).map(|v| c.limits.items = v),
+    },
+    Key {
         name: "http.deadline",
         default: "10s",
         kind: Kind::Duration,
-        help: "How long a request may take, its body included. What is not there by then fails with UPSTREAM_TIMEOUT; \
-               the rest is answered.",
+        help: "How long a request may take, its body included (408). What is not there by then fails with \
+               UPSTREAM_TIMEOUT, a change that was sent with OUTCOME_UNKNOWN; the rest is answered. A subscription \
+               has none.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.deadline = v),
+    },
+    Key {
+        name: "http.max_connections",
+        default: "20000",
+        kind: Kind::Count,
+        help: "How many connections are served at once, beside the WebSockets; who comes then waits to be let in.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.http.max_connections = v),
+    },
+    Key {
+        name: "http.write_timeout",
+        default: "30s",
+        kind: Kind::Duration,
+        help: "How long a client may take nothing of what is sent to it, before its connection is closed.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.write_timeout = v),
     },
     Key {
         name: "http.header_timeout",

@@ -34,7 +34,7 @@ use futures_util::{Stream, StreamExt as _};
 use self::{
     error::ApiError,
     mutation::{Mutation, Sequence},
-    query::Query,
+    query::{Query, Tally},
     rewrite::Shape,
     subscription::Subscription,
     types::Types,
@@ -211,7 +211,7 @@ impl Operation {
 
     fn into_request(self, access: Access) -> (Request, Shape) {
         let Self { document, variables, shape, .. } = self;
-        (request(document, variables).data(access).data(Sequence::default()), shape)
+        (request(document, variables).data(access).data(Sequence::default()).data(Tally::default()), shape)
     }
 }
 

@@ -1,10 +1,18 @@
 //! `Query`: which appointments. What each of them holds is the [model](crate::model)'s to say.
 
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use async_graphql::{Context, Object};
 
 use super::{access, connection::AppointmentConnection, cursor::Cursor, error::ApiError};
 use crate::{
-    appointments::{Appointments, Outcome, Place},
+    appointments::{Outcome, Place},
     config::Limits,
     model::{SharedAppointment, Uuid},
 };
@@ -12,7 +20,15 @@ use crate::{
 /// Reading.
 #[derive(Debug)]
 pub(super) struct Query {
-    pub(super) max_ids: usize,
+    max_ids: usize,
+    max_items: usize,
+}
+
+/// What the fields of one operation ask for together.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    ids: Mutex<HashSet<uuid::Uuid>>,
+    items: AtomicUsize,
 }
 
 /// An appointment as a nullable field serves it: `None` is null, `Some(Err(…))` is null with an error at its place.
@@ -27,7 +43,7 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "The appointment's id.")] id: Uuid,
     ) -> Found {
-        match self.admit(ctx, &[id.0]) {
+        match self.admit(ctx, &[id.0], 1).and_then(|()| access(ctx)) {
             Ok(appointments) => found(appointments.get(id.0).await),
             Err(error) => Some(Err(error)),
         }
@@ -43,7 +59,8 @@ impl Query {
             return Err(self.too_many(ids.len()));
         }
         let ids = ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
-        Ok(match self.admit(ctx, &ids) {
+        self.admit(ctx, &ids, ids.len())?;
+        Ok(match access(ctx) {
             Ok(appointments) => appointments.get_many(ids).await.into_iter().map(found).collect(),
             Err(error) => ids.iter().map(|_| Some(Err(error.clone()))).collect(),
         })
@@ -77,6 +94,7 @@ impl Query {
             length: length.unsigned_abs(),
             page_cap: after.and_then(|cursor| cursor.page_cap),
         };
+        self.admit(ctx, &[], place.length as usize)?;
         let window = access(ctx)?.window(place).await?;
         Ok(AppointmentConnection::new(place.start, window))
     }
@@ -90,21 +108,29 @@ const LONGEST_WINDOW: i32 = 100;
 
 impl Query {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { max_ids: limits.ids }
+        Self { max_ids: limits.ids, max_items: limits.items }
     }
 
-    /// What `ids` may be asked through, if there are not too many of them with those that the operation's other fields
-    /// ask for: else one operation with many fields would take all the calls that there may be.
-    fn admit<'a>(&self, ctx: &Context<'a>, ids: &[uuid::Uuid]) -> Result<&'a Appointments, ApiError> {
-        let appointments = access(ctx)?;
-        let count = appointments.count(ids);
-        if count > self.max_ids { Err(self.too_many(count)) } else { Ok(appointments) }
+    /// Makes sure that an operation with many fields asks for no more than one with few.
+    fn admit(&self, ctx: &Context<'_>, ids: &[uuid::Uuid], items: usize) -> Result<(), ApiError> {
+        // Every request is given one.
+        let tally = ctx.data_unchecked::<Tally>();
+        let items = tally.items.fetch_add(items, Ordering::Relaxed) + items;
+        if items > self.max_items {
+            let (limit, what) = ("items", "appointments in all its fields");
+            let (maximum, value) = (self.max_items as u64, Some(items as u64));
+            return Err(ApiError::QueryTooComplex { limit, what, maximum, value });
+        }
+        let mut asked = tally.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.extend(ids);
+        if asked.len() > self.max_ids { Err(self.too_many(asked.len())) } else { Ok(()) }
     }
 
     fn too_many(&self, count: usize) -> ApiError {
+        let most = self.max_ids;
         ApiError::BadUserInput(format!(
-            "{count} ids are more than the {} that limits.ids allows in one operation. Ask for them in parts.",
-            self.max_ids
+            "{count} ids are more than the {most} that limits.ids allows in one field, or of distinct ones in one \
+             operation. Ask for them in parts."
         ))
     }
 }

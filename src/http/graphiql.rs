@@ -105,15 +105,14 @@ fn send(
 }
 
 fn inflated(name: &str, data: &[u8]) -> io::Result<Bytes> {
-    let mut files = INFLATED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(file) = files.get(name) {
+    let files = || INFLATED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = files().get(name) {
         return Ok(file.clone());
     }
+    // Outside the lock: who asks for another file does not wait for this one.
     let mut plain = Vec::new();
     GzDecoder::new(data).read_to_end(&mut plain)?;
-    let plain = Bytes::from(plain);
-    files.insert(name.to_owned(), plain.clone());
-    Ok(plain)
+    Ok(files().entry(name.to_owned()).or_insert(plain.into()).clone())
 }
 
 /// Every browser says so in these words.

@@ -7,6 +7,7 @@ mod drain;
 mod graphiql;
 mod graphql;
 mod health;
+mod patience;
 mod refusal;
 mod request_id;
 mod unparsed;
@@ -26,6 +27,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
+pub use patience::Patient;
 use refusal::Refusal;
 pub use unparsed::Worded;
 

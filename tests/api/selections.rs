@@ -163,6 +163,19 @@ async fn all_fields_of_an_operation_together_ask_for_as_many_ids_as_one_may() {
     assert_eq!(reply.codes(), [] as [&str; 0], "five distinct ones are five");
     assert_eq!(upstream.calls(), 5);
     let reply = gateway.query_with(Some("token"), query, json!({ "a": ids(10..14), "b": ids(12..16) })).await;
-    assert_eq!(reply.codes(), ["BAD_USER_INPUT"; 4]);
+    assert_eq!(reply.codes(), ["BAD_USER_INPUT"]);
     assert_eq!(upstream.calls(), 9, "what is over the limit is not asked for");
+}
+
+#[tokio::test]
+async fn lists_and_ids_of_an_operation_count_together() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(upstream.url(), &[("limits.items", "10")]).await;
+    let query = "{ a: appointments(first: 6) { totalCount } b: appointments(first: 6) { totalCount } }";
+    let reply = gateway.query(Some("token"), query).await;
+    let errors = reply.body["errors"].as_array().unwrap();
+    let refused = errors.iter().find(|error| error["extensions"]["code"] == "QUERY_TOO_COMPLEX");
+    assert_eq!(refused.map(|error| &error["extensions"]["limit"]), Some(&json!("items")));
+    assert_eq!(reply.body["data"], Value::Null);
+    assert_eq!(upstream.calls(), 1, "what is over the limit is not asked for");
 }

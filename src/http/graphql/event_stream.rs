@@ -10,6 +10,7 @@ use axum::{
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 use super::{Document, Gateway, MediaType, Open, answer_headers, answers};
 use crate::{
@@ -56,12 +57,17 @@ pub(super) fn of(
         answers: Box::pin(answers(gateway, operation, caller, deadline)),
         keep_alive: gateway.keep_alive,
     };
-    let chunks = stream::unfold(Some(events), async |events| {
-        let mut events = events?;
-        match events.chunk().await {
-            Some(chunk) => Some((chunk, Some(events))),
-            None => Some((COMPLETE.to_owned(), None)),
+    // The answers are asked for when the request has been answered: what is logged then is still of the request.
+    let span = tracing::Span::current();
+    let chunks = stream::unfold(Some(events), move |events| {
+        async move {
+            let mut events = events?;
+            match events.chunk().await {
+                Some(chunk) => Some((chunk, Some(events))),
+                None => Some((COMPLETE.to_owned(), None)),
+            }
         }
+        .instrument(span.clone())
     });
     respond(Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>)))
 }

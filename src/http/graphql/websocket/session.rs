@@ -134,14 +134,14 @@ impl Session {
             let step = tokio::select! {
                 // A frame before a ping: who has answered is not taken for silent because nobody looked.
                 biased;
+                () = &mut init_timeout, if !self.is_acknowledged => {
+                    Err(End::Close(4408, "Connection initialisation timeout".into()))
+                }
                 () = self.open.told_to_end(), if !self.is_ending => {
                     self.end_subscriptions();
                     Ok(())
                 }
                 frame = self.socket.next() => self.receive(frame).await,
-                () = &mut init_timeout, if !self.is_acknowledged => {
-                    Err(End::Close(4408, "Connection initialisation timeout".into()))
-                }
                 _ = pings.tick() => self.ping().await,
                 Some((id, answer)) = self.operations.next(), if !self.operations.is_empty() => {
                     self.answer(&id, answer).await
