@@ -45,13 +45,22 @@ impl Kept for Known {
     }
 }
 
+/// What a call has brought.
+#[derive(Debug, Clone)]
+pub(super) struct Fetched {
+    /// None where there is no appointment by that id.
+    pub(super) appointment: Option<SharedAppointment>,
+    /// What to send to be told only of changes.
+    pub(super) etag: Option<String>,
+}
+
 /// The appointments that the process remembers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct AppointmentCache(Arc<Inner>);
 
 struct Inner {
     kept: Cache<Key, Known>,
-    flights: Flights<Key, Option<SharedAppointment>>,
+    flights: Flights<Key, Fetched>,
     generations: Generations,
     upstream: UpstreamClient,
     ttl: Duration,
@@ -82,16 +91,34 @@ impl AppointmentCache {
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
+        let kept = || self.kept(&key).map(|appointment| Fetched { appointment, etag: None });
+        self.join(caller, id, kept, None).await.map(|fetched| fetched.appointment)
+    }
+
+    /// What the upstream says now, whatever is kept; what the call under way brings will do. `known` is what was seen
+    /// last, with its `ETag`.
+    pub(super) async fn look(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        known: Option<(String, SharedAppointment)>,
+    ) -> Result<Fetched, UpstreamError> {
+        self.join(caller, id, || None, known).await
+    }
+
+    async fn join(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        kept: impl FnOnce() -> Option<Fetched>,
+        known: Option<(String, SharedAppointment)>,
+    ) -> Result<Fetched, UpstreamError> {
+        let key = Key { scope: caller.scope(), id };
         let asked = self.0.generations.ask(id);
-        let joined = self.0.flights.join(
-            key,
-            asked.generation,
-            || self.kept(&key),
-            || {
-                let (cache, caller) = (self.clone(), caller.clone());
-                async move { cache.fetch(&caller, id, asked).await }.in_current_span()
-            },
-        );
+        let joined = self.0.flights.join(key, asked.generation, kept, || {
+            let (cache, caller) = (self.clone(), caller.clone());
+            async move { cache.fetch(&caller, id, asked, known).await }.in_current_span()
+        });
         joined.outcome().await
     }
 
@@ -145,14 +172,25 @@ impl AppointmentCache {
         (!self.0.generations.is_outdated(key.id, kept.asked)).then_some(kept.appointment)
     }
 
-    async fn fetch(&self, caller: &Caller, id: Uuid, asked: Asked) -> Outcome {
-        let answer = self.0.upstream.appointment(caller, id, None).await;
+    async fn fetch(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        asked: Asked,
+        known: Option<(String, SharedAppointment)>,
+    ) -> Result<Fetched, UpstreamError> {
+        let etag = known.as_ref().map(|(etag, _)| etag.as_str());
+        let answer = self.0.upstream.appointment(caller, id, etag).await;
         let duration_ms = asked.at.elapsed().as_millis() as u64;
         match answer {
-            Ok(Answer { appointment, keep, .. }) => {
+            Ok(Answer { appointment, is_unchanged, etag, keep }) => {
+                let (appointment, etag) = match known {
+                    Some((etag, appointment)) if is_unchanged => (Some(appointment), Some(etag)),
+                    _ => (appointment, etag),
+                };
                 tracing::debug!(appointment.id = %id, found = appointment.is_some(), duration_ms, "fetched");
                 self.keep(caller, id, appointment.clone(), keep, asked);
-                Ok(appointment)
+                Ok(Fetched { appointment, etag })
             }
             Err(error) => {
                 tracing::warn!(appointment.id = %id, %error, duration_ms, "fetch failed");

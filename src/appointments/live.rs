@@ -18,12 +18,7 @@ use super::{
     cache::{AppointmentCache, Key},
     poller::Poller,
 };
-use crate::{
-    caller::Caller,
-    config::LiveConfig,
-    model::SharedAppointment,
-    upstream::{UpstreamClient, UpstreamError},
-};
+use crate::{caller::Caller, config::LiveConfig, model::SharedAppointment, upstream::UpstreamError};
 
 /// What a subscriber sees.
 pub type Seen = Result<SharedAppointment, UpstreamError>;
@@ -36,7 +31,6 @@ pub(super) struct Live(Arc<Inner>);
 pub(super) struct Inner {
     watches: Mutex<HashMap<Key, Weak<Watch>>>,
     pub(super) cache: AppointmentCache,
-    pub(super) upstream: UpstreamClient,
     pub(super) config: LiveConfig,
 }
 
@@ -69,8 +63,8 @@ pub(super) enum Order {
 }
 
 impl Live {
-    pub(super) fn new(config: LiveConfig, cache: AppointmentCache, upstream: UpstreamClient) -> Self {
-        Self(Arc::new(Inner { watches: Mutex::default(), cache, upstream, config }))
+    pub(super) fn new(config: LiveConfig, cache: AppointmentCache) -> Self {
+        Self(Arc::new(Inner { watches: Mutex::default(), cache, config }))
     }
 
     /// The appointment at once, then each time that it has changed. Ends with an error that is final, or when the

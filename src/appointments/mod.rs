@@ -48,7 +48,7 @@ impl Shared {
         let appointments = cache::AppointmentCache::new(cache, upstream.clone());
         Self {
             lists: lists::ListCache::new(cache, appointments.clone(), upstream.clone()),
-            live: live::Live::new(live, appointments.clone(), upstream.clone()),
+            live: live::Live::new(live, appointments.clone()),
             cache: appointments,
             upstream,
         }

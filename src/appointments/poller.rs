@@ -11,6 +11,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    cache::Fetched,
     generations::Asked,
     live::{Inner, Order, Shown},
 };
@@ -18,7 +19,7 @@ use crate::{
     caller::Caller,
     config::LiveConfig,
     model::{Appointment, SharedAppointment},
-    upstream::{Keep, UpstreamError},
+    upstream::UpstreamError,
 };
 
 /// Asks for one appointment again and again.
@@ -62,19 +63,17 @@ impl Poller {
                             etag = None;
                             continue;
                         }
-                        Ok(Ok(Learnt { appointment: Some(appointment), keep, etag: new })) => {
+                        Ok(Ok(Fetched { appointment: Some(appointment), etag: new })) => {
                             failures = 0;
-                            let is_shown = self.show(&appointment, keep, asked);
+                            let is_shown = self.show(&appointment, asked);
                             // Of what was not shown, nothing is to be heard again as unchanged.
                             etag = new.filter(|_| is_shown);
                             jittered(self.interval())
                         }
-                        Ok(Ok(Learnt { appointment: None, keep, .. })) => {
-                            self.keep(None, keep, asked);
+                        Ok(Ok(Fetched { appointment: None, .. })) => {
                             return self.end(UpstreamError::NotFound);
                         }
                         Ok(Err(error @ (UpstreamError::Unauthenticated | UpstreamError::Forbidden))) => {
-                            self.live.cache.revoke(&self.caller, self.id);
                             return self.end(error);
                         }
                         Ok(Err(error)) => {
@@ -82,7 +81,6 @@ impl Poller {
                             if let UpstreamError::RateLimited { retry_after: Some(wait) } = error {
                                 not_before = Instant::now() + wait;
                             }
-                            tracing::warn!(appointment.id = %self.id, %error, failures, "poll failed");
                             jittered(after_failure(self.interval(), failures, &self.live.config))
                         }
                     }
@@ -98,25 +96,13 @@ impl Poller {
     }
 
     /// What is known, which will do for the beginning, or what the upstream says.
-    async fn ask(&self, is_first: bool, etag: Option<String>) -> Result<Learnt, UpstreamError> {
+    async fn ask(&self, is_first: bool, etag: Option<String>) -> Result<Fetched, UpstreamError> {
+        let cache = &self.live.cache;
         if is_first {
-            let appointment = self.live.cache.get(&self.caller, self.id).await?;
-            return Ok(Learnt { appointment, keep: None, etag: None });
+            let appointment = cache.get(&self.caller, self.id).await?;
+            return Ok(Fetched { appointment, etag: None });
         }
-        let answer = self.live.upstream.appointment(&self.caller, self.id, etag.as_deref()).await?;
-        Ok(if answer.is_unchanged {
-            // An answer that says "not modified" has no appointment: it is the one that was shown last.
-            let latest = self.latest().ok_or(UpstreamError::Invalid("it is unchanged since nothing"))?;
-            Learnt { appointment: Some(latest), keep: Some(answer.keep), etag }
-        } else {
-            Learnt { appointment: answer.appointment, keep: Some(answer.keep), etag: answer.etag }
-        })
-    }
-
-    fn keep(&self, appointment: Option<SharedAppointment>, keep: Option<Keep>, asked: Asked) {
-        if let Some(keep) = keep {
-            self.live.cache.keep(&self.caller, self.id, appointment, keep, asked);
-        }
+        cache.look(&self.caller, self.id, etag.zip(self.latest())).await
     }
 
     fn latest(&self) -> Option<SharedAppointment> {
@@ -124,8 +110,7 @@ impl Poller {
     }
 
     /// Shows what was `asked` for, unless it was changed since; whether it did.
-    fn show(&self, appointment: &SharedAppointment, keep: Option<Keep>, asked: Asked) -> bool {
-        self.keep(Some(appointment.clone()), keep, asked);
+    fn show(&self, appointment: &SharedAppointment, asked: Asked) -> bool {
         // A change counts before it is shown, so whichever of the two comes first, the older is not shown last.
         let mut is_current = false;
         self.shown.send_if_modified(|shown| {
@@ -159,14 +144,6 @@ impl Drop for Poller {
             is_lost
         });
     }
-}
-
-/// What a look has brought.
-struct Learnt {
-    appointment: Option<SharedAppointment>,
-    /// None where it is known to the cache already.
-    keep: Option<Keep>,
-    etag: Option<String>,
 }
 
 /// The next order. Without those who give them there is no poller.

@@ -237,3 +237,19 @@ async fn who_comes_after_a_change_that_changed_nothing_sees_it_and_the_others_no
     change(&gateway).await;
     assert_eq!((early.status().await, late.status().await), ("waiting".to_owned(), "waiting".to_owned()));
 }
+
+#[tokio::test]
+async fn who_may_not_change_an_appointment_has_nobody_else_ask_for_it() {
+    let upstream =
+        Upstream::answering(|call| if call.is_change() { Answer::status(403) } else { call.appointment() })
+            .await;
+    let gateway = Gateway::before(upstream.url(), &NEVER).await;
+    let mut watching = gateway.watch("token", &id(1)).await;
+    watching.next().await;
+    for _ in 0..3 {
+        gateway.cancel("stranger", &id(1)).await;
+    }
+    // Long enough for a poll to be seen.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(gets(&upstream, "token"), 1);
+}

@@ -1,6 +1,6 @@
 //! Who may subscribe, how many, and what ends when they leave or their token does.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     live::polls,
-    support::{Answer, Gateway, PATIENCE, Told, Upstream, id},
+    support::{Answer, Gate, Gateway, PATIENCE, Told, Upstream, id, served},
 };
 
 /// Pollers that hurry.
@@ -112,4 +112,29 @@ async fn a_subscription_ends_when_its_token_expires() {
     short.next().await;
     assert_eq!(short.end().await, "UNAUTHENTICATED");
     long.nothing(Duration::from_millis(50)).await;
+}
+
+/// Invariant 3 holds between those who watch and those who ask, too.
+#[tokio::test]
+async fn a_query_joins_the_poll_that_is_under_way() {
+    let gate = Gate::shut();
+    let upstream = Upstream::answering({
+        let gate = gate.clone();
+        move |call| if call.nth == 2 { call.appointment().once(&gate) } else { call.appointment() }
+    })
+    .await;
+    let settings = [("live.fast_interval", "10ms"), ("live.slow_interval", "20ms"), ("cache.ttl", "0")];
+    let gateway = Arc::new(Gateway::before(upstream.url(), &settings).await);
+    let mut watching = gateway.watch("token", &id(1)).await;
+    watching.next().await;
+    upstream.until_called(2).await;
+    let asking = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.appointment("token", &id(1)).await }
+    });
+    // Long enough for a call of its own to be seen.
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(upstream.calls(), 2, "one call is under way");
+    gate.open();
+    assert_eq!(asking.await.unwrap().body["data"]["appointment"], served(&id(1), "token", 2));
 }
