@@ -11,7 +11,7 @@
 //!     ├ http::caller          headers → Caller, once
 //!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
 //!        │                    WebSocket: answers
-//!        └ graphql            limits, parsing, variables; then validation and execution
+//!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation and execution
 //!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription
 //!              └ appointments          what one operation of one caller may ask through
 //!                 ├ appointments::loader   many fields → one batch of distinct ids
@@ -36,9 +36,9 @@
 //!    credential, is part of every key under which something is kept or shared. Without a credential there is no
 //!    [`Appointments`](appointments::Appointments) to ask through, so nothing is fetched.
 //! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, the `exp` of the
-//!    caller's token, a refusal (401, 403, 404; a page of the list lives out its few seconds), or a
-//!    change made through this gateway: also what was already under way when
-//!    the change was made is neither kept nor shown to who asks after it.
+//!    caller's token, a refusal (401, 403, 404; a page of the list lives out its few seconds), or a change made through
+//!    this gateway: also what was already under way when the change was made is neither kept nor shown to who asks after
+//!    it.
 //! 3. **One call is in flight for each scope and id.** Who leaves takes nothing from the others, also who came first;
 //!    each has a clock of its own; when the last has left, the call ends.
 //! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.

@@ -1,9 +1,9 @@
 //! Appointments as they change. The upstream has no push, so it is polled: by one poller for each (caller scope, id),
 //! however many subscribe, for as long as somebody does.
 //!
-//! Here is what subscribers see; what they see is found out in [`poller`](super::poller). A [`Watch`] lives like a [`Flight`](super::flight::Flight): the subscribers hold it, the table holds it weakly, and
-//! with the last subscriber the poller goes. A subscriber that is slow finds the latest state when it comes back, not
-//! a queue.
+//! Here is what subscribers see; what they see is found out in [`poller`](super::poller). A [`Watch`] lives like a
+//! [`Flight`](super::flight::Flight): the subscribers hold it, the table holds it weakly, and with the last subscriber the
+//! poller goes. A subscriber that is slow finds the latest state when it comes back, not a queue.
 
 use std::{
     collections::HashMap,

@@ -31,7 +31,7 @@ pub(super) struct Shape(Vec<(Name, Shape)>);
 
 /// What `operation` asks for under `variables`, as a document of its own, and the shape of its answer.
 ///
-/// The document has been found valid, and fragments in it end.
+/// Its arguments have been looked at, and its fragments end; the rest of the document is judged afterwards.
 ///
 /// # Errors
 /// `GRAPHQL_VALIDATION_FAILED` for a subscription that does not have exactly one field (section 5.2.3.1).

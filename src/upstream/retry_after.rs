@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_and_dates_are_header() {
+    fn seconds_and_dates_are_read() {
         assert_eq!(header("120"), Some(Duration::from_secs(120)));
         assert_eq!(header(" 0 "), Some(Duration::ZERO));
         assert_eq!(header("99999999999999999999999"), Some(LONGEST));

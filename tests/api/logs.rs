@@ -1,4 +1,4 @@
-//! What the process says of its work: enough to find a request again, and nothing of whom it is about.
+//! Invariant 7: What the process says of its work: enough to find a request again, and nothing of whom it is about.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,15 @@
 //! HTTP/1 as it may be spoken, and as it must not be: old versions, pipelines, chunks, and clients that let wait.
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::support::{Gateway, Raw, Reply, raw};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::support::{Gateway, PATIENCE, Raw, Reply, raw};
 
 fn served() -> serde_json::Value {
     json!({ "data": { "__typename": "Query" } })
@@ -105,4 +112,38 @@ async fn a_body_that_does_not_end_is_408_at_the_deadline() {
     trickling.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n")).await.unwrap();
     let reply = trickling.exchange_long("", b"1\r\n{\r\n", usize::MAX, b"").await.cooked();
     assert!(matches!(reply.status, 408 | 413), "{reply:?}");
+}
+
+/// What is ready for a client takes memory for as long as the client does not take it.
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_let_go() {
+    let gateway = Gateway::on_sandbox(&[("http.write_timeout", "300ms")]).await;
+    let page = Reply::of(gateway.request(reqwest::Method::GET, "/THIRD-PARTY-LICENSES.txt")).await;
+    let whole = page.body.as_str().unwrap().len();
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    // More than the buffers between here and there hold.
+    let asked = 200;
+    let request = "GET /THIRD-PARTY-LICENSES.txt HTTP/1.1\r\nHost: g\r\n\r\n".repeat(asked);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut answers = Vec::new();
+    // It may end with a reset: what counts is that it ends, and before all was sent.
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answers)).await.expect("an end");
+    assert!(answers.len() < asked * whole, "{} bytes", answers.len());
+}
+
+#[tokio::test]
+async fn who_comes_when_there_is_no_place_waits_to_be_let_in() {
+    let gateway = Gateway::on_sandbox(&[("http.max_connections", "1")]).await;
+    let mut first = TcpStream::connect(gateway.address()).await.unwrap();
+    let request = b"GET /livez HTTP/1.1\r\nHost: g\r\n\r\n";
+    first.write_all(request).await.unwrap();
+    assert!(first.read(&mut [0; 1024]).await.unwrap() > 0);
+    let mut second = TcpStream::connect(gateway.address()).await.unwrap();
+    second.write_all(request).await.unwrap();
+    let mut answer = [0; 1024];
+    assert!(timeout(Duration::from_millis(300), second.read(&mut answer)).await.is_err(), "it waits");
+    drop(first);
+    let length = timeout(PATIENCE, second.read(&mut answer)).await.expect("its turn").unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
 }
