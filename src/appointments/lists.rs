@@ -96,8 +96,23 @@ impl ListCache {
         }))
     }
 
-    /// The window at `place`: one page upstream where it lies within a page, two at once where it does not.
+    /// The window at `place`: one page upstream where it lies within a page, two at once where it does not; and once more
+    /// where the upstream turns out to give shorter pages than were asked for.
     pub(super) async fn window(&self, caller: &Caller, place: Place) -> Result<Window, UpstreamError> {
+        let capped = match self.window_or_place(caller, place).await? {
+            Ok(window) => return Ok(window),
+            Err(capped) => capped,
+        };
+        let unsteady = UpstreamError::Invalid("its pages have no steady length");
+        self.window_or_place(caller, capped).await?.map_err(|_| unsteady)
+    }
+
+    /// The window at `place`, or the place to ask for instead, now that it is known how long pages are.
+    async fn window_or_place(
+        &self,
+        caller: &Caller,
+        place: Place,
+    ) -> Result<Result<Window, Place>, UpstreamError> {
         let per_page = place.page_cap.map_or(place.length, |cap| place.length.min(cap)).max(1);
         let first = place.start / u64::from(per_page);
         let pages = if place.start.is_multiple_of(u64::from(per_page)) {
@@ -109,7 +124,7 @@ impl ListCache {
         };
         let real = pages.per_page(per_page);
         if real == per_page {
-            return self.cut(caller, place, per_page, pages).await;
+            return self.cut(caller, place, per_page, pages).await.map(Ok);
         }
         // The upstream gives shorter pages than were asked for, so these lie elsewhere. Where the window begins within
         // them all the same, they will do: there may then be less in it than asked for.
@@ -117,9 +132,9 @@ impl ListCache {
         let (begin, end) =
             (first * u64::from(real), (first + 1 + u64::from(pages.tail.is_some())) * u64::from(real));
         if (begin..end).contains(&place.start) {
-            self.cut(caller, capped, real, pages).await
+            self.cut(caller, capped, real, pages).await.map(Ok)
         } else {
-            Box::pin(self.window(caller, capped)).await
+            Ok(Err(capped))
         }
     }
 
