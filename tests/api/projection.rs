@@ -99,8 +99,14 @@ async fn check(
         calls.iter().map(|call| call.id.clone()).filter(|id| id != "appointments").collect::<Vec<_>>();
     ids.sort();
     prop_assert_eq!(ids, expected.ids.into_iter().collect::<Vec<_>>(), "{}", text);
+    // Equal windows that are asked for at once are one.
     let pages = calls.iter().filter(|call| call.id == "appointments").count();
-    prop_assert!((expected.windows..=3 * expected.windows).contains(&pages), "{} pages for {}", pages, text);
+    prop_assert!(
+        (expected.windows.min(1)..=3 * expected.windows).contains(&pages),
+        "{} pages for {}",
+        pages,
+        text
+    );
     Ok(())
 }
 
@@ -120,7 +126,7 @@ fn the_answer_is_the_projection_of_what_the_upstream_sends() {
     let cases = if is_said { config.cases } else { CASES };
     let mut runner =
         TestRunner::new(Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..config });
-    let (mut asked, seen) = (0, Mutex::new(Coverage::default()));
+    let seen = Mutex::new(Coverage::default());
     let choices = (vec(any::<u16>(), 0..600), vec(any::<u16>(), 0..600), vec(any::<String>(), 8));
     let result = runner.run(&choices, |(of_operation, of_world, texts)| {
         let world = World::of(&mut Choices::new(of_world), &texts);
@@ -131,24 +137,20 @@ fn the_answer_is_the_projection_of_what_the_upstream_sends() {
         worlds.lock().unwrap().insert(token.clone(), world.clone());
         runtime.block_on(check(&gateway, &upstream, &types, &token, &world, &operation))
     });
-    asked += seen.lock().unwrap().operations;
     if let Err(error) = result {
         panic!("{error}");
     }
     seen.lock().unwrap().assert_all(&types);
-    println!("{asked} operations");
 }
 
 /// What the operations were made of, so that the property is not about nothing.
 #[derive(Default)]
 struct Coverage {
-    operations: usize,
     words: std::collections::HashSet<String>,
 }
 
 impl Coverage {
     fn look(&mut self, text: &str) {
-        self.operations += 1;
         let words = text.split(|c: char| !(c.is_alphanumeric() || "@._$".contains(c)));
         self.words.extend(words.map(str::to_owned));
     }
