@@ -47,6 +47,7 @@ mod commands;
 mod configuration;
 mod lifecycle;
 mod logs;
+mod metrics;
 
 mod clients;
 mod licences;
