@@ -71,3 +71,28 @@ pub enum UpstreamError {
     #[error("the call ended without an outcome")]
     Lost,
 }
+
+impl UpstreamError {
+    /// Whether it says that the upstream is not there for anybody just now, and nothing of who asked or of what was
+    /// asked for: what was known before may still be so.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Failed { .. }
+            | Self::Unreachable(_)
+            | Self::AttemptTimeout
+            | Self::DeadlinePassed
+            | Self::Overloaded => true,
+            Self::Unauthenticated
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Conflict
+            | Self::OutcomeUnknown(_)
+            | Self::RateLimited { .. }
+            | Self::ChangeFailed { .. }
+            | Self::UnexpectedStatus { .. }
+            | Self::TooLarge
+            | Self::Invalid(_)
+            | Self::Lost => false,
+        }
+    }
+}

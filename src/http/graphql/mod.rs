@@ -30,7 +30,7 @@ use crate::{
     appointments::Appointments,
     caller::Caller,
     graphql::{
-        Answer, Operation,
+        Answer, Operation, Stale,
         error::{self, ApiError},
     },
     metrics::metrics,
@@ -137,14 +137,23 @@ struct Document {
     errors: Vec<ServerError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<Extensions>,
+}
+
+/// What is said of the answer as a whole.
+#[derive(Serialize)]
+struct Extensions {
+    stale: Vec<Stale>,
 }
 
 impl From<Answer> for Document {
-    fn from(Answer { data, errors }: Answer) -> Self {
+    fn from(Answer { data, errors, stale }: Answer) -> Self {
         for code in errors.iter().filter_map(error::code) {
             metrics().errors.count(code);
         }
-        Self { errors, data }
+        let extensions = (!stale.is_empty()).then_some(Extensions { stale });
+        Self { errors, data, extensions }
     }
 }
 
