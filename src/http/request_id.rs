@@ -11,7 +11,8 @@ use axum::{
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name of the header that carries it.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id of a client's own that is kept.
 const LONGEST: usize = 128;

@@ -27,6 +27,7 @@ mod upstream_calls;
 mod write_during_read;
 mod write_then_read;
 
+mod browser;
 mod event_stream;
 mod subscribers;
 mod subscribing_clients;
