@@ -43,6 +43,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `graphiql.enabled`
     pub graphiql: bool,
+    /// `metrics.*`
+    pub metrics: MetricsConfig,
     /// `log.*`
     pub log: LogConfig,
 }
@@ -164,6 +166,15 @@ pub struct HttpConfig {
     pub drain_deadline: Duration,
 }
 
+/// `metrics.*`: where what is counted can be read.
+#[derive(Debug, Clone, Default)]
+pub struct MetricsConfig {
+    /// `metrics.enabled`
+    pub enabled: bool,
+    /// `metrics.listen`
+    pub listen: Option<SocketAddr>,
+}
+
 /// `log.*`: what is written to standard error.
 #[derive(Debug, Clone, Default)]
 pub struct LogConfig {
@@ -214,6 +225,7 @@ impl Default for Config {
             limits: Limits::default(),
             http: HttpConfig::default(),
             graphiql: false,
+            metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         };
         for key in KEYS {

@@ -44,7 +44,7 @@
 //! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.
 //! 5. **Failures are never kept.** That there is no appointment (404) is, briefly, for the scope that was told so.
 //! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes.
-//! 7. **No personal data and no token in a log or an error**, at any level: only events of this crate are logged
+//! 7. **No personal data and no token in a log, a metric or an error**, at any level: only events of this crate are logged
 //!    ([`telemetry`]), and the types that hold such data do not print it.
 //! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, a change is sent once, what
 //!    is watched is asked for by one poller.
@@ -55,10 +55,12 @@
 //! - Below [`http`], nobody reads a header: a [`caller::Caller`] is all that is known of who asks.
 //! - Above [`upstream`], nobody sees JSON of the upstream or a status code.
 //! - Resolvers hold no state and do no input or output but through [`appointments::Appointments`].
+//! - Labels of [`metrics`] are words of the program: no id and no text of a caller becomes one.
 //! - Nobody reads the environment but [`config`] and [`cli`]; a component receives its own slice of the configuration.
 
 pub mod cli;
 pub mod config;
+pub mod metrics;
 pub mod telemetry;
 
 pub mod server;

@@ -62,7 +62,11 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     config.check_serving()?;
     telemetry::start(&config.log);
     let signals = Signals::watch()?;
-    let listener = bind(config.listen).await?;
+    let listener = bind("listen", config.listen).await?;
+    let metrics = match config.metrics.listen {
+        Some(address) => Some(bind("metrics.listen", address).await?),
+        None => None,
+    };
     let (upstream, is_sandbox) = match config.upstream.url.clone() {
         Some(url) => (url, false),
         None => (start_sandbox(&config).await?, true),
@@ -74,6 +78,11 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     if config.graphiql {
         say(format_args!("  GraphiQL  {here}/"));
     }
+    if let Some(metrics) = &metrics {
+        say(format_args!("  Metrics   http://{}/metrics", address(metrics)?));
+    } else if config.metrics.enabled {
+        say(format_args!("  Metrics   {here}/metrics"));
+    }
     if is_sandbox {
         say(format_args!("  Upstream  the built-in sandbox at {upstream}: all its data is made up"));
         say(format_args!(
@@ -83,7 +92,7 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         say(format_args!("  Upstream  {upstream}"));
     }
     tracing::info!(%here, %upstream, sandbox = is_sandbox, "serving");
-    server.serve(listener, asked_to_stop(signals)).await;
+    server.serve(listener, metrics, asked_to_stop(signals)).await;
     Ok(())
 }
 
@@ -96,7 +105,7 @@ async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
     let config = Config::load(&sources)?;
     telemetry::start(&config.log);
     let signals = Signals::watch()?;
-    let listener = bind(config.listen).await?;
+    let listener = bind("listen", config.listen).await?;
     say(format_args!("appointments-gateway sandbox {}: all its data is made up", env!("CARGO_PKG_VERSION")));
     say(format_args!("  Upstream  http://{}/api/v1/appointments", address(&listener)?));
     say(format_args!("  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"));
@@ -129,21 +138,22 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
 
 /// The sandbox on a free loopback port, for as long as the process lives.
 async fn start_sandbox(config: &Config) -> Result<Url, Failure> {
-    let listener = bind(([127, 0, 0, 1], 0).into()).await?;
+    let listener = bind("the sandbox", ([127, 0, 0, 1], 0).into()).await?;
     let url = format!("http://{}/", address(&listener)?);
     tokio::spawn(sandbox::serve(listener, config.sandbox.faults.clone(), std::future::pending()));
     Url::parse(&url).map_err(|error| Failure::Setup(error.to_string()))
 }
 
-async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
+/// Listens at `listen`, which the configuration calls `key`.
+async fn bind(key: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(listen).await.map_err(|error| {
         let fix = match error.kind() {
-            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
-            io::ErrorKind::PermissionDenied => "choose a port from 1024 upward with --listen",
-            io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen",
-            _ => "choose another address with --listen",
+            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+            io::ErrorKind::PermissionDenied => "choose a port from 1024 upward",
+            io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
+            _ => "choose another address",
         };
-        Failure::Setup(format!("listen: {listen} cannot be listened on ({error}); {fix}"))
+        Failure::Setup(format!("{key}: {listen} cannot be listened on ({error}); {fix}"))
     })
 }
 

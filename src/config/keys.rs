@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Key, Kind, LogFormat, LogLevel,
-    value::{address, base_url, count, duration, file, one_of, origins, size, switch},
+    value::{address, base_url, count, duration, file, one_of, optional, origins, size, switch},
 };
 
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
@@ -307,6 +307,20 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Switch,
         help: "Whether GraphiQL is served at /. Off: 404.",
         set: |c, v| switch(v).map(|v| c.graphiql = v),
+    },
+    Key {
+        name: "metrics.enabled",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether /metrics is served beside /graphql. Off: 404.",
+        set: |c, v| switch(v).map(|v| c.metrics.enabled = v),
+    },
+    Key {
+        name: "metrics.listen",
+        default: "",
+        kind: Kind::Address,
+        help: "An address of its own at which /metrics is served as well, and nothing else: one that only your scraper reaches.",
+        set: |c, v| optional(v, address).map(|v| c.metrics.listen = v),
     },
     Key {
         name: "log.level",

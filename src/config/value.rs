@@ -13,6 +13,14 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "is no address; write IP:PORT, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
+/// None where there is no text.
+pub(super) fn optional<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    if text.is_empty() { Ok(None) } else { read(text).map(Some) }
+}
+
 pub(super) fn base_url(text: &str) -> Result<Option<Url>, String> {
     if text.is_empty() {
         return Ok(None);

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use async_graphql::ErrorExtensionValues;
+use async_graphql::{ErrorExtensionValues, ServerError, Value};
 
 use crate::upstream::UpstreamError;
 
@@ -65,6 +65,27 @@ pub enum ApiError {
     /// A fault of the gateway.
     Internal,
 }
+
+/// Every code that a client can be told.
+pub const CODES: &[&str] = &[
+    "UNAUTHENTICATED",
+    "FORBIDDEN",
+    "NOT_FOUND",
+    "CONFLICT",
+    "OUTCOME_UNKNOWN",
+    "BAD_USER_INPUT",
+    "RATE_LIMITED",
+    "UPSTREAM_TIMEOUT",
+    "UPSTREAM_UNAVAILABLE",
+    "UPSTREAM_INVALID_RESPONSE",
+    "OVERLOADED",
+    "BAD_REQUEST",
+    "GRAPHQL_PARSE_FAILED",
+    "GRAPHQL_VALIDATION_FAILED",
+    "QUERY_TOO_COMPLEX",
+    "PERSISTED_QUERY_NOT_SUPPORTED",
+    "INTERNAL",
+];
 
 impl ApiError {
     /// The stable `extensions.code`.
@@ -156,6 +177,14 @@ impl ApiError {
     }
 }
 
+/// The `extensions.code` of an error.
+pub fn code(error: &ServerError) -> Option<&str> {
+    match error.extensions.as_ref()?.get("code")? {
+        Value::String(code) => Some(code),
+        _ => None,
+    }
+}
+
 /// Rounded up: who waits that long waits long enough.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
@@ -193,7 +222,7 @@ impl From<ApiError> for async_graphql::Error {
     }
 }
 
-impl From<ApiError> for async_graphql::ServerError {
+impl From<ApiError> for ServerError {
     /// Without a place in the query or in the answer.
     fn from(error: ApiError) -> Self {
         let mut server_error = Self::new(error.message(), None);

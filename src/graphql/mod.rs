@@ -39,7 +39,7 @@ use self::{
     subscription::Subscription,
     types::Types,
 };
-use crate::{appointments::Appointments, config::Limits};
+use crate::{appointments::Appointments, config::Limits, metrics::metrics};
 
 /// What a client asks to be run, as it came: nothing of it has been looked at.
 #[derive(Default)]
@@ -210,6 +210,11 @@ impl Operation {
     }
 
     fn into_request(self, access: Access) -> (Request, Shape) {
+        metrics().operations.count(match self.kind {
+            OperationType::Query => "query",
+            OperationType::Mutation => "mutation",
+            OperationType::Subscription => "subscription",
+        });
         let Self { document, variables, shape, .. } = self;
         (request(document, variables).data(access).data(Sequence::default()).data(Tally::default()), shape)
     }
@@ -229,7 +234,7 @@ impl Answer {
 
     fn of(response: Response, shape: &Shape) -> Self {
         let Response { data, mut errors, .. } = response;
-        errors.retain(|error| !is_coded(error, ApiError::NotRun.code()));
+        errors.retain(|error| error::code(error) != Some(ApiError::NotRun.code()));
         for error in &mut errors {
             // Resolvers fail with an `ApiError` and nothing else, so this is the library, of an argument that validation
             // let pass. Its text repeats the argument.
@@ -250,13 +255,8 @@ impl Answer {
     }
 }
 
-fn is_coded(error: &ServerError, code: &str) -> bool {
-    let extensions = error.extensions.as_ref();
-    extensions.and_then(|extensions| extensions.get("code")).is_some_and(|it| *it == Value::from(code))
-}
-
 fn ensure_code(error: &mut ServerError, otherwise: impl FnOnce(String) -> ApiError) {
-    if error.extensions.as_ref().and_then(|extensions| extensions.get("code")).is_none() {
+    if error::code(error).is_none() {
         let api_error = otherwise(std::mem::take(&mut error.message));
         error.message = api_error.message().into_owned();
         error.extensions = Some(api_error.extensions());

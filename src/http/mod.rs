@@ -8,6 +8,7 @@ mod drain;
 mod graphiql;
 mod graphql;
 mod health;
+mod metrics;
 mod patience;
 mod refusal;
 mod request_id;
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub keep_alive: Duration,
     /// What GraphiQL opens with; none where it is not served.
     pub graphiql: Option<GraphiqlSettings>,
+    /// Whether `/metrics` is served beside `/graphql`.
+    pub serves_metrics: bool,
     /// Everything that is open, and when it is to end.
     pub drain: Drain,
 }
@@ -71,6 +74,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/graphql", any(graphql::serve))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready));
+    if gateway.serves_metrics {
+        router = router.route("/metrics", get(metrics::show));
+    }
     if gateway.graphiql.is_some() {
         router = router
             .route("/", get(graphiql::page))
@@ -78,6 +84,15 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
             .route("/assets/{name}", get(graphiql::asset))
             .route("/THIRD-PARTY-LICENSES.txt", get(graphiql::licences));
     }
+    behind_middleware(router, gateway)
+}
+
+/// What is served at `metrics.listen`: the metrics and nothing else.
+pub fn metrics_router(gateway: Arc<Gateway>) -> Router {
+    behind_middleware(Router::new().route("/metrics", get(metrics::show)), gateway)
+}
+
+fn behind_middleware(router: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

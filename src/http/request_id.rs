@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, StatusCode},
     middleware::Next,
     response::Response,
 };
 use tracing::Instrument as _;
 use uuid::Uuid;
+
+use crate::metrics::metrics;
 
 /// The name of the header that carries it.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -39,13 +41,26 @@ async fn timed(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let (route, status) = (route.as_ref().map_or("(none)", MatchedPath::as_str), response.status().as_u16());
-    let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+    let duration = started.elapsed().as_secs_f64();
+    metrics().requests.count(class(response.status()));
+    metrics().request_duration.observe(duration);
+    let duration_ms = duration * 1e3;
     if response.status().is_server_error() {
         tracing::warn!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
     } else {
         tracing::debug!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
     }
     response
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        ..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500.. => "5xx",
+    }
 }
 
 /// Letters, digits and the signs of common id notations: nothing that breaks a log line.

@@ -48,6 +48,7 @@ mod commands;
 mod configuration;
 mod lifecycle;
 mod logs;
+mod metrics;
 
 mod clients;
 mod licences;

@@ -30,7 +30,11 @@ use super::{Gateway, Open, Refusal, caller};
 use crate::{
     appointments::Appointments,
     caller::Caller,
-    graphql::{Answer, Operation, error::ApiError},
+    graphql::{
+        Answer, Operation,
+        error::{self, ApiError},
+    },
+    metrics::metrics,
 };
 
 /// `POST /graphql` and `GET /graphql`.
@@ -138,6 +142,9 @@ struct Document {
 
 impl From<Answer> for Document {
     fn from(Answer { data, errors }: Answer) -> Self {
+        for code in errors.iter().filter_map(error::code) {
+            metrics().errors.count(code);
+        }
         Self { errors, data }
     }
 }

@@ -1,6 +1,7 @@
 //! The program as its users run it: a process with an environment, a port that it chose, and an end.
 
 use std::{
+    collections::BTreeMap,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -121,6 +122,15 @@ impl Gateway {
             request = request.bearer_auth(token);
         }
         Reply::of(request).await
+    }
+
+    /// What it has counted so far: the value of each series, by its name and labels.
+    pub async fn metrics(&self) -> BTreeMap<String, f64> {
+        let reply = Reply::of(self.request(reqwest::Method::GET, "/metrics")).await;
+        let text = reply.body.as_str().expect("metrics are text").to_owned();
+        let series =
+            text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        series.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
     /// The ids that the page of a gateway on the sandbox opens with.

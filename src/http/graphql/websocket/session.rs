@@ -242,12 +242,12 @@ impl Session {
                 )
                 .into(),
             );
-            return self.say(Outgoing::Error { id: &id, payload: vec![error.into()] }).await;
+            return self.say(Outgoing::Error { id: &id, payload: Answer::refused(vec![error]).into() }).await;
         }
         let api = &self.gateway.api;
         let operation = match async { api.prepare(api.parse(request)?).await }.await {
             Ok(operation) => operation,
-            Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer.errors }).await,
+            Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer.into() }).await,
         };
         let is_subscription = operation.is_subscription();
         let deadline = Instant::now() + self.gateway.http.deadline;
@@ -264,9 +264,9 @@ impl Session {
             Some(answer @ Answer { data: Some(_), .. }) => {
                 self.say(Outgoing::Next { id, payload: answer.into() }).await
             }
-            Some(Answer { data: None, errors }) => {
+            Some(answer) => {
                 self.operations.remove(id);
-                self.say(Outgoing::Error { id, payload: errors }).await
+                self.say(Outgoing::Error { id, payload: answer.into() }).await
             }
             None => {
                 self.operations.remove(id);
