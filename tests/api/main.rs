@@ -49,6 +49,7 @@ mod configuration;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod privacy;
 
 mod clients;
 mod licences;
