@@ -14,6 +14,5 @@ use crate::metrics::{CONTENT_TYPE, metrics};
 /// OpenMetrics text.
 pub(super) async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
     gateway.appointments.observe();
-    let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
-    (headers, metrics().text()).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics().text()).into_response()
 }

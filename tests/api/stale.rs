@@ -36,7 +36,8 @@ const QUERY: &str = "query ($id: UUID!) { it: appointment(id: $id) { status } }"
 type Script = fn(&Call) -> Answer;
 
 /// The ways in which an upstream is not there.
-const OUTAGES: [(&str, Script); 6] = [
+const OUTAGES: [(&str, Script); 7] = [
+    ("429", |_| Answer::status(429)),
     ("500", |_| Answer::status(500)),
     ("503", |_| Answer::status(503).with("Cache-Control", "no-store")),
     ("504", |_| Answer::text(504, "text/html", "<html>")),
@@ -219,10 +220,9 @@ async fn the_upstream_may_say_less_and_not_more() {
 
 #[tokio::test]
 async fn what_is_not_an_outage_is_told() {
-    let refusals: [(Script, &str); 5] = [
+    let refusals: [(Script, &str); 4] = [
         (|_| Answer::status(401), "UNAUTHENTICATED"),
         (|_| Answer::status(403), "FORBIDDEN"),
-        (|_| Answer::status(429), "RATE_LIMITED"),
         (|_| Answer::status(418), "UPSTREAM_INVALID_RESPONSE"),
         (|_| Answer::text(200, "text/html", "<html>"), "UPSTREAM_INVALID_RESPONSE"),
     ];
