@@ -34,11 +34,9 @@ async fn a_refusal_takes_the_pages_that_show_the_appointment() {
             gateway.list(token, json!({ "first": 5, "after": end })).await.list();
         }
         assert_eq!((upstream.calls(), kept(&gateway).await), (4, (20.0, 4.0)));
-        // What is not kept is asked for, and refused; the list shows it.
         upstream.on(&id(2), move |_| Answer::status(status));
-        gateway.cancel("token", &id(2)).await;
+        gateway.update("token", &id(2), json!({ "interpreterLanguage": "xx" })).await;
         let calls = upstream.calls();
-        // By the change alone, nothing is known to be refused but to who asked for it.
         let left = if status == 401 { (10.0, 2.0) } else { (19.0, 3.0) };
         assert_eq!(kept(&gateway).await, left, "{status}");
         gateway.list("other", json!({ "first": 5 })).await.list();

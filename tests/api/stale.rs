@@ -154,10 +154,12 @@ async fn every_transport_says_it() {
     };
     assert_said(&gateway.query_with(Some("token"), QUERY, json!({ "id": id(1) })).await.body);
     let get = gateway
-        .request(reqwest::Method::GET, "/graphql")
-        .query(&[("query", query.as_str())])
+        .request(
+            reqwest::Method::GET,
+            &format!("/graphql?{}", serde_urlencoded::to_string([("query", &query)]).unwrap()),
+        )
         .header("accept", "application/json")
-        .bearer_auth("token");
+        .bearer_auth(gateway.secret("token"));
     assert_said(&Reply::of(get).await.body);
     let mut events = Events::open(&gateway, "token", &query).await;
     assert_said(&events.next().await);
