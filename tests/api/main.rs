@@ -40,6 +40,7 @@ mod websocket_bounds;
 mod execution;
 mod identity;
 mod page;
+mod projection;
 mod protocol;
 mod selections;
 

@@ -6,6 +6,8 @@
 //! one answer, or a stream of them ([`event_stream`]).
 
 mod event_stream;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod negotiate;
 mod request;
 mod websocket;
