@@ -194,7 +194,12 @@ impl AppointmentCache {
             }
             Err(error) => {
                 tracing::warn!(appointment.id = %id, %error, duration_ms, "fetch failed");
-                if matches!(error, UpstreamError::Unauthenticated | UpstreamError::Forbidden) {
+                if matches!(
+                    error,
+                    UpstreamError::Unauthenticated
+                        | UpstreamError::ServiceTokenRefused
+                        | UpstreamError::Forbidden
+                ) {
                     self.revoke(caller, id);
                 }
                 Err(error)

@@ -129,7 +129,9 @@ impl Verdict {
             | UpstreamError::Lost => Self::MayHaveHappened,
             UpstreamError::Unauthenticated | UpstreamError::Forbidden => Self::NotTheirs,
             UpstreamError::NotFound | UpstreamError::Conflict => Self::SomethingElse,
-            UpstreamError::RateLimited { .. }
+            UpstreamError::NoServiceToken(_)
+            | UpstreamError::ServiceTokenRefused
+            | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
             | UpstreamError::Unreachable(_)
             | UpstreamError::AttemptTimeout

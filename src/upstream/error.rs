@@ -13,6 +13,12 @@ pub enum UpstreamError {
     /// 401: the credential is missing, expired or invalid.
     #[error("the upstream did not accept the credential (401)")]
     Unauthenticated,
+    /// The gateway has no token of its own to ask with: nothing was sent.
+    #[error("the gateway has no token of its own: {0}")]
+    NoServiceToken(Arc<str>),
+    /// 401 to the gateway's own token, and to a fresh one if there could be one.
+    #[error("the upstream did not accept the gateway's own token (401)")]
+    ServiceTokenRefused,
     /// 403: the caller may not see this appointment.
     #[error("the upstream forbade access (403)")]
     Forbidden,
