@@ -132,8 +132,17 @@ impl Caller {
         &self.credential
     }
 
-    /// How long from now what the caller came with is still good for, where it says so itself; zero once it has expired.
+    /// How long from now the token that the upstream is asked with is still good for, where it says so itself; zero once
+    /// it has expired. The gateway's own is renewed, and says nothing of how long an answer is good for.
     pub fn time_left(&self) -> Option<Duration> {
+        match self.credential {
+            Credential::Token(_) => self.known_for(),
+            Credential::Service => None,
+        }
+    }
+
+    /// How long from now the caller is known by what it came with; zero once that has expired.
+    pub fn known_for(&self) -> Option<Duration> {
         self.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
     }
 }

@@ -40,7 +40,7 @@
 //!    share (`callers.share_cache`). Without a caller there is no [`Appointments`](appointments::Appointments) to ask
 //!    through, so nothing is fetched.
 //! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, the `exp` of the
-//!    caller's token, a refusal (401, 403, 404; a page of the list lives out its few seconds), or a change made through
+//!    caller's token where that fetched it, a refusal (401, 403, 404; a page of the list lives out its few seconds), or a change made through
 //!    this gateway: also what was already under way when the change was made is neither kept nor shown to who asks after
 //!    it.
 //! 3. **One call is in flight for each scope and id.** Who leaves takes nothing from the others, also who came first;

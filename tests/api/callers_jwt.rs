@@ -140,7 +140,10 @@ async fn a_verified_token_is_not_remembered_past_its_end() {
         }
     };
     tokio::time::timeout(PATIENCE, refused).await.expect("its time comes");
-    // Nor on a WebSocket that was opened with it.
+    // What was fetched for its bearer is still there for who brings another.
+    let renewed = gateway.appointment(&issuer.token("alice"), &id(1)).await;
+    assert_eq!((&renewed.appointment()["status"], upstream.calls_for(&id(1))), (&json!("call 1"), 1));
+    // Nor is it on a WebSocket that was opened with it.
     socket.subscribe("a", &format!("{{ appointment(id: \"{}\") {{ id }} }}", id(1))).await;
     let answer = socket.hear().await;
     assert_eq!(answer["payload"]["errors"][0]["extensions"]["code"], "UNAUTHENTICATED", "{answer}");
