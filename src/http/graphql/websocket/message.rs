@@ -1,11 +1,6 @@
 //! The messages of `graphql-transport-ws`.
 
-<<<<<<< HEAD
-use serde::{Deserialize, Serialize, Serializer};
-=======
-use async_graphql::ServerError;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
->>>>>>> fuzz
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
 use super::super::{Document, request::Parameters};
