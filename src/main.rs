@@ -9,12 +9,13 @@ use std::{
 
 use appointments_gateway::{
     cli::{self, Task},
-    config::{Config, ConfigError, Sources},
+    config::{Config, ConfigError, IdentityMode, Sources},
     graphql,
+    identity::{NewApiKey, fetched_keys},
     sandbox::{self, TOKEN_ALL, TOKEN_SOME},
     server::Server,
     telemetry,
-    upstream::UpstreamClient,
+    upstream::{Outside, ServiceToken, UpstreamClient},
 };
 use tokio::{net::TcpListener, signal};
 use url::Url;
@@ -43,6 +44,7 @@ async fn main() -> ExitCode {
             Ok(())
         }
         Task::Check(sources) => check(&sources).await,
+        Task::ApiKey(name) => make_api_key(&name),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,7 +64,11 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     config.check_serving()?;
     telemetry::start(&config.log);
     let signals = Signals::watch()?;
-    let listener = bind(config.listen).await?;
+    let listener = bind("listen", config.listen).await?;
+    let metrics = match config.metrics.listen {
+        Some(address) => Some(bind("metrics.listen", address).await?),
+        None => None,
+    };
     let (upstream, is_sandbox) = match config.upstream.url.clone() {
         Some(url) => (url, false),
         None => (start_sandbox(&config).await?, true),
@@ -74,16 +80,25 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     if config.graphiql {
         say(format_args!("  GraphiQL  {here}/"));
     }
+    if let Some(metrics) = &metrics {
+        say(format_args!("  Metrics   http://{}/metrics", address(metrics)?));
+    } else if config.metrics.enabled {
+        say(format_args!("  Metrics   {here}/metrics"));
+    }
     if is_sandbox {
         say(format_args!("  Upstream  the built-in sandbox at {upstream}: all its data is made up"));
-        say(format_args!(
-            "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
-        ));
     } else {
         say(format_args!("  Upstream  {upstream}"));
     }
+    if config.identity.mode == IdentityMode::Service {
+        say("  Tokens    the gateway's own goes upstream; callers show an API key or a JWT (callers.*)");
+    } else if is_sandbox {
+        say(format_args!(
+            "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
+        ));
+    }
     tracing::info!(%here, %upstream, sandbox = is_sandbox, "serving");
-    server.serve(listener, asked_to_stop(signals)).await;
+    server.serve(listener, metrics, asked_to_stop(signals)).await;
     Ok(())
 }
 
@@ -96,7 +111,7 @@ async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
     let config = Config::load(&sources)?;
     telemetry::start(&config.log);
     let signals = Signals::watch()?;
-    let listener = bind(config.listen).await?;
+    let listener = bind("listen", config.listen).await?;
     say(format_args!("appointments-gateway sandbox {}: all its data is made up", env!("CARGO_PKG_VERSION")));
     say(format_args!("  Upstream  http://{}/api/v1/appointments", address(&listener)?));
     say(format_args!("  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"));
@@ -109,41 +124,76 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
     say("the configuration is right");
-    let Some(url) = config.upstream.url.clone() else {
-        say("there is no upstream: the built-in sandbox would be served");
-        return Ok(());
+    let mut failures = Vec::new();
+    let mut told = |answer: Result<String, String>| match answer {
+        Ok(text) => say(text),
+        Err(text) => failures.push(text),
     };
-    let upstream = UpstreamClient::new(&config.upstream, &url).map_err(Failure::Setup)?;
-    match upstream.probe().await {
-        Ok(status @ (200 | 401 | 403)) => {
-            say(format_args!("the upstream at {url} answers ({status} to a list asked for without a token)"));
-            Ok(())
+    let outside = Outside::new(&config.upstream).map_err(Failure::Setup)?;
+    match &config.upstream.url {
+        Some(url) => {
+            told(check_upstream(&config, url).await?);
+            if let Some(credentials) = config.identity.client_credentials(url, false) {
+                let token_url = credentials.token_url.clone();
+                let token = ServiceToken::start(credentials, outside.clone()).check().await;
+                told(match token {
+                    Ok(()) => Ok(format!("{token_url} gives the gateway a token of its own")),
+                    Err(why) => Err(format!("{token_url} gives the gateway no token: {why}")),
+                });
+            }
         }
-        Ok(status) => Err(Failure::Running(format!(
+        None => told(Ok("there is no upstream: the built-in sandbox would be served".to_owned())),
+    }
+    if let Some(url) = &config.callers.jwks_url {
+        let keys = fetched_keys(&config.callers, url.clone(), outside);
+        told(match keys.current().await {
+            Ok(_) => Ok(format!("{url} has keys to verify the callers' tokens with")),
+            Err(why) => Err(format!("{url} has no keys to verify the callers' tokens with: {why}")),
+        });
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Running(failures.join("\n"))) }
+}
+
+async fn check_upstream(config: &Config, url: &Url) -> Result<Result<String, String>, Failure> {
+    let upstream = UpstreamClient::new(&config.upstream, url, None).map_err(Failure::Setup)?;
+    Ok(match upstream.probe().await {
+        Ok(status @ (200 | 401 | 403)) => {
+            Ok(format!("the upstream at {url} answers ({status} to a list asked for without a token)"))
+        }
+        Ok(status) => Err(format!(
             "the upstream at {url} answers, but with {status} to GET api/v1/appointments without a token, where 401 was \
              expected; is upstream.url right?"
-        ))),
-        Err(error) => Err(Failure::Running(format!("the upstream at {url} does not answer: {error}"))),
-    }
+        )),
+        Err(error) => Err(format!("the upstream at {url} does not answer: {error}")),
+    })
+}
+
+/// The line on standard output, so that it can go into the file as it is; the key where a person sees it.
+fn make_api_key(name: &str) -> Result<(), Failure> {
+    let made = NewApiKey::make(name).map_err(Failure::Setup)?;
+    say(&made.line);
+    complain(&format!("the key of {name}, shown this once: {}", made.key));
+    Ok(())
 }
 
 /// The sandbox on a free loopback port, for as long as the process lives.
 async fn start_sandbox(config: &Config) -> Result<Url, Failure> {
-    let listener = bind(([127, 0, 0, 1], 0).into()).await?;
+    let listener = bind("the sandbox", ([127, 0, 0, 1], 0).into()).await?;
     let url = format!("http://{}/", address(&listener)?);
     tokio::spawn(sandbox::serve(listener, config.sandbox.faults.clone(), std::future::pending()));
     Url::parse(&url).map_err(|error| Failure::Setup(error.to_string()))
 }
 
-async fn bind(listen: SocketAddr) -> Result<TcpListener, Failure> {
+/// Listens at `listen`, which the configuration calls `key`.
+async fn bind(key: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(listen).await.map_err(|error| {
         let fix = match error.kind() {
-            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
-            io::ErrorKind::PermissionDenied => "choose a port from 1024 upward with --listen",
-            io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen",
-            _ => "choose another address with --listen",
+            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+            io::ErrorKind::PermissionDenied => "choose a port from 1024 upward",
+            io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
+            _ => "choose another address",
         };
-        Failure::Setup(format!("listen: {listen} cannot be listened on ({error}); {fix}"))
+        Failure::Setup(format!("{key}: {listen} cannot be listened on ({error}); {fix}"))
     })
 }
 

@@ -16,16 +16,19 @@ use url::Url;
 
 use crate::{
     appointments::Shared,
-    caller::ScopeKey,
     config::Config,
     graphql::Api,
-    http::{Drain, Gateway, GraphiqlSettings, Patient, Worded, router},
+    http::{Drain, Gateway, GraphiqlSettings, Patient, Worded, metrics_router, router},
+    identity::Identity,
     sandbox,
-    upstream::UpstreamClient,
+    upstream::{Outside, ServiceToken, UpstreamClient},
 };
 
 /// How long to wait before accepting again when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections are served at once at `metrics.listen`.
+const MAX_SCRAPES: usize = 16;
 
 /// A gateway that can be served.
 #[derive(Debug)]
@@ -39,11 +42,15 @@ impl Server {
     /// # Errors
     /// A text for the operator, where the upstream client cannot be set up.
     pub fn new(config: &Config, upstream: &Url, is_sandbox: bool) -> Result<Self, String> {
-        let upstream = UpstreamClient::new(&config.upstream, upstream)?;
+        let outside = Outside::new(&config.upstream)?;
+        let credentials = config.identity.client_credentials(upstream, is_sandbox);
+        let is_pass_through = credentials.is_none();
+        let service = credentials.map(|credentials| ServiceToken::start(credentials, outside.clone()));
+        let upstream = UpstreamClient::new(&config.upstream, upstream, service)?;
         let graphiql = config.graphiql.then(|| match is_sandbox {
             true => GraphiqlSettings {
                 sandbox: true,
-                token: Some(sandbox::TOKEN_ALL),
+                token: is_pass_through.then_some(sandbox::TOKEN_ALL),
                 ids: sandbox::example_ids(),
             },
             false => GraphiqlSettings::default(),
@@ -51,36 +58,35 @@ impl Server {
         let gateway = Gateway {
             api: Api::new(config.limits.clone()),
             appointments: Shared::new(&config.cache, config.live.clone(), upstream),
-            scope_key: ScopeKey::random(),
+            identity: Identity::new(config.identity.mode, &config.callers, &outside),
             http: config.http.clone(),
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),
             sockets: Arc::new(Semaphore::new(config.websocket.max_connections)),
             keep_alive: config.live.keep_alive,
             graphiql,
+            serves_metrics: config.metrics.enabled,
             drain: Drain::new(),
         };
         Ok(Self { gateway: Arc::new(gateway) })
     }
 
-    /// Serves `listener` until `stop`; then stops accepting and returns when what is in flight has been answered, or
+    /// Serves `listener`, and at `metrics` what is counted, until `stop`; then stops accepting and returns when what is in flight has been answered, or
     /// when `http.drain_deadline` has passed.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        metrics: Option<TcpListener>,
+        stop: impl Future<Output = ()>,
+    ) {
         let Self { gateway } = self;
-        let connections = Connections::new(gateway.clone());
-        let places = Arc::new(Semaphore::new(gateway.http.max_connections));
-        let accepting = async {
-            loop {
-                // Who comes when there is no place waits before the door, where the system has a bound of its own.
-                let place = places.clone().acquire_owned().await;
-                match listener.accept().await {
-                    Ok((stream, _)) => connections.serve(stream, place.ok()),
-                    Err(error) if is_the_connections_own(&error) => {}
-                    Err(error) => {
-                        tracing::error!(%error, "no connection can be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
+        let connections =
+            Connections::new(gateway.clone(), router(gateway.clone()), gateway.http.max_connections);
+        let scrapes = Connections::new(gateway.clone(), metrics_router(gateway.clone()), MAX_SCRAPES);
+        let scraped = async {
+            match &metrics {
+                Some(listener) => scrapes.accept(listener).await,
+                None => std::future::pending().await,
             }
         };
         let asked_to_stop = async {
@@ -90,10 +96,11 @@ impl Server {
             tokio::time::sleep(gateway.http.drain_delay).await;
         };
         tokio::select! {
-            () = accepting => {}
+            () = connections.accept(&listener) => {}
+            () = scraped => {}
             () = asked_to_stop => {}
         }
-        drop(listener);
+        drop((listener, metrics));
         match tokio::time::timeout(gateway.http.drain_deadline, gateway.drain.finish()).await {
             Ok(()) => tracing::info!("drained"),
             Err(_) => {
@@ -109,16 +116,34 @@ struct Connections {
     http: http1::Builder,
     router: Router,
     gateway: Arc<Gateway>,
+    /// How many more may be served.
+    places: Arc<Semaphore>,
 }
 
 impl Connections {
-    fn new(gateway: Arc<Gateway>) -> Self {
+    fn new(gateway: Arc<Gateway>, router: Router, most: usize) -> Self {
         let mut http = http1::Builder::new();
         // hyper reads the headers before anything of ours sees them, so it gets a bound too, above the one that
         // answers with a text (`limits.headers`).
         let buffer = gateway.limits.headers.as_u64() as usize + 16 * 1024;
         http.timer(TokioTimer::new()).header_read_timeout(gateway.http.header_timeout).max_buf_size(buffer);
-        Self { http, router: router(gateway.clone()), gateway }
+        Self { http, router, gateway, places: Arc::new(Semaphore::new(most)) }
+    }
+
+    /// Serves whoever comes, for as long as it is polled.
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            // Who comes when there is no place waits before the door, where the system has a bound of its own.
+            let place = self.places.clone().acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => self.serve(stream, place.ok()),
+                Err(error) if is_the_connections_own(&error) => {}
+                Err(error) => {
+                    tracing::error!(%error, "no connection can be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
 
     /// Serves `stream`, which has its `place` for as long as it is one of HTTP.

@@ -12,7 +12,10 @@ use std::{
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::config::{LogConfig, LogFormat, LogLevel};
+use crate::{
+    config::{LogConfig, LogFormat, LogLevel},
+    metrics::metrics,
+};
 
 /// Starts logging, and has panics logged by their place alone: their text may hold anything.
 pub fn start(config: &LogConfig) {
@@ -37,6 +40,7 @@ pub fn start(config: &LogConfig) {
     };
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        metrics().panics.inc();
         tracing::error!(place, "panicked");
     }));
 }

@@ -2,11 +2,13 @@
 //!
 //! Everything that is refused anywhere here leaves as a `Refusal`, in the `errors` shape of GraphQL.
 
+mod browser;
 mod caller;
 mod drain;
 mod graphiql;
 mod graphql;
 mod health;
+mod metrics;
 mod patience;
 mod refusal;
 mod request_id;
@@ -23,6 +25,7 @@ use axum::{
     routing::{any, get},
 };
 use tokio::sync::Semaphore;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use drain::{Drain, Open};
@@ -35,9 +38,9 @@ pub use unparsed::Worded;
 
 use crate::{
     appointments::Shared,
-    caller::ScopeKey,
     config::{HttpConfig, Limits, WebSocketConfig},
     graphql::{Api, error::ApiError},
+    identity::Identity,
 };
 
 /// What the routes share.
@@ -47,9 +50,9 @@ pub struct Gateway {
     pub api: Api,
     /// What operations read and change through.
     pub appointments: Shared,
-    /// Digests credentials into scopes.
-    pub scope_key: ScopeKey,
-    /// Clocks.
+    /// Tells who asks.
+    pub identity: Identity,
+    /// Clocks, and which pages may ask.
     pub http: HttpConfig,
     /// Bounds on what comes in.
     pub limits: Limits,
@@ -61,6 +64,8 @@ pub struct Gateway {
     pub keep_alive: Duration,
     /// What GraphiQL opens with; none where it is not served.
     pub graphiql: Option<GraphiqlSettings>,
+    /// Whether `/metrics` is served beside `/graphql`.
+    pub serves_metrics: bool,
     /// Everything that is open, and when it is to end.
     pub drain: Drain,
 }
@@ -71,6 +76,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/graphql", any(graphql::serve))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready));
+    if gateway.serves_metrics {
+        router = router.route("/metrics", get(metrics::show));
+    }
     if gateway.graphiql.is_some() {
         router = router
             .route("/", get(graphiql::page))
@@ -78,6 +86,15 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
             .route("/assets/{name}", get(graphiql::asset))
             .route("/THIRD-PARTY-LICENSES.txt", get(graphiql::licences));
     }
+    behind_middleware(router, gateway)
+}
+
+/// What is served at `metrics.listen`: the metrics and nothing else.
+pub fn metrics_router(gateway: Arc<Gateway>) -> Router {
+    behind_middleware(Router::new().route("/metrics", get(metrics::show)), gateway)
+}
+
+fn behind_middleware(router: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -86,8 +103,10 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .layer(middleware::from_fn_with_state(gateway.clone(), bounded_headers))
         // a fault of ours is one request's, not the process's;
         .layer(CatchPanicLayer::custom(panicked))
-        // no browser guesses what an answer is;
-        .layer(middleware::map_response(no_sniffing))
+        // pages of other sites read what they may, also why they were refused;
+        .layer(option_layer(browser::cors(&gateway.http.origins)))
+        // no browser makes of an answer what it is not;
+        .layer(middleware::map_response(browser::safe))
         // and everything above has a name to be asked about by, in the answer and in the log.
         .layer(middleware::from_fn(request_id::assign))
         .with_state(gateway)
@@ -107,11 +126,6 @@ async fn bounded_headers(State(gateway): State<Arc<Gateway>>, request: Request, 
         .into_response();
     }
     next.run(request).await
-}
-
-async fn no_sniffing(mut response: Response) -> Response {
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 async fn not_found() -> Refusal {

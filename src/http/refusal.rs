@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::graphql::error::ApiError;
+use crate::{graphql::error::ApiError, metrics::metrics};
 
 /// Why a request was refused, and with what status.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ impl Refusal {
         struct Document {
             errors: [ServerError; 1],
         }
+        metrics().errors.count(self.error.code());
         // A document of strings and numbers is always JSON.
         serde_json::to_vec(&Document { errors: [(*self.error).into()] }).unwrap_or_default()
     }

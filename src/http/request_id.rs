@@ -4,14 +4,17 @@ use std::time::Instant;
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::metrics::metrics;
+
+/// The name of the header that carries it.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id of a client's own that is kept.
 const LONGEST: usize = 128;
@@ -33,18 +36,49 @@ pub(super) async fn assign(request: Request, next: Next) -> Response {
 
 async fn timed(request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let method = request.method().clone();
+    let method = known(request.method());
     // The route, not the path, nor the query: those are the client's, and may hold anything.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let (route, status) = (route.as_ref().map_or("(none)", MatchedPath::as_str), response.status().as_u16());
-    let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+    let duration = started.elapsed().as_secs_f64();
+    metrics().requests.count(class(response.status()));
+    metrics().request_duration.observe(duration);
+    let duration_ms = duration * 1e3;
     if response.status().is_server_error() {
-        tracing::warn!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
+        tracing::warn!(
+            http.method = method,
+            http.route = route,
+            http.status = status,
+            duration_ms,
+            "answered"
+        );
     } else {
-        tracing::debug!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
+        tracing::debug!(
+            http.method = method,
+            http.route = route,
+            http.status = status,
+            duration_ms,
+            "answered"
+        );
     }
     response
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        ..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500.. => "5xx",
+    }
+}
+
+/// The method, or OpenTelemetry's word for one that nobody knows: any word may stand in its place.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
 /// Letters, digits and the signs of common id notations: nothing that breaks a log line.

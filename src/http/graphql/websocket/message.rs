@@ -1,7 +1,6 @@
 //! The messages of `graphql-transport-ws`.
 
-use async_graphql::ServerError;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
 use super::super::{Document, request::Parameters};
@@ -45,9 +44,18 @@ pub(super) enum Outgoing<'a> {
     /// An answer, perhaps with more to come.
     Next { id: &'a str, payload: Document },
     /// It was not run; no more is to come.
-    Error { id: &'a str, payload: Vec<ServerError> },
+    Error {
+        id: &'a str,
+        #[serde(serialize_with = "errors")]
+        payload: Document,
+    },
     /// No more is to come.
     Complete { id: &'a str },
+}
+
+/// The protocol has the errors alone in such a message.
+fn errors<S: Serializer>(document: &Document, serializer: S) -> Result<S::Ok, S::Error> {
+    document.errors.serialize(serializer)
 }
 
 impl Incoming {

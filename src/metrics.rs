@@ -1,0 +1,267 @@
+//! What is counted, and how it is read: OpenMetrics text at `/metrics`.
+//!
+//! Counters are the process's, as the log is: whoever has something to count does so where it happens, through
+//! [`metrics`]. A label's value is one of a few words of this program, fixed at compile time, so that neither an id nor
+//! anything of a caller can become one.
+
+use std::sync::LazyLock;
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::{graphql::error::CODES, identity::Rejection};
+
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds, in seconds, of the classes in which durations are counted.
+const SECONDS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::register(Registry::with_prefix("gateway")));
+
+/// What the process counts.
+pub fn metrics() -> &'static Metrics {
+    &METRICS
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests answered, by the class of their status.
+    pub requests: Counters,
+    /// How long requests took, from the last byte of their headers to the first of the answer.
+    pub request_duration: Histogram,
+    /// Operations that were found valid and run.
+    pub operations: Counters,
+    /// Errors that clients were told, by their code.
+    pub errors: Counters,
+    /// Panics that were caught: each is a fault of the gateway.
+    pub panics: Counter,
+    /// How appointments that were asked for were come by.
+    pub appointments: Counters,
+    /// What was kept and had to go, by why.
+    pub evictions: Counters,
+    /// What is kept, as of the moment at which it is asked for.
+    pub kept: Kept,
+    /// Calls to the upstream, by what came of them.
+    pub upstream_calls: Counters,
+    /// How long calls to the upstream took, from the request to the last byte of the answer.
+    pub upstream_call_duration: Histogram,
+    /// Fetches of the gateway's own token, by what came of them.
+    pub service_token_fetches: Counters,
+    /// Fetches of the keys that callers' tokens are verified with, by what came of them.
+    pub caller_key_fetches: Counters,
+    /// Callers who were turned away, by why.
+    pub rejected_callers: Counters,
+    process: Process,
+}
+
+/// What the memories hold, by what they are for.
+#[derive(Debug, Default)]
+pub struct Kept {
+    entries: Family<[(&'static str, &'static str); 1], Gauge>,
+    size: Family<[(&'static str, &'static str); 1], Gauge>,
+}
+
+impl Kept {
+    fn register(registry: &mut Registry) -> Self {
+        let kept = Self::default();
+        registry.register("cache_entries", "What is kept", kept.entries.clone());
+        let size = kept.size.clone();
+        registry.register_with_unit("cache_size", "The memory that it takes", Unit::Bytes, size);
+        kept
+    }
+
+    /// Of each memory, how many entries there are and how many bytes they take.
+    pub fn set(&self, of: &[(&'static str, (usize, u64))]) {
+        for (cache, (entries, bytes)) in of {
+            let label = [("cache", *cache)];
+            self.entries.get_or_create(&label).set(*entries as i64);
+            self.size.get_or_create(&label).set(*bytes as i64);
+        }
+    }
+}
+
+/// What came of a fetch: with [`fetched`], the values of a label.
+const FETCHED: [&str; 2] = ["ok", "failed"];
+
+/// The word for what came of a fetch.
+pub fn fetched<T, E>(outcome: &Result<T, E>) -> &'static str {
+    FETCHED[usize::from(outcome.is_err())]
+}
+
+/// Of the process, as of the moment at which it is asked for.
+#[derive(Debug, Default)]
+struct Process {
+    tasks: Gauge,
+    open_files: Gauge,
+    resident_memory: Gauge,
+}
+
+impl Metrics {
+    fn register(mut registry: Registry) -> Self {
+        let r = &mut registry;
+        Self {
+            requests: counters(
+                r,
+                "requests",
+                "Requests answered, by the class of their status",
+                "status",
+                &["1xx", "2xx", "3xx", "4xx", "5xx"],
+            ),
+            request_duration: durations(r, "request_duration", "How long requests took"),
+            operations: counters(
+                r,
+                "operations",
+                "Operations run, by their kind",
+                "kind",
+                &["query", "mutation", "subscription"],
+            ),
+            errors: counters(r, "errors", "Errors that clients were told, by their code", "code", CODES),
+            panics: counter(r, "panics", "Faults of the gateway that were caught"),
+            appointments: counters(
+                r,
+                "appointments",
+                "Appointments asked for, by how they were come by",
+                "from",
+                &["cache", "call_under_way", "new_call", "stale"],
+            ),
+            evictions: counters(
+                r,
+                "evictions",
+                "What was kept and had to go, by why: its time, the room, the share of its caller, a refusal",
+                "cause",
+                &["time", "room", "share", "refusal"],
+            ),
+            kept: Kept::register(r),
+            upstream_calls: counters(
+                r,
+                "upstream_calls",
+                "Calls to the upstream, by what came of them",
+                "outcome",
+                &[
+                    "ok",
+                    "unauthenticated",
+                    "forbidden",
+                    "not_found",
+                    "conflict",
+                    "rejected",
+                    "rate_limited",
+                    "failed",
+                    "unexpected",
+                    "unreachable",
+                    "timeout",
+                    "invalid",
+                    "abandoned",
+                ],
+            ),
+            upstream_call_duration: durations(
+                r,
+                "upstream_call_duration",
+                "How long calls to the upstream took",
+            ),
+            service_token_fetches: counters(
+                r,
+                "service_token_fetches",
+                "Fetches of the gateway's own token, by what came of them",
+                "outcome",
+                &FETCHED,
+            ),
+            caller_key_fetches: counters(
+                r,
+                "caller_key_fetches",
+                "Fetches of the keys that callers' tokens are verified with, by what came of them",
+                "outcome",
+                &FETCHED,
+            ),
+            rejected_callers: counters(
+                r,
+                "rejected_callers",
+                "Callers turned away, by why",
+                "reason",
+                &Rejection::ALL.map(Rejection::reason),
+            ),
+            process: Process::register(r),
+            registry,
+        }
+    }
+
+    /// Everything in the text form of OpenMetrics 1.0.
+    pub fn text(&self) -> String {
+        self.process.observe();
+        let mut text = String::new();
+        // A string takes whatever is written to it.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Process {
+    fn register(registry: &mut Registry) -> Self {
+        let process = Self::default();
+        registry.register("tasks", "Tasks that are alive", process.tasks.clone());
+        registry.register("open_files", "File descriptors that are open", process.open_files.clone());
+        let memory = process.resident_memory.clone();
+        registry.register_with_unit("resident_memory", "Memory that is in use", Unit::Bytes, memory);
+        process
+    }
+
+    /// What the system does not tell stays at 0.
+    fn observe(&self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.tasks.set(runtime.metrics().num_alive_tasks() as i64);
+        }
+        if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+            // But for the one that counts them.
+            self.open_files.set(files.count() as i64 - 1);
+        }
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix("kB"));
+        if let Some(kibibytes) = resident.and_then(|number| number.trim().parse::<i64>().ok()) {
+            self.resident_memory.set(kibibytes * 1024);
+        }
+    }
+}
+
+/// Counters that differ in the value of one label.
+#[derive(Debug)]
+pub struct Counters(Vec<(&'static str, Counter)>);
+
+impl Counters {
+    /// Counts one more of `value`; of what is no value of the label, nothing.
+    pub fn count(&self, value: &str) {
+        if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == value) {
+            counter.inc();
+        }
+    }
+}
+
+/// All there from the start, so that a first time shows as a rise.
+fn counters(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: &[&'static str],
+) -> Counters {
+    let family = Family::<[(&str, &str); 1], Counter>::default();
+    registry.register(name, help, family.clone());
+    Counters(values.iter().map(|value| (*value, family.get_or_create_owned(&[(label, value)]))).collect())
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
+}
+
+fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {
+    let histogram = Histogram::new(SECONDS);
+    registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+    histogram
+}
