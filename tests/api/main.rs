@@ -8,6 +8,7 @@ mod support;
 mod answers;
 mod batching;
 mod bulkhead;
+mod cache_model;
 mod caller_shares;
 mod change_bodies;
 mod changes;
