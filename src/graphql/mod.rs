@@ -5,10 +5,14 @@
 
 mod arguments;
 mod connection;
+mod cost;
+mod count;
 mod cursor;
 mod document;
 pub mod error;
 mod field;
+mod introspection;
+pub mod limit;
 mod mutation;
 mod overlap;
 mod place;
@@ -39,7 +43,11 @@ use self::{
     subscription::Subscription,
     types::Types,
 };
-use crate::{appointments::Appointments, config::Limits, metrics::metrics};
+use crate::{
+    appointments::Appointments,
+    config::{GraphqlConfig, Limits},
+    metrics::metrics,
+};
 
 /// What a client asks to be run, as it came: nothing of it has been looked at.
 #[derive(Default)]
@@ -92,6 +100,7 @@ pub struct Api {
     judge: Schema<Query, Mutation, Subscription>,
     types: Types,
     limits: Limits,
+    has_introspection: bool,
 }
 
 fn schema(limits: &Limits) -> SchemaBuilder<Query, Mutation, Subscription> {
@@ -110,16 +119,17 @@ fn sdl_of(schema: &Schema<Query, Mutation, Subscription>) -> String {
 }
 
 impl Api {
-    /// An API within `limits`.
+    /// An API within `limits`, which tells of its schema what `config` allows.
     ///
     /// # Panics
     /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
-    pub fn new(limits: Limits) -> Self {
-        let judge = schema(&limits).extension(RunsNothing).finish();
+    pub fn new(limits: Limits, config: &GraphqlConfig) -> Self {
+        let judge = schema(&limits).extension(RunsNothing);
+        let judge = if config.suggestions { judge } else { judge.disable_suggestions() }.finish();
         // What it is given has been judged.
         let schema = schema(&limits).validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
-        Self { schema, judge, types, limits }
+        Self { schema, judge, types, limits, has_introspection: config.introspection }
     }
 
     /// Parses `request`, within the limits, and chooses its operation.
@@ -142,12 +152,17 @@ impl Api {
     pub async fn prepare(&self, parsed: Parsed) -> Result<Operation, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
+        if !self.has_introspection {
+            introspection::refuse(&document).map_err(|error| Answer { data: None, errors: vec![error] })?;
+        }
         overlap::check(&document).map_err(refuse)?;
         arguments::check(&document, &self.types).map_err(|errors| Answer { data: None, errors })?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
         let variables = self.types.coerce(&operation.node, variables).map_err(Answer::refused)?;
         let (flat, shape) = rewrite::flatten(&document, operation, &variables).map_err(refuse)?;
         self.validate(document, name).await?;
+        let flat_operation = &document::operation(&flat, None).map_err(refuse)?.node;
+        cost::check(flat_operation, &variables, &self.types, &self.limits).map_err(refuse)?;
         Ok(Operation { kind, document: flat, shape, variables })
     }
 
