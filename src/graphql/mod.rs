@@ -9,6 +9,8 @@ mod cursor;
 mod document;
 pub mod error;
 mod field;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod mutation;
 mod overlap;
 mod place;

@@ -40,12 +40,18 @@ mod websocket_bounds;
 mod execution;
 mod identity;
 mod page;
+mod projection;
 mod protocol;
 mod selections;
 
 mod hostile;
 mod limits;
 mod wire;
+
+mod callers_api_keys;
+mod callers_jwt;
+mod service_identity;
+mod service_token;
 
 mod commands;
 mod configuration;
