@@ -1,7 +1,8 @@
 //! GraphQL: the schema, and how an operation is made of a request and run.
 //!
 //! [`Api::parse`] reads a request within the limits, [`Api::prepare`] makes of it an operation that is valid and can be
-//! run, [`Api::execute`] and [`Api::subscribe`] run it. All of them know nothing of HTTP.
+//! run, [`Api::execute`] and [`Api::subscribe`] run it. All of them know nothing of HTTP, and a panic within one of them
+//! is the answer to that operation alone: what is shared with others is never left half changed.
 
 mod arguments;
 mod connection;
@@ -21,7 +22,7 @@ mod typename;
 mod types;
 mod variables;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{
     Context, PathSegment, Request, Response, SDLExportOptions, Schema, SchemaBuilder, ServerError,
@@ -29,7 +30,7 @@ use async_graphql::{
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
     parser::types::{ExecutableDocument, OperationType},
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 use self::{
     error::ApiError,
@@ -94,7 +95,9 @@ pub struct Api {
     limits: Limits,
 }
 
-fn schema(limits: &Limits) -> SchemaBuilder<Query, Mutation, Subscription> {
+type Builder = SchemaBuilder<Query, Mutation, Subscription>;
+
+fn schema(limits: &Limits) -> Builder {
     Schema::build(Query::new(limits), Mutation, Subscription)
         // `document::parse` has counted the same way, and refuses with the limit's name.
         .limit_recursive_depth(limits.depth + 1)
@@ -115,9 +118,21 @@ impl Api {
     /// # Panics
     /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
     pub fn new(limits: Limits) -> Self {
-        let judge = schema(&limits).extension(RunsNothing).finish();
+        let (judge, schema) = (schema(&limits), schema(&limits));
+        Self::of(judge, schema, limits)
+    }
+
+    /// The same with a fault in it, for a test of what becomes of that.
+    #[cfg(test)]
+    pub(crate) fn with_fault(limits: Limits, fault: impl ExtensionFactory + Copy) -> Self {
+        let (judge, schema) = (schema(&limits).extension(fault), schema(&limits).extension(fault));
+        Self::of(judge, schema, limits)
+    }
+
+    fn of(judge: Builder, schema: Builder, limits: Limits) -> Self {
+        let judge = judge.extension(RunsNothing).finish();
         // What it is given has been judged.
-        let schema = schema(&limits).validation_mode(ValidationMode::Fast).finish();
+        let schema = schema.validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
         Self { schema, judge, types, limits }
     }
@@ -140,6 +155,11 @@ impl Api {
     /// # Errors
     /// The answer to give instead.
     pub async fn prepare(&self, parsed: Parsed) -> Result<Operation, Answer> {
+        let prepared = AssertUnwindSafe(self.made_of(parsed)).catch_unwind();
+        prepared.await.unwrap_or_else(|_| Err(Answer::refused(vec![ApiError::Internal])))
+    }
+
+    async fn made_of(&self, parsed: Parsed) -> Result<Operation, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
         overlap::check(&document).map_err(refuse)?;
@@ -166,7 +186,8 @@ impl Api {
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
     pub async fn execute(&self, operation: Operation, access: Access) -> Answer {
         let (request, shape) = operation.into_request(access);
-        Answer::of(self.schema.execute(request).await, &shape)
+        let answer = async { Answer::of(self.schema.execute(request).await, &shape) };
+        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Answer::failed())
     }
 
     /// Runs any operation: a subscription has an answer for each event, the others have one.
@@ -176,7 +197,8 @@ impl Api {
         access: Access,
     ) -> impl Stream<Item = Answer> + Send + use<> {
         let (request, shape) = operation.into_request(access);
-        self.schema.execute_stream(request).map(move |response| Answer::of(response, &shape))
+        let answers = self.schema.execute_stream(request).map(move |response| Answer::of(response, &shape));
+        AssertUnwindSafe(answers).catch_unwind().map(|answer| answer.unwrap_or_else(|_| Answer::failed()))
     }
 }
 
@@ -230,6 +252,11 @@ impl Answer {
     /// Nothing was run, for these reasons.
     pub fn refused(errors: Vec<ApiError>) -> Self {
         Self { data: None, errors: errors.into_iter().map(ServerError::from).collect() }
+    }
+
+    /// Something panicked while it was run. Only this answer is lost: a WebSocket, or an event stream, carries others.
+    fn failed() -> Self {
+        Self { data: Some(Value::Null), ..Self::refused(vec![ApiError::Internal]) }
     }
 
     fn of(response: Response, shape: &Shape) -> Self {

@@ -272,7 +272,7 @@ async fn whatever_a_client_sends_is_told_to_nobody() {
         let mut socket = Socket::begin(&gateway, "token").await;
         for id in [secrets.as_str(), answer] {
             socket.subscribe(id, &format!("{{ {name} }}")).await;
-            assert_eq!(socket.frame().await.to_text().unwrap().contains("\"type\":\"error\""), true);
+            assert!(socket.frame().await.to_text().unwrap().contains("\"type\":\"error\""));
         }
         socket.say(json!({ secrets.as_str(): secrets })).await;
         assert_eq!(socket.closed().await.0, 4400);
