@@ -90,6 +90,12 @@ pub struct CacheConfig {
     pub list_ttl: Duration,
     /// `cache.list_size`
     pub list_size: ByteSize,
+    /// `cache.stale_if_error`
+    pub stale_if_error: Duration,
+    /// `cache.stale_while_revalidate`
+    pub stale_while_revalidate: Duration,
+    /// `cache.caller_share`, in percent
+    pub caller_share: u8,
 }
 
 /// `live.*`: how what is watched is looked after.
@@ -103,8 +109,17 @@ pub struct LiveConfig {
     pub near: Duration,
     /// `live.max_watched`
     pub max_watched: usize,
+    /// `live.caller_share`, in percent
+    pub caller_share: u8,
     /// `live.keep_alive`
     pub keep_alive: Duration,
+}
+
+impl LiveConfig {
+    /// How many appointments one caller may watch at once: its share of `live.max_watched`, rounded up.
+    pub fn max_of_caller(&self) -> usize {
+        (self.max_watched * usize::from(self.caller_share)).div_ceil(100)
+    }
 }
 
 /// `websocket.*`: how many there may be, and how much goes over one.

@@ -105,6 +105,29 @@ pub const KEYS: &[Key] = &[
         set: |c, v| size(v, 0).map(|v| c.cache.list_size = v),
     },
     Key {
+        name: "cache.stale_if_error",
+        default: "5m",
+        kind: Kind::Duration,
+        help: "How long past its time what is remembered is served, marked as stale, where the upstream fails. 0: not at \
+               all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_if_error = v),
+    },
+    Key {
+        name: "cache.stale_while_revalidate",
+        default: "0",
+        kind: Kind::Duration,
+        help: "How long past its time it is served at once, marked as stale, while it is asked for anew. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_while_revalidate = v),
+    },
+    Key {
+        name: "cache.caller_share",
+        default: "5",
+        kind: Kind::Count,
+        help: "What one token may take of cache.size, and of cache.list_size, for certain, in percent. Who has more gives \
+               way first when there is no room.",
+        set: |c, v| count(v, 1..=100).map(|v| c.cache.caller_share = v as u8),
+    },
+    Key {
         name: "live.fast_interval",
         default: "2s",
         kind: Kind::Duration,
@@ -131,6 +154,13 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Count,
         help: "How many appointments are watched at once, counted for each token; beyond, OVERLOADED.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_watched = v),
+    },
+    Key {
+        name: "live.caller_share",
+        default: "50",
+        kind: Kind::Count,
+        help: "How much of live.max_watched one token may take, in percent; beyond, OVERLOADED for it alone.",
+        set: |c, v| count(v, 1..=100).map(|v| c.live.caller_share = v as u8),
     },
     Key {
         name: "live.keep_alive",

@@ -30,6 +30,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
+#[cfg(fuzzing)]
+pub use graphql::fuzzing;
 pub use patience::Patient;
 use refusal::Refusal;
 pub use unparsed::Worded;

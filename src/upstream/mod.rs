@@ -6,6 +6,8 @@
 mod cache_control;
 mod client;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod retry_after;
 mod wire;
 

@@ -6,6 +6,8 @@
 //! one answer, or a stream of them ([`event_stream`]).
 
 mod event_stream;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod negotiate;
 mod request;
 mod websocket;
@@ -31,7 +33,7 @@ use crate::{
     appointments::Appointments,
     caller::Caller,
     graphql::{
-        Answer, Operation,
+        Answer, Operation, Stale,
         error::{self, ApiError},
     },
     metrics::metrics,
@@ -138,14 +140,23 @@ struct Document {
     errors: Vec<ServerError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<Extensions>,
+}
+
+/// What is said of the answer as a whole.
+#[derive(Serialize)]
+struct Extensions {
+    stale: Vec<Stale>,
 }
 
 impl From<Answer> for Document {
-    fn from(Answer { data, errors }: Answer) -> Self {
+    fn from(Answer { data, errors, stale }: Answer) -> Self {
         for code in errors.iter().filter_map(error::code) {
             metrics().errors.count(code);
         }
-        Self { errors, data }
+        let extensions = (!stale.is_empty()).then_some(Extensions { stale });
+        Self { errors, data, extensions }
     }
 }
 

@@ -1,6 +1,8 @@
 //! GraphQL over WebSocket: who may open one, and the handshake (RFC 6455, section 4.2). What is said over it is in
 //! [`session`] and [`message`].
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod message;
 mod session;
 
