@@ -4,8 +4,10 @@
 //! names of the environment variables and of the command-line flags, `--help`, and the table in the README follow from
 //! it. A component receives its own slice of [`Config`].
 
+mod identity;
 mod keys;
 mod load;
+mod secret;
 mod value;
 
 use std::{
@@ -17,8 +19,10 @@ use std::{
 use bytesize::ByteSize;
 use url::Url;
 
+pub use identity::{CallersConfig, ClientCredentials, IdentityConfig, IdentityMode};
 pub use keys::KEYS;
 pub use load::{ConfigError, Fault, Sources};
+pub use secret::Secret;
 
 use crate::sandbox::Faults;
 
@@ -29,6 +33,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `upstream.*`
     pub upstream: UpstreamConfig,
+    /// `identity.*`
+    pub identity: IdentityConfig,
+    /// `callers.*`
+    pub callers: CallersConfig,
     /// `sandbox.*`
     pub sandbox: SandboxConfig,
     /// `cache.*`
@@ -233,6 +241,8 @@ impl Default for Config {
         let mut config = Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             upstream: UpstreamConfig::default(),
+            identity: IdentityConfig::default(),
+            callers: CallersConfig::default(),
             sandbox: SandboxConfig::default(),
             cache: CacheConfig::default(),
             live: LiveConfig::default(),
@@ -275,6 +285,12 @@ pub enum Kind {
     Url,
     /// Some of `http://HOST` or `https://HOST`, with commas between them.
     Origins,
+    /// Any text in one line.
+    Text,
+    /// Text that is printed nowhere: it has no flag, since others can see a command line.
+    Secret,
+    /// Some of the names of signature algorithms, with commas between them.
+    Algorithms,
     /// A path.
     File,
     /// A number with a unit of time, or 0.
@@ -295,9 +311,11 @@ impl Key {
         format!("{}{}", load::VARIABLE_PREFIX, self.name.replace('.', "_").to_uppercase())
     }
 
-    /// The command-line flag without its dashes: `section-name`; a section's `enabled` goes by the section's name.
-    pub fn flag(&self) -> String {
-        self.name.strip_suffix(".enabled").unwrap_or(self.name).replace(['.', '_'], "-")
+    /// The command-line flag without its dashes: `section-name`; a section's `enabled` goes by the section's name. A
+    /// secret has none.
+    pub fn flag(&self) -> Option<String> {
+        let name = self.name.strip_suffix(".enabled").unwrap_or(self.name);
+        (self.kind != Kind::Secret).then(|| name.replace(['.', '_'], "-"))
     }
 }
 
@@ -308,6 +326,9 @@ impl Kind {
             Self::Address => "IP:PORT",
             Self::Url => "URL",
             Self::Origins => "ORIGINS",
+            Self::Text => "TEXT",
+            Self::Secret => "SECRET",
+            Self::Algorithms => "ALGORITHMS",
             Self::File => "FILE",
             Self::Duration => "DURATION",
             Self::Size => "SIZE",

@@ -38,9 +38,9 @@ pub use unparsed::Worded;
 
 use crate::{
     appointments::Shared,
-    caller::ScopeKey,
     config::{HttpConfig, Limits, WebSocketConfig},
     graphql::{Api, error::ApiError},
+    identity::Identity,
 };
 
 /// What the routes share.
@@ -50,8 +50,8 @@ pub struct Gateway {
     pub api: Api,
     /// What operations read and change through.
     pub appointments: Shared,
-    /// Digests credentials into scopes.
-    pub scope_key: ScopeKey,
+    /// Tells who asks.
+    pub identity: Identity,
     /// Clocks, and which pages may ask.
     pub http: HttpConfig,
     /// Bounds on what comes in.

@@ -48,6 +48,11 @@ mod hostile;
 mod limits;
 mod wire;
 
+mod callers_api_keys;
+mod callers_jwt;
+mod service_identity;
+mod service_token;
+
 mod commands;
 mod configuration;
 mod lifecycle;

@@ -83,7 +83,8 @@ pub(super) async fn serve(
         Ok(operation) => operation,
         Err(answer) => return Ok(refuse(answer)),
     };
-    let caller = caller::caller(&head.headers, &gateway.scope_key, &gateway.limits);
+    let token = caller::token(&head.headers, &gateway.limits);
+    let caller = caller::identify(&token, &gateway.identity, deadline).await;
     match accepted {
         // A client that takes both has its subscriptions as the one thing that they can be.
         Accepted { event_stream: true, .. } if operation.is_subscription() => {

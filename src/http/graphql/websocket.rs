@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 use url::Url;
 
 use self::session::Session;
-use super::{Gateway, Refusal, caller::caller, method_not_allowed};
+use super::{Gateway, Refusal, caller::token, method_not_allowed};
 use crate::graphql::error::ApiError;
 
 /// The sub-protocol, as npm `graphql-ws` speaks it.
@@ -69,7 +69,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Respo
         return Err(Refusal::from(ApiError::Overloaded)
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
     };
-    let caller = caller(headers, &gateway.scope_key, &gateway.limits);
+    let token = token(headers, &gateway.limits);
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Err(bad("This connection cannot become a WebSocket. Ask with HTTP/1.1."));
     };
@@ -78,7 +78,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Respo
     let served = async move {
         // That fails where the client has gone.
         if let Ok(upgraded) = upgrade.await {
-            Session::new(gateway, caller, open, upgraded).await.serve().await;
+            Session::new(gateway, token, open, upgraded).await.serve().await;
         }
         drop(place);
     };
