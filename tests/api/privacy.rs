@@ -10,6 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -42,7 +43,8 @@ async fn what_is_told_is_noticed() {
     for secret in PERSONAL.iter().chain(&[UPSTREAM_TEXT, CLIENT_SECRET]) {
         let bytes = format!("{:?}", format!("body: {secret}").as_bytes());
         let hex = secret.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-        for line in [format!("WARN refused {{\"a\": \"{secret}\"}}"), bytes, hex] {
+        let basic = STANDARD.encode(format!("gateway:{secret}"));
+        for line in [format!("WARN refused {{\"a\": \"{secret}\"}}"), bytes, hex, basic] {
             assert!(is_noticed(leaking(&line, "127.0.0.1:9").await), "{line}");
         }
     }
