@@ -90,7 +90,8 @@ async fn a_gateway_with_faults() {
         }
     });
     let mut server = Server::new(&config, &url, false).unwrap();
-    Arc::get_mut(&mut server.gateway).unwrap().api = Api::with_fault(config.limits.clone(), Boom);
+    Arc::get_mut(&mut server.gateway).unwrap().api =
+        Api::with_fault(config.limits.clone(), &config.graphql, Boom);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     std::io::Write::write_all(&mut io::stdout(), format!("\nserving {address}\n").as_bytes()).unwrap();
@@ -244,7 +245,8 @@ async fn a_panic_in_a_resolver_is_the_answer_and_the_connection_goes_on() {
         let (_, _, next) = faulty.ask(&http, &appointment(GOOD)).await;
         assert_eq!(next, json!({ "data": { "appointment": { "claimant": { "name": SECRET } } } }));
     }
-    let (_, _, answer) = faulty.ask(&http, NAMED_BOOM).await;
+    let (status, _, answer) = faulty.ask(&http, NAMED_BOOM).await;
+    assert_eq!((status, &answer["data"]), (200, &Value::Null));
     assert_internal(&answer);
     faulty.panicked(3).await;
 }
