@@ -52,7 +52,8 @@
 //! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes, and who takes
 //!    more than a share of it takes it from nobody who has less.
 //! 7. **No personal data and no token in a log, a metric or an error**, at any level: only events of this crate are logged
-//!    ([`telemetry`]), and the types that hold such data do not print it.
+//!    ([`telemetry`]), and the types that hold such data do not print it. Every black-box test
+//!    plants some, and fails where it is told.
 //! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, a change is sent once, what
 //!    is watched is asked for by one poller.
 //! 9. **One bad field never loses an appointment**: it is null with an error at its path.

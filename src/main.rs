@@ -36,6 +36,7 @@ impl From<ConfigError> for Failure {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    telemetry::watch_panics();
     let result = match cli::parse() {
         Task::Serve(sources) => serve(&sources).await,
         Task::Sandbox(sources) => serve_sandbox(sources).await,
