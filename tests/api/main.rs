@@ -39,8 +39,11 @@ mod page;
 mod protocol;
 mod selections;
 
+mod cost;
 mod hostile;
+mod in_flight;
 mod limits;
+mod rate_limit;
 mod wire;
 
 mod commands;
@@ -48,6 +51,8 @@ mod configuration;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod profile;
+mod switches;
 
 mod clients;
 mod licences;

@@ -12,18 +12,29 @@ fn table() -> String {
     head.to_owned() + &KEYS.iter().map(row).collect::<String>()
 }
 
+/// The table of the strict defaults.
+fn strict_table() -> String {
+    let row = |key: &Key| Some(format!("| `{}` | `{}` | `{}` |\n", key.name, key.default, key.production()?));
+    let head = "| Key | In development | In production |\n| --- | --- | --- |\n";
+    head.to_owned() + &KEYS.iter().filter_map(row).collect::<String>()
+}
+
 #[test]
-fn the_table_of_keys_is_that_of_the_program() {
+fn the_tables_of_keys_are_those_of_the_program() {
+    assert_table("## Configuration", &table());
+    assert_table("### In production", &strict_table());
+}
+
+fn assert_table(title: &str, table: &str) {
     let readme =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap_or_default();
-    let table = table();
-    let section =
-        readme.split("\n## ").find(|section| section.starts_with("Configuration\n")).unwrap_or_default();
+    let section = readme.split(&format!("\n{title}\n")).nth(1).unwrap_or_default();
+    let section = section.split("\n#").next().unwrap_or_default();
     let rows = |text: &str| {
         text.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert!(
-        rows(section) == rows(&table),
-        "The table under \"## Configuration\" in README.md is not that of the program. The right one is:\n\n{table}"
+        rows(section) == rows(table),
+        "The table under \"{title}\" in README.md is not that of the program. The right one is:\n\n{table}"
     );
 }
