@@ -35,7 +35,7 @@ impl fmt::Debug for ScopeKey {
 /// What separates one caller's data from another's: a keyed 256-bit digest of the whole credential.
 ///
 /// It is a part of every key under which something is kept or shared, and compared whole.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope([u8; 32]);
 
 impl fmt::Debug for Scope {

@@ -98,6 +98,12 @@ pub struct CacheConfig {
     pub list_ttl: Duration,
     /// `cache.list_size`
     pub list_size: ByteSize,
+    /// `cache.stale_if_error`
+    pub stale_if_error: Duration,
+    /// `cache.stale_while_revalidate`
+    pub stale_while_revalidate: Duration,
+    /// `cache.caller_share`, in percent
+    pub caller_share: u8,
 }
 
 /// `live.*`: how what is watched is looked after.
@@ -113,11 +119,20 @@ pub struct LiveConfig {
     pub max_watched: usize,
     /// `live.max_event_streams`
     pub max_event_streams: usize,
+    /// `live.caller_share`, in percent
+    pub caller_share: u8,
     /// `live.keep_alive`
     pub keep_alive: Duration,
 }
 
-/// `websocket.*`: who may open one, and how much goes over it.
+impl LiveConfig {
+    /// How many appointments one caller may watch at once: its share of `live.max_watched`, rounded up.
+    pub fn max_of_caller(&self) -> usize {
+        (self.max_watched * usize::from(self.caller_share)).div_ceil(100)
+    }
+}
+
+/// `websocket.*`: how many there may be, and how much goes over one.
 #[derive(Debug, Clone, Default)]
 pub struct WebSocketConfig {
     /// `websocket.init_timeout`
@@ -128,8 +143,6 @@ pub struct WebSocketConfig {
     pub max_subscriptions: usize,
     /// `websocket.max_message`
     pub max_message: ByteSize,
-    /// `websocket.origins`, each as browsers send it
-    pub origins: Vec<String>,
 }
 
 /// `limits.*`: how much one request may ask for, and how many are carried out at once.
@@ -184,9 +197,11 @@ pub struct RateLimitConfig {
     pub max_callers: usize,
 }
 
-/// `http.*`: connections, clocks and the end.
+/// `http.*`: who may ask, connections, clocks and the end.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
+    /// `http.origins`, each as browsers send it
+    pub origins: Vec<String>,
     /// `http.deadline`
     pub deadline: Duration,
     /// `http.max_connections`

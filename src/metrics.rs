@@ -56,11 +56,41 @@ pub struct Metrics {
     pub panics: Counter,
     /// How appointments that were asked for were come by.
     pub appointments: Counters,
+    /// What was kept and had to go, by why.
+    pub evictions: Counters,
+    /// What is kept, as of the moment at which it is asked for.
+    pub kept: Kept,
     /// Calls to the upstream, by what came of them.
     pub upstream_calls: Counters,
     /// How long calls to the upstream took, from the request to the last byte of the answer.
     pub upstream_call_duration: Histogram,
     process: Process,
+}
+
+/// What the memories hold, by what they are for.
+#[derive(Debug, Default)]
+pub struct Kept {
+    entries: Family<[(&'static str, &'static str); 1], Gauge>,
+    size: Family<[(&'static str, &'static str); 1], Gauge>,
+}
+
+impl Kept {
+    fn register(registry: &mut Registry) -> Self {
+        let kept = Self::default();
+        registry.register("cache_entries", "What is kept", kept.entries.clone());
+        let size = kept.size.clone();
+        registry.register_with_unit("cache_size", "The memory that it takes", Unit::Bytes, size);
+        kept
+    }
+
+    /// Of each memory, how many entries there are and how many bytes they take.
+    pub fn set(&self, of: &[(&'static str, (usize, u64))]) {
+        for (cache, (entries, bytes)) in of {
+            let label = [("cache", *cache)];
+            self.entries.get_or_create(&label).set(*entries as i64);
+            self.size.get_or_create(&label).set(*bytes as i64);
+        }
+    }
 }
 
 /// Of the process, as of the moment at which it is asked for.
@@ -103,8 +133,16 @@ impl Metrics {
                 "appointments",
                 "Appointments asked for, by how they were come by",
                 "from",
-                &["cache", "call_under_way", "new_call"],
+                &["cache", "call_under_way", "new_call", "stale"],
             ),
+            evictions: counters(
+                r,
+                "evictions",
+                "What was kept and had to go, by why: its time, the room, the share of its caller, a refusal",
+                "cause",
+                &["time", "room", "share", "refusal"],
+            ),
+            kept: Kept::register(r),
             upstream_calls: counters(
                 r,
                 "upstream_calls",

@@ -121,6 +121,29 @@ pub const KEYS: &[Key] = &[
         set: |c, v| size(v, 0).map(|v| c.cache.list_size = v),
     },
     Key {
+        name: "cache.stale_if_error",
+        default: "5m",
+        kind: Kind::Duration,
+        help: "How long past its time what is remembered is served, marked as stale, where the upstream fails. 0: not at \
+               all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_if_error = v),
+    },
+    Key {
+        name: "cache.stale_while_revalidate",
+        default: "0",
+        kind: Kind::Duration,
+        help: "How long past its time it is served at once, marked as stale, while it is asked for anew. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_while_revalidate = v),
+    },
+    Key {
+        name: "cache.caller_share",
+        default: "5",
+        kind: Kind::Count,
+        help: "What one token may take of cache.size, and of cache.list_size, for certain, in percent. Who has more gives \
+               way first when there is no room.",
+        set: |c, v| count(v, 1..=100).map(|v| c.cache.caller_share = v as u8),
+    },
+    Key {
         name: "live.fast_interval",
         default: "2s",
         kind: Kind::Duration,
@@ -154,6 +177,13 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Count,
         help: "How many subscriptions go over event streams at once; beyond, 503. 0: none.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_event_streams = v),
+    },
+    Key {
+        name: "live.caller_share",
+        default: "50",
+        kind: Kind::Count,
+        help: "How much of live.max_watched one token may take, in percent; beyond, OVERLOADED for it alone.",
+        set: |c, v| count(v, 1..=100).map(|v| c.live.caller_share = v as u8),
     },
     Key {
         name: "live.keep_alive",
@@ -190,14 +220,6 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Size,
         help: "The largest message that is read from a WebSocket; beyond, it is closed with 1009.",
         set: |c, v| size(v, 128).map(|v| c.websocket.max_message = v),
-    },
-    Key {
-        name: "websocket.origins",
-        default: "",
-        kind: Kind::Origins,
-        help: "The origins whose pages may open a WebSocket beside those of the host that they open it to, with commas \
-               between them: https://app.example,https://admin.example:8443.",
-        set: |c, v| origins(v).map(|v| c.websocket.origins = v),
     },
     Key {
         name: "limits.body",
@@ -346,6 +368,15 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Count,
         help: "How many callers are counted apart at once, at about 100 bytes each; who comes beyond them is counted with those without a token.",
         set: |c, v| count(v, 1..=10_000_000).map(|v| c.rate_limit.max_callers = v),
+    },
+    Key {
+        name: "http.origins",
+        default: "",
+        kind: Kind::Origins,
+        help: "The origins whose pages may ask /graphql and read the answers (CORS), and open a WebSocket beside those of \
+               the host that they open it to, with commas between them: \
+               https://app.example,https://admin.example:8443.",
+        set: |c, v| origins(v).map(|v| c.http.origins = v),
     },
     Key {
         name: "http.deadline",

@@ -19,6 +19,7 @@ mod place;
 mod query;
 mod rewrite;
 mod scalars;
+mod stale;
 mod subscription;
 mod tokens;
 mod typename;
@@ -40,6 +41,7 @@ use self::{
     mutation::{Mutation, Sequence},
     query::{Query, Tally},
     rewrite::Shape,
+    stale::Staleness,
     subscription::Subscription,
     types::Types,
 };
@@ -48,6 +50,8 @@ use crate::{
     config::{GraphqlConfig, Limits},
     metrics::metrics,
 };
+
+pub use stale::Stale;
 
 /// What a client asks to be run, as it came: nothing of it has been looked at.
 #[derive(Default)]
@@ -91,6 +95,8 @@ pub struct Answer {
     pub data: Option<Value>,
     /// What went wrong, each once.
     pub errors: Vec<ServerError>,
+    /// What of the data is stale.
+    pub stale: Vec<Stale>,
 }
 
 /// The schema with what is needed to run operations against it.
@@ -153,10 +159,10 @@ impl Api {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
         if !self.has_introspection {
-            introspection::refuse(&document).map_err(|error| Answer { data: None, errors: vec![error] })?;
+            introspection::refuse(&document).map_err(|error| Answer::at_fault(vec![error]))?;
         }
         overlap::check(&document).map_err(refuse)?;
-        arguments::check(&document, &self.types).map_err(|errors| Answer { data: None, errors })?;
+        arguments::check(&document, &self.types).map_err(Answer::at_fault)?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
         let variables = self.types.coerce(&operation.node, variables).map_err(Answer::refused)?;
         let (flat, shape) = rewrite::flatten(&document, operation, &variables).map_err(refuse)?;
@@ -175,13 +181,18 @@ impl Api {
         for error in &mut errors {
             ensure_code(error, ApiError::ValidationFailed);
         }
-        if errors.is_empty() { Ok(()) } else { Err(Answer { data: None, errors }) }
+        if errors.is_empty() { Ok(()) } else { Err(Answer::at_fault(errors)) }
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
     pub async fn execute(&self, operation: Operation, access: Access) -> Answer {
-        let (request, shape) = operation.into_request(access);
-        Answer::of(self.schema.execute(request).await, &shape)
+        let (request, shape, staleness) = operation.into_request(access);
+        let response = self.schema.execute(request).await;
+        let mut answer = Answer::of(response, &shape);
+        if answer.data != Some(Value::Null) {
+            answer.stale = staleness.noted();
+        }
+        answer
     }
 
     /// Runs any operation: a subscription has an answer for each event, the others have one.
@@ -190,7 +201,8 @@ impl Api {
         operation: Operation,
         access: Access,
     ) -> impl Stream<Item = Answer> + Send + use<> {
-        let (request, shape) = operation.into_request(access);
+        // What is watched is waited for until it is known again: nothing of it is stale.
+        let (request, shape, _) = operation.into_request(access);
         self.schema.execute_stream(request).map(move |response| Answer::of(response, &shape))
     }
 }
@@ -224,14 +236,20 @@ impl Operation {
         self.kind == OperationType::Subscription
     }
 
-    fn into_request(self, access: Access) -> (Request, Shape) {
+    fn into_request(self, access: Access) -> (Request, Shape, Staleness) {
         metrics().operations.count(match self.kind {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",
             OperationType::Subscription => "subscription",
         });
         let Self { document, variables, shape, .. } = self;
-        (request(document, variables).data(access).data(Sequence::default()).data(Tally::default()), shape)
+        let staleness = Staleness::default();
+        let request = request(document, variables)
+            .data(access)
+            .data(Sequence::default())
+            .data(Tally::default())
+            .data(staleness.clone());
+        (request, shape, staleness)
     }
 }
 
@@ -244,7 +262,12 @@ fn request(document: ExecutableDocument, variables: Variables) -> Request {
 impl Answer {
     /// Nothing was run, for these reasons.
     pub fn refused(errors: Vec<ApiError>) -> Self {
-        Self { data: None, errors: errors.into_iter().map(ServerError::from).collect() }
+        Self::at_fault(errors.into_iter().map(ServerError::from).collect())
+    }
+
+    /// The same, with the places of the faults.
+    fn at_fault(errors: Vec<ServerError>) -> Self {
+        Self { data: None, errors, stale: Vec::new() }
     }
 
     fn of(response: Response, shape: &Shape) -> Self {
@@ -266,7 +289,7 @@ impl Answer {
             _ => true,
         };
         let data = if errors.iter().any(is_lost) { Value::Null } else { shape.arrange(data) };
-        Self { data: Some(data), errors }
+        Self { data: Some(data), errors, stale: Vec::new() }
     }
 }
 

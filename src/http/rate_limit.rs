@@ -14,6 +14,7 @@ use std::{
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
+    middleware::NoOpMiddleware,
     nanos::Nanos,
     state::{InMemoryState, NotKeyed, StateStore, keyed::ShrinkableKeyedStateStore},
 };
@@ -50,14 +51,14 @@ impl RateLimit {
 }
 
 struct Buckets<C: Clock> {
-    limiter: RateLimiter<Option<Scope>, Store, C>,
+    limiter: RateLimiter<Option<Scope>, Store, C, NoOpMiddleware<C::Instant>>,
     clock: C,
     per_second: NonZeroU32,
     most: usize,
     swept: Mutex<Option<Instant>>,
 }
 
-impl<C: Clock> Buckets<C> {
+impl<C: Clock + Clone> Buckets<C> {
     /// None where there is no limit.
     fn new(config: &RateLimitConfig, clock: C) -> Option<Self> {
         let per_second = NonZeroU32::new(config.per_second)?;

@@ -49,7 +49,7 @@ async fn lists_count_by_their_length_and_what_is_asked_of_the_upstream_counts_mo
         (format!(r#"{{ appointmentsByIds(ids: "{one}") {{ id }} }}"#), json!({}), 12),
         (
             "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }".to_owned(),
-            json!({ "ids": [one; 9] }),
+            json!({ "ids": vec![&one; 9] }),
             100,
         ),
         (

@@ -23,13 +23,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use event_stream::NO_SINGLE_CONNECTION;
+pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
 
 use super::{Gateway, Open, Place, Refusal, caller, refusal::count};
 use crate::{
     appointments::Appointments,
     caller::Caller,
-    graphql::{Answer, Operation, error::ApiError},
+    graphql::{Answer, Operation, Stale, error::ApiError},
 };
 
 /// `POST /graphql` and `GET /graphql`.
@@ -143,12 +144,21 @@ struct Document {
     errors: Vec<ServerError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<Extensions>,
+}
+
+/// What is said of the answer as a whole.
+#[derive(Serialize)]
+struct Extensions {
+    stale: Vec<Stale>,
 }
 
 impl From<Answer> for Document {
-    fn from(Answer { data, errors }: Answer) -> Self {
+    fn from(Answer { data, errors, stale }: Answer) -> Self {
         count(&errors);
-        Self { errors, data }
+        let extensions = (!stale.is_empty()).then_some(Extensions { stale });
+        Self { errors, data, extensions }
     }
 }
 
@@ -165,9 +175,5 @@ fn respond(answer: Answer, media_type: MediaType) -> Response {
 }
 
 fn answer_headers(media_type: MediaType) -> HeaderMap {
-    HeaderMap::from_iter([
-        (header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type())),
-        // It is one caller's data: nothing between here and there is to keep it.
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ])
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type()))])
 }

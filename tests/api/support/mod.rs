@@ -2,10 +2,12 @@
 
 mod answer;
 mod call;
+pub mod canary;
 mod changing;
 mod events;
 mod gateway;
 mod list;
+mod output;
 mod process;
 pub mod raw;
 mod reading;
@@ -14,8 +16,9 @@ mod tls_upstream;
 mod upstream;
 mod watching;
 
-pub use answer::{Answer, Gate, UPSTREAM_TEXT};
+pub use answer::{Answer, Gate};
 pub use call::Call;
+pub use canary::UPSTREAM_TEXT;
 pub use changing::CREATED;
 pub use events::{Event, Events};
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
