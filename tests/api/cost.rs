@@ -44,7 +44,7 @@ async fn lists_count_by_their_length_and_what_is_asked_of_the_upstream_counts_mo
         (format!("{{ {appointment} {{ claimant {{ data {{ id name }} }} }} }}"), json!({}), 33),
         (format!("{{ a: {appointment} {{ id }} b: {appointment} {{ id phase }} }}"), json!({}), 25),
         (format!("{{ {} {{ id }} }}", by_ids(7)), json!({}), 78),
-        (format!("{{ {} {{ id }} }}", by_ids(0)), json!({}), 1 + 1),
+        (format!("{{ __typename {} {{ id }} }}", by_ids(0)), json!({}), 1 + 1),
         // A value in place of a list is a list of one.
         (format!(r#"{{ appointmentsByIds(ids: "{one}") {{ id }} }}"#), json!({}), 12),
         (
@@ -92,8 +92,6 @@ async fn lists_count_by_their_length_and_what_is_asked_of_the_upstream_counts_mo
             12,
         ),
     ] {
-        // Of nothing there is no cost above 1.
-        let query = query.replace("ids: []", "ids: [] ");
         let reply = gateway.query_with(Some("sandbox-all"), &query, variables).await;
         reply.refused(400, "QUERY_TOO_COMPLEX");
         let extensions = &reply.body["errors"][0]["extensions"];
@@ -126,4 +124,17 @@ async fn a_cost_beyond_all_numbers_is_a_number() {
     let value = &reply.body["errors"][0]["extensions"]["value"];
     assert!(value.as_u64().is_some_and(|value| value > 1_000_000_000_000), "{value:?}");
     assert_ne!(reply.body.get("data"), Some(&Value::Null));
+}
+
+/// What the README says of it.
+#[tokio::test]
+async fn the_standard_introspection_query_has_a_price() {
+    let gateway = Gateway::on_sandbox(&[("limits.cost", "1")]).await;
+    let reply = gateway.query(None, include_str!("../fixtures/introspection.graphql")).await;
+    assert_eq!(reply.body["errors"][0]["extensions"]["value"], json!(0), "{reply:?}");
+    let everything = include_str!("../fixtures/appointment.graphql")
+        .replace("query ($id: UUID!)", "query ($ids: [UUID!]!)")
+        .replace("appointment(id: $id)", "appointmentsByIds(ids: $ids)");
+    let reply = gateway.query_with(None, &everything, json!({ "ids": vec![id(1); 100] })).await;
+    assert_eq!(reply.body["errors"][0]["extensions"]["value"], json!(12_601), "{reply:?}");
 }

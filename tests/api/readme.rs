@@ -1,6 +1,9 @@
 //! What the README says of the program, held against the program.
 
-use appointments_gateway::config::{KEYS, Key};
+use appointments_gateway::{
+    config::{KEYS, Key},
+    graphql::limit::LIMITS,
+};
 
 /// The table of all keys, as the README has to have it.
 fn table() -> String {
@@ -10,6 +13,19 @@ fn table() -> String {
     };
     let head = "| Key | Default | Variable | Flag | What it is for |\n| --- | --- | --- | --- | --- |\n";
     head.to_owned() + &KEYS.iter().map(row).collect::<String>()
+}
+
+#[test]
+fn every_limit_is_in_the_table_of_limits() {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("\n## Limits\n").nth(1).unwrap().split("\n**Cost.**").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `") && !line.starts_with("| `limit` |"));
+    let names = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap().split(',').map(|name| name.trim().trim_matches('`')));
+    let (mut told, mut known) = (names.collect::<Vec<_>>(), LIMITS.to_vec());
+    told.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(told, known);
 }
 
 /// The table of the strict defaults.
