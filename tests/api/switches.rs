@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Events, Gateway, Socket};
+use crate::support::{Events, Gateway, Raw, Socket, raw};
 
 #[tokio::test]
 async fn without_introspection_the_schema_cannot_be_asked_for_in_any_way() {
@@ -15,7 +15,6 @@ async fn without_introspection_the_schema_cannot_be_asked_for_in_any_way() {
         "{ ...F } fragment F on Query { ...G } fragment G on Query { __schema { queryType { name } } }",
         "{ ...__type } fragment __type on Query { __schema { queryType { name } } }",
         "{ __schema @skip(if: true) { queryType { name } } }",
-        "query A { __typename } query B { __schema { queryType { name } } }",
         "mutation { __schema { queryType { name } } }",
         "{ __schema }",
         "{ __type }",
@@ -28,6 +27,12 @@ async fn without_introspection_the_schema_cannot_be_asked_for_in_any_way() {
         assert!(reply.body["errors"][0]["locations"][0]["line"].is_u64(), "{reply:?}");
         assert!(!reply.body.to_string().contains("Query"), "{reply:?}");
     }
+    // An operation that is not the one to be run asks in vain, too.
+    let body = json!({
+        "query": "query A { __typename } query B { __schema { queryType { name } } }", "operationName": "A"
+    });
+    let reply = Raw::once(&gateway, raw::post("", &body.to_string())).await.cooked();
+    reply.refused(400, "GRAPHQL_VALIDATION_FAILED");
     let id = gateway.sandbox_ids().await.remove(0);
     let reply = gateway
         .query(Some("sandbox-all"), &format!(r#"{{ __typename appointment(id: "{id}") {{ __typename }} }}"#))
