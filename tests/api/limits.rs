@@ -197,7 +197,7 @@ async fn limits_header_count_bounds_the_headers() {
 
 #[tokio::test]
 async fn limits_uri_bounds_the_address() {
-    let gateway = Gateway::on_sandbox(&[("limits.uri", "1KiB")]).await;
+    let gateway = Gateway::on_sandbox(&[("limits.uri", "1KiB"), ("limits.headers", "128KiB")]).await;
     let with = async |length: usize| {
         let address = format!("/livez?{}", "x".repeat(length - "/livez?".len()));
         Raw::once(&gateway, format!("GET {address} HTTP/1.1\r\nHost: g\r\n\r\n")).await.cooked()
