@@ -4,9 +4,11 @@
 //! names of the environment variables and of the command-line flags, `--help`, and the table in the README follow from
 //! it. A component receives its own slice of [`Config`].
 
+mod identity;
 mod keys;
 mod load;
 mod profile;
+mod secret;
 mod value;
 
 use std::{
@@ -18,9 +20,11 @@ use std::{
 use bytesize::ByteSize;
 use url::Url;
 
+pub use identity::{CallersConfig, ClientCredentials, IdentityConfig, IdentityMode};
 pub use keys::KEYS;
 pub use load::{ConfigError, Fault, Sources};
 pub use profile::Profile;
+pub use secret::Secret;
 
 use crate::sandbox::Faults;
 
@@ -33,6 +37,10 @@ pub struct Config {
     pub profile: Profile,
     /// `upstream.*`
     pub upstream: UpstreamConfig,
+    /// `identity.*`
+    pub identity: IdentityConfig,
+    /// `callers.*`
+    pub callers: CallersConfig,
     /// `sandbox.*`
     pub sandbox: SandboxConfig,
     /// `cache.*`
@@ -117,10 +125,10 @@ pub struct LiveConfig {
     pub near: Duration,
     /// `live.max_watched`
     pub max_watched: usize,
-    /// `live.max_event_streams`
-    pub max_event_streams: usize,
     /// `live.caller_share`, in percent
     pub caller_share: u8,
+    /// `live.max_event_streams`
+    pub max_event_streams: usize,
     /// `live.keep_alive`
     pub keep_alive: Duration,
 }
@@ -287,6 +295,8 @@ impl Config {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             profile,
             upstream: UpstreamConfig::default(),
+            identity: IdentityConfig::default(),
+            callers: CallersConfig::default(),
             sandbox: SandboxConfig::default(),
             cache: CacheConfig::default(),
             live: LiveConfig::default(),
@@ -331,6 +341,12 @@ pub enum Kind {
     Url,
     /// Some of `http://HOST` or `https://HOST`, with commas between them.
     Origins,
+    /// Any text in one line.
+    Text,
+    /// Text that is printed nowhere: it has no flag, since others can see a command line.
+    Secret,
+    /// Some of the names of signature algorithms, with commas between them.
+    Algorithms,
     /// A path.
     File,
     /// A number with a unit of time, or 0.
@@ -351,9 +367,11 @@ impl Key {
         format!("{}{}", load::VARIABLE_PREFIX, self.name.replace('.', "_").to_uppercase())
     }
 
-    /// The command-line flag without its dashes: `section-name`; a section's `enabled` goes by the section's name.
-    pub fn flag(&self) -> String {
-        self.name.strip_suffix(".enabled").unwrap_or(self.name).replace(['.', '_'], "-")
+    /// The command-line flag without its dashes: `section-name`; a section's `enabled` goes by the section's name. A
+    /// secret has none.
+    pub fn flag(&self) -> Option<String> {
+        let name = self.name.strip_suffix(".enabled").unwrap_or(self.name);
+        (self.kind != Kind::Secret).then(|| name.replace(['.', '_'], "-"))
     }
 }
 
@@ -364,6 +382,9 @@ impl Kind {
             Self::Address => "IP:PORT",
             Self::Url => "URL",
             Self::Origins => "ORIGINS",
+            Self::Text => "TEXT",
+            Self::Secret => "SECRET",
+            Self::Algorithms => "ALGORITHMS",
             Self::File => "FILE",
             Self::Duration => "DURATION",
             Self::Size => "SIZE",

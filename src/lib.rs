@@ -8,7 +8,8 @@
 //! ```text
 //! server                      a listener, connections, a drain at the end
 //!  └ http                     routes and middleware, in one ordered list
-//!     ├ http::caller          headers → Caller, once
+//!     ├ http::caller          headers → token, once
+//!     ├ identity              token → Caller: whose data, and with which token the upstream is asked
 //!     ├ http::rate_limit      a token bucket for each caller
 //!     ├ http::places          so many operations, WebSockets and event streams at once
 //!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
@@ -23,6 +24,7 @@
 //!                 ├ appointments::changes  changes, each sent once; generations: nothing from before is current
 //!                 ├ appointments::live     one poller for all who watch with one token
 //!                 └ upstream               one call: address, token, clocks, bounds, status → UpstreamError
+//!                    ├ upstream::authorisation  the caller's token or the gateway's own, which is fetched and renewed
 //!                    └ upstream::wire      JSON, read leniently → model
 //! model                       Appointment and what it holds: decoded once, served as they are
 //! ```
@@ -34,13 +36,16 @@
 //!
 //! Each has tests under `tests/api` that fail when it is broken.
 //!
-//! 1. **No caller gets what another caller's credential fetched.** The scope, a keyed 256-bit digest of the whole
-//!    credential, is part of every key under which something is kept or shared. Without a credential there is no
-//!    [`Appointments`](appointments::Appointments) to ask through, so nothing is fetched.
+//! 1. **No caller gets what was fetched for another.** The scope, a keyed 256-bit digest, is part of every key under which
+//!    something is kept or shared. Where the caller's own token goes to the upstream it is one of the whole token; where
+//!    the gateway's does, one of the verified subject or the name of the API key, unless the operator has all who are known
+//!    share (`callers.share_cache`). Without a caller there is no [`Appointments`](appointments::Appointments) to ask
+//!    through, so nothing is fetched.
 //! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, the `exp` of the
-//!    caller's token, a refusal (401, 403, 404, also for the pages that show it), or a change made through this gateway:
-//!    also what was already under way when the change was made is neither kept nor shown to who asks after it. Past its
-//!    time to live alone it may stand in for a failure of the upstream, within a bound, and the answer says that it does.
+//!    caller's token where that fetched it, a refusal (401, 403, 404, also for the pages that show it), or a change made
+//!    through this gateway: also what was already under way when the change was made is neither kept nor shown to who asks
+//!    after it. Past its time to live alone it may stand in for a failure of the upstream, within a bound, and the answer
+//!    says that it does.
 //! 3. **One call is in flight for each scope and id.** Who leaves takes nothing from the others, also who came first;
 //!    each has a clock of its own; when the last has left, the call ends.
 //! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.
@@ -71,6 +76,8 @@ pub mod server;
 
 pub mod http;
 
+pub mod identity;
+
 pub mod graphql;
 
 pub mod appointments;
@@ -79,5 +86,6 @@ pub mod upstream;
 
 pub mod caller;
 pub mod model;
+pub mod renewed;
 
 pub mod sandbox;

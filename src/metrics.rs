@@ -12,7 +12,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::graphql::{error::CODES, limit::LIMITS};
+use crate::{
+    graphql::{error::CODES, limit::LIMITS},
+    identity::Rejection,
+};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,6 +67,12 @@ pub struct Metrics {
     pub upstream_calls: Counters,
     /// How long calls to the upstream took, from the request to the last byte of the answer.
     pub upstream_call_duration: Histogram,
+    /// Fetches of the gateway's own token, by what came of them.
+    pub service_token_fetches: Counters,
+    /// Fetches of the keys that callers' tokens are verified with, by what came of them.
+    pub caller_key_fetches: Counters,
+    /// Callers who were turned away, by why.
+    pub rejected_callers: Counters,
     process: Process,
 }
 
@@ -91,6 +100,14 @@ impl Kept {
             self.size.get_or_create(&label).set(*bytes as i64);
         }
     }
+}
+
+/// What came of a fetch: with [`fetched`], the values of a label.
+const FETCHED: [&str; 2] = ["ok", "failed"];
+
+/// The word for what came of a fetch.
+pub fn fetched<T, E>(outcome: &Result<T, E>) -> &'static str {
+    FETCHED[usize::from(outcome.is_err())]
 }
 
 /// Of the process, as of the moment at which it is asked for.
@@ -168,6 +185,27 @@ impl Metrics {
                 r,
                 "upstream_call_duration",
                 "How long calls to the upstream took",
+            ),
+            service_token_fetches: counters(
+                r,
+                "service_token_fetches",
+                "Fetches of the gateway's own token, by what came of them",
+                "outcome",
+                &FETCHED,
+            ),
+            caller_key_fetches: counters(
+                r,
+                "caller_key_fetches",
+                "Fetches of the keys that callers' tokens are verified with, by what came of them",
+                "outcome",
+                &FETCHED,
+            ),
+            rejected_callers: counters(
+                r,
+                "rejected_callers",
+                "Callers turned away, by why",
+                "reason",
+                &Rejection::ALL.map(Rejection::reason),
             ),
             process: Process::register(r),
             registry,

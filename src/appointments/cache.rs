@@ -267,7 +267,7 @@ impl AppointmentCache {
                 tracing::warn!(appointment.id = %id, %error, duration_ms, "fetch failed");
                 match error {
                     UpstreamError::Unauthenticated => self.revoke_all(caller),
-                    UpstreamError::Forbidden => self.revoke(caller, id),
+                    UpstreamError::Forbidden | UpstreamError::ServiceTokenRefused => self.revoke(caller, id),
                     _ => {}
                 }
                 Err(error)

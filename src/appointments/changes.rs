@@ -133,7 +133,9 @@ impl Verdict {
             UpstreamError::Unauthenticated => Self::NotAccepted,
             UpstreamError::Forbidden => Self::NotTheirs,
             UpstreamError::NotFound | UpstreamError::Conflict => Self::SomethingElse,
-            UpstreamError::RateLimited { .. }
+            UpstreamError::NoServiceToken(_)
+            | UpstreamError::ServiceTokenRefused
+            | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
             | UpstreamError::Unreachable(_)
             | UpstreamError::Broken(_)

@@ -175,7 +175,7 @@ mod tests {
     use crate::caller::{Caller, ScopeKey};
 
     fn scope() -> Scope {
-        Caller::new("token", &ScopeKey::random()).scope()
+        Caller::with_token("token", &ScopeKey::random()).scope()
     }
 
     #[test]

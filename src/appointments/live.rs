@@ -87,7 +87,7 @@ impl Live {
             _watch: watch,
             is_new: true,
             last: None,
-            expires: caller.time_left().map(|left| Instant::now() + left),
+            expires: caller.known_for().map(|left| Instant::now() + left),
         });
         stream::unfold(Some(start), async |state| match state {
             None => None,

@@ -11,6 +11,8 @@ mod cursor;
 mod document;
 pub mod error;
 mod field;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod introspection;
 pub mod limit;
 mod mutation;
@@ -159,10 +161,10 @@ impl Api {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
         if !self.has_introspection {
-            introspection::refuse(&document).map_err(|error| Answer::at_fault(vec![error]))?;
+            introspection::refuse(&document).map_err(|error| Answer::not_run(vec![error]))?;
         }
         overlap::check(&document).map_err(refuse)?;
-        arguments::check(&document, &self.types).map_err(Answer::at_fault)?;
+        arguments::check(&document, &self.types).map_err(Answer::not_run)?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
         let variables = self.types.coerce(&operation.node, variables).map_err(Answer::refused)?;
         let (flat, shape) = rewrite::flatten(&document, operation, &variables).map_err(refuse)?;
@@ -181,7 +183,7 @@ impl Api {
         for error in &mut errors {
             ensure_code(error, ApiError::ValidationFailed);
         }
-        if errors.is_empty() { Ok(()) } else { Err(Answer::at_fault(errors)) }
+        if errors.is_empty() { Ok(()) } else { Err(Answer::not_run(errors)) }
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
@@ -262,11 +264,10 @@ fn request(document: ExecutableDocument, variables: Variables) -> Request {
 impl Answer {
     /// Nothing was run, for these reasons.
     pub fn refused(errors: Vec<ApiError>) -> Self {
-        Self::at_fault(errors.into_iter().map(ServerError::from).collect())
+        Self::not_run(errors.into_iter().map(ServerError::from).collect())
     }
 
-    /// The same, with the places of the faults.
-    fn at_fault(errors: Vec<ServerError>) -> Self {
+    fn not_run(errors: Vec<ServerError>) -> Self {
         Self { data: None, errors, stale: Vec::new() }
     }
 

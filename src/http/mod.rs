@@ -31,6 +31,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
+#[cfg(fuzzing)]
+pub use graphql::fuzzing;
 pub use patience::Patient;
 use places::Place;
 pub use places::{Places, Turns};
@@ -40,9 +42,9 @@ pub use unparsed::Worded;
 
 use crate::{
     appointments::Shared,
-    caller::ScopeKey,
     config::{HttpConfig, Limits, WebSocketConfig},
     graphql::{Api, error::ApiError},
+    identity::Identity,
 };
 
 /// What the routes share.
@@ -52,8 +54,8 @@ pub struct Gateway {
     pub api: Api,
     /// What operations read and change through.
     pub appointments: Shared,
-    /// Digests credentials into scopes.
-    pub scope_key: ScopeKey,
+    /// Tells who asks.
+    pub identity: Identity,
     /// Clocks, and which pages may ask.
     pub http: HttpConfig,
     /// Bounds on what comes in.

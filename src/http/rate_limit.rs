@@ -1,7 +1,7 @@
-//! How often each caller may ask: a token bucket for each scope (`rate_limit.*`).
+//! How often each caller may ask: a token bucket for each (`rate_limit.*`).
 //!
-//! A bucket belongs to a credential, not to an address: behind a proxy that is the proxy's, and what a proxy says of
-//! addresses can be made up. Those without a credential share one bucket, since nothing is fetched for them.
+//! A bucket belongs to who asks, not to an address: behind a proxy that is the proxy's, and what a proxy says of addresses
+//! can be made up. Those who are nobody, for want of a good token, share one bucket, since nothing is fetched for them.
 
 use std::{
     collections::HashMap,
@@ -43,8 +43,8 @@ impl RateLimit {
     /// `RATE_LIMITED`, with how long it is until there is one more.
     pub(super) fn admit(&self, caller: &Result<Caller, ApiError>) -> Result<(), ApiError> {
         let Some(buckets) = &self.0 else { return Ok(()) };
-        let scope = caller.as_ref().ok().map(Caller::scope);
-        buckets.take(scope).map_err(|wait| {
+        let who = caller.as_ref().ok().map(Caller::who);
+        buckets.take(who).map_err(|wait| {
             OverLimit::too_often("rate_limit.per_second", buckets.per_second.get().into(), wait)
         })
     }
@@ -69,10 +69,10 @@ impl<C: Clock + Clone> Buckets<C> {
         Some(Self { limiter, clock, per_second, most, swept: Mutex::new(None) })
     }
 
-    /// Takes one out of the bucket of `scope`, or else says how long it is until there is one.
-    fn take(&self, scope: Option<Scope>) -> Result<(), Duration> {
+    /// Takes one out of the bucket of `who`, or else says how long it is until there is one.
+    fn take(&self, who: Option<Scope>) -> Result<(), Duration> {
         self.sweep();
-        self.limiter.check_key(&scope).map_err(|until| until.wait_time_from(self.clock.now()))
+        self.limiter.check_key(&who).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
     /// Where there are as many buckets as there may be, does away with those that are full: they say nothing.
@@ -91,7 +91,7 @@ impl<C: Clock + Clone> Buckets<C> {
 /// The state of every bucket.
 struct Store {
     of: Mutex<HashMap<Scope, InMemoryState>>,
-    /// Of those without a credential, and of those who come when there is no room for a bucket more.
+    /// Of those who are nobody, and of those who come when there is no room for a bucket more.
     shared: InMemoryState,
     most: usize,
 }
@@ -99,14 +99,14 @@ struct Store {
 impl StateStore for Store {
     type Key = Option<Scope>;
 
-    fn measure_and_replace<T, F, E>(&self, scope: &Option<Scope>, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, who: &Option<Scope>, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        if let Some(scope) = scope {
+        if let Some(who) = who {
             let mut of = lock(&self.of);
-            if of.len() < self.most || of.contains_key(scope) {
-                return of.entry(*scope).or_default().measure_and_replace(&NotKeyed::NonKey, decide);
+            if of.len() < self.most || of.contains_key(who) {
+                return of.entry(*who).or_default().measure_and_replace(&NotKeyed::NonKey, decide);
             }
         }
         self.shared.measure_and_replace(&NotKeyed::NonKey, decide)
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn scope(token: &str, key: &ScopeKey) -> Option<Scope> {
-        Some(Caller::new(token, key).scope())
+        Some(Caller::with_token(token, key).who())
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod websocket_bounds;
 mod execution;
 mod identity;
 mod page;
+mod projection;
 mod protocol;
 mod selections;
 
@@ -49,6 +50,11 @@ mod in_flight;
 mod limits;
 mod rate_limit;
 mod wire;
+
+mod callers_api_keys;
+mod callers_jwt;
+mod service_identity;
+mod service_token;
 
 mod commands;
 mod configuration;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     limits::limited,
-    support::{Events, Gateway, Raw, Reply, Socket, Upstream, id, raw},
+    support::{Events, Gateway, KeyFile, Raw, Reply, Socket, Upstream, id, raw},
     websocket::codes,
 };
 
@@ -166,6 +166,31 @@ async fn callers_beyond_the_most_share_one_burst() {
     assert!((50..100).contains(&served), "{served}");
     assert_refused(&refused);
     assert_eq!(ask("first").await.body, json!({ "data": { "__typename": "Query" } }));
+}
+
+/// What callers share is no reason for them to share this.
+#[tokio::test]
+async fn known_callers_are_counted_apart_whatever_they_share() {
+    let upstream = Upstream::with_tokens().await;
+    let keys = KeyFile::of(&["alice", "bob", "alice"]);
+    let shared = [("callers.api_keys_file", keys.path()), ("callers.share_cache", "true")];
+    let gateway = Gateway::of_service(&upstream, &[&SLOWLY[..], &shared].concat()).await;
+    for key in [0, 1] {
+        let (served, refused) =
+            until_refused(async || gateway.query(Some(keys.key(key)), "{ __typename }").await).await;
+        assert!(served >= 3, "{served}");
+        assert_refused(&refused);
+    }
+    // Two keys of one name are one caller, and those who are nobody are one as well.
+    let (served, _) = until_refused(async || gateway.query(Some(keys.key(2)), "{ __typename }").await).await;
+    assert!(served < 3, "{served}");
+    let mut strangers = 0;
+    let (served, _) = until_refused(async || {
+        strangers += 1;
+        gateway.query(Some(&format!("stranger-{strangers}")), "{ __typename }").await
+    })
+    .await;
+    assert!(served >= 3, "{served}");
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@
 //! string ([`request`]) → its turn → operation → one answer, or a stream of them ([`event_stream`]).
 
 mod event_stream;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod negotiate;
 mod request;
 mod websocket;
@@ -49,7 +51,8 @@ pub(super) async fn serve(
         return websocket::open(&gateway, request);
     }
     let (head, body) = request.into_parts();
-    let caller = caller::caller(&head.headers, &gateway.scope_key, &gateway.limits);
+    let token = caller::token(&head.headers, &gateway.limits);
+    let caller = caller::identify(&token, &gateway.identity, deadline).await;
     if let Err(too_often) = gateway.rate_limit.admit(&caller) {
         request::pass_over(body, &head.headers, &gateway, deadline).await;
         return Err(too_often.into());

@@ -30,11 +30,14 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    super::{Gateway, Open, access, answers, caller::bearer, request::Parameters},
+    super::{
+        Gateway, Open, access, answers,
+        caller::{Token, bearer, identify},
+        request::Parameters,
+    },
     message::{Incoming, Outgoing},
 };
 use crate::{
-    caller::Caller,
     graphql::{Answer, error::ApiError, limit::OverLimit},
     metrics::metrics,
 };
@@ -53,8 +56,9 @@ const LONGEST_REASON: usize = 123;
 pub(super) struct Session {
     gateway: Arc<Gateway>,
     socket: WebSocketStream<TokioIo<Upgraded>>,
-    /// Who asks: named by the handshake, unless the first message names somebody.
-    caller: Result<Caller, ApiError>,
+    /// What the client came with: of the handshake, unless the first message brings something. Each operation finds out
+    /// anew whom it stands for, since that may end before the WebSocket does.
+    token: Result<Token, ApiError>,
     open: Open,
     operations: StreamMap<String, Running>,
     is_acknowledged: bool,
@@ -86,10 +90,10 @@ impl Stream for Running {
 }
 
 impl Session {
-    /// What has been `upgraded` at the wish of `caller`.
+    /// What has been `upgraded` for a client that came with `token`.
     pub(super) async fn new(
         gateway: Arc<Gateway>,
-        caller: Result<Caller, ApiError>,
+        token: Result<Token, ApiError>,
         open: Open,
         upgraded: Upgraded,
     ) -> Self {
@@ -103,7 +107,7 @@ impl Session {
             gateway,
             socket: WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config))
                 .await,
-            caller,
+            token,
             open,
             operations: StreamMap::new(),
             is_acknowledged: false,
@@ -191,8 +195,8 @@ impl Session {
                 Err(End::Close(4429, "Too many initialisation requests".into()))
             }
             Incoming::ConnectionInit { payload } => {
-                if let Some(caller) = self.named(payload)? {
-                    self.caller = Ok(caller);
+                if let Some(token) = self.token_of(payload)? {
+                    self.token = Ok(token);
                 }
                 self.is_acknowledged = true;
                 self.say(Outgoing::ConnectionAck).await
@@ -210,19 +214,19 @@ impl Session {
         }
     }
 
-    /// Who the payload of the first message says that the client is, if it does.
-    fn named(&self, payload: Option<Map<String, Value>>) -> Result<Option<Caller>, End> {
+    /// What the payload of the first message brings, if it does.
+    fn token_of(&self, payload: Option<Map<String, Value>>) -> Result<Option<Token>, End> {
         let mut values = payload
             .iter()
             .flatten()
             .filter(|(name, value)| name.eq_ignore_ascii_case("authorization") && !value.is_null());
         let Some((_, value)) = values.next() else { return Ok(None) };
-        let caller = value
+        let token = value
             .as_str()
             .filter(|_| values.next().is_none())
-            .and_then(|value| bearer(value.as_bytes(), &self.gateway.scope_key, &self.gateway.limits).ok());
+            .and_then(|value| bearer(value.as_bytes(), &self.gateway.limits).ok());
         let reason = "Forbidden: the payload's Authorization is not of the form \"Bearer <token>\"";
-        caller.map(Some).ok_or(End::Close(4403, reason.into()))
+        token.map(Some).ok_or(End::Close(4403, reason.into()))
     }
 
     async fn run(&mut self, id: String, parameters: Parameters) -> Result<(), End> {
@@ -235,7 +239,10 @@ impl Session {
             // It ends with the connection, like one that is sent a moment later.
             return Ok(());
         }
-        if let Err(too_often) = self.gateway.rate_limit.admit(&self.caller) {
+        let deadline = Instant::now() + self.gateway.http.deadline;
+        // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
+        let caller = identify(&self.token, &self.gateway.identity, deadline).await;
+        if let Err(too_often) = self.gateway.rate_limit.admit(&caller) {
             let payload = Answer::refused(vec![too_often]).into();
             return self.say(Outgoing::Error { id: &id, payload }).await;
         }
@@ -257,8 +264,7 @@ impl Session {
             Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer.into() }).await,
         };
         let is_subscription = operation.is_subscription();
-        let deadline = Instant::now() + self.gateway.http.deadline;
-        let (gateway, caller) = (self.gateway.clone(), self.caller.clone());
+        let gateway = self.gateway.clone();
         let answers: Pin<Box<dyn Stream<Item = _> + Send>> = if is_subscription {
             Box::pin(answers(&gateway, operation, caller, deadline))
         } else {
