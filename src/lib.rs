@@ -10,9 +10,11 @@
 //!  └ http                     routes and middleware, in one ordered list
 //!     ├ http::caller          headers → token, once
 //!     ├ identity              token → Caller: whose data, and with which token the upstream is asked
+//!     ├ http::rate_limit      a token bucket for each caller
+//!     ├ http::places          so many operations, WebSockets and event streams at once
 //!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
 //!        │                    WebSocket: answers
-//!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation and execution
+//!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation, cost and execution
 //!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription
 //!              └ appointments          what one operation of one caller may ask through
 //!                 ├ appointments::loader   many fields → one batch of distinct ids

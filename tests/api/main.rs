@@ -44,8 +44,11 @@ mod projection;
 mod protocol;
 mod selections;
 
+mod cost;
 mod hostile;
+mod in_flight;
 mod limits;
+mod rate_limit;
 mod wire;
 
 mod callers_api_keys;
@@ -59,6 +62,8 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod privacy;
+mod profile;
+mod switches;
 
 mod clients;
 mod licences;
