@@ -4,6 +4,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use moka::{ops::compute::Op, sync::Cache};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use crate::{
     caller::{Caller, Scope},
     config::CacheConfig,
     model::SharedAppointment,
-    upstream::{Answer, Keep, UpstreamClient, UpstreamError},
+    upstream::{Answer, Deadline, Keep, UpstreamClient, UpstreamError},
 };
 
 /// What everything that is kept or shared goes by: no two callers have a key in common.
@@ -85,14 +86,15 @@ impl AppointmentCache {
     }
 
     /// What is known of `id` for `caller`: what is kept, else what the call under way brings, else what a new call
-    /// brings. Dropping the future leaves the call to the others who wait for it.
-    pub(super) async fn get(&self, caller: &Caller, id: Uuid) -> Outcome {
+    /// brings, which is repeated until `deadline` where that may help. Dropping the future leaves the call to the others who
+    /// wait for it.
+    pub(super) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
         let key = Key { scope: caller.scope(), id };
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
         let kept = || self.kept(&key).map(|appointment| Fetched { appointment, etag: None });
-        self.join(caller, id, kept, None).await.map(|fetched| fetched.appointment)
+        self.join(caller, id, deadline, kept, None).await.map(|fetched| fetched.appointment)
     }
 
     /// What the upstream says now, whatever is kept; what the call under way brings will do. `known` is what was seen
@@ -101,23 +103,25 @@ impl AppointmentCache {
         &self,
         caller: &Caller,
         id: Uuid,
+        deadline: Instant,
         known: Option<(String, SharedAppointment)>,
     ) -> Result<Fetched, UpstreamError> {
-        self.join(caller, id, || None, known).await
+        self.join(caller, id, deadline, || None, known).await
     }
 
     async fn join(
         &self,
         caller: &Caller,
         id: Uuid,
+        deadline: Instant,
         kept: impl FnOnce() -> Option<Fetched>,
         known: Option<(String, SharedAppointment)>,
     ) -> Result<Fetched, UpstreamError> {
         let key = Key { scope: caller.scope(), id };
         let asked = self.0.generations.ask(id);
-        let joined = self.0.flights.join(key, asked.generation, kept, || {
+        let joined = self.0.flights.join(key, asked.generation, deadline, kept, |deadline| {
             let (cache, caller) = (self.clone(), caller.clone());
-            async move { cache.fetch(&caller, id, asked, known).await }.in_current_span()
+            async move { cache.fetch(&caller, id, asked, known, &deadline).await }.in_current_span()
         });
         joined.outcome().await
     }
@@ -178,9 +182,10 @@ impl AppointmentCache {
         id: Uuid,
         asked: Asked,
         known: Option<(String, SharedAppointment)>,
+        deadline: &Deadline,
     ) -> Result<Fetched, UpstreamError> {
         let etag = known.as_ref().map(|(etag, _)| etag.as_str());
-        let answer = self.0.upstream.appointment(caller, id, etag).await;
+        let answer = self.0.upstream.appointment(caller, id, etag, deadline).await;
         let duration_ms = asked.at.elapsed().as_millis() as u64;
         match answer {
             Ok(Answer { appointment, is_unchanged, etag, keep }) => {

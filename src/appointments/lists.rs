@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::try_join;
 use moka::sync::Cache;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
     caller::{Caller, Scope},
     config::CacheConfig,
     model::SharedAppointment,
-    upstream::{Page, UpstreamClient, UpstreamError},
+    upstream::{Deadline, Page, UpstreamClient, UpstreamError},
 };
 
 /// A window of the list.
@@ -98,13 +99,18 @@ impl ListCache {
 
     /// The window at `place`: one page upstream where it lies within a page, two at once where it does not; and once more
     /// where the upstream turns out to give shorter pages than were asked for.
-    pub(super) async fn window(&self, caller: &Caller, place: Place) -> Result<Window, UpstreamError> {
-        let capped = match self.window_or_place(caller, place).await? {
+    pub(super) async fn window(
+        &self,
+        caller: &Caller,
+        place: Place,
+        deadline: Instant,
+    ) -> Result<Window, UpstreamError> {
+        let capped = match self.window_or_place(caller, place, deadline).await? {
             Ok(window) => return Ok(window),
             Err(capped) => capped,
         };
         let unsteady = UpstreamError::Invalid("its pages have no steady length");
-        self.window_or_place(caller, capped).await?.map_err(|_| unsteady)
+        self.window_or_place(caller, capped, deadline).await?.map_err(|_| unsteady)
     }
 
     /// The window at `place`, or the place to ask for instead, now that it is known how long pages are.
@@ -112,19 +118,23 @@ impl ListCache {
         &self,
         caller: &Caller,
         place: Place,
+        deadline: Instant,
     ) -> Result<Result<Window, Place>, UpstreamError> {
         let per_page = place.page_cap.map_or(place.length, |cap| place.length.min(cap)).max(1);
         let first = place.start / u64::from(per_page);
         let pages = if place.start.is_multiple_of(u64::from(per_page)) {
-            Pages { first, head: self.page(caller, first, per_page).await?, tail: None }
+            Pages { first, head: self.page(caller, first, per_page, deadline).await?, tail: None }
         } else {
-            let (head, tail) =
-                try_join(self.page(caller, first, per_page), self.page(caller, first + 1, per_page)).await?;
+            let (head, tail) = try_join(
+                self.page(caller, first, per_page, deadline),
+                self.page(caller, first + 1, per_page, deadline),
+            )
+            .await?;
             Pages { first, head, tail: Some(tail) }
         };
         let real = pages.per_page(per_page);
         if real == per_page {
-            return self.cut(caller, place, per_page, pages).await.map(Ok);
+            return self.cut(caller, place, per_page, pages, deadline).await.map(Ok);
         }
         // The upstream gives shorter pages than were asked for, so these lie elsewhere. Where the window begins within
         // them all the same, they will do: there may then be less in it than asked for.
@@ -132,7 +142,7 @@ impl ListCache {
         let (begin, end) =
             (first * u64::from(real), (first + 1 + u64::from(pages.tail.is_some())) * u64::from(real));
         if (begin..end).contains(&place.start) {
-            self.cut(caller, capped, real, pages).await.map(Ok)
+            self.cut(caller, capped, real, pages, deadline).await.map(Ok)
         } else {
             Ok(Err(capped))
         }
@@ -144,6 +154,7 @@ impl ListCache {
         place: Place,
         per_page: u32,
         pages: Pages,
+        deadline: Instant,
     ) -> Result<Window, UpstreamError> {
         let begin = pages.first * u64::from(per_page);
         let wanted = place.start..place.start + u64::from(place.length);
@@ -177,13 +188,19 @@ impl ListCache {
         } else {
             // The upstream does not say, and the page is full: only the next page can tell, which will be asked for next
             // anyway.
-            !self.page(caller, pages.first + 1, per_page).await?.items.is_empty()
+            !self.page(caller, pages.first + 1, per_page, deadline).await?.items.is_empty()
         };
         Ok(window)
     }
 
     /// Page `page`, counted from 0.
-    async fn page(&self, caller: &Caller, page: u64, per_page: u32) -> Result<Arc<Page>, UpstreamError> {
+    async fn page(
+        &self,
+        caller: &Caller,
+        page: u64,
+        per_page: u32,
+        deadline: Instant,
+    ) -> Result<Arc<Page>, UpstreamError> {
         let key = Key { scope: caller.scope(), page, per_page };
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
@@ -192,10 +209,11 @@ impl ListCache {
         let joined = self.0.flights.join(
             key,
             asked.generation,
+            deadline,
             || self.kept(&key),
-            || {
+            |deadline| {
                 let (lists, caller) = (self.clone(), caller.clone());
-                async move { lists.fetch(&caller, key, asked).await }.in_current_span()
+                async move { lists.fetch(&caller, key, asked, &deadline).await }.in_current_span()
             },
         );
         joined.outcome().await
@@ -206,8 +224,14 @@ impl ListCache {
         (!self.0.cache.generations().is_list_outdated(kept.asked)).then_some(kept.page)
     }
 
-    async fn fetch(&self, caller: &Caller, key: Key, asked: Asked) -> Result<Arc<Page>, UpstreamError> {
-        let page = self.0.upstream.page(caller, key.page + 1, key.per_page).await;
+    async fn fetch(
+        &self,
+        caller: &Caller,
+        key: Key,
+        asked: Asked,
+        deadline: &Deadline,
+    ) -> Result<Arc<Page>, UpstreamError> {
+        let page = self.0.upstream.page(caller, key.page + 1, key.per_page, deadline).await;
         let duration_ms = asked.at.elapsed().as_millis() as u64;
         let page = match page {
             Ok(page) => Arc::new(page),

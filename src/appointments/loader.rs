@@ -27,7 +27,7 @@ impl BatchFn<Uuid, Outcome> for Batch {
     async fn load(&mut self, ids: &[Uuid]) -> HashMap<Uuid, Outcome> {
         let deadline = self.deadline;
         let one = |id: Uuid| {
-            let outcome = self.cache.get(&self.caller, id);
+            let outcome = self.cache.get(&self.caller, id, deadline);
             // Each id has its own clock: the slow one is given up, the others are served.
             async move {
                 let outcome = timeout_at(deadline, outcome).await;

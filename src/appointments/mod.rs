@@ -89,7 +89,7 @@ impl Appointments {
     /// # Errors
     /// As [`UpstreamError`] says.
     pub async fn window(&self, place: Place) -> Result<Window, UpstreamError> {
-        let window = self.shared.lists.window(&self.caller, place);
+        let window = self.shared.lists.window(&self.caller, place, self.deadline);
         timeout_at(self.deadline, window).await.unwrap_or(Err(UpstreamError::DeadlinePassed))
     }
 

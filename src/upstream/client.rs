@@ -1,4 +1,4 @@
-//! Calls to the upstream: the address, the headers, the clocks, the bounds, and each status matched by name.
+//! Calls to the upstream: the address, the headers, the size of the answer, and each status matched by name.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,24 +7,20 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION},
     redirect,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
 use super::{
-    cache_control::{Keep, keep},
+    answer::{Answer, Applied, Page},
+    attempts::{Attempts, Route, Turn},
+    cache_control::keep,
+    deadline::Deadline,
     error::UpstreamError,
     retry_after::retry_after,
     wire,
 };
-use crate::{
-    caller::Caller,
-    config::UpstreamConfig,
-    model::{Change, InputFault, SharedAppointment},
-};
+use crate::{caller::Caller, config::UpstreamConfig, model::Change};
 
 const USER_AGENT: &str = concat!("appointments-gateway/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -35,56 +31,7 @@ const MAX_REDIRECTS: usize = 3;
 /// The longest `ETag` that is remembered.
 const LONGEST_ETAG: usize = 256;
 
-/// What the upstream says of one appointment.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The appointment; none where the upstream knows none by that id, or where it is unchanged.
-    pub appointment: Option<SharedAppointment>,
-    /// Whether it is still what it was at the `ETag` that was sent.
-    pub is_unchanged: bool,
-    /// What to send to be told only of changes.
-    pub etag: Option<String>,
-    /// How long the upstream lets it be kept.
-    pub keep: Keep,
-}
-
-/// A page of the list.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// The appointments in their order; none where there was something that is no appointment.
-    pub items: Vec<Option<SharedAppointment>>,
-    /// How long pages are, where the upstream says so.
-    pub per_page: Option<u32>,
-    /// How long the list is, where the upstream says so.
-    pub total: Option<u64>,
-    /// Whether there is another page, where the upstream says so.
-    pub has_next: Option<bool>,
-    /// How long the upstream lets it be kept.
-    pub keep: Keep,
-}
-
-/// What the upstream did with a change.
-#[derive(Debug, Clone)]
-pub enum Applied {
-    /// Made it.
-    To {
-        /// The appointment as it now is; none where the upstream did not show it.
-        appointment: Option<SharedAppointment>,
-        /// How long the upstream lets it be kept.
-        keep: Keep,
-    },
-    /// Did not accept the input.
-    Rejected(Vec<InputFault>),
-}
-
-/// The right to one call, until it is dropped.
-#[derive(Debug)]
-pub struct Turn {
-    _place: OwnedSemaphorePermit,
-    _slot: OwnedSemaphorePermit,
-}
-
-/// The upstream, behind a bound on how many calls are under way and how many wait. Cheap to clone.
+/// The upstream. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient(Arc<Inner>);
 
@@ -95,10 +42,7 @@ struct Inner {
     appointments: Url,
     timeout: Duration,
     max_response: usize,
-    /// One permit for each call that may be under way.
-    slots: Arc<Semaphore>,
-    /// One permit for each call that may be under way or wait.
-    places: Arc<Semaphore>,
+    attempts: Attempts,
 }
 
 impl UpstreamClient {
@@ -137,17 +81,17 @@ impl UpstreamClient {
             appointments: below(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
-            slots: Arc::new(Semaphore::new(config.max_concurrent)),
-            places: Arc::new(Semaphore::new(config.max_concurrent + config.max_waiting)),
+            attempts: Attempts::new(config),
         })))
     }
 
-    /// How long a call may take.
+    /// How long an attempt at a call may take.
     pub fn timeout(&self) -> Duration {
         self.0.timeout
     }
 
-    /// `GET /api/v1/appointments/{id}` with the caller's token; with `etag`, only if it has changed since.
+    /// `GET /api/v1/appointments/{id}` with the caller's token; with `etag`, only if it has changed since. Repeated
+    /// until `deadline`, where that may help.
     ///
     /// # Errors
     /// Everything but an appointment and a clear "there is none".
@@ -156,8 +100,9 @@ impl UpstreamClient {
         caller: &Caller,
         id: Uuid,
         etag: Option<&str>,
+        deadline: &Deadline,
     ) -> Result<Answer, UpstreamError> {
-        self.bounded(async {
+        let send = || async {
             let mut response = self.get(caller, self.address(id, &[]), etag).await?;
             let keep = keep(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
@@ -183,16 +128,23 @@ impl UpstreamClient {
                 StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
                 _ => Err(refusal(&response)),
             }
-        })
-        .await
+        };
+        self.0.attempts.read(Route::Appointment, caller.scope(), deadline, send).await
     }
 
-    /// `GET /api/v1/appointments?page=…&per_page=…` with the caller's token. Pages count from 1.
+    /// `GET /api/v1/appointments?page=…&per_page=…` with the caller's token. Pages count from 1. Repeated as
+    /// [`Self::appointment`] is.
     ///
     /// # Errors
     /// Everything but a list.
-    pub async fn page(&self, caller: &Caller, page: u64, per_page: u32) -> Result<Page, UpstreamError> {
-        self.bounded(async {
+    pub async fn page(
+        &self,
+        caller: &Caller,
+        page: u64,
+        per_page: u32,
+        deadline: &Deadline,
+    ) -> Result<Page, UpstreamError> {
+        let send = || async {
             let mut url = self.0.appointments.clone();
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
@@ -213,8 +165,16 @@ impl UpstreamClient {
                 }
                 _ => Err(refusal(&response)),
             }
-        })
-        .await
+        };
+        self.0.attempts.read(Route::List, caller.scope(), deadline, send).await
+    }
+
+    /// Waits for the turn of a change, if there is a place left to wait in.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Overloaded`] where there is none, [`UpstreamError::BreakerOpen`] where changes have failed of late.
+    pub async fn turn(&self, caller: &Caller) -> Result<Turn, UpstreamError> {
+        self.0.attempts.turn_to_change(caller.scope()).await
     }
 
     /// Sends `change` with the caller's token: once, whatever comes of it. It has waited for its `turn` before.
@@ -224,7 +184,7 @@ impl UpstreamClient {
     /// others mean what they say.
     pub async fn change(
         &self,
-        _turn: Turn,
+        turn: Turn,
         caller: &Caller,
         change: &Change,
     ) -> Result<Applied, UpstreamError> {
@@ -235,10 +195,7 @@ impl UpstreamClient {
         };
         let request =
             self.request(method, caller, url)?.header(CONTENT_TYPE, JSON).body(wire::encode(change));
-        timeout(self.0.timeout, self.send_change(request, id))
-            .await
-            .unwrap_or(Err(UpstreamError::AttemptTimeout))
-            .map_err(UpstreamError::of_change)
+        turn.carry_out(self.send_change(request, id)).await.map_err(UpstreamError::of_change)
     }
 
     /// Of the appointment with this `id`; none where it is to be made. What went wrong is told as of any call.
@@ -319,25 +276,6 @@ impl UpstreamClient {
             }
         }
         Err(UpstreamError::Invalid("it redirects in circles"))
-    }
-
-    /// Waits for a slot, then gives `call` the time that one call has.
-    async fn bounded<T>(
-        &self,
-        call: impl Future<Output = Result<T, UpstreamError>>,
-    ) -> Result<T, UpstreamError> {
-        let _turn = self.turn().await?;
-        timeout(self.0.timeout, call).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
-    }
-
-    /// Waits for a slot, if there is a place left to wait in.
-    ///
-    /// # Errors
-    /// [`UpstreamError::Overloaded`] where there is none.
-    pub async fn turn(&self) -> Result<Turn, UpstreamError> {
-        let place = self.0.places.clone().try_acquire_owned().map_err(|_| UpstreamError::Overloaded)?;
-        let slot = self.0.slots.clone().acquire_owned().await.map_err(|_| UpstreamError::Lost)?;
-        Ok(Turn { _place: place, _slot: slot })
     }
 
     /// The whole body, unless it is larger than allowed; the size that the answer states is believed only where it

@@ -1,14 +1,27 @@
 //! The appointments REST API: the one way out of the gateway.
 //!
 //! Nothing above this module sees the upstream's JSON or a status code: [`UpstreamClient`] answers with
-//! [`model`](crate::model) values or an [`UpstreamError`].
+//! [`model`](crate::model) values or an [`UpstreamError`]. [`client`] knows what to ask and how to read the answer,
+//! [`attempts`] when, how often and how many at once.
 
+mod answer;
+mod attempts;
+mod breaker;
+mod budget;
+mod bulkhead;
 mod cache_control;
 mod client;
+mod deadline;
 mod error;
+mod latency;
+mod pauses;
 mod retry_after;
+mod shares;
 mod wire;
 
+pub use answer::{Answer, Applied, Page};
+pub use attempts::Turn;
 pub use cache_control::Keep;
-pub use client::{Answer, Applied, Page, Turn, UpstreamClient};
+pub use client::UpstreamClient;
+pub use deadline::Deadline;
 pub use error::UpstreamError;
