@@ -221,10 +221,16 @@ mod tests {
             self.settle(call, health)
         }
 
+        fn fail(&mut self, times: u32) {
+            for _ in 0..times {
+                self.call(Health::Ill);
+            }
+        }
+
         /// As it is `after` it was opened.
         fn opened(after: Duration) -> Self {
             let mut subject = Self::new(CONFIG);
-            (0..4).for_each(|_| drop(subject.call(Health::Ill)));
+            subject.fail(4);
             assert_eq!(subject.breaker.condition(), Condition::Open);
             subject.now += after;
             subject
@@ -252,12 +258,12 @@ mod tests {
     #[test]
     fn what_is_a_window_old_does_not_count() {
         let mut subject = Subject::new(CONFIG);
-        (0..3).for_each(|_| drop(subject.call(Health::Ill)));
+        subject.fail(3);
         subject.now += CONFIG.window;
         assert_eq!(subject.call(Health::Ill), Condition::Closed);
         // However long nobody called.
         subject.now += Duration::from_secs(86_400);
-        (0..3).for_each(|_| drop(subject.call(Health::Ill)));
+        subject.fail(3);
         subject.now += CONFIG.window - CONFIG.window / 5;
         assert_eq!(subject.call(Health::Ill), Condition::Open, "the others are not yet a window old");
     }
@@ -305,7 +311,7 @@ mod tests {
     fn what_was_let_through_before_it_opened_tells_nothing_any_more() {
         let mut subject = Subject::new(CONFIG);
         let early = [(); 2].map(|()| subject.admit().unwrap());
-        (0..4).for_each(|_| drop(subject.call(Health::Ill)));
+        subject.fail(4);
         subject.now += RESTED;
         let probe = subject.admit().unwrap();
         for call in early {
