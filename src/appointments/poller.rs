@@ -42,7 +42,7 @@ impl Poller {
             let pause = match order {
                 Order::Wait => jittered(self.interval()),
                 Order::Look => {
-                    let asked = self.live.cache.generations().ask(self.id);
+                    let asked = self.live.cache.generations().ask(self.caller.scope(), self.id);
                     let first = std::mem::take(&mut is_first);
                     let look = async {
                         sleep_until(not_before).await;
@@ -101,7 +101,7 @@ impl Poller {
         // The next look is this one's repetition, so the call need not be repeated for it.
         let deadline = Instant::now();
         if is_first {
-            let appointment = cache.get(&self.caller, self.id, deadline).await?;
+            let appointment = cache.current(&self.caller, self.id, deadline).1.await?;
             return Ok(Fetched { appointment, etag: None });
         }
         cache.look(&self.caller, self.id, deadline, etag.zip(self.latest())).await

@@ -37,6 +37,8 @@ pub enum ApiError {
         /// When to come back, where it is known.
         retry_after: Option<Duration>,
     },
+    /// Who asks cannot be told now.
+    CannotIdentify(&'static str),
     /// The upstream failed while it was asked for a change.
     ChangeFailed,
     /// The upstream's answer is not what its API promises.
@@ -102,7 +104,9 @@ impl ApiError {
             Self::BadUserInput(_) => "BAD_USER_INPUT",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
-            Self::UpstreamUnavailable { .. } | Self::ChangeFailed => "UPSTREAM_UNAVAILABLE",
+            Self::UpstreamUnavailable { .. } | Self::CannotIdentify(_) | Self::ChangeFailed => {
+                "UPSTREAM_UNAVAILABLE"
+            }
             Self::UpstreamInvalidResponse(_) => "UPSTREAM_INVALID_RESPONSE",
             Self::Overloaded => "OVERLOADED",
             Self::BadRequest(_) => "BAD_REQUEST",
@@ -141,7 +145,7 @@ impl ApiError {
                  you send it again."
                     .into()
             }
-            Self::UpstreamInvalidResponse(text) => (*text).into(),
+            Self::UpstreamInvalidResponse(text) | Self::CannotIdentify(text) => (*text).into(),
             Self::Overloaded => "The gateway has too much to do. Try again shortly.".into(),
             Self::QueryTooComplex { what, maximum, value: Some(value), .. } => {
                 format!("The query has {value} {what}; {maximum} are allowed. Ask for less at once.").into()
@@ -201,6 +205,10 @@ impl From<UpstreamError> for ApiError {
             UpstreamError::Unauthenticated => Self::Unauthenticated(
                 "The appointments service did not accept the token: it is invalid or has expired.".into(),
             ),
+            // Nothing that the caller could do about it.
+            UpstreamError::NoServiceToken(_) | UpstreamError::ServiceTokenRefused => {
+                Self::UpstreamUnavailable { retry_after: None }
+            }
             UpstreamError::Forbidden => Self::Forbidden,
             UpstreamError::NotFound => Self::NotFound,
             UpstreamError::Conflict => Self::Conflict,
@@ -250,6 +258,8 @@ mod tests {
         let wait = Some(Duration::from_millis(1500));
         for (fault, code) in [
             (UpstreamError::Unauthenticated, "UNAUTHENTICATED"),
+            (UpstreamError::NoServiceToken("host.internal".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::ServiceTokenRefused, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Forbidden, "FORBIDDEN"),
             (UpstreamError::NotFound, "NOT_FOUND"),
             (UpstreamError::Conflict, "CONFLICT"),

@@ -1,8 +1,9 @@
 //! What the upstream answers, as those above see it.
 
-use crate::model::{InputFault, SharedAppointment};
+use uuid::Uuid;
 
 use super::cache_control::Keep;
+use crate::model::{InputFault, SharedAppointment};
 
 /// What the upstream says of one appointment.
 #[derive(Debug, Clone)]
@@ -30,6 +31,13 @@ pub struct Page {
     pub has_next: Option<bool>,
     /// How long the upstream lets it be kept.
     pub keep: Keep,
+}
+
+impl Page {
+    /// Whether `id` is on it.
+    pub fn shows(&self, id: Uuid) -> bool {
+        self.items.iter().flatten().any(|appointment| appointment.id.0 == id)
+    }
 }
 
 /// What the upstream did with a change.

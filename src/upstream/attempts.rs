@@ -1,5 +1,4 @@
-//! How a call is made: in its turn, against a clock, if the route's breaker lets it through; and, where it only reads,
-//! again.
+//! How a call is made: in its turn, if the route's breaker lets it through; and, where it only reads, again.
 //!
 //! A call has a place in the [`bulkhead`](super::bulkhead) from its beginning to its end, and a slot while an attempt is
 //! under way. A change is one attempt. A GET that met what may pass is repeated, soon and seldom: `upstream.retries` times
@@ -69,7 +68,6 @@ pub(super) struct Attempts(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    timeout: Duration,
     retries: u32,
     retry_budget: Budget,
     hedge_budget: Budget,
@@ -97,7 +95,6 @@ impl Attempts {
     pub(super) fn new(config: &UpstreamConfig) -> Self {
         let breaker = || Breaker::new(config.breaker, Instant::now(), fastrand::Rng::new());
         Self(Arc::new(Inner {
-            timeout: config.timeout,
             retries: config.retries,
             retry_budget: Budget::new(config.retry_percent, FIRST_RETRIES),
             hedge_budget: Budget::new(config.hedge_percent, FIRST_HEDGES),
@@ -303,16 +300,19 @@ impl Attempts {
 }
 
 impl Turn {
-    /// Sends what was waited for, within `upstream.timeout`.
+    /// Sends what was waited for, which ends within `upstream.timeout`.
     pub(super) async fn carry_out<T: Answered>(
         self,
         send: impl Future<Output = Result<T, UpstreamError>>,
     ) -> Result<T, UpstreamError> {
-        let answer =
-            timeout(self.attempts.0.timeout, send).await.unwrap_or(Err(UpstreamError::AttemptTimeout));
-        let is_failure = answer.as_ref().is_err_and(UpstreamError::is_failure);
-        let outcome = answer.as_ref().map_or_else(UpstreamError::outcome, T::outcome);
-        self.end(outcome, if is_failure { Health::Ill } else { Health::Well });
+        let answer = send.await;
+        let health = match &answer {
+            Err(error) if error.is_failure() => Health::Ill,
+            // Nothing was sent.
+            Err(UpstreamError::NoServiceToken(_)) => Health::Unknown,
+            _ => Health::Well,
+        };
+        self.end(answer.as_ref().map_or_else(UpstreamError::outcome, T::outcome), health);
         answer
     }
 

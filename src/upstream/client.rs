@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION},
-    redirect,
 };
 use tokio::time::timeout;
 use url::Url;
@@ -14,15 +13,17 @@ use uuid::Uuid;
 use super::{
     answer::{Answer, Applied, Page},
     attempts::{Attempts, Route, Turn},
+    authorisation::Authorisation,
     cache_control::keep,
     deadline::Deadline,
     error::UpstreamError,
+    http::{self, causes},
     retry_after::retry_after,
+    service_token::ServiceToken,
     wire,
 };
 use crate::{caller::Caller, config::UpstreamConfig, model::Change};
 
-const USER_AGENT: &str = concat!("appointments-gateway/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Redirects are followed on the upstream's own origin only, and not more of them than this.
@@ -38,6 +39,7 @@ pub struct UpstreamClient(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     http: Client,
+    service: Option<ServiceToken>,
     /// Ends with `/appointments`.
     appointments: Url,
     timeout: Duration,
@@ -46,38 +48,14 @@ struct Inner {
 }
 
 impl UpstreamClient {
-    /// A client for the upstream at `url`.
+    /// A client for the upstream at `url`, with the gateway's own token where callers are to be served with it.
     ///
     /// # Errors
     /// A text for the operator where the TLS library or the extra certificates cannot be loaded.
-    pub fn new(config: &UpstreamConfig, url: &Url) -> Result<Self, String> {
-        // A second call finds it installed, which is all that is wanted.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = Client::builder()
-            .user_agent(USER_AGENT)
-            // A part of the whole: it never takes longer.
-            .connect_timeout(config.connect_timeout.min(config.timeout))
-            .pool_max_idle_per_host(config.max_concurrent)
-            // A change is sent once. What may be repeated is repeated by us, where we can see it.
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy();
-        if let Some(path) = &config.ca_file {
-            let fault =
-                |what: &dyn std::fmt::Display| format!("upstream.ca_file: {}: {what}", path.display());
-            let pem = std::fs::read(path).map_err(|error| fault(&error))?;
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| fault(&"no PEM certificates"))?;
-            if certificates.is_empty() {
-                return Err(fault(&"holds no PEM certificate"));
-            }
-            http = http.tls_certs_merge(certificates);
-        }
-        let http =
-            http.build().map_err(|error| format!("upstream: TLS cannot be set up: {}", causes(&error)))?;
+    pub fn new(config: &UpstreamConfig, url: &Url, service: Option<ServiceToken>) -> Result<Self, String> {
         Ok(Self(Arc::new(Inner {
-            http,
+            http: http::client(config)?,
+            service,
             appointments: below(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
@@ -102,8 +80,8 @@ impl UpstreamClient {
         etag: Option<&str>,
         deadline: &Deadline,
     ) -> Result<Answer, UpstreamError> {
-        let send = || async {
-            let mut response = self.get(caller, self.address(id, &[]), etag).await?;
+        let read = |bearer| async {
+            let mut response = self.get(bearer, self.address(id, &[]), etag).await?;
             let keep = keep(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let answer = Answer {
@@ -129,6 +107,7 @@ impl UpstreamClient {
                 _ => Err(refusal(&response)),
             }
         };
+        let send = || self.authorised(caller, read);
         self.0.attempts.read(Route::Appointment, caller.scope(), deadline, send).await
     }
 
@@ -144,12 +123,12 @@ impl UpstreamClient {
         per_page: u32,
         deadline: &Deadline,
     ) -> Result<Page, UpstreamError> {
-        let send = || async {
+        let read = |bearer| async {
             let mut url = self.0.appointments.clone();
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
                 .append_pair("per_page", &per_page.to_string());
-            let mut response = self.get(caller, url, None).await?;
+            let mut response = self.get(bearer, url, None).await?;
             let keep = keep(response.headers());
             match response.status() {
                 StatusCode::OK => {
@@ -166,6 +145,7 @@ impl UpstreamClient {
                 _ => Err(refusal(&response)),
             }
         };
+        let send = || self.authorised(caller, read);
         self.0.attempts.read(Route::List, caller.scope(), deadline, send).await
     }
 
@@ -193,9 +173,12 @@ impl UpstreamClient {
             Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[]), Some(id.0)),
             Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"]), Some(id.0)),
         };
-        let request =
-            self.request(method, caller, url)?.header(CONTENT_TYPE, JSON).body(wire::encode(change));
-        turn.carry_out(self.send_change(request, id)).await.map_err(UpstreamError::of_change)
+        let body = wire::encode(change);
+        let send = self.authorised(caller, |bearer| {
+            let request = self.request(method.clone(), bearer, url.clone());
+            self.send_change(request.header(CONTENT_TYPE, JSON).body(body.clone()), id)
+        });
+        turn.carry_out(send).await.map_err(UpstreamError::of_change)
     }
 
     /// Of the appointment with this `id`; none where it is to be made. What went wrong is told as of any call.
@@ -248,22 +231,19 @@ impl UpstreamClient {
         below(&self.0.appointments, &[&[id], rest].concat())
     }
 
-    fn request(&self, method: Method, caller: &Caller, url: Url) -> Result<RequestBuilder, UpstreamError> {
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", caller.token()))
-            .map_err(|_| UpstreamError::Unauthenticated)?;
-        bearer.set_sensitive(true);
-        Ok(self.0.http.request(method, url).header(ACCEPT, JSON).header(AUTHORIZATION, bearer))
+    fn request(&self, method: Method, bearer: HeaderValue, url: Url) -> RequestBuilder {
+        self.0.http.request(method, url).header(ACCEPT, JSON).header(AUTHORIZATION, bearer)
     }
 
     /// A GET, and those that the upstream sends it on to within its own origin: a token never travels to another host.
     async fn get(
         &self,
-        caller: &Caller,
+        bearer: HeaderValue,
         mut url: Url,
         etag: Option<&str>,
     ) -> Result<Response, UpstreamError> {
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.request(Method::GET, caller, url.clone())?;
+            let mut request = self.request(Method::GET, bearer.clone(), url.clone());
             if let Some(etag) = etag {
                 request = request.header(IF_NONE_MATCH, etag);
             }
@@ -276,6 +256,32 @@ impl UpstreamClient {
             }
         }
         Err(UpstreamError::Invalid("it redirects in circles"))
+    }
+
+    /// Has `call` made for `caller`: with the caller's token, or with the gateway's own. A 401 to the latter says that
+    /// nothing was done and that the token is worth nothing, so `call`, a change too, is made once more with a fresh one.
+    /// Each has its time for itself, and waiting for a token is none of it.
+    async fn authorised<T, F>(
+        &self,
+        caller: &Caller,
+        call: impl Fn(HeaderValue) -> F,
+    ) -> Result<T, UpstreamError>
+    where
+        F: Future<Output = Result<T, UpstreamError>>,
+    {
+        let authorisation = Authorisation::of(caller, self.0.service.as_ref()).await?;
+        let call = async |bearer| {
+            timeout(self.0.timeout, call(bearer)).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
+        };
+        let outcome = call(authorisation.bearer()).await;
+        if !matches!(outcome, Err(UpstreamError::Unauthenticated)) {
+            return outcome;
+        }
+        let Some(fresh) = authorisation.fresh().await else { return Err(authorisation.refused()) };
+        match call(fresh.bearer()).await {
+            Err(UpstreamError::Unauthenticated) => Err(fresh.refused()),
+            outcome => outcome,
+        }
     }
 
     /// The whole body, unless it is larger than allowed; the size that the answer states is believed only where it
@@ -325,18 +331,4 @@ fn unreachable(error: reqwest::Error) -> UpstreamError {
     let is_connect = error.is_connect();
     let causes = causes(&error.without_url()).into();
     if is_connect { UpstreamError::Unreachable(causes) } else { UpstreamError::Broken(causes) }
-}
-
-/// An error with all that caused it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        text.push_str(": ");
-        text.push_str(&cause_text);
-        // What lies below repeats what the other side gave as its reason, which may be anything.
-        source = cause.source().filter(|_| cause_text != "http2 error");
-    }
-    text
 }

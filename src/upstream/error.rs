@@ -13,6 +13,12 @@ pub enum UpstreamError {
     /// 401: the credential is missing, expired or invalid.
     #[error("the upstream did not accept the credential (401)")]
     Unauthenticated,
+    /// The gateway has no token of its own to ask with: nothing was sent.
+    #[error("the gateway has no token of its own: {0}")]
+    NoServiceToken(Arc<str>),
+    /// 401 to the gateway's own token, and to a fresh one if there could be one.
+    #[error("the upstream did not accept the gateway's own token (401)")]
+    ServiceTokenRefused,
     /// 403: the caller may not see this appointment.
     #[error("the upstream forbade access (403)")]
     Forbidden,
@@ -93,10 +99,12 @@ impl UpstreamError {
             | Self::Unreachable(_)
             | Self::Broken(_)
             | Self::BreakerOpen { .. }
+            | Self::NoServiceToken(_)
             | Self::AttemptTimeout
             | Self::DeadlinePassed
             | Self::Overloaded => true,
             Self::Unauthenticated
+            | Self::ServiceTokenRefused
             | Self::Forbidden
             | Self::NotFound
             | Self::Conflict
@@ -147,7 +155,7 @@ impl UpstreamError {
     /// The word under which a call that ended so is counted.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
-            Self::Unauthenticated => "unauthenticated",
+            Self::Unauthenticated | Self::ServiceTokenRefused => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
@@ -158,7 +166,11 @@ impl UpstreamError {
             Self::AttemptTimeout => "timeout",
             Self::TooLarge | Self::Invalid(_) | Self::OutcomeUnknown(_) => "invalid",
             // None of them comes of a call that was made.
-            Self::BreakerOpen { .. } | Self::DeadlinePassed | Self::Overloaded | Self::Lost => "abandoned",
+            Self::BreakerOpen { .. }
+            | Self::NoServiceToken(_)
+            | Self::DeadlinePassed
+            | Self::Overloaded
+            | Self::Lost => "abandoned",
         }
     }
 }

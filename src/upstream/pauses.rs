@@ -56,7 +56,7 @@ mod tests {
 
     fn scopes<const N: usize>() -> [Scope; N] {
         let key = ScopeKey::random();
-        std::array::from_fn(|n| Caller::new(&n.to_string(), &key).scope())
+        std::array::from_fn(|n| Caller::with_token(&n.to_string(), &key).scope())
     }
 
     #[test]

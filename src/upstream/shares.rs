@@ -172,7 +172,7 @@ mod tests {
 
     fn scopes<const N: usize>() -> [Scope; N] {
         let key = ScopeKey::random();
-        std::array::from_fn(|n| Caller::new(&n.to_string(), &key).scope())
+        std::array::from_fn(|n| Caller::with_token(&n.to_string(), &key).scope())
     }
 
     /// Takes a place and, as far as there is one, a slot.
