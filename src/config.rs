@@ -115,7 +115,7 @@ pub struct LiveConfig {
     pub keep_alive: Duration,
 }
 
-/// `websocket.*`: who may open one, and how much goes over it.
+/// `websocket.*`: how many there may be, and how much goes over one.
 #[derive(Debug, Clone, Default)]
 pub struct WebSocketConfig {
     /// `websocket.init_timeout`
@@ -126,8 +126,6 @@ pub struct WebSocketConfig {
     pub max_subscriptions: usize,
     /// `websocket.max_message`
     pub max_message: ByteSize,
-    /// `websocket.origins`, each as browsers send it
-    pub origins: Vec<String>,
 }
 
 /// `limits.*`: how much one request may ask for.
@@ -157,9 +155,11 @@ pub struct Limits {
     pub items: usize,
 }
 
-/// `http.*`: connections, clocks and the end.
+/// `http.*`: who may ask, connections, clocks and the end.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
+    /// `http.origins`, each as browsers send it
+    pub origins: Vec<String>,
     /// `http.deadline`
     pub deadline: Duration,
     /// `http.max_connections`

@@ -134,6 +134,8 @@ impl Verdict {
             | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
             | UpstreamError::Unreachable(_)
+            | UpstreamError::Broken(_)
+            | UpstreamError::BreakerOpen { .. }
             | UpstreamError::AttemptTimeout
             | UpstreamError::DeadlinePassed
             | UpstreamError::Overloaded

@@ -320,14 +320,6 @@ pub const KEYS: &[Key] = &[
         set: |c, v| size(v, 128).map(|v| c.websocket.max_message = v),
     },
     Key {
-        name: "websocket.origins",
-        default: "",
-        kind: Kind::Origins,
-        help: "The origins whose pages may open a WebSocket beside those of the host that they open it to, with commas \
-               between them: https://app.example,https://admin.example:8443.",
-        set: |c, v| origins(v).map(|v| c.websocket.origins = v),
-    },
-    Key {
         name: "limits.body",
         default: "256KiB",
         kind: Kind::Size,
@@ -404,6 +396,15 @@ pub const KEYS: &[Key] = &[
         help: "The most appointments that all fields of an operation ask for together, each counted as often as it is \
                asked for.",
         set: |c, v| count(v, 1..=100_000).map(|v| c.limits.items = v),
+    },
+    Key {
+        name: "http.origins",
+        default: "",
+        kind: Kind::Origins,
+        help: "The origins whose pages may ask /graphql and read the answers (CORS), and open a WebSocket beside those of \
+               the host that they open it to, with commas between them: \
+               https://app.example,https://admin.example:8443.",
+        set: |c, v| origins(v).map(|v| c.http.origins = v),
     },
     Key {
         name: "http.deadline",

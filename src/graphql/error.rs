@@ -33,7 +33,10 @@ pub enum ApiError {
     /// The upstream did not answer in time.
     UpstreamTimeout,
     /// The upstream cannot be reached or failed.
-    UpstreamUnavailable,
+    UpstreamUnavailable {
+        /// When to come back, where it is known.
+        retry_after: Option<Duration>,
+    },
     /// Who asks cannot be told now.
     CannotIdentify(&'static str),
     /// The upstream failed while it was asked for a change.
@@ -101,7 +104,7 @@ impl ApiError {
             Self::BadUserInput(_) => "BAD_USER_INPUT",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
-            Self::UpstreamUnavailable | Self::CannotIdentify(_) | Self::ChangeFailed => {
+            Self::UpstreamUnavailable { .. } | Self::CannotIdentify(_) | Self::ChangeFailed => {
                 "UPSTREAM_UNAVAILABLE"
             }
             Self::UpstreamInvalidResponse(_) => "UPSTREAM_INVALID_RESPONSE",
@@ -134,7 +137,7 @@ impl ApiError {
             }
             Self::RateLimited { retry_after: None } => "Too many requests. Try again later.".into(),
             Self::UpstreamTimeout => "The appointments service did not answer in time. Try again.".into(),
-            Self::UpstreamUnavailable => {
+            Self::UpstreamUnavailable { .. } => {
                 "The appointments service cannot be reached or failed. Try again later.".into()
             }
             Self::ChangeFailed => {
@@ -164,7 +167,8 @@ impl ApiError {
         let mut extensions = ErrorExtensionValues::default();
         extensions.set("code", self.code());
         match self {
-            Self::RateLimited { retry_after: Some(wait) } => {
+            Self::RateLimited { retry_after: Some(wait) }
+            | Self::UpstreamUnavailable { retry_after: Some(wait) } => {
                 extensions.set("retryAfterSeconds", whole_seconds(*wait))
             }
             Self::Overloaded => extensions.set("retryAfterSeconds", whole_seconds(OVERLOADED_RETRY_AFTER)),
@@ -203,14 +207,20 @@ impl From<UpstreamError> for ApiError {
             ),
             // Nothing that the caller could do about it.
             UpstreamError::NoServiceToken(_) | UpstreamError::ServiceTokenRefused => {
-                Self::UpstreamUnavailable
+                Self::UpstreamUnavailable { retry_after: None }
             }
             UpstreamError::Forbidden => Self::Forbidden,
             UpstreamError::NotFound => Self::NotFound,
             UpstreamError::Conflict => Self::Conflict,
             UpstreamError::OutcomeUnknown(_) => Self::OutcomeUnknown,
             UpstreamError::RateLimited { retry_after } => Self::RateLimited { retry_after },
-            UpstreamError::Failed { .. } | UpstreamError::Unreachable(_) => Self::UpstreamUnavailable,
+            UpstreamError::Failed { retry_after, .. } => Self::UpstreamUnavailable { retry_after },
+            UpstreamError::BreakerOpen { retry_after } => {
+                Self::UpstreamUnavailable { retry_after: Some(retry_after) }
+            }
+            UpstreamError::Unreachable(_) | UpstreamError::Broken(_) => {
+                Self::UpstreamUnavailable { retry_after: None }
+            }
             UpstreamError::ChangeFailed { .. } => Self::ChangeFailed,
             UpstreamError::AttemptTimeout | UpstreamError::DeadlinePassed => Self::UpstreamTimeout,
             UpstreamError::UnexpectedStatus { .. } | UpstreamError::TooLarge | UpstreamError::Invalid(_) => {
@@ -255,8 +265,10 @@ mod tests {
             (UpstreamError::Conflict, "CONFLICT"),
             (UpstreamError::OutcomeUnknown("host.internal".into()), "OUTCOME_UNKNOWN"),
             (UpstreamError::RateLimited { retry_after: wait }, "RATE_LIMITED"),
-            (UpstreamError::Failed { status: 503 }, "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Failed { status: 503, retry_after: wait }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Unreachable("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Broken("host.internal reset".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::BreakerOpen { retry_after: Duration::ZERO }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::ChangeFailed { status: 502 }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::AttemptTimeout, "UPSTREAM_TIMEOUT"),
             (UpstreamError::DeadlinePassed, "UPSTREAM_TIMEOUT"),
@@ -270,7 +282,12 @@ mod tests {
             assert_eq!(error.code(), code);
             assert!(!error.message().contains("host.internal"), "a client learns nothing of the upstream");
         }
-        let limited = ApiError::from(UpstreamError::RateLimited { retry_after: wait });
-        assert_eq!(limited.extensions().get("retryAfterSeconds"), Some(&2.into()));
+        for fault in [
+            UpstreamError::RateLimited { retry_after: wait },
+            UpstreamError::Failed { status: 503, retry_after: wait },
+            UpstreamError::BreakerOpen { retry_after: Duration::from_millis(1500) },
+        ] {
+            assert_eq!(ApiError::from(fault).extensions().get("retryAfterSeconds"), Some(&2.into()));
+        }
     }
 }

@@ -9,6 +9,5 @@ use crate::metrics::{CONTENT_TYPE, metrics};
 
 /// OpenMetrics text.
 pub(super) async fn show() -> Response {
-    let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
-    (headers, metrics().text()).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics().text()).into_response()
 }

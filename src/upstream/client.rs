@@ -212,33 +212,32 @@ impl UpstreamClient {
             Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"]), Some(id.0)),
         };
         let body = wire::encode(change);
-        self.authorised(caller, |bearer| async {
+        let changed = self.authorised(caller, |bearer| async {
             let request = self.request(method.clone(), bearer, url.clone());
             let request = request.header(CONTENT_TYPE, JSON).body(body.clone());
-            timeout(self.0.timeout, self.send_change(request, id))
-                .await
-                .unwrap_or_else(|_| Err(unknown("it took longer than upstream.timeout")))
-        })
-        .await
+            let sent = timeout(self.0.timeout, self.send_change(request, id));
+            sent.await.unwrap_or(Err(UpstreamError::AttemptTimeout))
+        });
+        changed.await.map_err(UpstreamError::of_change)
     }
 
-    /// Of the appointment with this `id`; none where it is to be made.
+    /// Of the appointment with this `id`; none where it is to be made. What went wrong is told as of any call.
     async fn send_change(&self, request: RequestBuilder, id: Option<Uuid>) -> Result<Applied, UpstreamError> {
-        let mut response = request.send().await.map_err(|error| {
-            // Without a connection, nothing was sent.
-            if error.is_connect() { unreachable(error) } else { unknown(&causes(&error.without_url())) }
-        })?;
+        let mut response = request.send().await.map_err(unreachable)?;
         let keep = keep(response.headers());
         match response.status() {
             StatusCode::NO_CONTENT => Ok(Applied::To { appointment: None, keep }),
             status if status.is_success() => {
-                let body = self.body(&mut response).await.map_err(|error| unknown(&error.to_string()))?;
+                let body = self.body(&mut response).await?;
                 if body.trim_ascii().is_empty() {
                     return Ok(Applied::To { appointment: None, keep });
                 }
-                let appointment = wire::appointment(&body).map_err(|fault| unknown(fault.text()))?;
+                let appointment =
+                    wire::appointment(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
                 if id.is_some_and(|id| id != appointment.id.0) {
-                    return Err(unknown("it is another appointment than the one that was to be changed"));
+                    return Err(UpstreamError::Invalid(
+                        "it is another appointment than the one that was to be changed",
+                    ));
                 }
                 Ok(Applied::To { appointment: Some(Arc::new(appointment)), keep })
             }
@@ -248,9 +247,6 @@ impl UpstreamClient {
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::NotFound),
             StatusCode::CONFLICT => Err(UpstreamError::Conflict),
-            status if status.is_server_error() => {
-                Err(UpstreamError::ChangeFailed { status: status.as_u16() })
-            }
             _ => Err(refusal(&response)),
         }
     }
@@ -385,15 +381,16 @@ fn refusal(response: &Response) -> UpstreamError {
         StatusCode::TOO_MANY_REQUESTS => {
             UpstreamError::RateLimited { retry_after: retry_after(response.headers()) }
         }
-        status if status.is_server_error() => UpstreamError::Failed { status: status.as_u16() },
+        status if status.is_server_error() => {
+            UpstreamError::Failed { status: status.as_u16(), retry_after: retry_after(response.headers()) }
+        }
         status => UpstreamError::UnexpectedStatus { status: status.as_u16() },
     }
 }
 
 fn unreachable(error: reqwest::Error) -> UpstreamError {
-    UpstreamError::Unreachable(causes(&error.without_url()).into())
-}
-
-fn unknown(why: &str) -> UpstreamError {
-    UpstreamError::OutcomeUnknown(why.into())
+    // Without a connection, nothing was sent.
+    let is_connect = error.is_connect();
+    let causes = causes(&error.without_url()).into();
+    if is_connect { UpstreamError::Unreachable(causes) } else { UpstreamError::Broken(causes) }
 }

@@ -27,6 +27,7 @@ mod upstream_calls;
 mod write_during_read;
 mod write_then_read;
 
+mod browser;
 mod event_stream;
 mod subscribers;
 mod subscribing_clients;
@@ -53,6 +54,7 @@ mod configuration;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod privacy;
 
 mod clients;
 mod licences;

@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use event_stream::NO_SINGLE_CONNECTION;
+pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
 
 use super::{Gateway, Open, Refusal, caller};
@@ -162,9 +163,5 @@ fn respond(answer: Answer, media_type: MediaType) -> Response {
 }
 
 fn answer_headers(media_type: MediaType) -> HeaderMap {
-    HeaderMap::from_iter([
-        (header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type())),
-        // It is one caller's data: nothing between here and there is to keep it.
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ])
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type()))])
 }

@@ -57,10 +57,10 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Respo
             "The sub-protocol here is graphql-transport-ws: ask for it (Sec-WebSocket-Protocol).",
         ));
     }
-    if !is_from_here(headers, &gateway.websocket.origins) {
+    if !is_from_here(headers, &gateway.http.origins) {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "Pages of this origin may not open a WebSocket here; websocket.origins names those that may.",
+            "Pages of this origin may not open a WebSocket here; http.origins names those that may.",
         ));
     }
     let Ok(place) = gateway.sockets.clone().try_acquire_owned() else {

@@ -2,11 +2,13 @@
 
 mod answer;
 mod call;
+pub mod canary;
 mod changing;
 mod events;
 mod gateway;
 pub mod issuer;
 mod list;
+mod output;
 mod process;
 pub mod raw;
 mod reading;
@@ -16,8 +18,9 @@ mod tls_upstream;
 mod upstream;
 mod watching;
 
-pub use answer::{Answer, Gate, UPSTREAM_TEXT};
+pub use answer::{Answer, Gate};
 pub use call::Call;
+pub use canary::UPSTREAM_TEXT;
 pub use changing::CREATED;
 pub use events::{Event, Events};
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
