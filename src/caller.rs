@@ -1,13 +1,14 @@
 //! Who asks: a scope to key by and a credential to pass on. A leaf: it knows neither HTTP nor GraphQL.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use base64::Engine as _;
-use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// The random key of this process under which credentials are digested into [`Scope`]s.
 ///
@@ -74,7 +75,7 @@ impl fmt::Debug for ScopeKey {
 /// where that is what the upstream goes by.
 ///
 /// It is a part of every key under which something is kept or shared, and compared whole.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope([u8; 32]);
 
 impl fmt::Debug for Scope {
@@ -170,10 +171,6 @@ impl fmt::Debug for Caller {
 /// The signature is not looked at: here the claim can only shorten how long something is kept. So a token with a payload
 /// that cannot be read is taken like one that is no JWT.
 pub(crate) fn jwt_expiry(token: &str) -> Option<SystemTime> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: f64,
-    }
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -181,7 +178,10 @@ pub(crate) fn jwt_expiry(token: &str) -> Option<SystemTime> {
     };
     let payload =
         base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let Claims { exp } = serde_json::from_slice(&payload).ok()?;
+    // A map, of which a name that comes twice has its last value, as the RFC has it. What the other claims are does not
+    // matter, so none of them is read.
+    let claims: HashMap<String, &RawValue> = serde_json::from_slice(&payload).ok()?;
+    let exp: f64 = claims.get("exp")?.get().parse().ok()?;
     let since_epoch = Duration::try_from_secs_f64(exp.max(0.0)).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)
 }
@@ -234,6 +234,7 @@ mod tests {
             Some(true)
         );
         assert_eq!(jwt_expiry(&jwt(r#"{"exp":-5}"#)), at(0));
+        assert_eq!(jwt_expiry(&jwt(r#"{"exp":9, "other":1e999, "exp":7}"#)), at(7));
         for token in [
             "opaque",
             "a.b",
@@ -241,6 +242,7 @@ mod tests {
             "a.b.c.d",
             "..",
             &jwt("{}"),
+            &jwt("[7]"),
             &jwt(r#"{"exp":"soon"}"#),
             &jwt(r#"{"exp":1e300}"#),
         ] {

@@ -16,7 +16,7 @@
 //!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription
 //!              └ appointments          what one operation of one caller may ask through
 //!                 ├ appointments::loader   many fields → one batch of distinct ids
-//!                 ├ appointments::cache    by (caller scope, id), bounded in bytes
+//!                 ├ appointments::cache    by (caller scope, id), bounded in bytes, with a share for each caller
 //!                 ├ appointments::flight   one call under way for each key, shared by all who wait
 //!                 ├ appointments::lists    windows of the list over the upstream's pages
 //!                 ├ appointments::changes  changes, each sent once; generations: nothing from before is current
@@ -43,14 +43,17 @@
 //!    share (`callers.share_cache`). Without a caller there is no [`Appointments`](appointments::Appointments) to ask
 //!    through, so nothing is fetched.
 //! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, the `exp` of the
-//!    caller's token where that fetched it, a refusal (401, 403, 404; a page of the list lives out its few seconds), or a change made through
-//!    this gateway: also what was already under way when the change was made is neither kept nor shown to who asks after
-//!    it.
+//!    caller's token where that fetched it, a refusal (401, 403, 404, also for the pages that show it), or a change made
+//!    through this gateway: also what was already under way when the change was made is neither kept nor shown to who asks
+//!    after it. Past its time to live alone it may stand in for a failure of the upstream, within a bound, and the answer
+//!    says that it does.
 //! 3. **One call is in flight for each scope and id.** Who leaves takes nothing from the others, also who came first;
 //!    each has a clock of its own; when the last has left, the call ends.
 //! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.
-//! 5. **Failures are never kept.** That there is no appointment (404) is, briefly, for the scope that was told so.
-//! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes.
+//! 5. **Failures are never kept.** That there is no appointment (404) is, briefly, for the scope that was told so, and
+//!    never past its time.
+//! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes, and who takes
+//!    more than a share of it takes it from nobody who has less.
 //! 7. **No personal data and no token in a log, a metric or an error**, at any level: only events of this crate are logged
 //!    ([`telemetry`]), and the types that hold such data do not print it.
 //! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, a change is sent once, what

@@ -12,7 +12,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{graphql::error::CODES, identity::Rejection};
+use crate::{
+    graphql::{error::CODES, limit::LIMITS},
+    identity::Rejection,
+};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,10 +43,26 @@ pub struct Metrics {
     pub operations: Counters,
     /// Errors that clients were told, by their code.
     pub errors: Counters,
+    /// What limits refused, by the limit's name.
+    pub limited: Counters,
+    /// Queries and changes that are being carried out.
+    pub operations_in_flight: Level,
+    /// Operations that wait for their turn.
+    pub operations_waiting: Level,
+    /// Connections that are open, but for those that have become WebSockets.
+    pub connections: Level,
+    /// WebSockets that are open.
+    pub websockets: Level,
+    /// Event streams of subscriptions that are open.
+    pub event_streams: Level,
     /// Panics that were caught: each is a fault of the gateway.
     pub panics: Counter,
     /// How appointments that were asked for were come by.
     pub appointments: Counters,
+    /// What was kept and had to go, by why.
+    pub evictions: Counters,
+    /// What is kept, as of the moment at which it is asked for.
+    pub kept: Kept,
     /// Calls to the upstream, by what came of them.
     pub upstream_calls: Counters,
     /// How long calls to the upstream took, from the request to the last byte of the answer.
@@ -55,6 +74,32 @@ pub struct Metrics {
     /// Callers who were turned away, by why.
     pub rejected_callers: Counters,
     process: Process,
+}
+
+/// What the memories hold, by what they are for.
+#[derive(Debug, Default)]
+pub struct Kept {
+    entries: Family<[(&'static str, &'static str); 1], Gauge>,
+    size: Family<[(&'static str, &'static str); 1], Gauge>,
+}
+
+impl Kept {
+    fn register(registry: &mut Registry) -> Self {
+        let kept = Self::default();
+        registry.register("cache_entries", "What is kept", kept.entries.clone());
+        let size = kept.size.clone();
+        registry.register_with_unit("cache_size", "The memory that it takes", Unit::Bytes, size);
+        kept
+    }
+
+    /// Of each memory, how many entries there are and how many bytes they take.
+    pub fn set(&self, of: &[(&'static str, (usize, u64))]) {
+        for (cache, (entries, bytes)) in of {
+            let label = [("cache", *cache)];
+            self.entries.get_or_create(&label).set(*entries as i64);
+            self.size.get_or_create(&label).set(*bytes as i64);
+        }
+    }
 }
 
 /// What came of a fetch: with [`fetched`], the values of a label.
@@ -93,14 +138,28 @@ impl Metrics {
                 &["query", "mutation", "subscription"],
             ),
             errors: counters(r, "errors", "Errors that clients were told, by their code", "code", CODES),
+            limited: counters(r, "limited", "What limits refused, by the limit's name", "limit", LIMITS),
+            operations_in_flight: level(r, "operations_in_flight", "Queries and changes being carried out"),
+            operations_waiting: level(r, "operations_waiting", "Operations that wait for their turn"),
+            connections: level(r, "connections", "Connections that are open, WebSockets aside"),
+            websockets: level(r, "websockets", "WebSockets that are open"),
+            event_streams: level(r, "event_streams", "Event streams of subscriptions that are open"),
             panics: counter(r, "panics", "Faults of the gateway that were caught"),
             appointments: counters(
                 r,
                 "appointments",
                 "Appointments asked for, by how they were come by",
                 "from",
-                &["cache", "call_under_way", "new_call"],
+                &["cache", "call_under_way", "new_call", "stale"],
             ),
+            evictions: counters(
+                r,
+                "evictions",
+                "What was kept and had to go, by why: its time, the room, the share of its caller, a refusal",
+                "cause",
+                &["time", "room", "share", "refusal"],
+            ),
+            kept: Kept::register(r),
             upstream_calls: counters(
                 r,
                 "upstream_calls",
@@ -203,6 +262,28 @@ impl Counters {
     }
 }
 
+/// How many of something there are now.
+#[derive(Debug, Clone, Default)]
+pub struct Level(Gauge);
+
+/// One of those that a [`Level`] counts, for as long as it is held.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Level {
+    /// One more, until it is dropped.
+    pub fn one(&self) -> Counted {
+        self.0.inc();
+        Counted(self.0.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// All there from the start, so that a first time shows as a rise.
 fn counters(
     registry: &mut Registry,
@@ -220,6 +301,12 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
     counter
+}
+
+fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
+    let level = Level::default();
+    registry.register(name, help, level.0.clone());
+    level
 }
 
 fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {

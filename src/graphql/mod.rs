@@ -5,16 +5,23 @@
 
 mod arguments;
 mod connection;
+mod cost;
+mod count;
 mod cursor;
 mod document;
 pub mod error;
 mod field;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod introspection;
+pub mod limit;
 mod mutation;
 mod overlap;
 mod place;
 mod query;
 mod rewrite;
 mod scalars;
+mod stale;
 mod subscription;
 mod tokens;
 mod typename;
@@ -36,10 +43,17 @@ use self::{
     mutation::{Mutation, Sequence},
     query::{Query, Tally},
     rewrite::Shape,
+    stale::Staleness,
     subscription::Subscription,
     types::Types,
 };
-use crate::{appointments::Appointments, config::Limits, metrics::metrics};
+use crate::{
+    appointments::Appointments,
+    config::{GraphqlConfig, Limits},
+    metrics::metrics,
+};
+
+pub use stale::Stale;
 
 /// What a client asks to be run, as it came: nothing of it has been looked at.
 #[derive(Default)]
@@ -83,6 +97,8 @@ pub struct Answer {
     pub data: Option<Value>,
     /// What went wrong, each once.
     pub errors: Vec<ServerError>,
+    /// What of the data is stale.
+    pub stale: Vec<Stale>,
 }
 
 /// The schema with what is needed to run operations against it.
@@ -92,6 +108,7 @@ pub struct Api {
     judge: Schema<Query, Mutation, Subscription>,
     types: Types,
     limits: Limits,
+    has_introspection: bool,
 }
 
 fn schema(limits: &Limits) -> SchemaBuilder<Query, Mutation, Subscription> {
@@ -110,16 +127,17 @@ fn sdl_of(schema: &Schema<Query, Mutation, Subscription>) -> String {
 }
 
 impl Api {
-    /// An API within `limits`.
+    /// An API within `limits`, which tells of its schema what `config` allows.
     ///
     /// # Panics
     /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
-    pub fn new(limits: Limits) -> Self {
-        let judge = schema(&limits).extension(RunsNothing).finish();
+    pub fn new(limits: Limits, config: &GraphqlConfig) -> Self {
+        let judge = schema(&limits).extension(RunsNothing);
+        let judge = if config.suggestions { judge } else { judge.disable_suggestions() }.finish();
         // What it is given has been judged.
         let schema = schema(&limits).validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
-        Self { schema, judge, types, limits }
+        Self { schema, judge, types, limits, has_introspection: config.introspection }
     }
 
     /// Parses `request`, within the limits, and chooses its operation.
@@ -142,12 +160,17 @@ impl Api {
     pub async fn prepare(&self, parsed: Parsed) -> Result<Operation, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
+        if !self.has_introspection {
+            introspection::refuse(&document).map_err(|error| Answer::not_run(vec![error]))?;
+        }
         overlap::check(&document).map_err(refuse)?;
-        arguments::check(&document, &self.types).map_err(|errors| Answer { data: None, errors })?;
+        arguments::check(&document, &self.types).map_err(Answer::not_run)?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
         let variables = self.types.coerce(&operation.node, variables).map_err(Answer::refused)?;
         let (flat, shape) = rewrite::flatten(&document, operation, &variables).map_err(refuse)?;
         self.validate(document, name).await?;
+        let flat_operation = &document::operation(&flat, None).map_err(refuse)?.node;
+        cost::check(flat_operation, &variables, &self.types, &self.limits).map_err(refuse)?;
         Ok(Operation { kind, document: flat, shape, variables })
     }
 
@@ -160,13 +183,18 @@ impl Api {
         for error in &mut errors {
             ensure_code(error, ApiError::ValidationFailed);
         }
-        if errors.is_empty() { Ok(()) } else { Err(Answer { data: None, errors }) }
+        if errors.is_empty() { Ok(()) } else { Err(Answer::not_run(errors)) }
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
     pub async fn execute(&self, operation: Operation, access: Access) -> Answer {
-        let (request, shape) = operation.into_request(access);
-        Answer::of(self.schema.execute(request).await, &shape)
+        let (request, shape, staleness) = operation.into_request(access);
+        let response = self.schema.execute(request).await;
+        let mut answer = Answer::of(response, &shape);
+        if answer.data != Some(Value::Null) {
+            answer.stale = staleness.noted();
+        }
+        answer
     }
 
     /// Runs any operation: a subscription has an answer for each event, the others have one.
@@ -175,7 +203,8 @@ impl Api {
         operation: Operation,
         access: Access,
     ) -> impl Stream<Item = Answer> + Send + use<> {
-        let (request, shape) = operation.into_request(access);
+        // What is watched is waited for until it is known again: nothing of it is stale.
+        let (request, shape, _) = operation.into_request(access);
         self.schema.execute_stream(request).map(move |response| Answer::of(response, &shape))
     }
 }
@@ -209,14 +238,20 @@ impl Operation {
         self.kind == OperationType::Subscription
     }
 
-    fn into_request(self, access: Access) -> (Request, Shape) {
+    fn into_request(self, access: Access) -> (Request, Shape, Staleness) {
         metrics().operations.count(match self.kind {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",
             OperationType::Subscription => "subscription",
         });
         let Self { document, variables, shape, .. } = self;
-        (request(document, variables).data(access).data(Sequence::default()).data(Tally::default()), shape)
+        let staleness = Staleness::default();
+        let request = request(document, variables)
+            .data(access)
+            .data(Sequence::default())
+            .data(Tally::default())
+            .data(staleness.clone());
+        (request, shape, staleness)
     }
 }
 
@@ -229,7 +264,11 @@ fn request(document: ExecutableDocument, variables: Variables) -> Request {
 impl Answer {
     /// Nothing was run, for these reasons.
     pub fn refused(errors: Vec<ApiError>) -> Self {
-        Self { data: None, errors: errors.into_iter().map(ServerError::from).collect() }
+        Self::not_run(errors.into_iter().map(ServerError::from).collect())
+    }
+
+    fn not_run(errors: Vec<ServerError>) -> Self {
+        Self { data: None, errors, stale: Vec::new() }
     }
 
     fn of(response: Response, shape: &Shape) -> Self {
@@ -251,7 +290,7 @@ impl Answer {
             _ => true,
         };
         let data = if errors.iter().any(is_lost) { Value::Null } else { shape.arrange(data) };
-        Self { data: Some(data), errors }
+        Self { data: Some(data), errors, stale: Vec::new() }
     }
 }
 

@@ -10,9 +10,12 @@ use std::{
 
 use async_graphql::{Context, Object};
 
-use super::{access, connection::AppointmentConnection, cursor::Cursor, error::ApiError};
+use super::{
+    access, connection::AppointmentConnection, cursor::Cursor, error::ApiError, limit::OverLimit,
+    stale::Staleness,
+};
 use crate::{
-    appointments::{Outcome, Place},
+    appointments::{Outcome, Place, Served},
     config::Limits,
     model::{SharedAppointment, Uuid},
 };
@@ -44,7 +47,7 @@ impl Query {
         #[graphql(desc = "The appointment's id.")] id: Uuid,
     ) -> Found {
         match self.admit(ctx, &[id.0], 1).and_then(|()| access(ctx)) {
-            Ok(appointments) => found(appointments.get(id.0).await),
+            Ok(appointments) => found(ctx, None, appointments.get(id.0).await),
             Err(error) => Some(Err(error)),
         }
     }
@@ -61,7 +64,10 @@ impl Query {
         let ids = ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
         self.admit(ctx, &ids, ids.len())?;
         Ok(match access(ctx) {
-            Ok(appointments) => appointments.get_many(ids).await.into_iter().map(found).collect(),
+            Ok(appointments) => {
+                let outcomes = appointments.get_many(ids).await.into_iter().enumerate();
+                outcomes.map(|(index, outcome)| found(ctx, Some(index), outcome)).collect()
+            }
             Err(error) => ids.iter().map(|_| Some(Err(error.clone()))).collect(),
         })
     }
@@ -77,7 +83,11 @@ impl Query {
     ) -> Result<AppointmentConnection, ApiError> {
         let length = first.unwrap_or(DEFAULT_WINDOW);
         if !(1..=LONGEST_WINDOW).contains(&length) {
-            return Err(ApiError::BadUserInput(format!("first has to be from 1 to {LONGEST_WINDOW}.")));
+            let message = format!("first has to be from 1 to {LONGEST_WINDOW}.");
+            return Err(match u64::try_from(length) {
+                Ok(value @ 1..) => OverLimit::bad_input("first", LONGEST_WINDOW as u64, value, message),
+                _ => ApiError::BadUserInput(message),
+            });
         }
         let after = match after.as_deref().map(Cursor::decode) {
             None => None,
@@ -96,15 +106,18 @@ impl Query {
         };
         self.admit(ctx, &[], place.length as usize)?;
         let window = access(ctx)?.window(place).await?;
+        if let Some(age) = window.age {
+            Staleness::note(ctx, None, age);
+        }
         Ok(AppointmentConnection::new(place.start, window))
     }
 }
 
 /// How long a window of the list is where the client says nothing; the schema's default.
-const DEFAULT_WINDOW: i32 = 25;
+pub(super) const DEFAULT_WINDOW: i32 = 25;
 
 /// The longest window of the list.
-const LONGEST_WINDOW: i32 = 100;
+pub(super) const LONGEST_WINDOW: i32 = 100;
 
 impl Query {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -117,9 +130,8 @@ impl Query {
         let tally = ctx.data_unchecked::<Tally>();
         let items = tally.items.fetch_add(items, Ordering::Relaxed) + items;
         if items > self.max_items {
-            let (limit, what) = ("items", "appointments in all its fields");
-            let (maximum, value) = (self.max_items as u64, Some(items as u64));
-            return Err(ApiError::QueryTooComplex { limit, what, maximum, value });
+            let what = "appointments in all its fields";
+            return Err(OverLimit::too_complex("items", what, self.max_items, items as u64));
         }
         let mut asked = tally.ids.lock().unwrap_or_else(PoisonError::into_inner);
         asked.extend(ids);
@@ -128,13 +140,21 @@ impl Query {
 
     fn too_many(&self, count: usize) -> ApiError {
         let most = self.max_ids;
-        ApiError::BadUserInput(format!(
+        let message = format!(
             "{count} ids are more than the {most} that limits.ids allows in one field, or of distinct ones in one \
              operation. Ask for them in parts."
-        ))
+        );
+        OverLimit::bad_input("ids", most as u64, count as u64, message)
     }
 }
 
-fn found(outcome: Outcome) -> Found {
-    outcome.map_err(ApiError::from).transpose()
+/// At `index` of the field, where it is a list.
+fn found(ctx: &Context<'_>, index: Option<usize>, outcome: Outcome) -> Found {
+    let served = outcome.map_err(ApiError::from).transpose()?;
+    Some(served.map(|Served { appointment, age }| {
+        if let Some(age) = age {
+            Staleness::note(ctx, index, age);
+        }
+        appointment
+    }))
 }

@@ -64,6 +64,13 @@ pub struct Page {
     pub keep: Keep,
 }
 
+impl Page {
+    /// Whether `id` is on it.
+    pub fn shows(&self, id: Uuid) -> bool {
+        self.items.iter().flatten().any(|appointment| appointment.id.0 == id)
+    }
+}
+
 /// What the upstream did with a change.
 #[derive(Debug, Clone)]
 pub enum Applied {

@@ -8,6 +8,8 @@ mod authorisation;
 mod cache_control;
 mod client;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod outside;
 mod retry_after;
