@@ -57,6 +57,9 @@ async fn main() {
     println!("memory at the start       {}", mebibytes(gateway.memory("VmRSS:")));
 
     let quiet = Quiet::start(&gateway, &upstream);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // But for the first time, when it knows nothing.
+    quiet.take();
     tokio::time::sleep(Duration::from_secs(2)).await;
     report("quiet caller alone", quiet.take());
 
