@@ -12,7 +12,7 @@ use super::{Answer, Api, GraphqlRequest, cursor::Cursor, document, error::ApiErr
 use crate::config::{Config, Limits};
 
 thread_local! {
-    static API: LazyCell<Arc<Api>> = LazyCell::new(|| Arc::new(Api::new(limits())));
+    static API: LazyCell<Arc<Api>> = LazyCell::new(|| Arc::new(Api::new(limits(), &Config::default().graphql)));
 }
 
 /// Low, so that what is over them and what is just within them is found soon.
