@@ -51,6 +51,7 @@ pub fn freshness(bytes: &[u8]) {
     let keep = cache_control::keep(&headers);
     for ttl in [Duration::ZERO, Duration::from_secs(30), Duration::MAX] {
         assert!(keep.limit(ttl) <= ttl);
+        assert!(keep.limit_stale_if_error(ttl) <= ttl && keep.limit_stale_while_revalidate(ttl) <= ttl);
     }
     let is_directive = |value: &HeaderValue| {
         value
@@ -59,7 +60,7 @@ pub fn freshness(bytes: &[u8]) {
             .any(|it| it.trim_ascii().eq_ignore_ascii_case(b"no-store"))
     };
     if headers.get_all(CACHE_CONTROL).iter().any(is_directive) {
-        assert_eq!(keep, Keep::Never);
+        assert_eq!(keep, Keep::NEVER);
     }
     assert!(retry_after::retry_after(&headers).is_none_or(|wait| wait <= Duration::from_secs(60 * 60)));
 

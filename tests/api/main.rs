@@ -48,8 +48,11 @@ mod projection;
 mod protocol;
 mod selections;
 
+mod cost;
 mod hostile;
+mod in_flight;
 mod limits;
+mod rate_limit;
 mod wire;
 
 mod callers_api_keys;
@@ -63,6 +66,8 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod privacy;
+mod profile;
+mod switches;
 
 mod clients;
 mod licences;

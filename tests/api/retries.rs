@@ -370,7 +370,9 @@ async fn a_look_that_somebody_joins_who_waits_is_repeated_for_them() {
         let gateway = gateway.clone();
         async move { gateway.appointment("token", &id(1)).await }
     });
-    until_counted(&gateway, "gateway_appointments_total{from=\"call_under_way\"}").await;
+    until_counted(&gateway, "gateway_operations_total{kind=\"query\"}").await;
+    // From there it is not far to the call that is under way.
+    sleep(Duration::from_secs(1)).await;
     gate.open();
     assert_eq!(*query.await.unwrap().appointment(), served(&id(1), "token", 2));
     assert_eq!(events.status().await, "call 2");
