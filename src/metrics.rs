@@ -12,7 +12,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{graphql::error::CODES, identity::Rejection};
+use crate::{
+    graphql::{error::CODES, limit::LIMITS},
+    identity::Rejection,
+};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -20,6 +23,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Upper bounds, in seconds, of the classes in which durations are counted.
 const SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// The routes of the upstream, each with a circuit breaker of its own.
+const ROUTES: &[&str] = &["appointment", "list", "change"];
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::register(Registry::with_prefix("gateway")));
 
@@ -40,6 +46,18 @@ pub struct Metrics {
     pub operations: Counters,
     /// Errors that clients were told, by their code.
     pub errors: Counters,
+    /// What limits refused, by the limit's name.
+    pub limited: Counters,
+    /// Queries and changes that are being carried out.
+    pub operations_in_flight: Level,
+    /// Operations that wait for their turn.
+    pub operations_waiting: Level,
+    /// Connections that are open, but for those that have become WebSockets.
+    pub connections: Level,
+    /// WebSockets that are open.
+    pub websockets: Level,
+    /// Event streams of subscriptions that are open.
+    pub event_streams: Level,
     /// Panics that were caught: each is a fault of the gateway.
     pub panics: Counter,
     /// How appointments that were asked for were come by.
@@ -52,6 +70,24 @@ pub struct Metrics {
     pub upstream_calls: Counters,
     /// How long calls to the upstream took, from the request to the last byte of the answer.
     pub upstream_call_duration: Histogram,
+    /// Calls to the upstream that are being made.
+    pub upstream_under_way: Level,
+    /// Calls to the upstream that wait for their turn.
+    pub upstream_waiting: Level,
+    /// Calls that were repeated, by what came of the attempt before.
+    pub upstream_retries: Counters,
+    /// Calls that would have been repeated, were it not too many for `upstream.retry_percent`.
+    pub upstream_retries_withheld: Counter,
+    /// Calls that were not made, since the upstream told their caller to wait.
+    pub upstream_paused: Counter,
+    /// Calls that were sent a second time because they took long, and those of them of which the second answer counted.
+    pub upstream_hedges: Counters,
+    /// The state of the circuit breaker of each route: 0 closed, 1 half-open, 2 open.
+    pub upstream_breaker: Gauges,
+    /// Changes of state of circuit breakers, by the new state.
+    pub upstream_breaker_turns: Counters,
+    /// Calls that were not made since the circuit breaker was open, by route.
+    pub upstream_breaker_refusals: Counters,
     /// Fetches of the gateway's own token, by what came of them.
     pub service_token_fetches: Counters,
     /// Fetches of the keys that callers' tokens are verified with, by what came of them.
@@ -123,6 +159,12 @@ impl Metrics {
                 &["query", "mutation", "subscription"],
             ),
             errors: counters(r, "errors", "Errors that clients were told, by their code", "code", CODES),
+            limited: counters(r, "limited", "What limits refused, by the limit's name", "limit", LIMITS),
+            operations_in_flight: level(r, "operations_in_flight", "Queries and changes being carried out"),
+            operations_waiting: level(r, "operations_waiting", "Operations that wait for their turn"),
+            connections: level(r, "connections", "Connections that are open, WebSockets aside"),
+            websockets: level(r, "websockets", "WebSockets that are open"),
+            event_streams: level(r, "event_streams", "Event streams of subscriptions that are open"),
             panics: counter(r, "panics", "Faults of the gateway that were caught"),
             appointments: counters(
                 r,
@@ -164,6 +206,53 @@ impl Metrics {
                 r,
                 "upstream_call_duration",
                 "How long calls to the upstream took",
+            ),
+            upstream_under_way: level(r, "upstream_under_way", "Calls to the upstream that are being made"),
+            upstream_waiting: level(r, "upstream_waiting", "Calls to the upstream that wait for their turn"),
+            upstream_retries: counters(
+                r,
+                "upstream_retries",
+                "Calls that were repeated, by what came of the attempt before",
+                "after",
+                &["failed", "rate_limited", "timeout", "unreachable"],
+            ),
+            upstream_retries_withheld: counter(
+                r,
+                "upstream_retries_withheld",
+                "Calls that were not repeated since too many were already",
+            ),
+            upstream_paused: counter(
+                r,
+                "upstream_paused",
+                "Calls that were not made since the upstream told their caller to wait",
+            ),
+            upstream_hedges: counters(
+                r,
+                "upstream_hedges",
+                "Calls that were sent a second time because they took long, and those that it answered first",
+                "hedge",
+                &["sent", "won"],
+            ),
+            upstream_breaker: gauges(
+                r,
+                "upstream_breaker",
+                "State of the circuit breaker: 0 closed, 1 half-open, 2 open",
+                "route",
+                ROUTES,
+            ),
+            upstream_breaker_turns: counters(
+                r,
+                "upstream_breaker_turns",
+                "Changes of state of circuit breakers, by the new state",
+                "to",
+                &["closed", "half_open", "open"],
+            ),
+            upstream_breaker_refusals: counters(
+                r,
+                "upstream_breaker_refusals",
+                "Calls that were not made since the circuit breaker was open",
+                "route",
+                ROUTES,
             ),
             service_token_fetches: counters(
                 r,
@@ -241,6 +330,41 @@ impl Counters {
     }
 }
 
+/// Gauges that differ in the value of one label.
+#[derive(Debug)]
+pub struct Gauges(Vec<(&'static str, Gauge)>);
+
+impl Gauges {
+    /// Shows `state` of `value`; of what is no value of the label, nothing.
+    pub fn set(&self, value: &str, state: i64) {
+        if let Some((_, gauge)) = self.0.iter().find(|(known, _)| *known == value) {
+            gauge.set(state);
+        }
+    }
+}
+
+/// How many of something there are now.
+#[derive(Debug, Clone, Default)]
+pub struct Level(Gauge);
+
+/// One of those that a [`Level`] counts, for as long as it is held.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Level {
+    /// One more, until it is dropped.
+    pub fn one(&self) -> Counted {
+        self.0.inc();
+        Counted(self.0.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// All there from the start, so that a first time shows as a rise.
 fn counters(
     registry: &mut Registry,
@@ -258,6 +382,24 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
     counter
+}
+
+fn gauges(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: &[&'static str],
+) -> Gauges {
+    let family = Family::<[(&str, &str); 1], Gauge>::default();
+    registry.register(name, help, family.clone());
+    Gauges(values.iter().map(|value| (*value, family.get_or_create_owned(&[(label, value)]))).collect())
+}
+
+fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
+    let level = Level::default();
+    registry.register(name, help, level.0.clone());
+    level
 }
 
 fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {

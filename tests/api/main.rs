@@ -7,13 +7,16 @@ mod support;
 
 mod answers;
 mod batching;
+mod breaker;
 mod bulkhead;
 mod cache_model;
 mod caller_shares;
 mod change_bodies;
 mod changes;
 mod failures;
+mod fair_shares;
 mod freshness;
+mod hedging;
 mod isolation;
 mod list_arguments;
 mod list_sharing;
@@ -23,6 +26,7 @@ mod live_changes;
 mod live_failures;
 mod live_subscribers;
 mod lost_changes;
+mod retries;
 mod revocation;
 mod single_flight;
 mod smoke;
@@ -45,8 +49,11 @@ mod projection;
 mod protocol;
 mod selections;
 
+mod cost;
 mod hostile;
+mod in_flight;
 mod limits;
+mod rate_limit;
 mod wire;
 
 mod callers_api_keys;
@@ -60,6 +67,8 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod privacy;
+mod profile;
+mod switches;
 
 mod clients;
 mod licences;

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
-use super::{Document, Gateway, MediaType, Open, answer_headers, answers};
+use super::{Document, Gateway, MediaType, Open, Place, answer_headers, answers};
 use crate::{
     caller::Caller,
     graphql::{Answer, Operation, error::ApiError},
@@ -44,14 +44,16 @@ pub(super) fn of_one(answer: Answer) -> Response {
     respond(Body::from([next(answer), COMPLETE.to_owned()].concat()))
 }
 
-/// The answers of `operation` as they come, until the last or until the gateway ends.
+/// The answers of `operation`, which has its `place`, as they come, until the last or until the gateway ends.
 pub(super) fn of(
     gateway: &Arc<Gateway>,
     operation: Operation,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
+    place: Place,
 ) -> Response {
     let events = Events {
+        place: Some(place),
         // What has one answer is waited for, as any request is.
         open: operation.is_subscription().then(|| gateway.drain.open()),
         answers: Box::pin(answers(gateway, operation, caller, deadline)),
@@ -73,6 +75,9 @@ pub(super) fn of(
 }
 
 struct Events {
+    /// Among subscriptions for as long as it is open; among operations until there is the answer, however slowly that
+    /// is then read.
+    place: Option<Place>,
     answers: Pin<Box<dyn Stream<Item = Answer> + Send>>,
     open: Option<Open>,
     keep_alive: Duration,
@@ -92,7 +97,10 @@ impl Events {
             biased;
             () = told_to_end => None,
             answer = timeout(self.keep_alive, self.answers.next()) => match answer {
-                Ok(answer) => answer.map(next),
+                Ok(answer) => {
+                    self.place = self.place.take().filter(|_| self.open.is_some());
+                    answer.map(next)
+                }
                 Err(_) => Some(SIGN_OF_LIFE.to_owned()),
             },
         }
