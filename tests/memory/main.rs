@@ -39,7 +39,7 @@ const PAIRS: usize = 1_000_000;
 const BATCH: usize = 100;
 
 /// How many ask at once, over a connection each.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// What the quiet caller asks for, again and again, and with what pauses.
 const LITTLE: usize = 50;
