@@ -39,7 +39,7 @@ const PAIRS: usize = 1_000_000;
 const BATCH: usize = 100;
 
 /// How many ask at once, over a connection each.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// What the quiet caller asks for, again and again, and with what pauses.
 const LITTLE: usize = 50;
@@ -48,6 +48,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Nothing goes since its time is over, so that the cache is as full as it gets.
 const SETTINGS: [(&str, &str); 4] =
     [("CACHE_SIZE", "64MiB"), ("CACHE_TTL", "10m"), ("LOG_LEVEL", "error"), ("GRAPHIQL_ENABLED", "false")];
+
+/// Whose token a batch is asked for with.
+type TokenOf = fn(usize) -> String;
 
 #[tokio::main]
 async fn main() {
@@ -64,7 +67,7 @@ async fn main() {
     report("quiet caller alone", quiet.take());
 
     let mut beside = Vec::new();
-    let sources: [(&str, fn(usize) -> String); 2] =
+    let sources: [(&str, TokenOf); 2] =
         [("one caller", |_| "noisy".to_owned()), ("many callers", |batch| format!("one-of-many-{batch}"))];
     for (name, token) in sources {
         let started = Instant::now();
@@ -102,7 +105,7 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 /// Asks for `pairs` distinct pairs, a batch of ids with each token that `token` gives; and looks at each answer.
-async fn ask(gateway: &Gateway, pairs: usize, token: fn(usize) -> String) {
+async fn ask(gateway: &Gateway, pairs: usize, token: TokenOf) {
     let next = Arc::new(AtomicUsize::new(0));
     let asking = (0..AT_ONCE).map(|_| {
         let (next, address) = (next.clone(), gateway.address.clone());
