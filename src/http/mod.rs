@@ -12,6 +12,7 @@ mod patience;
 mod refusal;
 mod request_id;
 mod unparsed;
+mod unread;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -101,6 +102,8 @@ fn behind_middleware(router: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Rou
         .layer(CatchPanicLayer::custom(panicked))
         // no browser guesses what an answer is;
         .layer(middleware::map_response(no_sniffing))
+        // a client knows when its connection has had its day;
+        .layer(middleware::from_fn(unread::announced))
         // and everything above has a name to be asked about by, in the answer and in the log.
         .layer(middleware::from_fn(request_id::assign))
         .with_state(gateway)
