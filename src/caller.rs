@@ -1,13 +1,14 @@
 //! Who asks: a scope to key by and a credential to pass on. A leaf: it knows neither HTTP nor GraphQL.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use base64::Engine as _;
-use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// The random key of this process under which credentials are digested into [`Scope`]s.
 ///
@@ -24,6 +25,44 @@ impl ScopeKey {
         key[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         Self(key)
     }
+
+    /// What the data of `whose` is kept under.
+    pub fn scope(&self, whose: ScopeOf<'_>) -> Scope {
+        let (kind, parts) = match whose {
+            ScopeOf::Token(token) => (0, [token, ""]),
+            ScopeOf::Subject { issuer, subject } => (1, [issuer, subject]),
+            ScopeOf::ApiKey { name } => (2, [name, ""]),
+            ScopeOf::KnownCallers => (3, ["", ""]),
+        };
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&[kind]);
+        for part in parts {
+            // With the lengths, no two ways to divide one text into two are the same.
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        Scope(*hasher.finalize().as_bytes())
+    }
+}
+
+/// Who shares what is kept and what is under way.
+#[derive(Clone, Copy)]
+pub enum ScopeOf<'a> {
+    /// Whoever brings this token, which goes to the upstream.
+    Token(&'a str),
+    /// Whoever the issuer says is this subject.
+    Subject {
+        /// `iss`
+        issuer: &'a str,
+        /// `sub`
+        subject: &'a str,
+    },
+    /// Whoever has an API key by this name.
+    ApiKey {
+        /// As in the file of keys.
+        name: &'a str,
+    },
+    /// All who are known, for whom the upstream is asked with the gateway's own token.
+    KnownCallers,
 }
 
 impl fmt::Debug for ScopeKey {
@@ -32,10 +71,11 @@ impl fmt::Debug for ScopeKey {
     }
 }
 
-/// What separates one caller's data from another's: a keyed 256-bit digest of the whole credential.
+/// What separates one caller's data from another's: a keyed 256-bit digest of who asks, which is the whole credential
+/// where that is what the upstream goes by.
 ///
 /// It is a part of every key under which something is kept or shared, and compared whole.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope([u8; 32]);
 
 impl fmt::Debug for Scope {
@@ -44,22 +84,43 @@ impl fmt::Debug for Scope {
     }
 }
 
-/// Somebody with a credential. Cheap to clone.
+impl Scope {
+    /// The digest: to key by within the process, and for nothing else.
+    pub fn digest(self) -> [u8; 32] {
+        self.0
+    }
+}
+
+/// What the upstream is asked with.
+#[derive(Clone)]
+pub enum Credential {
+    /// The caller's own bearer token.
+    Token(Arc<str>),
+    /// The gateway's own.
+    Service,
+}
+
+/// Somebody who may ask. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller {
     scope: Scope,
-    token: Arc<str>,
+    credential: Credential,
     expires: Option<SystemTime>,
 }
 
 impl Caller {
-    /// Whoever holds `token`, a bearer token (RFC 6750) without its scheme.
-    pub fn new(token: &str, key: &ScopeKey) -> Self {
+    /// Whoever holds `token`, a bearer token (RFC 6750) without its scheme, which goes to the upstream.
+    pub fn with_token(token: &str, key: &ScopeKey) -> Self {
         Self {
-            scope: Scope(*blake3::keyed_hash(&key.0, token.as_bytes()).as_bytes()),
-            token: token.into(),
+            scope: key.scope(ScopeOf::Token(token)),
+            credential: Credential::Token(token.into()),
             expires: jwt_expiry(token),
         }
+    }
+
+    /// Somebody who is known, until `expires`, and for whom the upstream is asked with the gateway's own token.
+    pub fn of_service(scope: Scope, expires: Option<SystemTime>) -> Self {
+        Self { scope, credential: Credential::Service, expires }
     }
 
     /// What the caller's data is kept under.
@@ -67,14 +128,35 @@ impl Caller {
         self.scope
     }
 
-    /// The credential, to be passed on to the upstream and nowhere else.
-    pub fn token(&self) -> &str {
-        &self.token
+    /// What the upstream is asked with: for it and nobody else.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
     }
 
-    /// How long from now the credential is still good for, where it says so itself; zero once it has expired.
+    /// How long from now the token that the upstream is asked with is still good for, where it says so itself; zero once
+    /// it has expired. The gateway's own is renewed, and says nothing of how long an answer is good for.
     pub fn time_left(&self) -> Option<Duration> {
+        match self.credential {
+            Credential::Token(_) => self.known_for(),
+            Credential::Service => None,
+        }
+    }
+
+    /// How long from now the caller is known by what it came with; zero once that has expired.
+    pub fn known_for(&self) -> Option<Duration> {
         self.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(…)")
+    }
+}
+
+impl fmt::Debug for ScopeOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ScopeOf(…)")
     }
 }
 
@@ -86,13 +168,9 @@ impl fmt::Debug for Caller {
 
 /// The `exp` of a token that looks like a JWT (RFC 7519 section 4.1.4); none for any other token.
 ///
-/// The signature is the upstream's to verify: here the claim can only shorten how long something is kept. So a token
-/// with a payload that cannot be read is taken like one that is no JWT.
-fn jwt_expiry(token: &str) -> Option<SystemTime> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: f64,
-    }
+/// The signature is not looked at: here the claim can only shorten how long something is kept. So a token with a payload
+/// that cannot be read is taken like one that is no JWT.
+pub(crate) fn jwt_expiry(token: &str) -> Option<SystemTime> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -100,7 +178,10 @@ fn jwt_expiry(token: &str) -> Option<SystemTime> {
     };
     let payload =
         base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let Claims { exp } = serde_json::from_slice(&payload).ok()?;
+    // A map, of which a name that comes twice has its last value, as the RFC has it. What the other claims are does not
+    // matter, so none of them is read.
+    let claims: HashMap<String, &RawValue> = serde_json::from_slice(&payload).ok()?;
+    let exp: f64 = claims.get("exp")?.get().parse().ok()?;
     let since_epoch = Duration::try_from_secs_f64(exp.max(0.0)).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)
 }
@@ -123,9 +204,26 @@ mod tests {
     #[test]
     fn scopes_differ_by_credential_and_by_key() {
         let (key, other) = (ScopeKey::random(), ScopeKey::random());
-        assert_eq!(Caller::new("a", &key).scope(), Caller::new("a", &key).scope());
-        assert_ne!(Caller::new("a", &key).scope(), Caller::new("b", &key).scope());
-        assert_ne!(Caller::new("a", &key).scope(), Caller::new("a", &other).scope());
+        let scope = |token, key| Caller::with_token(token, key).scope();
+        assert_eq!(scope("a", &key), scope("a", &key));
+        assert_ne!(scope("a", &key), scope("b", &key));
+        assert_ne!(scope("a", &key), scope("a", &other));
+    }
+
+    #[test]
+    fn one_text_stands_for_another_scope_in_each_role() {
+        let key = ScopeKey::random();
+        let roles = [
+            ScopeOf::Token("ab"),
+            ScopeOf::ApiKey { name: "ab" },
+            ScopeOf::Subject { issuer: "ab", subject: "" },
+            ScopeOf::Subject { issuer: "a", subject: "b" },
+            ScopeOf::Subject { issuer: "", subject: "ab" },
+            ScopeOf::KnownCallers,
+            ScopeOf::Token(""),
+        ];
+        let scopes: std::collections::HashSet<_> = roles.iter().map(|whose| key.scope(*whose)).collect();
+        assert_eq!(scopes.len(), roles.len());
     }
 
     #[test]
@@ -136,6 +234,7 @@ mod tests {
             Some(true)
         );
         assert_eq!(jwt_expiry(&jwt(r#"{"exp":-5}"#)), at(0));
+        assert_eq!(jwt_expiry(&jwt(r#"{"exp":9, "other":1e999, "exp":7}"#)), at(7));
         for token in [
             "opaque",
             "a.b",
@@ -143,6 +242,7 @@ mod tests {
             "a.b.c.d",
             "..",
             &jwt("{}"),
+            &jwt("[7]"),
             &jwt(r#"{"exp":"soon"}"#),
             &jwt(r#"{"exp":1e300}"#),
         ] {
@@ -152,8 +252,9 @@ mod tests {
 
     #[test]
     fn nothing_prints_a_token() {
-        let caller = Caller::new("very-secret", &ScopeKey::random());
-        assert_eq!(format!("{caller:?} {:?}", caller.scope()), "Caller(…) Scope(…)");
+        let caller = Caller::with_token("very-secret", &ScopeKey::random());
+        let printed = format!("{caller:?} {:?} {:?}", caller.scope(), caller.credential());
+        assert_eq!(printed, "Caller(…) Scope(…) Credential(…)");
     }
 
     proptest! {

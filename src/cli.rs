@@ -15,6 +15,8 @@ pub enum Task {
     Schema,
     /// Say whether the configuration is right and the upstream answers.
     Check(Sources),
+    /// Make an API key for the caller by this name.
+    ApiKey(String),
 }
 
 const ABOUT: &str = "A GraphQL gateway in front of the appointments REST API";
@@ -23,7 +25,8 @@ const LONG_ABOUT: &str = "\
 A GraphQL gateway in front of the appointments REST API.
 
 Clients ask for the fields that they want at /graphql, with their own bearer token. The gateway fetches each appointment \
-with that token, once for all who ask with it at the same time, and remembers it for a while, for that token alone.
+with that token, once for all who ask with it at the same time, and remembers it for a while, for that token alone. Or \
+it asks the upstream with a token of its own, and callers show API keys or JWTs (identity.mode).
 
 Without an upstream it serves a built-in sandbox with made-up data: run it, open the page that it names, press play.";
 
@@ -65,13 +68,14 @@ fn task(matches: &ArgMatches, environment: std::collections::BTreeMap<String, St
         Some(("sandbox", matches)) => Task::Sandbox(sources(matches)),
         Some(("schema", _)) => Task::Schema,
         Some(("check", matches)) => Task::Check(sources(matches)),
+        Some(("api-key", matches)) => Task::ApiKey(matches.get_one("name").cloned().unwrap_or_default()),
         Some((_, matches)) => Task::Serve(sources(matches)),
         None => Task::Serve(sources(matches)),
     }
 }
 
 fn command() -> Command {
-    let all = || std::iter::once(config()).chain(KEYS.iter().map(flag));
+    let all = || std::iter::once(config()).chain(KEYS.iter().filter_map(flag));
     let of_the_sandbox = KEYS.iter().filter(|key| {
         matches!(key.name, "listen" | "log.level" | "log.format")
             || (key.name.starts_with("sandbox.") && key.name != "sandbox.enabled")
@@ -92,13 +96,22 @@ fn command() -> Command {
                     "Serve the built-in upstream alone: the appointments REST API with made-up data, for trying clients \
                      of it, a gateway among them. It keeps what is changed in memory.",
                 )
-                .args(std::iter::once(config()).chain(of_the_sandbox.map(flag))),
+                .args(std::iter::once(config()).chain(of_the_sandbox.filter_map(flag))),
         )
         .subcommand(Command::new("schema").about("Print the GraphQL schema (SDL)"))
         .subcommand(
             Command::new("check")
                 .about("Check the configuration, and whether the upstream answers")
                 .args(all()),
+        )
+        .subcommand(
+            Command::new("api-key")
+                .about("Make an API key for a caller, and the line for callers.api_keys_file")
+                .long_about(
+                    "Make an API key for a caller. The key is shown once, on standard error; on standard output is the line \
+                     for callers.api_keys_file, which holds a digest: appointments-gateway api-key alice >> keys",
+                )
+                .arg(Arg::new("name").value_name("NAME").required(true).help("What the caller is called")),
         )
 }
 
@@ -109,14 +122,15 @@ fn config() -> Arg {
         .help("The TOML file with the configuration [env: GATEWAY_CONFIG]")
 }
 
-fn flag(key: &Key) -> Arg {
+fn flag(key: &Key) -> Option<Arg> {
+    let long = key.flag()?;
     let default = if key.default.is_empty() { "none" } else { key.default };
     let arg = Arg::new(key.name)
-        .long(key.flag())
+        .long(long)
         .value_name(key.kind.placeholder())
         .help(format!("{} [default: {default}] [env: {}]", key.help, key.variable()))
         .help_heading(key.name.split_once('.').map_or("gateway", |(section, _)| section));
-    match key.kind {
+    Some(match key.kind {
         Kind::Switch => arg
             .num_args(0..=1)
             .require_equals(true)
@@ -125,7 +139,7 @@ fn flag(key: &Key) -> Arg {
             .hide_possible_values(true),
         Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(words)).hide_possible_values(true),
         _ => arg,
-    }
+    })
 }
 
 #[cfg(test)]

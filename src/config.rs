@@ -4,8 +4,10 @@
 //! names of the environment variables and of the command-line flags, `--help`, and the table in the README follow from
 //! it. A component receives its own slice of [`Config`].
 
+mod identity;
 mod keys;
 mod load;
+mod secret;
 mod value;
 
 use std::{
@@ -17,8 +19,10 @@ use std::{
 use bytesize::ByteSize;
 use url::Url;
 
+pub use identity::{CallersConfig, ClientCredentials, IdentityConfig, IdentityMode};
 pub use keys::KEYS;
 pub use load::{ConfigError, Fault, Sources};
+pub use secret::Secret;
 
 use crate::sandbox::Faults;
 
@@ -29,6 +33,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `upstream.*`
     pub upstream: UpstreamConfig,
+    /// `identity.*`
+    pub identity: IdentityConfig,
+    /// `callers.*`
+    pub callers: CallersConfig,
     /// `sandbox.*`
     pub sandbox: SandboxConfig,
     /// `cache.*`
@@ -90,6 +98,12 @@ pub struct CacheConfig {
     pub list_ttl: Duration,
     /// `cache.list_size`
     pub list_size: ByteSize,
+    /// `cache.stale_if_error`
+    pub stale_if_error: Duration,
+    /// `cache.stale_while_revalidate`
+    pub stale_while_revalidate: Duration,
+    /// `cache.caller_share`, in percent
+    pub caller_share: u8,
 }
 
 /// `live.*`: how what is watched is looked after.
@@ -103,11 +117,20 @@ pub struct LiveConfig {
     pub near: Duration,
     /// `live.max_watched`
     pub max_watched: usize,
+    /// `live.caller_share`, in percent
+    pub caller_share: u8,
     /// `live.keep_alive`
     pub keep_alive: Duration,
 }
 
-/// `websocket.*`: who may open one, and how much goes over it.
+impl LiveConfig {
+    /// How many appointments one caller may watch at once: its share of `live.max_watched`, rounded up.
+    pub fn max_of_caller(&self) -> usize {
+        (self.max_watched * usize::from(self.caller_share)).div_ceil(100)
+    }
+}
+
+/// `websocket.*`: how many there may be, and how much goes over one.
 #[derive(Debug, Clone, Default)]
 pub struct WebSocketConfig {
     /// `websocket.init_timeout`
@@ -118,8 +141,6 @@ pub struct WebSocketConfig {
     pub max_subscriptions: usize,
     /// `websocket.max_message`
     pub max_message: ByteSize,
-    /// `websocket.origins`, each as browsers send it
-    pub origins: Vec<String>,
 }
 
 /// `limits.*`: how much one request may ask for.
@@ -149,9 +170,11 @@ pub struct Limits {
     pub items: usize,
 }
 
-/// `http.*`: connections, clocks and the end.
+/// `http.*`: who may ask, connections, clocks and the end.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
+    /// `http.origins`, each as browsers send it
+    pub origins: Vec<String>,
     /// `http.deadline`
     pub deadline: Duration,
     /// `http.max_connections`
@@ -218,6 +241,8 @@ impl Default for Config {
         let mut config = Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             upstream: UpstreamConfig::default(),
+            identity: IdentityConfig::default(),
+            callers: CallersConfig::default(),
             sandbox: SandboxConfig::default(),
             cache: CacheConfig::default(),
             live: LiveConfig::default(),
@@ -260,6 +285,12 @@ pub enum Kind {
     Url,
     /// Some of `http://HOST` or `https://HOST`, with commas between them.
     Origins,
+    /// Any text in one line.
+    Text,
+    /// Text that is printed nowhere: it has no flag, since others can see a command line.
+    Secret,
+    /// Some of the names of signature algorithms, with commas between them.
+    Algorithms,
     /// A path.
     File,
     /// A number with a unit of time, or 0.
@@ -280,9 +311,11 @@ impl Key {
         format!("{}{}", load::VARIABLE_PREFIX, self.name.replace('.', "_").to_uppercase())
     }
 
-    /// The command-line flag without its dashes: `section-name`; a section's `enabled` goes by the section's name.
-    pub fn flag(&self) -> String {
-        self.name.strip_suffix(".enabled").unwrap_or(self.name).replace(['.', '_'], "-")
+    /// The command-line flag without its dashes: `section-name`; a section's `enabled` goes by the section's name. A
+    /// secret has none.
+    pub fn flag(&self) -> Option<String> {
+        let name = self.name.strip_suffix(".enabled").unwrap_or(self.name);
+        (self.kind != Kind::Secret).then(|| name.replace(['.', '_'], "-"))
     }
 }
 
@@ -293,6 +326,9 @@ impl Kind {
             Self::Address => "IP:PORT",
             Self::Url => "URL",
             Self::Origins => "ORIGINS",
+            Self::Text => "TEXT",
+            Self::Secret => "SECRET",
+            Self::Algorithms => "ALGORITHMS",
             Self::File => "FILE",
             Self::Duration => "DURATION",
             Self::Size => "SIZE",

@@ -8,19 +8,21 @@
 //! ```text
 //! server                      a listener, connections, a drain at the end
 //!  └ http                     routes and middleware, in one ordered list
-//!     ├ http::caller          headers → Caller, once
+//!     ├ http::caller          headers → token, once
+//!     ├ identity              token → Caller: whose data, and with which token the upstream is asked
 //!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
 //!        │                    WebSocket: answers
 //!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation and execution
 //!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription
 //!              └ appointments          what one operation of one caller may ask through
 //!                 ├ appointments::loader   many fields → one batch of distinct ids
-//!                 ├ appointments::cache    by (caller scope, id), bounded in bytes
+//!                 ├ appointments::cache    by (caller scope, id), bounded in bytes, with a share for each caller
 //!                 ├ appointments::flight   one call under way for each key, shared by all who wait
 //!                 ├ appointments::lists    windows of the list over the upstream's pages
 //!                 ├ appointments::changes  changes, each sent once; generations: nothing from before is current
 //!                 ├ appointments::live     one poller for all who watch with one token
 //!                 └ upstream               one call: address, token, clocks, bounds, status → UpstreamError
+//!                    ├ upstream::authorisation  the caller's token or the gateway's own, which is fetched and renewed
 //!                    └ upstream::wire      JSON, read leniently → model
 //! model                       Appointment and what it holds: decoded once, served as they are
 //! ```
@@ -32,18 +34,23 @@
 //!
 //! Each has tests under `tests/api` that fail when it is broken.
 //!
-//! 1. **No caller gets what another caller's credential fetched.** The scope, a keyed 256-bit digest of the whole
-//!    credential, is part of every key under which something is kept or shared. Without a credential there is no
-//!    [`Appointments`](appointments::Appointments) to ask through, so nothing is fetched.
+//! 1. **No caller gets what was fetched for another.** The scope, a keyed 256-bit digest, is part of every key under which
+//!    something is kept or shared. Where the caller's own token goes to the upstream it is one of the whole token; where
+//!    the gateway's does, one of the verified subject or the name of the API key, unless the operator has all who are known
+//!    share (`callers.share_cache`). Without a caller there is no [`Appointments`](appointments::Appointments) to ask
+//!    through, so nothing is fetched.
 //! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, the `exp` of the
-//!    caller's token, a refusal (401, 403, 404; a page of the list lives out its few seconds), or a change made through
-//!    this gateway: also what was already under way when the change was made is neither kept nor shown to who asks after
-//!    it.
+//!    caller's token where that fetched it, a refusal (401, 403, 404, also for the pages that show it), or a change made
+//!    through this gateway: also what was already under way when the change was made is neither kept nor shown to who asks
+//!    after it. Past its time to live alone it may stand in for a failure of the upstream, within a bound, and the answer
+//!    says that it does.
 //! 3. **One call is in flight for each scope and id.** Who leaves takes nothing from the others, also who came first;
 //!    each has a clock of its own; when the last has left, the call ends.
 //! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.
-//! 5. **Failures are never kept.** That there is no appointment (404) is, briefly, for the scope that was told so.
-//! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes.
+//! 5. **Failures are never kept.** That there is no appointment (404) is, briefly, for the scope that was told so, and
+//!    never past its time.
+//! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes, and who takes
+//!    more than a share of it takes it from nobody who has less.
 //! 7. **No personal data and no token in a log, a metric or an error**, at any level: only events of this crate are logged
 //!    ([`telemetry`]), and the types that hold such data do not print it.
 //! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, a change is sent once, what
@@ -67,6 +74,8 @@ pub mod server;
 
 pub mod http;
 
+pub mod identity;
+
 pub mod graphql;
 
 pub mod appointments;
@@ -75,5 +84,6 @@ pub mod upstream;
 
 pub mod caller;
 pub mod model;
+pub mod renewed;
 
 pub mod sandbox;

@@ -9,12 +9,13 @@ use std::{
 
 use appointments_gateway::{
     cli::{self, Task},
-    config::{Config, ConfigError, Sources},
+    config::{Config, ConfigError, IdentityMode, Sources},
     graphql,
+    identity::{NewApiKey, fetched_keys},
     sandbox::{self, TOKEN_ALL, TOKEN_SOME},
     server::Server,
     telemetry,
-    upstream::UpstreamClient,
+    upstream::{Outside, ServiceToken, UpstreamClient},
 };
 use tokio::{net::TcpListener, signal};
 use url::Url;
@@ -43,6 +44,7 @@ async fn main() -> ExitCode {
             Ok(())
         }
         Task::Check(sources) => check(&sources).await,
+        Task::ApiKey(name) => make_api_key(&name),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,11 +87,15 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     }
     if is_sandbox {
         say(format_args!("  Upstream  the built-in sandbox at {upstream}: all its data is made up"));
+    } else {
+        say(format_args!("  Upstream  {upstream}"));
+    }
+    if config.identity.mode == IdentityMode::Service {
+        say("  Tokens    the gateway's own goes upstream; callers show an API key or a JWT (callers.*)");
+    } else if is_sandbox {
         say(format_args!(
             "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
         ));
-    } else {
-        say(format_args!("  Upstream  {upstream}"));
     }
     tracing::info!(%here, %upstream, sandbox = is_sandbox, "serving");
     server.serve(listener, metrics, asked_to_stop(signals)).await;
@@ -118,22 +124,56 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
     say("the configuration is right");
-    let Some(url) = config.upstream.url.clone() else {
-        say("there is no upstream: the built-in sandbox would be served");
-        return Ok(());
+    let mut failures = Vec::new();
+    let mut told = |answer: Result<String, String>| match answer {
+        Ok(text) => say(text),
+        Err(text) => failures.push(text),
     };
-    let upstream = UpstreamClient::new(&config.upstream, &url).map_err(Failure::Setup)?;
-    match upstream.probe().await {
-        Ok(status @ (200 | 401 | 403)) => {
-            say(format_args!("the upstream at {url} answers ({status} to a list asked for without a token)"));
-            Ok(())
+    let outside = Outside::new(&config.upstream).map_err(Failure::Setup)?;
+    match &config.upstream.url {
+        Some(url) => {
+            told(check_upstream(&config, url).await?);
+            if let Some(credentials) = config.identity.client_credentials(url, false) {
+                let token_url = credentials.token_url.clone();
+                let token = ServiceToken::start(credentials, outside.clone()).check().await;
+                told(match token {
+                    Ok(()) => Ok(format!("{token_url} gives the gateway a token of its own")),
+                    Err(why) => Err(format!("{token_url} gives the gateway no token: {why}")),
+                });
+            }
         }
-        Ok(status) => Err(Failure::Running(format!(
+        None => told(Ok("there is no upstream: the built-in sandbox would be served".to_owned())),
+    }
+    if let Some(url) = &config.callers.jwks_url {
+        let keys = fetched_keys(&config.callers, url.clone(), outside);
+        told(match keys.current().await {
+            Ok(_) => Ok(format!("{url} has keys to verify the callers' tokens with")),
+            Err(why) => Err(format!("{url} has no keys to verify the callers' tokens with: {why}")),
+        });
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Running(failures.join("\n"))) }
+}
+
+async fn check_upstream(config: &Config, url: &Url) -> Result<Result<String, String>, Failure> {
+    let upstream = UpstreamClient::new(&config.upstream, url, None).map_err(Failure::Setup)?;
+    Ok(match upstream.probe().await {
+        Ok(status @ (200 | 401 | 403)) => {
+            Ok(format!("the upstream at {url} answers ({status} to a list asked for without a token)"))
+        }
+        Ok(status) => Err(format!(
             "the upstream at {url} answers, but with {status} to GET api/v1/appointments without a token, where 401 was \
              expected; is upstream.url right?"
-        ))),
-        Err(error) => Err(Failure::Running(format!("the upstream at {url} does not answer: {error}"))),
-    }
+        )),
+        Err(error) => Err(format!("the upstream at {url} does not answer: {error}")),
+    })
+}
+
+/// The line on standard output, so that it can go into the file as it is; the key where a person sees it.
+fn make_api_key(name: &str) -> Result<(), Failure> {
+    let made = NewApiKey::make(name).map_err(Failure::Setup)?;
+    say(&made.line);
+    complain(&format!("the key of {name}, shown this once: {}", made.key));
+    Ok(())
 }
 
 /// The sandbox on a free loopback port, for as long as the process lives.

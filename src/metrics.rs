@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::graphql::error::CODES;
+use crate::{graphql::error::CODES, identity::Rejection};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -44,11 +44,55 @@ pub struct Metrics {
     pub panics: Counter,
     /// How appointments that were asked for were come by.
     pub appointments: Counters,
+    /// What was kept and had to go, by why.
+    pub evictions: Counters,
+    /// What is kept, as of the moment at which it is asked for.
+    pub kept: Kept,
     /// Calls to the upstream, by what came of them.
     pub upstream_calls: Counters,
     /// How long calls to the upstream took, from the request to the last byte of the answer.
     pub upstream_call_duration: Histogram,
+    /// Fetches of the gateway's own token, by what came of them.
+    pub service_token_fetches: Counters,
+    /// Fetches of the keys that callers' tokens are verified with, by what came of them.
+    pub caller_key_fetches: Counters,
+    /// Callers who were turned away, by why.
+    pub rejected_callers: Counters,
     process: Process,
+}
+
+/// What the memories hold, by what they are for.
+#[derive(Debug, Default)]
+pub struct Kept {
+    entries: Family<[(&'static str, &'static str); 1], Gauge>,
+    size: Family<[(&'static str, &'static str); 1], Gauge>,
+}
+
+impl Kept {
+    fn register(registry: &mut Registry) -> Self {
+        let kept = Self::default();
+        registry.register("cache_entries", "What is kept", kept.entries.clone());
+        let size = kept.size.clone();
+        registry.register_with_unit("cache_size", "The memory that it takes", Unit::Bytes, size);
+        kept
+    }
+
+    /// Of each memory, how many entries there are and how many bytes they take.
+    pub fn set(&self, of: &[(&'static str, (usize, u64))]) {
+        for (cache, (entries, bytes)) in of {
+            let label = [("cache", *cache)];
+            self.entries.get_or_create(&label).set(*entries as i64);
+            self.size.get_or_create(&label).set(*bytes as i64);
+        }
+    }
+}
+
+/// What came of a fetch: with [`fetched`], the values of a label.
+const FETCHED: [&str; 2] = ["ok", "failed"];
+
+/// The word for what came of a fetch.
+pub fn fetched<T, E>(outcome: &Result<T, E>) -> &'static str {
+    FETCHED[usize::from(outcome.is_err())]
 }
 
 /// Of the process, as of the moment at which it is asked for.
@@ -85,8 +129,16 @@ impl Metrics {
                 "appointments",
                 "Appointments asked for, by how they were come by",
                 "from",
-                &["cache", "call_under_way", "new_call"],
+                &["cache", "call_under_way", "new_call", "stale"],
             ),
+            evictions: counters(
+                r,
+                "evictions",
+                "What was kept and had to go, by why: its time, the room, the share of its caller, a refusal",
+                "cause",
+                &["time", "room", "share", "refusal"],
+            ),
+            kept: Kept::register(r),
             upstream_calls: counters(
                 r,
                 "upstream_calls",
@@ -112,6 +164,27 @@ impl Metrics {
                 r,
                 "upstream_call_duration",
                 "How long calls to the upstream took",
+            ),
+            service_token_fetches: counters(
+                r,
+                "service_token_fetches",
+                "Fetches of the gateway's own token, by what came of them",
+                "outcome",
+                &FETCHED,
+            ),
+            caller_key_fetches: counters(
+                r,
+                "caller_key_fetches",
+                "Fetches of the keys that callers' tokens are verified with, by what came of them",
+                "outcome",
+                &FETCHED,
+            ),
+            rejected_callers: counters(
+                r,
+                "rejected_callers",
+                "Callers turned away, by why",
+                "reason",
+                &Rejection::ALL.map(Rejection::reason),
             ),
             process: Process::register(r),
             registry,

@@ -16,12 +16,12 @@ use url::Url;
 
 use crate::{
     appointments::Shared,
-    caller::ScopeKey,
     config::Config,
     graphql::Api,
     http::{Drain, Gateway, GraphiqlSettings, Patient, Worded, metrics_router, router},
+    identity::Identity,
     sandbox,
-    upstream::UpstreamClient,
+    upstream::{Outside, ServiceToken, UpstreamClient},
 };
 
 /// How long to wait before accepting again when the system has no room for another connection.
@@ -42,11 +42,15 @@ impl Server {
     /// # Errors
     /// A text for the operator, where the upstream client cannot be set up.
     pub fn new(config: &Config, upstream: &Url, is_sandbox: bool) -> Result<Self, String> {
-        let upstream = UpstreamClient::new(&config.upstream, upstream)?;
+        let outside = Outside::new(&config.upstream)?;
+        let credentials = config.identity.client_credentials(upstream, is_sandbox);
+        let is_pass_through = credentials.is_none();
+        let service = credentials.map(|credentials| ServiceToken::start(credentials, outside.clone()));
+        let upstream = UpstreamClient::new(&config.upstream, upstream, service)?;
         let graphiql = config.graphiql.then(|| match is_sandbox {
             true => GraphiqlSettings {
                 sandbox: true,
-                token: Some(sandbox::TOKEN_ALL),
+                token: is_pass_through.then_some(sandbox::TOKEN_ALL),
                 ids: sandbox::example_ids(),
             },
             false => GraphiqlSettings::default(),
@@ -54,7 +58,7 @@ impl Server {
         let gateway = Gateway {
             api: Api::new(config.limits.clone()),
             appointments: Shared::new(&config.cache, config.live.clone(), upstream),
-            scope_key: ScopeKey::random(),
+            identity: Identity::new(config.identity.mode, &config.callers, &outside),
             http: config.http.clone(),
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),

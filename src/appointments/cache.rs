@@ -3,19 +3,21 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use moka::{ops::compute::Op, sync::Cache};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{
-    Outcome,
-    flight::Flights,
+    Outcome, Served,
+    flight::{Flights, Joined},
     generations::{Asked, Generations},
-    kept::{Kept, memory},
+    kept::{self, Kept, Memory, Size, Staleness, Times},
+    lists::Pages,
 };
 use crate::{
     caller::{Caller, Scope},
     config::CacheConfig,
+    metrics::metrics,
     model::SharedAppointment,
     upstream::{Answer, Keep, UpstreamClient, UpstreamError},
 };
@@ -27,21 +29,18 @@ pub(super) struct Key {
     pub(super) id: Uuid,
 }
 
-/// What is kept under a key: an appointment, or that there is none. Failures are not kept.
-#[derive(Clone)]
-struct Known {
-    appointment: Option<SharedAppointment>,
-    ttl: Duration,
-    asked: Asked,
+impl kept::Key for Key {
+    fn scope(&self) -> Scope {
+        self.scope
+    }
 }
 
-impl Kept for Known {
-    fn ttl(&self) -> Duration {
-        self.ttl
-    }
+/// What is kept under a key: an appointment, or that there is none. Failures are not kept.
+type Known = Option<SharedAppointment>;
 
+impl Size for Known {
     fn size(&self) -> usize {
-        self.appointment.as_ref().map_or(0, |appointment| appointment.size())
+        self.as_ref().map_or(0, |appointment| appointment.size())
     }
 }
 
@@ -59,24 +58,29 @@ pub(super) struct Fetched {
 pub(super) struct AppointmentCache(Arc<Inner>);
 
 struct Inner {
-    kept: Cache<Key, Known>,
+    kept: Memory<Key, Known>,
     flights: Flights<Key, Fetched>,
     generations: Generations,
+    /// To be forgotten where they show what is refused.
+    pages: Pages,
     upstream: UpstreamClient,
     ttl: Duration,
     absence_ttl: Duration,
+    staleness: Staleness,
 }
 
 impl AppointmentCache {
-    /// An empty cache before `upstream`.
-    pub(super) fn new(config: &CacheConfig, upstream: UpstreamClient) -> Self {
+    /// An empty cache before `upstream`, beside `pages`.
+    pub(super) fn new(config: &CacheConfig, pages: Pages, upstream: UpstreamClient) -> Self {
         Self(Arc::new(Inner {
-            kept: memory(config.size),
+            kept: Memory::new(config.size, config.caller_share),
             flights: Flights::new(),
             generations: Generations::new(),
+            pages,
             upstream,
             ttl: config.ttl,
             absence_ttl: config.absence_ttl,
+            staleness: Staleness::of(config),
         }))
     }
 
@@ -84,15 +88,45 @@ impl AppointmentCache {
         &self.0.generations
     }
 
+    /// How many are kept, and how many bytes they take.
+    pub(super) fn total(&self) -> (usize, u64) {
+        self.0.kept.total()
+    }
+
     /// What is known of `id` for `caller`: what is kept, else what the call under way brings, else what a new call
-    /// brings. Dropping the future leaves the call to the others who wait for it.
-    pub(super) async fn get(&self, caller: &Caller, id: Uuid) -> Outcome {
+    /// brings; and where that fails since the upstream does, or is not there by `deadline`, what was kept until lately.
+    /// Dropping the future leaves the call to the others who wait for it.
+    pub(super) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
         let key = Key { scope: caller.scope(), id };
-        if let Some(kept) = self.kept(&key) {
-            return Ok(kept);
+        if let Some(kept) = self.kept(&key).filter(|kept| !kept.is_fresh() && kept.may_be_served_meanwhile())
+        {
+            self.refresh(caller, id);
+            return Ok(served(kept));
         }
-        let kept = || self.kept(&key).map(|appointment| Fetched { appointment, etag: None });
-        self.join(caller, id, kept, None).await.map(|fetched| fetched.appointment)
+        let (from, fetched) = self.current(caller, id);
+        let fetched = timeout_at(deadline, fetched).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
+        if fetched.as_ref().is_err_and(UpstreamError::is_outage)
+            && let Some(kept) = self.kept(&key).filter(Kept::may_stand_in_for_an_error)
+        {
+            return Ok(served(kept));
+        }
+        metrics().appointments.count(from);
+        fetched.map(|appointment| appointment.map(Served::now))
+    }
+
+    /// As [`get`](Self::get), but nothing that is not known to be so; and by what way it is come by.
+    pub(super) fn current(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+    ) -> (&'static str, impl Future<Output = Result<Option<SharedAppointment>, UpstreamError>> + use<>) {
+        let key = Key { scope: caller.scope(), id };
+        // Looked for without the lock first.
+        let joined = match self.fresh(&key) {
+            Some(kept) => Joined::Kept(kept),
+            None => self.join(caller, id, || self.fresh(&key), None),
+        };
+        (joined.way(), async move { joined.outcome().await.map(|fetched| fetched.appointment) })
     }
 
     /// What the upstream says now, whatever is kept; what the call under way brings will do. `known` is what was seen
@@ -103,23 +137,31 @@ impl AppointmentCache {
         id: Uuid,
         known: Option<(String, SharedAppointment)>,
     ) -> Result<Fetched, UpstreamError> {
-        self.join(caller, id, || None, known).await
+        self.join(caller, id, || None, known).outcome().await
     }
 
-    async fn join(
+    /// Has `id` asked for while nobody waits for it, unless a call for it is under way.
+    fn refresh(&self, caller: &Caller, id: Uuid) {
+        let joined = self.join(caller, id, || self.fresh(&Key { scope: caller.scope(), id }), None);
+        if matches!(joined, Joined::New(_)) {
+            // Somebody has to hold on to a call, or it ends. That one fails is logged where it does.
+            tokio::spawn(joined.outcome());
+        }
+    }
+
+    fn join(
         &self,
         caller: &Caller,
         id: Uuid,
         kept: impl FnOnce() -> Option<Fetched>,
         known: Option<(String, SharedAppointment)>,
-    ) -> Result<Fetched, UpstreamError> {
+    ) -> Joined<Key, Fetched> {
         let key = Key { scope: caller.scope(), id };
-        let asked = self.0.generations.ask(id);
-        let joined = self.0.flights.join(key, asked.generation, kept, || {
+        let asked = self.0.generations.ask(key.scope, id);
+        self.0.flights.join(key, asked.generation, kept, || {
             let (cache, caller) = (self.clone(), caller.clone());
             async move { cache.fetch(&caller, id, asked, known).await }.in_current_span()
-        });
-        joined.outcome().await
+        })
     }
 
     /// Remembers what the upstream said when it was `asked`, for as long as everyone allows, unless something newer is
@@ -133,15 +175,13 @@ impl AppointmentCache {
         asked: Asked,
     ) {
         let key = Key { scope: caller.scope(), id };
-        let ttl = keep.limit(if appointment.is_some() { self.0.ttl } else { self.0.absence_ttl });
-        let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
-        if self.0.generations.is_outdated(id, asked) {
-            return;
-        }
-        self.0.kept.entry(key).and_compute_with(|known| match known {
-            Some(known) if known.value().asked.at > asked.at => Op::Nop,
-            _ if ttl.is_zero() => Op::Remove,
-            _ => Op::Put(Known { appointment, ttl, asked }),
+        let times = match appointment {
+            Some(_) => Times::new(self.0.ttl, self.0.staleness, keep, caller),
+            None => Times::new(self.0.absence_ttl, Staleness::NONE, keep, caller),
+        };
+        let generations = &self.0.generations;
+        self.0.kept.put(key, Kept::new(appointment, asked, times), || {
+            !generations.is_outdated(id, asked) && !generations.is_rejected(key.scope, asked)
         });
     }
 
@@ -153,23 +193,51 @@ impl AppointmentCache {
         keep: Keep,
         asked: Asked,
     ) {
-        let id = appointment.id.0;
+        let (scope, id) = (caller.scope(), appointment.id.0);
         // In this order: a change counts for all before it counts for its id, so if it is not seen in the second look,
         // it was not in the first.
-        let of_id = Asked { at: asked.at, ..self.0.generations.ask(id) };
-        if !self.0.generations.is_list_outdated(asked) {
-            self.keep(caller, id, Some(appointment.clone()), keep, of_id);
-        }
+        let of_id = self.0.generations.listed(id, asked);
+        let key = Key { scope, id };
+        let times = Times::new(self.0.ttl, self.0.staleness, keep, caller);
+        let generations = &self.0.generations;
+        self.0.kept.put(key, Kept::new(Some(appointment.clone()), of_id, times), || {
+            !generations.is_list_outdated(asked)
+                && !generations.is_refused(scope, asked)
+                && !generations.is_outdated(id, of_id)
+        });
     }
 
-    /// Forgets what is kept for `caller`, who may not see it any more.
+    /// Forgets what is kept for `caller` of an appointment that it may not see any more: `id`, and the pages of the list
+    /// that show it.
     pub(super) fn revoke(&self, caller: &Caller, id: Uuid) {
-        self.0.kept.invalidate(&Key { scope: caller.scope(), id });
+        let scope = caller.scope();
+        self.0.generations.refuse(scope);
+        self.0.kept.forget_one(Key { scope, id });
+        self.0.pages.forget_where(scope, |page| page.shows(id));
     }
 
-    fn kept(&self, key: &Key) -> Option<Option<SharedAppointment>> {
-        let kept = self.0.kept.get(key)?;
-        (!self.0.generations.is_outdated(key.id, kept.asked)).then_some(kept.appointment)
+    /// Forgets the pages that are kept for `caller`, who may not see the list any more.
+    pub(super) fn revoke_list(&self, caller: &Caller) {
+        self.0.generations.refuse(caller.scope());
+        self.0.pages.forget(caller.scope());
+    }
+
+    /// Forgets everything that is kept for `caller`, whose credential is not accepted any more.
+    pub(super) fn revoke_all(&self, caller: &Caller) {
+        let scope = caller.scope();
+        self.0.generations.reject(scope);
+        self.0.kept.forget(scope);
+        self.0.pages.forget(scope);
+    }
+
+    fn fresh(&self, key: &Key) -> Option<Fetched> {
+        let kept = self.kept(key).filter(Kept::is_fresh)?;
+        Some(Fetched { appointment: kept.value, etag: None })
+    }
+
+    /// What is kept and was not changed since, fresh or not.
+    fn kept(&self, key: &Key) -> Option<Kept<Known>> {
+        self.0.kept.get(key).filter(|kept| !self.0.generations.is_outdated(key.id, kept.asked))
     }
 
     async fn fetch(
@@ -189,18 +257,30 @@ impl AppointmentCache {
                     _ => (appointment, etag),
                 };
                 tracing::debug!(appointment.id = %id, found = appointment.is_some(), duration_ms, "fetched");
+                if appointment.is_none() {
+                    self.revoke(caller, id);
+                }
                 self.keep(caller, id, appointment.clone(), keep, asked);
                 Ok(Fetched { appointment, etag })
             }
             Err(error) => {
                 tracing::warn!(appointment.id = %id, %error, duration_ms, "fetch failed");
-                if matches!(error, UpstreamError::Unauthenticated | UpstreamError::Forbidden) {
-                    self.revoke(caller, id);
+                match error {
+                    UpstreamError::Unauthenticated => self.revoke_all(caller),
+                    UpstreamError::Forbidden | UpstreamError::ServiceTokenRefused => self.revoke(caller, id),
+                    _ => {}
                 }
                 Err(error)
             }
         }
     }
+}
+
+/// What is kept, with its age if it is stale. That there is none is never kept beyond its time.
+fn served(kept: Kept<Known>) -> Option<Served> {
+    let age = (!kept.is_fresh()).then(|| kept.age());
+    metrics().appointments.count(if age.is_some() { "stale" } else { "cache" });
+    kept.value.map(|appointment| Served { appointment, age })
 }
 
 impl fmt::Debug for AppointmentCache {

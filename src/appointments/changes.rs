@@ -51,7 +51,7 @@ impl Shared {
             Change::Update(id, _) | Change::Cancel(id, _) => Some(id.0),
         };
         let started = Instant::now();
-        let before = id.map(|id| self.cache.generations().ask(id));
+        let before = id.map(|id| self.cache.generations().ask(caller.scope(), id));
         let applied = self.upstream.change(turn, caller, &change).await;
         let duration_ms = started.elapsed().as_millis() as u64;
         match &applied {
@@ -69,7 +69,7 @@ impl Shared {
                 let is_alone = !id
                     .zip(before)
                     .is_some_and(|(id, before)| self.cache.generations().is_outdated(id, before));
-                let asked = self.cache.generations().advance(known);
+                let asked = self.cache.generations().advance(caller.scope(), known);
                 if let Some(id) = known {
                     let now = appointment.as_ref().filter(|_| is_alone);
                     if let Some(now) = now {
@@ -83,6 +83,7 @@ impl Shared {
             Err(error) => {
                 match Verdict::of(&error) {
                     Verdict::NothingHappened => {}
+                    Verdict::NotAccepted => self.cache.revoke_all(caller),
                     Verdict::NotTheirs => {
                         if let Some(id) = id {
                             self.cache.revoke(caller, id);
@@ -96,7 +97,7 @@ impl Shared {
                     }
                     Verdict::MayHaveHappened => {
                         // Its answer was lost, but it may still be on its way.
-                        self.cache.generations().doubt(id, self.upstream.timeout());
+                        self.cache.generations().doubt(caller.scope(), id, self.upstream.timeout());
                         if let Some(id) = id {
                             self.live.changed(caller, id, None);
                         }
@@ -112,6 +113,8 @@ impl Shared {
 enum Verdict {
     /// It is what it was.
     NothingHappened,
+    /// The caller's credential is not accepted.
+    NotAccepted,
     /// It is not the caller's to change. Nobody else is to be bothered by that.
     NotTheirs,
     /// It is not what the caller took it for: gone, or in another state.
@@ -127,11 +130,16 @@ impl Verdict {
             | UpstreamError::ChangeFailed { .. }
             | UpstreamError::UnexpectedStatus { .. }
             | UpstreamError::Lost => Self::MayHaveHappened,
-            UpstreamError::Unauthenticated | UpstreamError::Forbidden => Self::NotTheirs,
+            UpstreamError::Unauthenticated => Self::NotAccepted,
+            UpstreamError::Forbidden => Self::NotTheirs,
             UpstreamError::NotFound | UpstreamError::Conflict => Self::SomethingElse,
-            UpstreamError::RateLimited { .. }
+            UpstreamError::NoServiceToken(_)
+            | UpstreamError::ServiceTokenRefused
+            | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
             | UpstreamError::Unreachable(_)
+            | UpstreamError::Broken(_)
+            | UpstreamError::BreakerOpen { .. }
             | UpstreamError::AttemptTimeout
             | UpstreamError::DeadlinePassed
             | UpstreamError::Overloaded

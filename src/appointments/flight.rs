@@ -67,7 +67,7 @@ impl<K: Key, T: Clone + Send + Sync + 'static> Flights<K, T> {
             flight.generation == generation && flight.outcome.borrow().is_none()
         };
         if let Some(flight) = under_way.as_ref().filter(is_current) {
-            return Joined::Flight(flight.clone());
+            return Joined::UnderWay(flight.clone());
         }
         if let Some(value) = kept() {
             return Joined::Kept(value);
@@ -81,7 +81,7 @@ impl<K: Key, T: Clone + Send + Sync + 'static> Flights<K, T> {
         let flight =
             Arc::new(Flight { key, generation, outcome, task: task.abort_handle(), table: self.0.clone() });
         table.insert(key, Arc::downgrade(&flight));
-        Joined::Flight(flight)
+        Joined::New(flight)
     }
 }
 
@@ -93,15 +93,25 @@ fn lock<K: Key, T>(table: &Table<K, T>) -> MutexGuard<'_, HashMap<K, Weak<Flight
 /// What [`Flights::join`] found.
 pub(super) enum Joined<K: Key, T> {
     Kept(T),
-    Flight(Arc<Flight<K, T>>),
+    UnderWay(Arc<Flight<K, T>>),
+    New(Arc<Flight<K, T>>),
 }
 
 impl<K: Key, T: Clone> Joined<K, T> {
+    /// The word by which it is counted.
+    pub(super) fn way(&self) -> &'static str {
+        match self {
+            Self::Kept(_) => "cache",
+            Self::UnderWay(_) => "call_under_way",
+            Self::New(_) => "new_call",
+        }
+    }
+
     /// The outcome, now or when the call has landed.
     pub(super) async fn outcome(self) -> Outcome<T> {
         match self {
             Self::Kept(value) => Ok(value),
-            Self::Flight(flight) => {
+            Self::UnderWay(flight) | Self::New(flight) => {
                 let mut outcome = flight.outcome.clone();
                 let landed = outcome.wait_for(Option::is_some).await;
                 // The sender goes without a word only if the task panicked.

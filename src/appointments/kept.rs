@@ -1,48 +1,253 @@
-//! Memory with a bound in bytes, in which everything brings its own time to live.
+//! Memory with a bound in bytes, in which everything brings its own times, and nobody takes more than a share from others.
 
 use std::{
+    fmt,
     hash::Hash,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytesize::ByteSize;
-use moka::{Expiry, sync::Cache};
+use moka::{
+    Expiry,
+    notification::RemovalCause,
+    ops::compute::{CompResult, Op},
+    policy::EvictionPolicy,
+    sync::Cache,
+};
+
+use super::{generations::Asked, shares::Shares};
+use crate::{
+    caller::{Caller, Scope},
+    config::CacheConfig,
+    metrics::metrics,
+    upstream::Keep,
+};
+
+/// What things are kept under.
+pub(super) trait Key: Copy + Eq + Hash + Send + Sync + 'static {
+    /// Whose it is.
+    fn scope(&self) -> Scope;
+}
 
 /// Something that can be kept.
-pub(super) trait Kept: Clone + Send + Sync + 'static {
-    /// For how long.
-    fn ttl(&self) -> Duration;
-
+pub(super) trait Size: Clone + Send + Sync + 'static {
     /// The bytes that it takes beside itself.
     fn size(&self) -> usize;
 }
 
-/// What moka spends on an entry, about: its node, its two places in queues, its timer.
-const ENTRY: usize = 256;
-
-/// An empty memory of `size`.
-pub(super) fn memory<K, V>(size: ByteSize) -> Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Kept,
-{
-    Cache::builder()
-        .max_capacity(size.as_u64())
-        .weigher(|_: &K, kept: &V| {
-            u32::try_from(size_of::<(K, V)>() + ENTRY + kept.size()).unwrap_or(u32::MAX)
-        })
-        .expire_after(ByItsOwnTime)
-        .build()
+/// Something that is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Kept<V> {
+    pub(super) value: V,
+    pub(super) asked: Asked,
+    since: Instant,
+    times: Times,
+    number: u64,
 }
 
-struct ByItsOwnTime;
+/// For how long something may be served.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    fresh: Duration,
+    /// Beyond that, where the upstream fails.
+    stale_if_error: Duration,
+    /// Beyond that, while it is asked for anew.
+    stale_while_revalidate: Duration,
+}
 
-impl<K, V: Kept> Expiry<K, V> for ByItsOwnTime {
-    fn expire_after_create(&self, _: &K, kept: &V, _: Instant) -> Option<Duration> {
-        Some(kept.ttl())
+/// How long what is stale may be served, as far as the configuration has a say in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Staleness {
+    if_error: Duration,
+    while_revalidate: Duration,
+}
+
+impl Staleness {
+    pub(super) fn of(config: &CacheConfig) -> Self {
+        Self { if_error: config.stale_if_error, while_revalidate: config.stale_while_revalidate }
     }
 
-    fn expire_after_update(&self, _: &K, kept: &V, _: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(kept.ttl())
+    /// Never.
+    pub(super) const NONE: Self = Self { if_error: Duration::ZERO, while_revalidate: Duration::ZERO };
+}
+
+impl Times {
+    /// For as long as everyone allows: the configuration, the upstream, and the token of who asked. What may not be kept
+    /// while it is fresh is not kept for later either.
+    pub(super) fn new(ttl: Duration, staleness: Staleness, keep: Keep, caller: &Caller) -> Self {
+        let left = caller.time_left().unwrap_or(Duration::MAX);
+        let fresh = keep.limit(ttl).min(left);
+        let left = if fresh.is_zero() { Duration::ZERO } else { left - fresh };
+        Self {
+            fresh,
+            stale_if_error: keep.limit_stale_if_error(staleness.if_error).min(left),
+            stale_while_revalidate: keep.limit_stale_while_revalidate(staleness.while_revalidate).min(left),
+        }
+    }
+
+    fn total(self) -> Duration {
+        self.fresh + self.stale_if_error.max(self.stale_while_revalidate)
+    }
+}
+
+impl<V> Kept<V> {
+    /// Of now.
+    pub(super) fn new(value: V, asked: Asked, times: Times) -> Self {
+        Self { value, asked, since: Instant::now(), times, number: 0 }
+    }
+
+    /// How long it has been here.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        self.age() < self.times.fresh
+    }
+
+    pub(super) fn may_stand_in_for_an_error(&self) -> bool {
+        self.age() < self.times.fresh + self.times.stale_if_error
+    }
+
+    pub(super) fn may_be_served_meanwhile(&self) -> bool {
+        self.age() < self.times.fresh + self.times.stale_while_revalidate
+    }
+}
+
+/// What an entry takes beside itself and what it holds, about: its node in moka, its two places in queues, its timer,
+/// and its place among the [shares](Shares).
+const ENTRY: usize = 384;
+
+/// A memory. Cheap to clone.
+pub(super) struct Memory<K, V> {
+    entries: Cache<K, Kept<V>>,
+    shares: Arc<Shares<K>>,
+}
+
+impl<K: Key, V: Size> Memory<K, V> {
+    /// An empty one of `size`, of which a share is so many percent.
+    pub(super) fn new(size: ByteSize, percent: u8) -> Self {
+        // A little less than all, since moka notices what has gone a little later.
+        let room = size.as_u64() - size.as_u64() / 64;
+        let shares = Arc::new(Shares::new(room, percent));
+        let entries = Cache::builder()
+            .max_capacity(size.as_u64())
+            .weigher(|_: &K, kept: &Kept<V>| weight::<K, V>(kept))
+            .expire_after(ByItsOwnTimes)
+            // How often something was read counts for nothing: what is read often is fetched anew often, and callers
+            // come and go.
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener({
+                let shares = shares.clone();
+                move |key: Arc<K>, kept: Kept<V>, cause| {
+                    shares.leave(key.scope(), kept.number);
+                    match cause {
+                        RemovalCause::Expired => metrics().evictions.count("time"),
+                        RemovalCause::Size => metrics().evictions.count("room"),
+                        RemovalCause::Explicit | RemovalCause::Replaced => {}
+                    }
+                }
+            })
+            .build();
+        Self { entries, shares }
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<Kept<V>> {
+        self.entries.get(key)
+    }
+
+    /// Keeps it for as long as its times say, in place of what is there, unless that was asked for later, or `is_current`
+    /// says no. What then has to give way for it goes.
+    pub(super) fn put(&self, key: K, mut kept: Kept<V>, is_current: impl Fn() -> bool) {
+        let bytes = weight::<K, V>(&kept);
+        if kept.times.fresh.is_zero() || u64::from(bytes) > self.entries.policy().max_capacity().unwrap_or(0)
+        {
+            self.remove_if(key, |there| there.asked.at <= kept.asked.at && is_current());
+            return;
+        }
+        let (held, leaving) = self.shares.take(key.scope(), key, bytes);
+        for held in leaving {
+            metrics().evictions.count("share");
+            self.remove_if(held.key, |there| there.number == held.number);
+        }
+        kept.number = held.number;
+        let put = self.entries.entry(key).and_compute_with(|there| {
+            let is_newer = there.is_some_and(|there| there.value().asked.at > kept.asked.at);
+            // Here, since whoever removes what is here waits for this.
+            if is_newer || !is_current() { Op::Nop } else { Op::Put(kept) }
+        });
+        if matches!(put, CompResult::StillNone(_) | CompResult::Unchanged(_)) {
+            self.shares.leave(key.scope(), held.number);
+        }
+    }
+
+    /// Removes what was refused.
+    pub(super) fn forget_one(&self, key: K) {
+        if self.remove_if(key, |_| true) {
+            metrics().evictions.count("refusal");
+        }
+    }
+
+    /// Removes all that is `scope`'s, to whom it was refused.
+    pub(super) fn forget(&self, scope: Scope) {
+        self.forget_where(scope, |_| true);
+    }
+
+    /// Removes what is `scope`'s and has something about it that was refused.
+    pub(super) fn forget_where(&self, scope: Scope, has: impl Fn(&V) -> bool) {
+        for held in self.shares.of(scope) {
+            if self.remove_if(held.key, |there| has(&there.value)) {
+                metrics().evictions.count("refusal");
+            }
+        }
+    }
+
+    /// How many entries there are, and how many bytes they take.
+    pub(super) fn total(&self) -> (usize, u64) {
+        self.shares.total()
+    }
+
+    /// Whether it did.
+    fn remove_if(&self, key: K, is_to_go: impl FnOnce(&Kept<V>) -> bool) -> bool {
+        let result = self.entries.entry(key).and_compute_with(|there| match there {
+            Some(there) if is_to_go(there.value()) => Op::Remove,
+            _ => Op::Nop,
+        });
+        matches!(result, CompResult::Removed(_))
+    }
+}
+
+fn weight<K: Key, V: Size>(kept: &Kept<V>) -> u32 {
+    u32::try_from(size_of::<(K, Kept<V>)>() + ENTRY + kept.value.size()).unwrap_or(u32::MAX)
+}
+
+impl<K, V> Clone for Memory<K, V> {
+    fn clone(&self) -> Self {
+        Self { entries: self.entries.clone(), shares: self.shares.clone() }
+    }
+}
+
+impl<K, V> fmt::Debug for Memory<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+struct ByItsOwnTimes;
+
+impl<K, V> Expiry<K, Kept<V>> for ByItsOwnTimes {
+    fn expire_after_create(&self, _: &K, kept: &Kept<V>, _: Instant) -> Option<Duration> {
+        Some(kept.times.total())
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &K,
+        kept: &Kept<V>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(kept.times.total())
     }
 }

@@ -3,14 +3,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::try_join;
-use moka::sync::Cache;
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::{
     cache::AppointmentCache,
-    flight::Flights,
+    flight::{Flights, Joined},
     generations::Asked,
-    kept::{Kept, memory},
+    kept::{self, Kept, Memory, Size, Staleness, Times},
 };
 use crate::{
     caller::{Caller, Scope},
@@ -34,6 +34,8 @@ pub struct Window {
     pub total: Option<u64>,
     /// The longest page that the upstream gives, where that is shorter than what was asked for.
     pub page_cap: Option<u32>,
+    /// How old it is, where it is stale: as old as the oldest page that it is made of.
+    pub age: Option<Duration>,
 }
 
 /// Where a window begins and how long it may be.
@@ -47,84 +49,173 @@ pub struct Place {
     pub page_cap: Option<u32>,
 }
 
+/// What pages are kept under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     scope: Scope,
     page: u64,
     per_page: u32,
 }
 
-#[derive(Clone)]
-struct Known {
-    page: Arc<Page>,
-    ttl: Duration,
-    asked: Asked,
+impl kept::Key for Key {
+    fn scope(&self) -> Scope {
+        self.scope
+    }
 }
 
-impl Kept for Known {
-    fn ttl(&self) -> Duration {
-        self.ttl
-    }
+/// The pages that are kept.
+pub(super) type Pages = Memory<Key, Arc<Page>>;
 
+impl Size for Arc<Page> {
     fn size(&self) -> usize {
         let item =
             |item: &Option<SharedAppointment>| item.as_ref().map_or(0, |appointment| appointment.size());
-        self.page.items.iter().map(|it| size_of_val(it) + item(it)).sum()
+        self.items.iter().map(|it| size_of_val(it) + item(it)).sum()
     }
 }
+
+/// A page as a window is made of it, with its age if it is stale.
+type Aged = (Arc<Page>, Option<Duration>);
 
 /// The pages that the process remembers, briefly. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct ListCache(Arc<Inner>);
 
 struct Inner {
-    kept: Cache<Key, Known>,
+    kept: Pages,
     flights: Flights<Key, Arc<Page>>,
     cache: AppointmentCache,
     upstream: UpstreamClient,
     ttl: Duration,
+    staleness: Staleness,
 }
 
 impl ListCache {
-    pub(super) fn new(config: &CacheConfig, cache: AppointmentCache, upstream: UpstreamClient) -> Self {
+    /// A cache before `upstream` that keeps `pages`, and what they show in `cache`.
+    pub(super) fn new(
+        config: &CacheConfig,
+        pages: Pages,
+        cache: AppointmentCache,
+        upstream: UpstreamClient,
+    ) -> Self {
         Self(Arc::new(Inner {
-            kept: memory(config.list_size),
+            kept: pages,
             flights: Flights::new(),
             cache,
             upstream,
             ttl: config.list_ttl,
+            staleness: Staleness::of(config),
         }))
     }
 
+    /// How many pages are kept, and how many bytes they take.
+    pub(super) fn total(&self) -> (usize, u64) {
+        self.0.kept.total()
+    }
+
     /// The window at `place`: one page upstream where it lies within a page, two at once where it does not; and once more
-    /// where the upstream turns out to give shorter pages than were asked for.
-    pub(super) async fn window(&self, caller: &Caller, place: Place) -> Result<Window, UpstreamError> {
-        let capped = match self.window_or_place(caller, place).await? {
+    /// where the upstream turns out to give shorter pages than were asked for. Pages that are not there by `deadline`, or that
+    /// the upstream fails to give, are what they were until lately.
+    pub(super) async fn window(
+        &self,
+        caller: &Caller,
+        place: Place,
+        deadline: Instant,
+    ) -> Result<Window, UpstreamError> {
+        let reader = Reader { lists: self, caller, deadline };
+        let capped = match reader.window_or_place(place).await? {
             Ok(window) => return Ok(window),
             Err(capped) => capped,
         };
         let unsteady = UpstreamError::Invalid("its pages have no steady length");
-        self.window_or_place(caller, capped).await?.map_err(|_| unsteady)
+        reader.window_or_place(capped).await?.map_err(|_| unsteady)
     }
 
+    /// Has a page asked for while nobody waits for it, unless a call for it is under way.
+    fn refresh(&self, caller: &Caller, key: Key) {
+        let joined = self.join(caller, key);
+        if matches!(joined, Joined::New(_)) {
+            // Somebody has to hold on to a call, or it ends. That one fails is logged where it does.
+            tokio::spawn(joined.outcome());
+        }
+    }
+
+    fn join(&self, caller: &Caller, key: Key) -> Joined<Key, Arc<Page>> {
+        let asked = self.0.cache.generations().ask_list(key.scope);
+        let call = || {
+            let (lists, caller) = (self.clone(), caller.clone());
+            async move { lists.fetch(&caller, key, asked).await }.in_current_span()
+        };
+        self.0.flights.join(key, asked.generation, || self.fresh(&key), call)
+    }
+
+    fn fresh(&self, key: &Key) -> Option<Arc<Page>> {
+        self.kept(key).filter(Kept::is_fresh).map(|kept| kept.value)
+    }
+
+    /// What is kept and not outdated by any change, fresh or not.
+    fn kept(&self, key: &Key) -> Option<Kept<Arc<Page>>> {
+        self.0.kept.get(key).filter(|kept| !self.0.cache.generations().is_list_outdated(kept.asked))
+    }
+
+    async fn fetch(&self, caller: &Caller, key: Key, asked: Asked) -> Result<Arc<Page>, UpstreamError> {
+        let page = self.0.upstream.page(caller, key.page + 1, key.per_page).await;
+        let duration_ms = asked.at.elapsed().as_millis() as u64;
+        let page = match page {
+            Ok(page) => Arc::new(page),
+            Err(error) => {
+                tracing::warn!(list.page = key.page + 1, %error, duration_ms, "fetch failed");
+                match error {
+                    UpstreamError::Unauthenticated => self.0.cache.revoke_all(caller),
+                    UpstreamError::Forbidden => self.0.cache.revoke_list(caller),
+                    _ => {}
+                }
+                return Err(error);
+            }
+        };
+        tracing::debug!(list.page = key.page + 1, items = page.items.len(), duration_ms, "fetched");
+        for appointment in page.items.iter().flatten() {
+            self.0.cache.keep_listed(caller, appointment, page.keep, asked);
+        }
+        let times = Times::new(self.0.ttl, self.0.staleness, page.keep, caller);
+        let generations = self.0.cache.generations();
+        // What a change or a refusal has outdated on its way must not take the place of what was asked for since.
+        self.0.kept.put(key, Kept::new(page.clone(), asked, times), || {
+            !generations.is_list_outdated(asked) && !generations.is_refused(key.scope, asked)
+        });
+        Ok(page)
+    }
+}
+
+/// What is kept, with its age if it is stale.
+fn aged(kept: Kept<Arc<Page>>) -> Aged {
+    let age = (!kept.is_fresh()).then(|| kept.age());
+    (kept.value, age)
+}
+
+/// Reads the list as one operation of one caller.
+struct Reader<'a> {
+    lists: &'a ListCache,
+    caller: &'a Caller,
+    deadline: Instant,
+}
+
+impl Reader<'_> {
     /// The window at `place`, or the place to ask for instead, now that it is known how long pages are.
-    async fn window_or_place(
-        &self,
-        caller: &Caller,
-        place: Place,
-    ) -> Result<Result<Window, Place>, UpstreamError> {
+    async fn window_or_place(&self, place: Place) -> Result<Result<Window, Place>, UpstreamError> {
         let per_page = place.page_cap.map_or(place.length, |cap| place.length.min(cap)).max(1);
         let first = place.start / u64::from(per_page);
         let pages = if place.start.is_multiple_of(u64::from(per_page)) {
-            Pages { first, head: self.page(caller, first, per_page).await?, tail: None }
+            let (head, age) = self.page(first, per_page).await?;
+            Run { first, head, tail: None, age }
         } else {
-            let (head, tail) =
-                try_join(self.page(caller, first, per_page), self.page(caller, first + 1, per_page)).await?;
-            Pages { first, head, tail: Some(tail) }
+            let ((head, age), (tail, age_of_tail)) =
+                try_join(self.page(first, per_page), self.page(first + 1, per_page)).await?;
+            Run { first, head, tail: Some(tail), age: age.max(age_of_tail) }
         };
         let real = pages.per_page(per_page);
         if real == per_page {
-            return self.cut(caller, place, per_page, pages).await.map(Ok);
+            return self.cut(place, per_page, pages).await.map(Ok);
         }
         // The upstream gives shorter pages than were asked for, so these lie elsewhere. Where the window begins within
         // them all the same, they will do: there may then be less in it than asked for.
@@ -132,23 +223,22 @@ impl ListCache {
         let (begin, end) =
             (first * u64::from(real), (first + 1 + u64::from(pages.tail.is_some())) * u64::from(real));
         if (begin..end).contains(&place.start) {
-            self.cut(caller, capped, real, pages).await.map(Ok)
+            self.cut(capped, real, pages).await.map(Ok)
         } else {
             Ok(Err(capped))
         }
     }
 
-    async fn cut(
-        &self,
-        caller: &Caller,
-        place: Place,
-        per_page: u32,
-        pages: Pages,
-    ) -> Result<Window, UpstreamError> {
+    async fn cut(&self, place: Place, per_page: u32, pages: Run) -> Result<Window, UpstreamError> {
         let begin = pages.first * u64::from(per_page);
         let wanted = place.start..place.start + u64::from(place.length);
         let all = pages.head.items.iter().chain(pages.tail.iter().flat_map(|tail| &tail.items));
-        let mut window = Window { total: pages.last().total, page_cap: place.page_cap, ..Window::default() };
+        let mut window = Window {
+            total: pages.last().total,
+            page_cap: place.page_cap,
+            age: pages.age,
+            ..Window::default()
+        };
         let mut end = begin;
         for (position, item) in (begin..).zip(all) {
             end = position + 1;
@@ -177,69 +267,45 @@ impl ListCache {
         } else {
             // The upstream does not say, and the page is full: only the next page can tell, which will be asked for next
             // anyway.
-            !self.page(caller, pages.first + 1, per_page).await?.items.is_empty()
+            !self.page(pages.first + 1, per_page).await?.0.items.is_empty()
         };
         Ok(window)
     }
 
     /// Page `page`, counted from 0.
-    async fn page(&self, caller: &Caller, page: u64, per_page: u32) -> Result<Arc<Page>, UpstreamError> {
+    async fn page(&self, page: u64, per_page: u32) -> Result<Aged, UpstreamError> {
+        let Self { lists, caller, deadline } = *self;
         let key = Key { scope: caller.scope(), page, per_page };
-        if let Some(kept) = self.kept(&key) {
-            return Ok(kept);
+        if let Some(kept) = lists.kept(&key).filter(|kept| !kept.is_fresh() && kept.may_be_served_meanwhile())
+        {
+            lists.refresh(caller, key);
+            return Ok(aged(kept));
         }
-        let asked = self.0.cache.generations().ask_list();
-        let joined = self.0.flights.join(
-            key,
-            asked.generation,
-            || self.kept(&key),
-            || {
-                let (lists, caller) = (self.clone(), caller.clone());
-                async move { lists.fetch(&caller, key, asked).await }.in_current_span()
-            },
-        );
-        joined.outcome().await
-    }
-
-    fn kept(&self, key: &Key) -> Option<Arc<Page>> {
-        let kept = self.0.kept.get(key)?;
-        (!self.0.cache.generations().is_list_outdated(kept.asked)).then_some(kept.page)
-    }
-
-    async fn fetch(&self, caller: &Caller, key: Key, asked: Asked) -> Result<Arc<Page>, UpstreamError> {
-        let page = self.0.upstream.page(caller, key.page + 1, key.per_page).await;
-        let duration_ms = asked.at.elapsed().as_millis() as u64;
-        let page = match page {
-            Ok(page) => Arc::new(page),
-            Err(error) => {
-                tracing::warn!(list.page = key.page + 1, %error, duration_ms, "fetch failed");
-                return Err(error);
-            }
+        let page = match lists.fresh(&key) {
+            Some(page) => return Ok((page, None)),
+            None => lists.join(caller, key).outcome(),
         };
-        tracing::debug!(list.page = key.page + 1, items = page.items.len(), duration_ms, "fetched");
-        for appointment in page.items.iter().flatten() {
-            self.0.cache.keep_listed(caller, appointment, page.keep, asked);
+        let page = timeout_at(deadline, page).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
+        if page.as_ref().is_err_and(UpstreamError::is_outage)
+            && let Some(kept) = lists.kept(&key).filter(Kept::may_stand_in_for_an_error)
+        {
+            return Ok(aged(kept));
         }
-        let ttl = page.keep.limit(self.0.ttl);
-        let ttl = caller.time_left().map_or(ttl, |left| ttl.min(left));
-        // What a change has outdated on its way must not take the place of what was asked for since.
-        let is_current = !self.0.cache.generations().is_list_outdated(asked);
-        if is_current && !ttl.is_zero() {
-            self.0.kept.insert(key, Known { page: page.clone(), ttl, asked });
-        }
-        Ok(page)
+        page.map(|page| (page, None))
     }
 }
 
 /// The pages in which a window lies.
-struct Pages {
+struct Run {
     /// The head's number, counted from 0.
     first: u64,
     head: Arc<Page>,
     tail: Option<Arc<Page>>,
+    /// Of the older of those that are stale.
+    age: Option<Duration>,
 }
 
-impl Pages {
+impl Run {
     fn last(&self) -> &Page {
         self.tail.as_deref().unwrap_or(&self.head)
     }

@@ -6,7 +6,7 @@
 //! poller goes. A subscriber that is slow finds the latest state when it comes back, not a queue.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -18,7 +18,12 @@ use super::{
     cache::{AppointmentCache, Key},
     poller::Poller,
 };
-use crate::{caller::Caller, config::LiveConfig, model::SharedAppointment, upstream::UpstreamError};
+use crate::{
+    caller::{Caller, Scope},
+    config::LiveConfig,
+    model::SharedAppointment,
+    upstream::UpstreamError,
+};
 
 /// What a subscriber sees.
 pub type Seen = Result<SharedAppointment, UpstreamError>;
@@ -29,9 +34,16 @@ pub(super) struct Live(Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    watches: Mutex<HashMap<Key, Weak<Watch>>>,
+    watches: Mutex<Watches>,
     pub(super) cache: AppointmentCache,
     pub(super) config: LiveConfig,
+}
+
+/// What is being watched, and how much of it by whom.
+#[derive(Debug, Default)]
+struct Watches {
+    by_key: HashMap<Key, Weak<Watch>>,
+    count_by_scope: HashMap<Scope, usize>,
 }
 
 /// An appointment that is being watched by somebody.
@@ -75,7 +87,7 @@ impl Live {
             _watch: watch,
             is_new: true,
             last: None,
-            expires: caller.time_left().map(|left| Instant::now() + left),
+            expires: caller.known_for().map(|left| Instant::now() + left),
         });
         stream::unfold(Some(start), async |state| match state {
             None => None,
@@ -95,6 +107,7 @@ impl Live {
         let watches: Vec<_> = self
             .0
             .lock()
+            .by_key
             .iter()
             .filter(|(key, _)| key.id == id)
             .filter_map(|(_, watch)| watch.upgrade())
@@ -119,11 +132,11 @@ impl Live {
         // Declared before the lock is taken, so let go of after: the last hold on a watch takes the lock as it goes.
         let known;
         let mut watches = self.0.lock();
-        known = watches.get(&key).and_then(Weak::upgrade);
+        known = watches.by_key.get(&key).and_then(Weak::upgrade);
         if let Some(watch) = known.as_ref().filter(|watch| watch.is_alive()) {
             return Ok(watch.clone());
         }
-        if watches.len() >= self.0.config.max_watched {
+        if watches.is_full_for(key.scope, &self.0.config) {
             return Err(UpstreamError::Overloaded);
         }
         let shown = Arc::new(watch::Sender::new(Shown::default()));
@@ -137,9 +150,34 @@ impl Live {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Weak<Watch>>> {
+    fn lock(&self) -> MutexGuard<'_, Watches> {
         // Nothing that runs under the lock leaves the table half changed.
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watches {
+    /// Whether `scope` may not watch anything more.
+    fn is_full_for(&self, scope: Scope, config: &LiveConfig) -> bool {
+        let of_caller = self.count_by_scope.get(&scope).copied().unwrap_or(0);
+        self.by_key.len() >= config.max_watched || of_caller >= config.max_of_caller()
+    }
+
+    fn insert(&mut self, key: Key, watch: Weak<Watch>) {
+        if self.by_key.insert(key, watch).is_none() {
+            *self.count_by_scope.entry(key.scope).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if self.by_key.remove(key).is_some()
+            && let Entry::Occupied(mut count) = self.count_by_scope.entry(key.scope)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -176,7 +214,7 @@ impl Drop for Watch {
         let Some(inner) = self.table.upgrade() else { return };
         let mut watches = inner.lock();
         // Another watch may have taken the place since.
-        if watches.get(&self.key).is_some_and(|watch| std::ptr::eq(watch.as_ptr(), self)) {
+        if watches.by_key.get(&self.key).is_some_and(|watch| std::ptr::eq(watch.as_ptr(), self)) {
             watches.remove(&self.key);
         }
     }

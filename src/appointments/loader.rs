@@ -8,7 +8,7 @@ use std::{collections::HashMap, fmt};
 
 use dataloader::{BatchFn, cached};
 use futures_util::future::join_all;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Outcome, cache::AppointmentCache};
@@ -25,14 +25,10 @@ struct Batch {
 
 impl BatchFn<Uuid, Outcome> for Batch {
     async fn load(&mut self, ids: &[Uuid]) -> HashMap<Uuid, Outcome> {
-        let deadline = self.deadline;
         let one = |id: Uuid| {
-            let outcome = self.cache.get(&self.caller, id);
             // Each id has its own clock: the slow one is given up, the others are served.
-            async move {
-                let outcome = timeout_at(deadline, outcome).await;
-                (id, outcome.unwrap_or(Err(UpstreamError::DeadlinePassed)))
-            }
+            let outcome = self.cache.get(&self.caller, id, self.deadline);
+            async move { (id, outcome.await) }
         };
         join_all(ids.iter().copied().map(one)).await.into_iter().collect()
     }

@@ -2,7 +2,7 @@
 //!
 //! [`Appointments`] belongs to one operation of one caller. It gathers the ids that the operation's fields ask for
 //! into one batch ([`loader`]) over what all operations of the process share ([`Shared`]): what is kept ([`cache`],
-//! [`lists`], in memory with a bound: [`kept`]), what is under way ([`flight`]), what is watched ([`live`], [`poller`]),
+//! [`lists`], in memory with a bound: [`kept`], and with one for each caller: [`shares`]), what is under way ([`flight`]), what is watched ([`live`], [`poller`]),
 //! and when what was changed ([`generations`], by [`changes`]).
 
 mod cache;
@@ -14,9 +14,12 @@ mod lists;
 mod live;
 mod loader;
 mod poller;
+mod shares;
+
+use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use changes::Changed;
@@ -26,12 +29,28 @@ pub use live::Seen;
 use crate::{
     caller::Caller,
     config::{CacheConfig, LiveConfig},
+    metrics::metrics,
     model::{Change, SharedAppointment},
     upstream::{UpstreamClient, UpstreamError},
 };
 
 /// What is known of an id: the appointment, that there is none, or why neither could be learnt.
-pub type Outcome = Result<Option<SharedAppointment>, UpstreamError>;
+pub type Outcome = Result<Option<Served>, UpstreamError>;
+
+/// An appointment as it is served.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// What it is, or was.
+    pub appointment: SharedAppointment,
+    /// How long ago it was fetched, where it is stale: past its time, and not known to be still so.
+    pub age: Option<Duration>,
+}
+
+impl Served {
+    fn now(appointment: SharedAppointment) -> Self {
+        Self { appointment, age: None }
+    }
+}
 
 /// What all operations of the process share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,13 +64,20 @@ pub struct Shared {
 impl Shared {
     /// Empty caches before `upstream`.
     pub fn new(cache: &CacheConfig, live: LiveConfig, upstream: UpstreamClient) -> Self {
-        let appointments = cache::AppointmentCache::new(cache, upstream.clone());
+        let pages = lists::Pages::new(cache.list_size, cache.caller_share);
+        let appointments = cache::AppointmentCache::new(cache, pages.clone(), upstream.clone());
         Self {
-            lists: lists::ListCache::new(cache, appointments.clone(), upstream.clone()),
+            lists: lists::ListCache::new(cache, pages, appointments.clone(), upstream.clone()),
             live: live::Live::new(live, appointments.clone()),
             cache: appointments,
             upstream,
         }
+    }
+
+    /// Shows how much is kept, as of now, in the [metrics].
+    pub fn observe(&self) {
+        let (appointments, pages) = (self.cache.total(), self.lists.total());
+        metrics().kept.set(&[("appointments", appointments), ("pages", pages)]);
     }
 }
 
@@ -89,8 +115,7 @@ impl Appointments {
     /// # Errors
     /// As [`UpstreamError`] says.
     pub async fn window(&self, place: Place) -> Result<Window, UpstreamError> {
-        let window = self.shared.lists.window(&self.caller, place);
-        timeout_at(self.deadline, window).await.unwrap_or(Err(UpstreamError::DeadlinePassed))
+        self.shared.lists.window(&self.caller, place, self.deadline).await
     }
 
     /// Sends a change, once.

@@ -42,7 +42,7 @@ impl Poller {
             let pause = match order {
                 Order::Wait => jittered(self.interval()),
                 Order::Look => {
-                    let asked = self.live.cache.generations().ask(self.id);
+                    let asked = self.live.cache.generations().ask(self.caller.scope(), self.id);
                     let first = std::mem::take(&mut is_first);
                     let look = async {
                         sleep_until(not_before).await;
@@ -99,7 +99,7 @@ impl Poller {
     async fn ask(&self, is_first: bool, etag: Option<String>) -> Result<Fetched, UpstreamError> {
         let cache = &self.live.cache;
         if is_first {
-            let appointment = cache.get(&self.caller, self.id).await?;
+            let appointment = cache.current(&self.caller, self.id).1.await?;
             return Ok(Fetched { appointment, etag: None });
         }
         cache.look(&self.caller, self.id, etag.zip(self.latest())).await

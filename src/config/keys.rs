@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use super::{
-    Key, Kind, LogFormat, LogLevel,
-    value::{address, base_url, count, duration, file, one_of, optional, origins, size, switch},
+    IdentityMode, Key, Kind, LogFormat, LogLevel,
+    value::{
+        address, algorithms, base_url, contents, count, duration, file, one_of, optional, origins, secret,
+        secret_file, secure_url, size, switch, text,
+    },
 };
+use crate::identity::{ApiKeys, KeySet};
 
+const MODES: &[&str] = &["pass-through", "service"];
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
 
@@ -70,6 +75,152 @@ pub const KEYS: &[Key] = &[
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.upstream.max_waiting = v),
     },
     Key {
+        name: "identity.mode",
+        default: "pass-through",
+        kind: Kind::Choice(MODES),
+        help: "With whose token the upstream is asked. pass-through: each caller's own. service: the gateway's, and \
+               callers have to show who they are (callers.*).",
+        set: |c, v| {
+            c.identity.mode = match v {
+                "pass-through" => IdentityMode::PassThrough,
+                "service" => IdentityMode::Service,
+                _ => return Err(one_of(MODES)),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "identity.token_url",
+        default: "",
+        kind: Kind::Url,
+        help: "Where the gateway gets its own token (OAuth 2.0 client credentials). It is called as the upstream is: \
+               upstream.timeout, upstream.max_response and upstream.ca_file hold.",
+        set: |c, v| secure_url(v).map(|v| c.identity.token_url = v),
+    },
+    Key {
+        name: "identity.client_id",
+        default: "",
+        kind: Kind::Text,
+        help: "The gateway's client id there.",
+        set: |c, v| text(v).map(|v| c.identity.client_id = v),
+    },
+    Key {
+        name: "identity.client_secret",
+        default: "",
+        kind: Kind::Secret,
+        help: "The secret of that client.",
+        set: |c, v| secret(v).map(|v| c.identity.client_secret = v),
+    },
+    Key {
+        name: "identity.client_secret_file",
+        default: "",
+        kind: Kind::File,
+        help: "The file that holds the secret of that client, in one line; or set GATEWAY_IDENTITY_CLIENT_SECRET.",
+        set: |c, v| secret_file(v).map(|v| c.identity.client_secret_file = v),
+    },
+    Key {
+        name: "identity.scope",
+        default: "",
+        kind: Kind::Text,
+        help: "The OAuth scopes to ask for, with spaces between them. None: those that the client has.",
+        set: |c, v| text(v).map(|v| c.identity.scope = v),
+    },
+    Key {
+        name: "identity.retry_interval",
+        default: "1s",
+        kind: Kind::Duration,
+        help: "How long to wait after no token could be got; twice as long after each further failure, up to 32 times \
+               as long.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.identity.retry_interval = v),
+    },
+    Key {
+        name: "identity.refresh_interval",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "A token that the upstream does not accept (401) is replaced before its time, but not more often than this.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.identity.refresh_interval = v),
+    },
+    Key {
+        name: "callers.jwks_url",
+        default: "",
+        kind: Kind::Url,
+        help: "Where the public keys of who issues the callers' JWTs are (a JWK set). It is called as the upstream is.",
+        set: |c, v| secure_url(v).map(|v| c.callers.jwks_url = v),
+    },
+    Key {
+        name: "callers.jwks_file",
+        default: "",
+        kind: Kind::File,
+        help: "Those keys as a file, read at the start.",
+        set: |c, v| contents(v, KeySet::from_file).map(|v| c.callers.jwks_file = v),
+    },
+    Key {
+        name: "callers.jwks_max_age",
+        default: "10m",
+        kind: Kind::Duration,
+        help: "How long the keys from callers.jwks_url are used before they are fetched again.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.callers.jwks_max_age = v),
+    },
+    Key {
+        name: "callers.jwks_refresh_interval",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "A token with a key that is not known has them fetched before their time, but not more often than this. \
+               After a failure it is waited for as long; twice as long after each further one, up to 32 times as long.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.callers.jwks_refresh_interval = v),
+    },
+    Key {
+        name: "callers.issuer",
+        default: "",
+        kind: Kind::Text,
+        help: "Who issues the callers' JWTs: their iss has to be this.",
+        set: |c, v| text(v).map(|v| c.callers.issuer = v),
+    },
+    Key {
+        name: "callers.audience",
+        default: "",
+        kind: Kind::Text,
+        help: "Whom they are for: their aud has to have this.",
+        set: |c, v| text(v).map(|v| c.callers.audience = v),
+    },
+    Key {
+        name: "callers.algorithms",
+        default: "RS256,ES256",
+        kind: Kind::Algorithms,
+        help: "The algorithms that they may be signed with, with commas between them.",
+        set: |c, v| algorithms(v).map(|v| c.callers.algorithms = v),
+    },
+    Key {
+        name: "callers.leeway",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How far the issuer's clock may be from the gateway's, for exp and nbf.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.callers.leeway = v),
+    },
+    Key {
+        name: "callers.max_verified",
+        default: "10000",
+        kind: Kind::Count,
+        help: "How many verified JWTs are remembered as such, by a digest and not past their exp, so that each is \
+               verified once. 0: none.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.callers.max_verified = v),
+    },
+    Key {
+        name: "callers.api_keys_file",
+        default: "",
+        kind: Kind::File,
+        help: "The callers' API keys, one line NAME:DIGEST each, read at the start; api-key NAME makes one.",
+        set: |c, v| contents(v, ApiKeys::from_file).map(|v| c.callers.api_keys_file = v),
+    },
+    Key {
+        name: "callers.share_cache",
+        default: "false",
+        kind: Kind::Switch,
+        help: "Whether what one caller had fetched is shown to all others that are known, where identity.mode is \
+               service. Off: to each its own.",
+        set: |c, v| switch(v).map(|v| c.callers.share_cache = v),
+    },
+    Key {
         name: "cache.size",
         default: "64MiB",
         kind: Kind::Size,
@@ -105,6 +256,29 @@ pub const KEYS: &[Key] = &[
         set: |c, v| size(v, 0).map(|v| c.cache.list_size = v),
     },
     Key {
+        name: "cache.stale_if_error",
+        default: "5m",
+        kind: Kind::Duration,
+        help: "How long past its time what is remembered is served, marked as stale, where the upstream fails. 0: not at \
+               all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_if_error = v),
+    },
+    Key {
+        name: "cache.stale_while_revalidate",
+        default: "0",
+        kind: Kind::Duration,
+        help: "How long past its time it is served at once, marked as stale, while it is asked for anew. 0: not at all.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_while_revalidate = v),
+    },
+    Key {
+        name: "cache.caller_share",
+        default: "5",
+        kind: Kind::Count,
+        help: "What one token may take of cache.size, and of cache.list_size, for certain, in percent. Who has more gives \
+               way first when there is no room.",
+        set: |c, v| count(v, 1..=100).map(|v| c.cache.caller_share = v as u8),
+    },
+    Key {
         name: "live.fast_interval",
         default: "2s",
         kind: Kind::Duration,
@@ -131,6 +305,13 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Count,
         help: "How many appointments are watched at once, counted for each token; beyond, OVERLOADED.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_watched = v),
+    },
+    Key {
+        name: "live.caller_share",
+        default: "50",
+        kind: Kind::Count,
+        help: "How much of live.max_watched one token may take, in percent; beyond, OVERLOADED for it alone.",
+        set: |c, v| count(v, 1..=100).map(|v| c.live.caller_share = v as u8),
     },
     Key {
         name: "live.keep_alive",
@@ -167,14 +348,6 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Size,
         help: "The largest message that is read from a WebSocket; beyond, it is closed with 1009.",
         set: |c, v| size(v, 128).map(|v| c.websocket.max_message = v),
-    },
-    Key {
-        name: "websocket.origins",
-        default: "",
-        kind: Kind::Origins,
-        help: "The origins whose pages may open a WebSocket beside those of the host that they open it to, with commas \
-               between them: https://app.example,https://admin.example:8443.",
-        set: |c, v| origins(v).map(|v| c.websocket.origins = v),
     },
     Key {
         name: "limits.body",
@@ -253,6 +426,15 @@ pub const KEYS: &[Key] = &[
         help: "The most appointments that all fields of an operation ask for together, each counted as often as it is \
                asked for.",
         set: |c, v| count(v, 1..=100_000).map(|v| c.limits.items = v),
+    },
+    Key {
+        name: "http.origins",
+        default: "",
+        kind: Kind::Origins,
+        help: "The origins whose pages may ask /graphql and read the answers (CORS), and open a WebSocket beside those of \
+               the host that they open it to, with commas between them: \
+               https://app.example,https://admin.example:8443.",
+        set: |c, v| origins(v).map(|v| c.http.origins = v),
     },
     Key {
         name: "http.deadline",

@@ -9,7 +9,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, KEYS, Key};
+use super::{Config, KEYS, Key, identity};
 
 pub(super) const VARIABLE_PREFIX: &str = "GATEWAY_";
 
@@ -63,7 +63,7 @@ impl Config {
         loading.environment(&sources.environment);
         for (name, value) in &sources.flags {
             if let Some(key) = KEYS.iter().find(|key| key.name == *name) {
-                loading.set(key, format!("--{}", key.flag()), value);
+                loading.set(key, key.flag().map_or(key.name.to_owned(), |flag| format!("--{flag}")), value);
             }
         }
         if loading.faults.is_empty() { Ok(loading.config) } else { Err(ConfigError(loading.faults)) }
@@ -73,7 +73,7 @@ impl Config {
     ///
     /// # Errors
     /// Made-up data served to others without being asked for by name, or asked for beside a real upstream; intervals
-    /// the wrong way round.
+    /// the wrong way round; a mode of identity without what it needs, or with what belongs to the other one.
     pub fn check_serving(&self) -> Result<(), ConfigError> {
         let mut faults = Vec::new();
         let mut fault = |place: &str, problem: &str| {
@@ -93,6 +93,9 @@ impl Config {
                  serve them the sandbox's made-up data",
             ),
             _ => {}
+        }
+        for (place, problem) in identity::faults(&self.identity, &self.callers, self.upstream.url.is_none()) {
+            fault(place, &problem);
         }
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }

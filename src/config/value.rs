@@ -4,7 +4,10 @@
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use url::Url;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
+use url::{Host, Url};
+
+use super::Secret;
 
 /// The longest duration that is taken: nothing here is meant to wait longer than a day, and clocks can add it safely.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -39,6 +42,76 @@ pub(super) fn base_url(text: &str) -> Result<Option<Url>, String> {
         return Err("has a ? or # part; leave it out".to_owned());
     }
     Ok(Some(url))
+}
+
+/// The address of something that a secret is sent to, or keys are taken from: nobody on the way may read or change it.
+pub(super) fn secure_url(text: &str) -> Result<Option<Url>, String> {
+    let Some(url) = base_url(text)? else { return Ok(None) };
+    let is_loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() == "https" || is_loopback {
+        Ok(Some(url))
+    } else {
+        Err("has to begin with https://, unless it is on this machine (loopback)".to_owned())
+    }
+}
+
+pub(super) fn text(text: &str) -> Result<Option<String>, String> {
+    if text.chars().any(char::is_control) {
+        return Err("has line breaks or other control characters; write one line".to_owned());
+    }
+    let text = text.trim();
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+pub(super) fn secret(value: &str) -> Result<Option<Secret>, String> {
+    Ok(text(value)?.map(Secret::new))
+}
+
+/// The one line of a file.
+pub(super) fn secret_file(path: &str) -> Result<Option<Secret>, String> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    match secret(read(path)?.trim_end_matches(['\r', '\n'])) {
+        Ok(Some(secret)) => Ok(Some(secret)),
+        Ok(None) => Err("is empty; write the secret into it, in one line".to_owned()),
+        Err(_) => {
+            Err("has more than one line or control characters; write the secret into it, in one line"
+                .to_owned())
+        }
+    }
+}
+
+/// What is to be read of a file, by `read`.
+pub(super) fn contents<T>(
+    path: &str,
+    read_contents: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    if path.is_empty() { Ok(None) } else { read_contents(&read(path)?).map(Some) }
+}
+
+fn read(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot be read ({error}); name a text file that this user may read"))
+}
+
+/// Algorithms whose signatures are verified with public keys.
+pub(super) fn algorithms(text: &str) -> Result<Vec<Algorithm>, String> {
+    const KNOWN: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
+    let one = |name: &str| {
+        let algorithm = name.parse().ok().filter(|it: &Algorithm| it.family() != AlgorithmFamily::Hmac);
+        algorithm.ok_or_else(|| {
+            format!("has something that is none of the algorithms with public keys; write some of: {KNOWN}")
+        })
+    };
+    let algorithms: Vec<_> =
+        text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(one).collect::<Result<_, _>>()?;
+    if algorithms.is_empty() { Err(format!("is empty; write some of: {KNOWN}")) } else { Ok(algorithms) }
 }
 
 /// Origins as browsers send them: in lower case, without a port that goes without saying.
@@ -152,11 +225,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_secrets_and_keys_travel_by_is_encrypted_or_local() {
+        for good in
+            ["https://a.example/oauth2/token", "http://127.0.0.1:1/t", "http://[::1]/t", "http://localhost/t"]
+        {
+            assert!(secure_url(good).is_ok_and(|url| url.is_some()), "{good}");
+        }
+        for bad in
+            ["http://a.example/t", "http://10.0.0.1/t", "http://127.0.0.1.example/t", "https://u:p@a/t"]
+        {
+            assert!(secure_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn algorithms_are_those_with_public_keys() {
+        assert_eq!(algorithms("RS256, ES256"), Ok(vec![Algorithm::RS256, Algorithm::ES256]));
+        for bad in ["", " , ", "none", "HS256", "RS256,HS512", "rs256"] {
+            assert!(algorithms(bad).is_err(), "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(text: String) {
             let _ = (address(&text), base_url(&text), duration(&text, Duration::ZERO), size(&text, 0), switch(&text));
-            let _ = (count(&text, 0..=9), origins(&text));
+            let _ = (count(&text, 0..=9), origins(&text), secure_url(&text), algorithms(&text));
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct PageInfo {
 impl AppointmentConnection {
     /// Of the `window` that began at `start`.
     pub(super) fn new(start: u64, window: Window) -> Self {
-        let Window { items, is_malformed: malformed, last, has_next, total, page_cap } = window;
+        let Window { items, is_malformed: malformed, last, has_next, total, page_cap, age: _ } = window;
         let cursor = |position| Cursor { position, page_cap }.encode();
         Self {
             page_info: PageInfo {

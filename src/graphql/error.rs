@@ -33,7 +33,12 @@ pub enum ApiError {
     /// The upstream did not answer in time.
     UpstreamTimeout,
     /// The upstream cannot be reached or failed.
-    UpstreamUnavailable,
+    UpstreamUnavailable {
+        /// When to come back, where it is known.
+        retry_after: Option<Duration>,
+    },
+    /// Who asks cannot be told now.
+    CannotIdentify(&'static str),
     /// The upstream failed while it was asked for a change.
     ChangeFailed,
     /// The upstream's answer is not what its API promises.
@@ -99,7 +104,9 @@ impl ApiError {
             Self::BadUserInput(_) => "BAD_USER_INPUT",
             Self::RateLimited { .. } => "RATE_LIMITED",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
-            Self::UpstreamUnavailable | Self::ChangeFailed => "UPSTREAM_UNAVAILABLE",
+            Self::UpstreamUnavailable { .. } | Self::CannotIdentify(_) | Self::ChangeFailed => {
+                "UPSTREAM_UNAVAILABLE"
+            }
             Self::UpstreamInvalidResponse(_) => "UPSTREAM_INVALID_RESPONSE",
             Self::Overloaded => "OVERLOADED",
             Self::BadRequest(_) => "BAD_REQUEST",
@@ -130,7 +137,7 @@ impl ApiError {
             }
             Self::RateLimited { retry_after: None } => "Too many requests. Try again later.".into(),
             Self::UpstreamTimeout => "The appointments service did not answer in time. Try again.".into(),
-            Self::UpstreamUnavailable => {
+            Self::UpstreamUnavailable { .. } => {
                 "The appointments service cannot be reached or failed. Try again later.".into()
             }
             Self::ChangeFailed => {
@@ -138,7 +145,7 @@ impl ApiError {
                  you send it again."
                     .into()
             }
-            Self::UpstreamInvalidResponse(text) => (*text).into(),
+            Self::UpstreamInvalidResponse(text) | Self::CannotIdentify(text) => (*text).into(),
             Self::Overloaded => "The gateway has too much to do. Try again shortly.".into(),
             Self::QueryTooComplex { what, maximum, value: Some(value), .. } => {
                 format!("The query has {value} {what}; {maximum} are allowed. Ask for less at once.").into()
@@ -160,7 +167,8 @@ impl ApiError {
         let mut extensions = ErrorExtensionValues::default();
         extensions.set("code", self.code());
         match self {
-            Self::RateLimited { retry_after: Some(wait) } => {
+            Self::RateLimited { retry_after: Some(wait) }
+            | Self::UpstreamUnavailable { retry_after: Some(wait) } => {
                 extensions.set("retryAfterSeconds", whole_seconds(*wait))
             }
             Self::Overloaded => extensions.set("retryAfterSeconds", whole_seconds(OVERLOADED_RETRY_AFTER)),
@@ -197,12 +205,22 @@ impl From<UpstreamError> for ApiError {
             UpstreamError::Unauthenticated => Self::Unauthenticated(
                 "The appointments service did not accept the token: it is invalid or has expired.".into(),
             ),
+            // Nothing that the caller could do about it.
+            UpstreamError::NoServiceToken(_) | UpstreamError::ServiceTokenRefused => {
+                Self::UpstreamUnavailable { retry_after: None }
+            }
             UpstreamError::Forbidden => Self::Forbidden,
             UpstreamError::NotFound => Self::NotFound,
             UpstreamError::Conflict => Self::Conflict,
             UpstreamError::OutcomeUnknown(_) => Self::OutcomeUnknown,
             UpstreamError::RateLimited { retry_after } => Self::RateLimited { retry_after },
-            UpstreamError::Failed { .. } | UpstreamError::Unreachable(_) => Self::UpstreamUnavailable,
+            UpstreamError::Failed { retry_after, .. } => Self::UpstreamUnavailable { retry_after },
+            UpstreamError::BreakerOpen { retry_after } => {
+                Self::UpstreamUnavailable { retry_after: Some(retry_after) }
+            }
+            UpstreamError::Unreachable(_) | UpstreamError::Broken(_) => {
+                Self::UpstreamUnavailable { retry_after: None }
+            }
             UpstreamError::ChangeFailed { .. } => Self::ChangeFailed,
             UpstreamError::AttemptTimeout | UpstreamError::DeadlinePassed => Self::UpstreamTimeout,
             UpstreamError::UnexpectedStatus { .. } | UpstreamError::TooLarge | UpstreamError::Invalid(_) => {
@@ -240,13 +258,17 @@ mod tests {
         let wait = Some(Duration::from_millis(1500));
         for (fault, code) in [
             (UpstreamError::Unauthenticated, "UNAUTHENTICATED"),
+            (UpstreamError::NoServiceToken("host.internal".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::ServiceTokenRefused, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Forbidden, "FORBIDDEN"),
             (UpstreamError::NotFound, "NOT_FOUND"),
             (UpstreamError::Conflict, "CONFLICT"),
             (UpstreamError::OutcomeUnknown("host.internal".into()), "OUTCOME_UNKNOWN"),
             (UpstreamError::RateLimited { retry_after: wait }, "RATE_LIMITED"),
-            (UpstreamError::Failed { status: 503 }, "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Failed { status: 503, retry_after: wait }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Unreachable("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Broken("host.internal reset".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::BreakerOpen { retry_after: Duration::ZERO }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::ChangeFailed { status: 502 }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::AttemptTimeout, "UPSTREAM_TIMEOUT"),
             (UpstreamError::DeadlinePassed, "UPSTREAM_TIMEOUT"),
@@ -260,7 +282,12 @@ mod tests {
             assert_eq!(error.code(), code);
             assert!(!error.message().contains("host.internal"), "a client learns nothing of the upstream");
         }
-        let limited = ApiError::from(UpstreamError::RateLimited { retry_after: wait });
-        assert_eq!(limited.extensions().get("retryAfterSeconds"), Some(&2.into()));
+        for fault in [
+            UpstreamError::RateLimited { retry_after: wait },
+            UpstreamError::Failed { status: 503, retry_after: wait },
+            UpstreamError::BreakerOpen { retry_after: Duration::from_millis(1500) },
+        ] {
+            assert_eq!(ApiError::from(fault).extensions().get("retryAfterSeconds"), Some(&2.into()));
+        }
     }
 }

@@ -9,12 +9,15 @@ mod cursor;
 mod document;
 pub mod error;
 mod field;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod mutation;
 mod overlap;
 mod place;
 mod query;
 mod rewrite;
 mod scalars;
+mod stale;
 mod subscription;
 mod tokens;
 mod typename;
@@ -36,10 +39,13 @@ use self::{
     mutation::{Mutation, Sequence},
     query::{Query, Tally},
     rewrite::Shape,
+    stale::Staleness,
     subscription::Subscription,
     types::Types,
 };
 use crate::{appointments::Appointments, config::Limits, metrics::metrics};
+
+pub use stale::Stale;
 
 /// What a client asks to be run, as it came: nothing of it has been looked at.
 #[derive(Default)]
@@ -83,6 +89,8 @@ pub struct Answer {
     pub data: Option<Value>,
     /// What went wrong, each once.
     pub errors: Vec<ServerError>,
+    /// What of the data is stale.
+    pub stale: Vec<Stale>,
 }
 
 /// The schema with what is needed to run operations against it.
@@ -143,7 +151,11 @@ impl Api {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
         overlap::check(&document).map_err(refuse)?;
-        arguments::check(&document, &self.types).map_err(|errors| Answer { data: None, errors })?;
+        arguments::check(&document, &self.types).map_err(|errors| Answer {
+            data: None,
+            errors,
+            stale: Vec::new(),
+        })?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
         let variables = self.types.coerce(&operation.node, variables).map_err(Answer::refused)?;
         let (flat, shape) = rewrite::flatten(&document, operation, &variables).map_err(refuse)?;
@@ -160,13 +172,18 @@ impl Api {
         for error in &mut errors {
             ensure_code(error, ApiError::ValidationFailed);
         }
-        if errors.is_empty() { Ok(()) } else { Err(Answer { data: None, errors }) }
+        if errors.is_empty() { Ok(()) } else { Err(Answer { data: None, errors, stale: Vec::new() }) }
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
     pub async fn execute(&self, operation: Operation, access: Access) -> Answer {
-        let (request, shape) = operation.into_request(access);
-        Answer::of(self.schema.execute(request).await, &shape)
+        let (request, shape, staleness) = operation.into_request(access);
+        let response = self.schema.execute(request).await;
+        let mut answer = Answer::of(response, &shape);
+        if answer.data != Some(Value::Null) {
+            answer.stale = staleness.noted();
+        }
+        answer
     }
 
     /// Runs any operation: a subscription has an answer for each event, the others have one.
@@ -175,7 +192,8 @@ impl Api {
         operation: Operation,
         access: Access,
     ) -> impl Stream<Item = Answer> + Send + use<> {
-        let (request, shape) = operation.into_request(access);
+        // What is watched is waited for until it is known again: nothing of it is stale.
+        let (request, shape, _) = operation.into_request(access);
         self.schema.execute_stream(request).map(move |response| Answer::of(response, &shape))
     }
 }
@@ -209,14 +227,20 @@ impl Operation {
         self.kind == OperationType::Subscription
     }
 
-    fn into_request(self, access: Access) -> (Request, Shape) {
+    fn into_request(self, access: Access) -> (Request, Shape, Staleness) {
         metrics().operations.count(match self.kind {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",
             OperationType::Subscription => "subscription",
         });
         let Self { document, variables, shape, .. } = self;
-        (request(document, variables).data(access).data(Sequence::default()).data(Tally::default()), shape)
+        let staleness = Staleness::default();
+        let request = request(document, variables)
+            .data(access)
+            .data(Sequence::default())
+            .data(Tally::default())
+            .data(staleness.clone());
+        (request, shape, staleness)
     }
 }
 
@@ -229,7 +253,7 @@ fn request(document: ExecutableDocument, variables: Variables) -> Request {
 impl Answer {
     /// Nothing was run, for these reasons.
     pub fn refused(errors: Vec<ApiError>) -> Self {
-        Self { data: None, errors: errors.into_iter().map(ServerError::from).collect() }
+        Self { data: None, errors: errors.into_iter().map(ServerError::from).collect(), stale: Vec::new() }
     }
 
     fn of(response: Response, shape: &Shape) -> Self {
@@ -251,7 +275,7 @@ impl Answer {
             _ => true,
         };
         let data = if errors.iter().any(is_lost) { Value::Null } else { shape.arrange(data) };
-        Self { data: Some(data), errors }
+        Self { data: Some(data), errors, stale: Vec::new() }
     }
 }
 

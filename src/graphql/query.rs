@@ -10,9 +10,9 @@ use std::{
 
 use async_graphql::{Context, Object};
 
-use super::{access, connection::AppointmentConnection, cursor::Cursor, error::ApiError};
+use super::{access, connection::AppointmentConnection, cursor::Cursor, error::ApiError, stale::Staleness};
 use crate::{
-    appointments::{Outcome, Place},
+    appointments::{Outcome, Place, Served},
     config::Limits,
     model::{SharedAppointment, Uuid},
 };
@@ -44,7 +44,7 @@ impl Query {
         #[graphql(desc = "The appointment's id.")] id: Uuid,
     ) -> Found {
         match self.admit(ctx, &[id.0], 1).and_then(|()| access(ctx)) {
-            Ok(appointments) => found(appointments.get(id.0).await),
+            Ok(appointments) => found(ctx, None, appointments.get(id.0).await),
             Err(error) => Some(Err(error)),
         }
     }
@@ -61,7 +61,10 @@ impl Query {
         let ids = ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
         self.admit(ctx, &ids, ids.len())?;
         Ok(match access(ctx) {
-            Ok(appointments) => appointments.get_many(ids).await.into_iter().map(found).collect(),
+            Ok(appointments) => {
+                let outcomes = appointments.get_many(ids).await.into_iter().enumerate();
+                outcomes.map(|(index, outcome)| found(ctx, Some(index), outcome)).collect()
+            }
             Err(error) => ids.iter().map(|_| Some(Err(error.clone()))).collect(),
         })
     }
@@ -96,6 +99,9 @@ impl Query {
         };
         self.admit(ctx, &[], place.length as usize)?;
         let window = access(ctx)?.window(place).await?;
+        if let Some(age) = window.age {
+            Staleness::note(ctx, None, age);
+        }
         Ok(AppointmentConnection::new(place.start, window))
     }
 }
@@ -135,6 +141,13 @@ impl Query {
     }
 }
 
-fn found(outcome: Outcome) -> Found {
-    outcome.map_err(ApiError::from).transpose()
+/// At `index` of the field, where it is a list.
+fn found(ctx: &Context<'_>, index: Option<usize>, outcome: Outcome) -> Found {
+    let served = outcome.map_err(ApiError::from).transpose()?;
+    Some(served.map(|Served { appointment, age }| {
+        if let Some(age) = age {
+            Staleness::note(ctx, index, age);
+        }
+        appointment
+    }))
 }

@@ -1,21 +1,48 @@
 //! From headers to [`Caller`], once. Below `http` nobody reads a header.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, header};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    caller::{Caller, ScopeKey},
+    caller::Caller,
     config::Limits,
     graphql::error::ApiError,
+    identity::{Identity, Rejection},
 };
 
-/// Who asks, by the `Authorization` header: `Bearer`, a space, and a token (RFC 6750, section 2.1).
+/// What somebody came with who asks. It does not print.
+#[derive(Clone)]
+pub(super) struct Token(Arc<str>);
+
+/// The caller that a token stands for, if that is known by `deadline`.
 ///
-/// A token may be any visible ASCII without a comma, which is more than the RFC's alphabet: the upstream decides what
+/// # Errors
+/// What was wrong with the token, or `UNAUTHENTICATED` where it stands for nobody: it says what to do, and nothing of what
+/// was sent. `UPSTREAM_UNAVAILABLE` or `UPSTREAM_TIMEOUT` where it cannot be told now.
+pub(super) async fn identify(
+    token: &Result<Token, ApiError>,
+    identity: &Identity,
+    deadline: Instant,
+) -> Result<Caller, ApiError> {
+    let Token(token) = token.as_ref().map_err(Clone::clone)?;
+    match timeout_at(deadline, identity.caller(token)).await {
+        Ok(Ok(caller)) => Ok(caller),
+        Ok(Err(rejection @ Rejection::KeysUnavailable)) => Err(ApiError::CannotIdentify(rejection.text())),
+        Ok(Err(rejection)) => Err(ApiError::Unauthenticated(rejection.text().into())),
+        Err(_) => Err(ApiError::UpstreamTimeout),
+    }
+}
+
+/// The token in the `Authorization` header: `Bearer`, a space, and a token (RFC 6750, section 2.1).
+///
+/// A token may be any visible ASCII without a comma, which is more than the RFC's alphabet: who goes by it decides what
 /// is a token, this only makes sure that it is one piece and cannot break a header.
 ///
 /// # Errors
 /// `UNAUTHENTICATED`, with what to send instead. It says nothing of what was sent.
-pub(super) fn caller(headers: &HeaderMap, key: &ScopeKey, limits: &Limits) -> Result<Caller, ApiError> {
+pub(super) fn token(headers: &HeaderMap, limits: &Limits) -> Result<Token, ApiError> {
     let refuse = |text: &'static str| ApiError::Unauthenticated(text.into());
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
@@ -26,14 +53,14 @@ pub(super) fn caller(headers: &HeaderMap, key: &ScopeKey, limits: &Limits) -> Re
             "There are several Authorization headers. Send one: \"Authorization: Bearer <token>\".",
         ));
     }
-    bearer(value.as_bytes(), key, limits)
+    bearer(value.as_bytes(), limits)
 }
 
-/// Who asks, by the value of an `Authorization` header, wherever it came from.
+/// The token in the value of an `Authorization` header, wherever it came from.
 ///
 /// # Errors
-/// As [`caller`].
-pub(super) fn bearer(value: &[u8], key: &ScopeKey, limits: &Limits) -> Result<Caller, ApiError> {
+/// As [`token`].
+pub(super) fn bearer(value: &[u8], limits: &Limits) -> Result<Token, ApiError> {
     let refuse = |text: &'static str| ApiError::Unauthenticated(text.into());
     let (scheme, token) = match value.iter().position(|byte| *byte == b' ') {
         Some(space) => value.split_at(space),
@@ -48,7 +75,7 @@ pub(super) fn bearer(value: &[u8], key: &ScopeKey, limits: &Limits) -> Result<Ca
     }
     match std::str::from_utf8(token) {
         Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => {
-            Ok(Caller::new(token, key))
+            Ok(Token(token.into()))
         }
         _ => {
             Err(refuse("The token has characters that no token has. Send \"Authorization: Bearer <token>\"."))
@@ -69,8 +96,8 @@ mod tests {
         for value in values {
             headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
-        caller(&headers, &ScopeKey::random(), &Config::default().limits)
-            .map(|caller| caller.token().to_owned())
+        token(&headers, &Config::default().limits)
+            .map(|Token(token)| token.as_ref().to_owned())
             .map_err(|error| error.message().into_owned())
     }
 

@@ -65,8 +65,7 @@ pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Respo
 
 /// `GET /graphiql.json`
 pub(super) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
-    let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    ([no_store], Json(gateway.graphiql.clone().unwrap_or_default())).into_response()
+    Json(gateway.graphiql.clone().unwrap_or_default()).into_response()
 }
 
 fn file(name: &str, cache_control: &'static str, headers: &HeaderMap) -> Response {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 
@@ -26,6 +26,5 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
 }
 
 fn answer(status: StatusCode, text: &'static str) -> Response {
-    let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    (status, [no_store], text).into_response()
+    (status, text).into_response()
 }

@@ -1,14 +1,18 @@
 //! What is counted, for a scraper.
 
+use std::sync::Arc;
+
 use axum::{
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
 
+use super::Gateway;
 use crate::metrics::{CONTENT_TYPE, metrics};
 
 /// OpenMetrics text.
-pub(super) async fn show() -> Response {
-    let headers = [(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")];
-    (headers, metrics().text()).into_response()
+pub(super) async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
+    gateway.appointments.observe();
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics().text()).into_response()
 }

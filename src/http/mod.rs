@@ -2,6 +2,7 @@
 //!
 //! Everything that is refused anywhere here leaves as a `Refusal`, in the `errors` shape of GraphQL.
 
+mod browser;
 mod caller;
 mod drain;
 mod graphiql;
@@ -25,19 +26,22 @@ use axum::{
     routing::{any, get},
 };
 use tokio::sync::Semaphore;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
+#[cfg(fuzzing)]
+pub use graphql::fuzzing;
 pub use patience::Patient;
 use refusal::Refusal;
 pub use unparsed::Worded;
 
 use crate::{
     appointments::Shared,
-    caller::ScopeKey,
     config::{HttpConfig, Limits, WebSocketConfig},
     graphql::{Api, error::ApiError},
+    identity::Identity,
 };
 
 /// What the routes share.
@@ -47,9 +51,9 @@ pub struct Gateway {
     pub api: Api,
     /// What operations read and change through.
     pub appointments: Shared,
-    /// Digests credentials into scopes.
-    pub scope_key: ScopeKey,
-    /// Clocks.
+    /// Tells who asks.
+    pub identity: Identity,
+    /// Clocks, and which pages may ask.
     pub http: HttpConfig,
     /// Bounds on what comes in.
     pub limits: Limits,
@@ -100,8 +104,10 @@ fn behind_middleware(router: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Rou
         .layer(middleware::from_fn_with_state(gateway.clone(), bounded_headers))
         // a fault of ours is one request's, not the process's;
         .layer(CatchPanicLayer::custom(panicked))
-        // no browser guesses what an answer is;
-        .layer(middleware::map_response(no_sniffing))
+        // pages of other sites read what they may, also why they were refused;
+        .layer(option_layer(browser::cors(&gateway.http.origins)))
+        // no browser makes of an answer what it is not;
+        .layer(middleware::map_response(browser::safe))
         // a client knows when its connection has had its day;
         .layer(middleware::from_fn(unread::announced))
         // and everything above has a name to be asked about by, in the answer and in the log.
@@ -123,11 +129,6 @@ async fn bounded_headers(State(gateway): State<Arc<Gateway>>, request: Request, 
         .into_response();
     }
     next.run(request).await
-}
-
-async fn no_sniffing(mut response: Response) -> Response {
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 async fn not_found() -> Refusal {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::metrics::metrics;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name of the header that carries it.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id of a client's own that is kept.
 const LONGEST: usize = 128;
@@ -35,7 +36,7 @@ pub(super) async fn assign(request: Request, next: Next) -> Response {
 
 async fn timed(request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let method = request.method().clone();
+    let method = known(request.method());
     // The route, not the path, nor the query: those are the client's, and may hold anything.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
@@ -45,9 +46,21 @@ async fn timed(request: Request, next: Next) -> Response {
     metrics().request_duration.observe(duration);
     let duration_ms = duration * 1e3;
     if response.status().is_server_error() {
-        tracing::warn!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
+        tracing::warn!(
+            http.method = method,
+            http.route = route,
+            http.status = status,
+            duration_ms,
+            "answered"
+        );
     } else {
-        tracing::debug!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
+        tracing::debug!(
+            http.method = method,
+            http.route = route,
+            http.status = status,
+            duration_ms,
+            "answered"
+        );
     }
     response
 }
@@ -60,6 +73,12 @@ fn class(status: StatusCode) -> &'static str {
         400..500 => "4xx",
         500.. => "5xx",
     }
+}
+
+/// The method, or OpenTelemetry's word for one that nobody knows: any word may stand in its place.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
 /// Letters, digits and the signs of common id notations: nothing that breaks a log line.

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
-use super::Refusal;
+use super::{Refusal, browser};
 
 /// A connection whose bare refusals are put into words on their way out.
 #[derive(Debug)]
@@ -49,12 +49,14 @@ fn worded(written: &[u8]) -> Option<Vec<u8>> {
     let id = Uuid::new_v4();
     tracing::debug!(request.id = %id, http.status = status.as_u16(), "refused before it was read");
     let document = Refusal::new(status, message).document();
-    let length = format!(
-        "\r\ncontent-type: application/json; charset=utf-8\r\nx-content-type-options: nosniff\r\nx-request-id: {id}\r\n\
-         content-length: {}\r\n",
+    let mut headers = format!(
+        "\r\ncontent-type: application/json; charset=utf-8\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
         document.len()
     );
-    let mut answer = head.replacen("\r\ncontent-length: 0\r\n", &length, 1).into_bytes();
+    for (name, value) in browser::HEADERS {
+        headers += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    let mut answer = head.replacen("\r\ncontent-length: 0\r\n", &headers, 1).into_bytes();
     answer.extend(document);
     Some(answer)
 }

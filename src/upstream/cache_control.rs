@@ -6,59 +6,95 @@ use std::time::Duration;
 
 use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap};
 
-/// What the upstream said of keeping its answer.
+/// What the upstream said of keeping its answer. Each is a bound, and none where it said nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing: the configured time holds.
-    Unsaid,
-    /// No longer than this.
-    AtMost(Duration),
-    /// Not at all.
-    Never,
+pub struct Keep {
+    fresh: Option<Duration>,
+    stale_if_error: Option<Duration>,
+    stale_while_revalidate: Option<Duration>,
 }
 
 impl Keep {
+    /// Nothing: the configured times hold.
+    pub const UNSAID: Self = Self { fresh: None, stale_if_error: None, stale_while_revalidate: None };
+
+    /// Not at all.
+    pub const NEVER: Self = Self { fresh: Some(Duration::ZERO), ..Self::FRESH };
+
+    /// As long as it is fresh, and no longer.
+    const FRESH: Self = Self {
+        fresh: None,
+        stale_if_error: Some(Duration::ZERO),
+        stale_while_revalidate: Some(Duration::ZERO),
+    };
+
     /// `ttl`, or less where the upstream said so.
     pub fn limit(self, ttl: Duration) -> Duration {
-        match self {
-            Self::Unsaid => ttl,
-            Self::AtMost(limit) => ttl.min(limit),
-            Self::Never => Duration::ZERO,
+        least(self.fresh, ttl)
+    }
+
+    /// How long past that it may be served where the upstream fails (RFC 5861, section 4): `bound`, or less.
+    pub fn limit_stale_if_error(self, bound: Duration) -> Duration {
+        least(self.stale_if_error, bound)
+    }
+
+    /// How long past that it may be served while it is asked for anew (RFC 5861, section 3): `bound`, or less.
+    pub fn limit_stale_while_revalidate(self, bound: Duration) -> Duration {
+        least(self.stale_while_revalidate, bound)
+    }
+
+    /// What both allow.
+    fn and(self, other: Self) -> Self {
+        let least =
+            |one: Option<Duration>, other: Option<Duration>| one.map_or(other, |it| Some(least(other, it)));
+        Self {
+            fresh: least(self.fresh, other.fresh),
+            stale_if_error: least(self.stale_if_error, other.stale_if_error),
+            stale_while_revalidate: least(self.stale_while_revalidate, other.stale_while_revalidate),
         }
     }
+}
+
+fn least(said: Option<Duration>, bound: Duration) -> Duration {
+    said.map_or(bound, |said| said.min(bound))
 }
 
 /// Reads `Cache-Control`, less what `Age` says has passed already.
 ///
 /// `no-store` and `no-cache` forbid keeping, with one exception: `no-cache, private` and nothing else is what the
 /// upstream's framework puts on every answer of which the application said nothing, so it says nothing. Whoever means
-/// it sends any other directive with it, or `no-store`. A value that cannot be read counts as the strictest.
+/// it sends any other directive with it, or `no-store`. `must-revalidate` and `proxy-revalidate` forbid to serve what is
+/// stale. A value that cannot be read counts as the strictest.
 pub(super) fn keep(headers: &HeaderMap) -> Keep {
     let mut directives = Vec::new();
     for value in headers.get_all(CACHE_CONTROL) {
-        let Ok(value) = value.to_str() else { return Keep::Never };
+        let Ok(value) = value.to_str() else { return Keep::NEVER };
         directives
             .extend(value.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_ascii_lowercase));
     }
     directives.sort_unstable();
-    if directives.is_empty() || directives == ["no-cache", "private"] {
-        return Keep::Unsaid;
+    if directives == ["no-cache", "private"] {
+        return Keep::UNSAID;
     }
     let age = headers
         .get(AGE)
         .and_then(|age| age.to_str().ok())
         .and_then(|age| age.trim().parse().ok())
         .unwrap_or(0);
-    directives.iter().fold(Keep::Unsaid, |kept, directive| {
+    directives.iter().fold(Keep::UNSAID, |kept, directive| {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        match (kept, name.trim_end()) {
-            (Keep::Never, _) | (_, "no-store" | "no-cache") => Keep::Never,
-            (kept, "max-age") => {
-                let limit = Duration::from_secs(seconds(value).saturating_sub(age));
-                Keep::AtMost(kept.limit(limit))
+        let said = || Some(Duration::from_secs(seconds(value)));
+        kept.and(match name.trim_end() {
+            "no-store" | "no-cache" => Keep::NEVER,
+            "must-revalidate" | "proxy-revalidate" => Keep::FRESH,
+            "max-age" => {
+                let left = Duration::from_secs(seconds(value).saturating_sub(age));
+                Keep { fresh: Some(left), ..Keep::UNSAID }
             }
-            (kept, _) => kept,
-        }
+            "stale-if-error" => Keep { stale_if_error: said(), ..Keep::UNSAID },
+            "stale-while-revalidate" => Keep { stale_while_revalidate: said(), ..Keep::UNSAID },
+            _ => Keep::UNSAID,
+        })
     })
 }
 
@@ -91,17 +127,22 @@ mod tests {
 
     #[test]
     fn directives_tighten_and_never_loosen() {
-        let at_most = |seconds| Keep::AtMost(Duration::from_secs(seconds));
+        let at_most = |seconds| Keep { fresh: Some(Duration::from_secs(seconds)), ..Keep::UNSAID };
+        let stale = |error, meanwhile| Keep {
+            fresh: None,
+            stale_if_error: Some(Duration::from_secs(error)),
+            stale_while_revalidate: Some(Duration::from_secs(meanwhile)),
+        };
         for (lines, age, expected) in [
-            (&[][..], None, Keep::Unsaid),
-            (&["private"], None, Keep::Unsaid),
-            (&["no-cache, private"], None, Keep::Unsaid),
-            (&["private", "no-cache"], None, Keep::Unsaid),
-            (&["no-cache"], None, Keep::Never),
-            (&["no-cache, private, must-revalidate"], None, Keep::Never),
-            (&["No-Store"], None, Keep::Never),
-            (&["max-age=60, no-store"], None, Keep::Never),
-            (&["no-store, max-age=60"], None, Keep::Never),
+            (&[][..], None, Keep::UNSAID),
+            (&["private"], None, Keep::UNSAID),
+            (&["no-cache, private"], None, Keep::UNSAID),
+            (&["private", "no-cache"], None, Keep::UNSAID),
+            (&["no-cache"], None, Keep::NEVER),
+            (&["no-cache, private, must-revalidate"], None, Keep::NEVER),
+            (&["No-Store"], None, Keep::NEVER),
+            (&["max-age=60, no-store"], None, Keep::NEVER),
+            (&["no-store, max-age=60"], None, Keep::NEVER),
             (&["max-age=7"], None, at_most(7)),
             (&["max-age=\"7\""], None, at_most(7)),
             (&["public, MAX-AGE = 7"], None, at_most(7)),
@@ -111,12 +152,23 @@ mod tests {
             (&["max-age=-1"], None, at_most(0)),
             (&["max-age"], None, at_most(0)),
             (&["max-age=99999999999999999999999"], None, at_most(u64::from(u32::MAX))),
-            (&["s-maxage=0, stale-if-error=60"], None, Keep::Unsaid),
+            (&["s-maxage=0"], None, Keep::UNSAID),
+            (&["must-revalidate"], None, stale(0, 0)),
+            (&["proxy-revalidate, stale-if-error=60"], None, stale(0, 0)),
+            (&["stale-if-error=60, stale-while-revalidate=5"], Some("50"), stale(60, 5)),
+            (&["stale-if-error=60, Stale-If-Error=\"7\"", "stale-while-revalidate=x"], None, stale(7, 0)),
         ] {
             assert_eq!(read(lines, age), expected, "{lines:?} at age {age:?}");
         }
         assert_eq!(at_most(60).limit(Duration::from_secs(30)), Duration::from_secs(30));
         assert_eq!(at_most(10).limit(Duration::from_secs(30)), Duration::from_secs(10));
+        let window = Duration::from_secs(300);
+        for (keep, expected) in
+            [(Keep::UNSAID, 300), (at_most(10), 300), (stale(7, 900), 7), (Keep::NEVER, 0)]
+        {
+            assert_eq!(keep.limit_stale_if_error(window), Duration::from_secs(expected));
+        }
+        assert_eq!(stale(7, 900).limit_stale_while_revalidate(window), window);
     }
 
     proptest! {
@@ -129,8 +181,11 @@ mod tests {
             if let Ok(value) = age.try_into() {
                 headers.insert(AGE, value);
             }
-            let ttl = Duration::from_secs(30);
-            prop_assert!(keep(&headers).limit(ttl) <= ttl);
+            let bound = Duration::from_secs(30);
+            let keep = keep(&headers);
+            prop_assert!(keep.limit(bound) <= bound);
+            prop_assert!(keep.limit_stale_if_error(bound) <= bound);
+            prop_assert!(keep.limit_stale_while_revalidate(bound) <= bound);
         }
     }
 }

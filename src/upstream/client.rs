@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION},
-    redirect,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -15,9 +14,12 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
+    authorisation::Authorisation,
     cache_control::{Keep, keep},
     error::UpstreamError,
+    http::{self, causes},
     retry_after::retry_after,
+    service_token::ServiceToken,
     wire,
 };
 use crate::{
@@ -26,7 +28,6 @@ use crate::{
     model::{Change, InputFault, SharedAppointment},
 };
 
-const USER_AGENT: &str = concat!("appointments-gateway/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Redirects are followed on the upstream's own origin only, and not more of them than this.
@@ -63,6 +64,13 @@ pub struct Page {
     pub keep: Keep,
 }
 
+impl Page {
+    /// Whether `id` is on it.
+    pub fn shows(&self, id: Uuid) -> bool {
+        self.items.iter().flatten().any(|appointment| appointment.id.0 == id)
+    }
+}
+
 /// What the upstream did with a change.
 #[derive(Debug, Clone)]
 pub enum Applied {
@@ -91,6 +99,7 @@ pub struct UpstreamClient(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     http: Client,
+    service: Option<ServiceToken>,
     /// Ends with `/appointments`.
     appointments: Url,
     timeout: Duration,
@@ -102,38 +111,14 @@ struct Inner {
 }
 
 impl UpstreamClient {
-    /// A client for the upstream at `url`.
+    /// A client for the upstream at `url`, with the gateway's own token where callers are to be served with it.
     ///
     /// # Errors
     /// A text for the operator where the TLS library or the extra certificates cannot be loaded.
-    pub fn new(config: &UpstreamConfig, url: &Url) -> Result<Self, String> {
-        // A second call finds it installed, which is all that is wanted.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = Client::builder()
-            .user_agent(USER_AGENT)
-            // A part of the whole: it never takes longer.
-            .connect_timeout(config.connect_timeout.min(config.timeout))
-            .pool_max_idle_per_host(config.max_concurrent)
-            // A change is sent once. What may be repeated is repeated by us, where we can see it.
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy();
-        if let Some(path) = &config.ca_file {
-            let fault =
-                |what: &dyn std::fmt::Display| format!("upstream.ca_file: {}: {what}", path.display());
-            let pem = std::fs::read(path).map_err(|error| fault(&error))?;
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| fault(&"no PEM certificates"))?;
-            if certificates.is_empty() {
-                return Err(fault(&"holds no PEM certificate"));
-            }
-            http = http.tls_certs_merge(certificates);
-        }
-        let http =
-            http.build().map_err(|error| format!("upstream: TLS cannot be set up: {}", causes(&error)))?;
+    pub fn new(config: &UpstreamConfig, url: &Url, service: Option<ServiceToken>) -> Result<Self, String> {
         Ok(Self(Arc::new(Inner {
-            http,
+            http: http::client(config)?,
+            service,
             appointments: below(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
@@ -157,8 +142,8 @@ impl UpstreamClient {
         id: Uuid,
         etag: Option<&str>,
     ) -> Result<Answer, UpstreamError> {
-        self.bounded(async {
-            let mut response = self.get(caller, self.address(id, &[]), etag).await?;
+        self.bounded(caller, |bearer| async {
+            let mut response = self.get(bearer, self.address(id, &[]), etag).await?;
             let keep = keep(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let answer = Answer {
@@ -192,12 +177,12 @@ impl UpstreamClient {
     /// # Errors
     /// Everything but a list.
     pub async fn page(&self, caller: &Caller, page: u64, per_page: u32) -> Result<Page, UpstreamError> {
-        self.bounded(async {
+        self.bounded(caller, |bearer| async {
             let mut url = self.0.appointments.clone();
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
                 .append_pair("per_page", &per_page.to_string());
-            let mut response = self.get(caller, url, None).await?;
+            let mut response = self.get(bearer, url, None).await?;
             let keep = keep(response.headers());
             match response.status() {
                 StatusCode::OK => {
@@ -233,30 +218,35 @@ impl UpstreamClient {
             Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[]), Some(id.0)),
             Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"]), Some(id.0)),
         };
-        let request =
-            self.request(method, caller, url)?.header(CONTENT_TYPE, JSON).body(wire::encode(change));
-        timeout(self.0.timeout, self.send_change(request, id))
-            .await
-            .unwrap_or_else(|_| Err(unknown("it took longer than upstream.timeout")))
+        let body = wire::encode(change);
+        self.authorised(caller, |bearer| async {
+            let request = self.request(method.clone(), bearer, url.clone());
+            let request = request.header(CONTENT_TYPE, JSON).body(body.clone());
+            timeout(self.0.timeout, self.send_change(request, id))
+                .await
+                .unwrap_or(Err(UpstreamError::AttemptTimeout))
+                .map_err(UpstreamError::of_change)
+        })
+        .await
     }
 
-    /// Of the appointment with this `id`; none where it is to be made.
+    /// Of the appointment with this `id`; none where it is to be made. What went wrong is told as of any call.
     async fn send_change(&self, request: RequestBuilder, id: Option<Uuid>) -> Result<Applied, UpstreamError> {
-        let mut response = request.send().await.map_err(|error| {
-            // Without a connection, nothing was sent.
-            if error.is_connect() { unreachable(error) } else { unknown(&causes(&error.without_url())) }
-        })?;
+        let mut response = request.send().await.map_err(unreachable)?;
         let keep = keep(response.headers());
         match response.status() {
             StatusCode::NO_CONTENT => Ok(Applied::To { appointment: None, keep }),
             status if status.is_success() => {
-                let body = self.body(&mut response).await.map_err(|error| unknown(&error.to_string()))?;
+                let body = self.body(&mut response).await?;
                 if body.trim_ascii().is_empty() {
                     return Ok(Applied::To { appointment: None, keep });
                 }
-                let appointment = wire::appointment(&body).map_err(|fault| unknown(fault.text()))?;
+                let appointment =
+                    wire::appointment(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
                 if id.is_some_and(|id| id != appointment.id.0) {
-                    return Err(unknown("it is another appointment than the one that was to be changed"));
+                    return Err(UpstreamError::Invalid(
+                        "it is another appointment than the one that was to be changed",
+                    ));
                 }
                 Ok(Applied::To { appointment: Some(Arc::new(appointment)), keep })
             }
@@ -266,9 +256,6 @@ impl UpstreamClient {
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::NotFound),
             StatusCode::CONFLICT => Err(UpstreamError::Conflict),
-            status if status.is_server_error() => {
-                Err(UpstreamError::ChangeFailed { status: status.as_u16() })
-            }
             _ => Err(refusal(&response)),
         }
     }
@@ -293,22 +280,19 @@ impl UpstreamClient {
         below(&self.0.appointments, &[&[id], rest].concat())
     }
 
-    fn request(&self, method: Method, caller: &Caller, url: Url) -> Result<RequestBuilder, UpstreamError> {
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", caller.token()))
-            .map_err(|_| UpstreamError::Unauthenticated)?;
-        bearer.set_sensitive(true);
-        Ok(self.0.http.request(method, url).header(ACCEPT, JSON).header(AUTHORIZATION, bearer))
+    fn request(&self, method: Method, bearer: HeaderValue, url: Url) -> RequestBuilder {
+        self.0.http.request(method, url).header(ACCEPT, JSON).header(AUTHORIZATION, bearer)
     }
 
     /// A GET, and those that the upstream sends it on to within its own origin: a token never travels to another host.
     async fn get(
         &self,
-        caller: &Caller,
+        bearer: HeaderValue,
         mut url: Url,
         etag: Option<&str>,
     ) -> Result<Response, UpstreamError> {
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.request(Method::GET, caller, url.clone())?;
+            let mut request = self.request(Method::GET, bearer.clone(), url.clone());
             if let Some(etag) = etag {
                 request = request.header(IF_NONE_MATCH, etag);
             }
@@ -324,12 +308,41 @@ impl UpstreamClient {
     }
 
     /// Waits for a slot, then gives `call` the time that one call has.
-    async fn bounded<T>(
+    async fn bounded<T, F>(
         &self,
-        call: impl Future<Output = Result<T, UpstreamError>>,
-    ) -> Result<T, UpstreamError> {
+        caller: &Caller,
+        call: impl Fn(HeaderValue) -> F,
+    ) -> Result<T, UpstreamError>
+    where
+        F: Future<Output = Result<T, UpstreamError>>,
+    {
         let _turn = self.turn().await?;
-        timeout(self.0.timeout, call).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
+        self.authorised(caller, |bearer| async {
+            timeout(self.0.timeout, call(bearer)).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
+        })
+        .await
+    }
+
+    /// Has `call` made for `caller`: with the caller's token, or with the gateway's own. A 401 to the latter says that
+    /// nothing was done and that the token is worth nothing, so `call`, a change too, is made once more with a fresh one.
+    async fn authorised<T, F>(
+        &self,
+        caller: &Caller,
+        call: impl Fn(HeaderValue) -> F,
+    ) -> Result<T, UpstreamError>
+    where
+        F: Future<Output = Result<T, UpstreamError>>,
+    {
+        let authorisation = Authorisation::of(caller, self.0.service.as_ref()).await?;
+        let outcome = call(authorisation.bearer()).await;
+        if !matches!(outcome, Err(UpstreamError::Unauthenticated)) {
+            return outcome;
+        }
+        let Some(fresh) = authorisation.fresh().await else { return Err(authorisation.refused()) };
+        match call(fresh.bearer()).await {
+            Err(UpstreamError::Unauthenticated) => Err(fresh.refused()),
+            outcome => outcome,
+        }
     }
 
     /// Waits for a slot, if there is a place left to wait in.
@@ -377,29 +390,16 @@ fn refusal(response: &Response) -> UpstreamError {
         StatusCode::TOO_MANY_REQUESTS => {
             UpstreamError::RateLimited { retry_after: retry_after(response.headers()) }
         }
-        status if status.is_server_error() => UpstreamError::Failed { status: status.as_u16() },
+        status if status.is_server_error() => {
+            UpstreamError::Failed { status: status.as_u16(), retry_after: retry_after(response.headers()) }
+        }
         status => UpstreamError::UnexpectedStatus { status: status.as_u16() },
     }
 }
 
 fn unreachable(error: reqwest::Error) -> UpstreamError {
-    UpstreamError::Unreachable(causes(&error.without_url()).into())
-}
-
-fn unknown(why: &str) -> UpstreamError {
-    UpstreamError::OutcomeUnknown(why.into())
-}
-
-/// An error with all that caused it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        text.push_str(": ");
-        text.push_str(&cause_text);
-        // What lies below repeats what the other side gave as its reason, which may be anything.
-        source = cause.source().filter(|_| cause_text != "http2 error");
-    }
-    text
+    // Without a connection, nothing was sent.
+    let is_connect = error.is_connect();
+    let causes = causes(&error.without_url()).into();
+    if is_connect { UpstreamError::Unreachable(causes) } else { UpstreamError::Broken(causes) }
 }

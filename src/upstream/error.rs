@@ -13,6 +13,12 @@ pub enum UpstreamError {
     /// 401: the credential is missing, expired or invalid.
     #[error("the upstream did not accept the credential (401)")]
     Unauthenticated,
+    /// The gateway has no token of its own to ask with: nothing was sent.
+    #[error("the gateway has no token of its own: {0}")]
+    NoServiceToken(Arc<str>),
+    /// 401 to the gateway's own token, and to a fresh one if there could be one.
+    #[error("the upstream did not accept the gateway's own token (401)")]
+    ServiceTokenRefused,
     /// 403: the caller may not see this appointment.
     #[error("the upstream forbade access (403)")]
     Forbidden,
@@ -36,6 +42,8 @@ pub enum UpstreamError {
     Failed {
         /// The status.
         status: u16,
+        /// How long to wait, where the upstream said so.
+        retry_after: Option<Duration>,
     },
     /// 5xx in answer to a change, which may have been made all the same.
     #[error("the upstream failed while it was asked for a change ({status})")]
@@ -49,17 +57,26 @@ pub enum UpstreamError {
         /// The status.
         status: u16,
     },
-    /// No connection could be made, or it broke before the answer was whole.
+    /// No connection could be made: nothing was sent.
     #[error("the upstream could not be reached: {0}")]
     Unreachable(Arc<str>),
+    /// The connection broke after something was sent, before the answer was whole.
+    #[error("the connection to the upstream broke: {0}")]
+    Broken(Arc<str>),
+    /// Nothing was sent, since too many calls of the route have failed of late.
+    #[error("the circuit breaker of the route is open")]
+    BreakerOpen {
+        /// When the next call may be let through.
+        retry_after: Duration,
+    },
     /// One attempt took longer than `upstream.timeout`.
     #[error("the upstream took longer than upstream.timeout")]
     AttemptTimeout,
     /// Who asked stopped waiting: the operation's deadline passed first.
     #[error("the deadline of the operation passed")]
     DeadlinePassed,
-    /// More calls wait already than `upstream.max_waiting` allows.
-    #[error("more calls to the upstream wait than upstream.max_waiting allows")]
+    /// More calls wait already than `upstream.max_waiting` allows, or the caller's share of it.
+    #[error("more calls to the upstream wait than upstream.max_waiting and upstream.caller_share allow")]
     Overloaded,
     /// The answer is larger than `upstream.max_response`.
     #[error("the upstream's answer is larger than upstream.max_response")]
@@ -70,4 +87,86 @@ pub enum UpstreamError {
     /// The task that carried the call ended without an outcome: a fault of ours.
     #[error("the call ended without an outcome")]
     Lost,
+}
+
+impl UpstreamError {
+    /// Whether the upstream could not say: what was known before is as true as it was. Not so where it said no (401, 403,
+    /// 404, 409), nor where it said something that cannot be used.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::RateLimited { .. }
+            | Self::Failed { .. }
+            | Self::Unreachable(_)
+            | Self::Broken(_)
+            | Self::BreakerOpen { .. }
+            | Self::NoServiceToken(_)
+            | Self::AttemptTimeout
+            | Self::DeadlinePassed
+            | Self::Overloaded => true,
+            Self::Unauthenticated
+            | Self::ServiceTokenRefused
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Conflict
+            | Self::OutcomeUnknown(_)
+            | Self::ChangeFailed { .. }
+            | Self::UnexpectedStatus { .. }
+            | Self::TooLarge
+            | Self::Invalid(_)
+            | Self::Lost => false,
+        }
+    }
+
+    /// Whether a call that ended so speaks against the upstream's health: it failed, or there was no answer. A refusal is
+    /// an answer.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Unreachable(_) | Self::Broken(_) | Self::AttemptTimeout)
+    }
+
+    /// Whether a second call may well fare better: no connection, no answer in time, a load balancer without a healthy
+    /// server (502, 503, 504), a limit on the rate. A 500 is what the application made of this very request.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Failed { status, .. } => matches!(status, 502..=504),
+            Self::RateLimited { .. } | Self::Unreachable(_) | Self::Broken(_) | Self::AttemptTimeout => true,
+            _ => false,
+        }
+    }
+
+    /// How long the upstream wants to be left alone, where it said so.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Failed { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// What this says of a change: it is told apart whether anything was sent.
+    pub(super) fn of_change(self) -> Self {
+        match self {
+            Self::Failed { status, .. } => Self::ChangeFailed { status },
+            Self::Broken(_) | Self::AttemptTimeout | Self::TooLarge | Self::Invalid(_) => {
+                Self::OutcomeUnknown(self.to_string().into())
+            }
+            told => told,
+        }
+    }
+
+    /// The word under which a call that ended so is counted.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated | Self::ServiceTokenRefused => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Failed { .. } | Self::ChangeFailed { .. } => "failed",
+            Self::UnexpectedStatus { .. } => "unexpected",
+            Self::Unreachable(_) | Self::Broken(_) => "unreachable",
+            Self::AttemptTimeout => "timeout",
+            Self::TooLarge | Self::Invalid(_) | Self::OutcomeUnknown(_) => "invalid",
+            // None of them comes of a call that was made.
+            Self::BreakerOpen { .. } | Self::NoServiceToken(_) | Self::DeadlinePassed | Self::Overloaded | Self::Lost => "abandoned",
+        }
+    }
 }

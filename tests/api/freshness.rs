@@ -230,7 +230,8 @@ async fn a_refusal_after_a_cached_appointment_expired_is_a_refusal() {
             _ => Answer::status(status),
         })
         .await;
-        let gateway = Gateway::before(upstream.url(), &[("cache.ttl", SHORT)]).await;
+        let settings = [("cache.ttl", SHORT), ("cache.stale_if_error", "0")];
+        let gateway = Gateway::before(upstream.url(), &settings).await;
         assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", 1));
         tokio::time::sleep(LONGER).await;
         for _ in 0..2 {

@@ -170,8 +170,9 @@ async fn a_client_that_hangs_up_in_the_middle_of_a_change_does_not_keep_it_from_
     let query = format!("mutation {{ cancelAppointment(id: \"{}\") {{ userErrors {{ message }} }} }}", id(1));
     let body = json!({ "query": query }).to_string();
     let request = format!(
-        "POST /graphql HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer token\r\n\
+        "POST /graphql HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        gateway.secret("token"),
         body.len()
     );
     let mut client = TcpStream::connect(gateway.address()).await.unwrap();

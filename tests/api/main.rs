@@ -8,6 +8,7 @@ mod support;
 mod answers;
 mod batching;
 mod bulkhead;
+mod caller_shares;
 mod change_bodies;
 mod changes;
 mod failures;
@@ -21,12 +22,15 @@ mod live_changes;
 mod live_failures;
 mod live_subscribers;
 mod lost_changes;
+mod revocation;
 mod single_flight;
 mod smoke;
+mod stale;
 mod upstream_calls;
 mod write_during_read;
 mod write_then_read;
 
+mod browser;
 mod event_stream;
 mod subscribers;
 mod subscribing_clients;
@@ -36,6 +40,7 @@ mod websocket_bounds;
 mod execution;
 mod identity;
 mod page;
+mod projection;
 mod protocol;
 mod selections;
 
@@ -43,11 +48,17 @@ mod hostile;
 mod limits;
 mod wire;
 
+mod callers_api_keys;
+mod callers_jwt;
+mod service_identity;
+mod service_token;
+
 mod commands;
 mod configuration;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod privacy;
 
 mod clients;
 mod licences;

@@ -6,7 +6,8 @@ use appointments_gateway::config::{KEYS, Key};
 fn table() -> String {
     let row = |key: &Key| {
         let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
-        format!("| `{}` | {default} | `{}` | `--{}` | {} |\n", key.name, key.variable(), key.flag(), key.help)
+        let flag = key.flag().map_or("none".to_owned(), |flag| format!("`--{flag}`"));
+        format!("| `{}` | {default} | `{}` | {flag} | {} |\n", key.name, key.variable(), key.help)
     };
     let head = "| Key | Default | Variable | Flag | What it is for |\n| --- | --- | --- | --- | --- |\n";
     head.to_owned() + &KEYS.iter().map(row).collect::<String>()

@@ -51,7 +51,7 @@ pub fn handshake(method: &str, headers: &str) -> String {
 
 #[tokio::test]
 async fn the_handshake_is_that_of_the_rfc() {
-    let gateway = Gateway::on_sandbox(&[("websocket.origins", "https://app.example")]).await;
+    let gateway = Gateway::on_sandbox(&[("http.origins", "https://app.example")]).await;
     for headers in [
         "",
         "Sec-WebSocket-Protocol: graphql-ws, graphql-transport-ws\r\n",
@@ -72,10 +72,10 @@ async fn the_handshake_is_that_of_the_rfc() {
         ("GET", "Sec-WebSocket-Version: 8\r\n", 426, "13"),
         ("GET", "Connection: keep-alive\r\n", 400, "Upgrade"),
         ("POST", "Content-Length: 0\r\n", 405, "GET"),
-        ("GET", "Origin: https://evil.example\r\n", 403, "websocket.origins"),
-        ("GET", "Origin: http://gateway:8080\r\n", 403, "websocket.origins"),
-        ("GET", "Origin: http://app.example\r\n", 403, "websocket.origins"),
-        ("GET", "Origin: null\r\n", 403, "websocket.origins"),
+        ("GET", "Origin: https://evil.example\r\n", 403, "http.origins"),
+        ("GET", "Origin: http://gateway:8080\r\n", 403, "http.origins"),
+        ("GET", "Origin: http://app.example\r\n", 403, "http.origins"),
+        ("GET", "Origin: null\r\n", 403, "http.origins"),
     ] {
         let reply = Raw::once(&gateway, handshake(method, headers)).await;
         assert!(status != 426 || reply.header("sec-websocket-version") == Some("13"));

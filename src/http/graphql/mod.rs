@@ -6,6 +6,8 @@
 //! one answer, or a stream of them ([`event_stream`]).
 
 mod event_stream;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod negotiate;
 mod request;
 mod websocket;
@@ -23,6 +25,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use event_stream::NO_SINGLE_CONNECTION;
+pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
 
 use super::{Gateway, Open, Refusal, caller};
@@ -30,7 +33,7 @@ use crate::{
     appointments::Appointments,
     caller::Caller,
     graphql::{
-        Answer, Operation,
+        Answer, Operation, Stale,
         error::{self, ApiError},
     },
     metrics::metrics,
@@ -80,7 +83,8 @@ pub(super) async fn serve(
         Ok(operation) => operation,
         Err(answer) => return Ok(refuse(answer)),
     };
-    let caller = caller::caller(&head.headers, &gateway.scope_key, &gateway.limits);
+    let token = caller::token(&head.headers, &gateway.limits);
+    let caller = caller::identify(&token, &gateway.identity, deadline).await;
     match accepted {
         // A client that takes both has its subscriptions as the one thing that they can be.
         Accepted { event_stream: true, .. } if operation.is_subscription() => {
@@ -137,14 +141,23 @@ struct Document {
     errors: Vec<ServerError>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<Extensions>,
+}
+
+/// What is said of the answer as a whole.
+#[derive(Serialize)]
+struct Extensions {
+    stale: Vec<Stale>,
 }
 
 impl From<Answer> for Document {
-    fn from(Answer { data, errors }: Answer) -> Self {
+    fn from(Answer { data, errors, stale }: Answer) -> Self {
         for code in errors.iter().filter_map(error::code) {
             metrics().errors.count(code);
         }
-        Self { errors, data }
+        let extensions = (!stale.is_empty()).then_some(Extensions { stale });
+        Self { errors, data, extensions }
     }
 }
 
@@ -161,9 +174,5 @@ fn respond(answer: Answer, media_type: MediaType) -> Response {
 }
 
 fn answer_headers(media_type: MediaType) -> HeaderMap {
-    HeaderMap::from_iter([
-        (header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type())),
-        // It is one caller's data: nothing between here and there is to keep it.
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ])
+    HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type()))])
 }

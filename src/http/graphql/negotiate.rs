@@ -50,7 +50,7 @@ impl MediaType {
 }
 
 /// Any of these makes a browser ask for permission (a CORS preflight) before it sends a request from another site.
-const FORCES_PREFLIGHT: [&str; 5] = [
+pub(in super::super) const FORCES_PREFLIGHT: [&str; 5] = [
     "authorization",
     "graphql-require-preflight",
     "apollo-require-preflight",

@@ -1,6 +1,8 @@
 //! GraphQL over WebSocket: who may open one, and the handshake (RFC 6455, section 4.2). What is said over it is in
 //! [`session`] and [`message`].
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod message;
 mod session;
 
@@ -17,7 +19,7 @@ use tracing::Instrument as _;
 use url::Url;
 
 use self::session::Session;
-use super::{Gateway, Refusal, caller::caller, method_not_allowed};
+use super::{Gateway, Refusal, caller::token, method_not_allowed};
 use crate::graphql::error::ApiError;
 
 /// The sub-protocol, as npm `graphql-ws` speaks it.
@@ -57,17 +59,17 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Respo
             "The sub-protocol here is graphql-transport-ws: ask for it (Sec-WebSocket-Protocol).",
         ));
     }
-    if !is_from_here(headers, &gateway.websocket.origins) {
+    if !is_from_here(headers, &gateway.http.origins) {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "Pages of this origin may not open a WebSocket here; websocket.origins names those that may.",
+            "Pages of this origin may not open a WebSocket here; http.origins names those that may.",
         ));
     }
     let Ok(place) = gateway.sockets.clone().try_acquire_owned() else {
         return Err(Refusal::from(ApiError::Overloaded)
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
     };
-    let caller = caller(headers, &gateway.scope_key, &gateway.limits);
+    let token = token(headers, &gateway.limits);
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Err(bad("This connection cannot become a WebSocket. Ask with HTTP/1.1."));
     };
@@ -76,7 +78,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Respo
     let served = async move {
         // That fails where the client has gone.
         if let Ok(upgraded) = upgrade.await {
-            Session::new(gateway, caller, open, upgraded).await.serve().await;
+            Session::new(gateway, token, open, upgraded).await.serve().await;
         }
         drop(place);
     };

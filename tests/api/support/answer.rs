@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// Stands in the body of every answer that is no appointment: it must never reach a client or a log.
-pub const UPSTREAM_TEXT: &str = "upstream-internal-text";
+use super::canary::{REASON, UPSTREAM_HEADERS, UPSTREAM_TEXT, planted};
 
 /// An answer, byte by byte.
 #[derive(Clone)]
@@ -48,7 +47,7 @@ impl Gate {
 impl Answer {
     /// A status with a JSON body.
     pub fn json(status: u16, body: &Value) -> Self {
-        Self::text(status, "application/json", &body.to_string())
+        Self::text(status, "application/json", &planted(body).to_string())
     }
 
     /// A status with the body that the upstream's framework sends with it.
@@ -60,7 +59,8 @@ impl Answer {
     pub fn text(status: u16, content_type: &str, body: &str) -> Self {
         let length = body.len();
         Self::raw(format!(
-            "HTTP/1.1 {status} Said\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"
+            "HTTP/1.1 {status} {REASON}\r\n{UPSTREAM_HEADERS}\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
         ))
         .then(Then::KeepAlive)
     }
@@ -69,8 +69,8 @@ impl Answer {
     pub fn chunked(body: &str) -> Self {
         let length = body.len();
         Self::raw(format!(
-            "HTTP/1.1 200 Said\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
-             {length:x}\r\n{body}\r\n0\r\n\r\n"
+            "HTTP/1.1 200 {REASON}\r\n{UPSTREAM_HEADERS}\r\nContent-Type: application/json\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"
         ))
         .then(Then::KeepAlive)
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::answer::Answer;
+use super::{answer::Answer, canary};
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -34,7 +34,8 @@ impl Call {
 
     /// The bearer token that came with it, or nothing.
     pub fn token(&self) -> &str {
-        self.header("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default()
+        let token = self.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        canary::unmarked(token.unwrap_or_default())
     }
 
     /// The first header by that name.

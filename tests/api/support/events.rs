@@ -4,7 +4,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Gateway, PATIENCE};
+use super::{Gateway, PATIENCE, canary};
 
 /// The body of an answer that is an event stream.
 pub struct Events {
@@ -30,10 +30,10 @@ impl Events {
     pub fn request(gateway: &Gateway, token: &str, query: &str) -> RequestBuilder {
         gateway
             .request(Method::POST, "/graphql")
-            .bearer_auth(token)
+            .bearer_auth(gateway.secret(token))
             .header("content-type", "application/json")
             .header("accept", "text/event-stream")
-            .body(json!({ "query": query }).to_string())
+            .body(json!({ "query": query, "variables": canary::with_variable(Value::Null) }).to_string())
     }
 
     /// The event stream that answers [`Events::request`].
@@ -98,7 +98,9 @@ impl Events {
 fn read(block: &str) -> Event {
     match block.lines().collect::<Vec<_>>()[..] {
         ["event: next", data] => {
-            Event::Next(serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap())
+            let answer = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            canary::assert_discreet(&answer);
+            Event::Next(answer)
         }
         ["event: complete", "data:"] => Event::Complete,
         [":"] => Event::Comment,

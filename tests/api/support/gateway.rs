@@ -1,9 +1,11 @@
 //! The program as its users run it: a process with an environment, a port that it chose, and an end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -13,23 +15,27 @@ use nix::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
-    task::JoinHandle,
     time::timeout,
 };
+
+use super::{canary, output::Output};
 
 /// How long anything that is expected may take before a test gives up. No test asserts that something took less.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running gateway. Killed when dropped.
+/// How long metrics are waited for when a gateway is dropped: not every test leaves it able to answer.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// A running gateway. Killed when dropped; the test fails then if it has told anything that was planted.
 pub struct Gateway {
     child: Child,
     base: String,
-    stdout: Arc<Mutex<String>>,
-    stderr: Arc<Mutex<String>>,
-    collecting: Vec<JoinHandle<()>>,
+    stdout: Output,
+    stderr: Output,
     client: reqwest::Client,
+    /// What the test sent that has no mark by which it would be found.
+    secrets: Mutex<BTreeSet<String>>,
 }
 
 /// An answer, read whole.
@@ -59,11 +65,11 @@ impl Gateway {
     /// The gateway that `command` starts.
     pub async fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let (stdout, collecting_stdout) = collect(child.stdout.take().unwrap());
-        let (stderr, collecting_stderr) = collect(child.stderr.take().unwrap());
+        let stdout = Output::of(child.stdout.take().unwrap().into_owned_fd().unwrap());
+        let stderr = Output::of(child.stderr.take().unwrap().into_owned_fd().unwrap());
         let base = timeout(PATIENCE, async {
             loop {
-                let text = stdout.lock().unwrap().clone();
+                let text = stdout.text();
                 let base = text.lines().find_map(|line| {
                     line.trim().strip_prefix("GraphQL")?.trim().strip_suffix("/graphql").map(str::to_owned)
                 });
@@ -73,15 +79,14 @@ impl Gateway {
                     return base;
                 }
                 if let Some(status) = child.try_wait().unwrap() {
-                    panic!("the gateway ended with {status}: {}", stderr.lock().unwrap());
+                    panic!("the gateway ended with {status}: {}", stderr.text());
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
         .await
         .expect("the gateway says where it listens");
-        let collecting = vec![collecting_stdout, collecting_stderr];
-        Self { child, base, stdout, stderr, collecting, client: client() }
+        Self { child, base, stdout, stderr, client: client(), secrets: Mutex::default() }
     }
 
     /// `http://127.0.0.1:PORT`
@@ -117,11 +122,18 @@ impl Gateway {
             .request(reqwest::Method::POST, "/graphql")
             .header("content-type", "application/json")
             .header("accept", "application/graphql-response+json")
-            .body(json!({ "query": query, "variables": variables }).to_string());
+            .body(json!({ "query": query, "variables": canary::with_variable(variables) }).to_string());
         if let Some(token) = token {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(self.secret(token));
         }
         Reply::of(request).await
+    }
+
+    /// `token` as it is to be sent, so that it is found if the gateway tells it to anybody.
+    pub fn secret(&self, token: &str) -> String {
+        let token = canary::marked(token);
+        self.secrets.lock().unwrap().insert(token.clone());
+        token
     }
 
     /// What it has counted so far: the value of each series, by its name and labels.
@@ -166,20 +178,50 @@ impl Gateway {
     /// Waits for the process to end, and for the last of what it wrote.
     pub async fn ended(&mut self) -> ExitStatus {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("the gateway ends").unwrap();
-        for collecting in self.collecting.drain(..) {
-            timeout(PATIENCE, collecting).await.expect("its output ends with it").unwrap();
-        }
+        self.stdout.finish();
+        self.stderr.finish();
         status
     }
 
     /// What the process has written to standard output.
     pub fn stdout(&self) -> String {
-        self.stdout.lock().unwrap().clone()
+        self.stdout.text()
     }
 
     /// What the process has logged.
     pub fn stderr(&self) -> String {
-        self.stderr.lock().unwrap().clone()
+        self.stderr.text()
+    }
+}
+
+impl Gateway {
+    /// Its metrics, where it still shows any.
+    fn last_metrics(&self) -> Option<String> {
+        let stdout = self.stdout();
+        let url = stdout.lines().find_map(|line| line.trim().strip_prefix("Metrics"))?.trim();
+        let address: SocketAddr = url.strip_prefix("http://")?.strip_suffix("/metrics")?.parse().ok()?;
+        let mut stream = TcpStream::connect_timeout(&address, LAST_LOOK).ok()?;
+        stream.set_read_timeout(Some(LAST_LOOK)).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let metrics = self.last_metrics().unwrap_or_default();
+        // It may have ended by itself.
+        let _ = self.child.start_kill();
+        self.stdout.finish();
+        self.stderr.finish();
+        let secrets = self.secrets.lock().unwrap();
+        for (place, text) in
+            [("the metrics", metrics), ("standard output", self.stdout()), ("the log", self.stderr())]
+        {
+            canary::assert_untold(place, &text, &secrets);
+        }
     }
 }
 
@@ -190,6 +232,8 @@ impl Reply {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = timeout(PATIENCE, response.text()).await.expect("a body in time").unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        canary::assert_discreet(&body);
+        canary::assert_untold("the headers of an answer", &format!("{headers:?}"), &BTreeSet::new());
         Self { status, headers, body }
     }
 
@@ -215,13 +259,16 @@ impl Reply {
     }
 }
 
-/// The program with nothing but `settings` in its environment, on a free port.
+/// The program with nothing but `settings` in its environment, on a free port. It says all that it would ever say,
+/// unless a setting says otherwise: each test is also one of what it tells.
 pub fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_appointments-gateway"));
     command
         .args(arguments)
         .env_clear()
         .env("GATEWAY_LISTEN", "127.0.0.1:0")
+        .env("GATEWAY_LOG_LEVEL", "trace")
+        .env("RUST_BACKTRACE", "full")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -236,19 +283,10 @@ pub fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
 pub fn client() -> reqwest::Client {
     // The TLS library's; a second call finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
-}
-
-fn collect(stream: impl AsyncRead + Send + Unpin + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
-    let text = Arc::new(Mutex::new(String::new()));
-    let collected = text.clone();
-    let collecting = tokio::spawn(async move {
-        let mut lines = BufReader::new(stream).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let mut text = collected.lock().unwrap();
-            text.push_str(&line);
-            text.push('\n');
-        }
-    });
-    (text, collecting)
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .default_headers(canary::client_headers())
+        .build()
+        .unwrap()
 }

@@ -2,26 +2,33 @@
 
 mod answer;
 mod call;
+pub mod canary;
 mod changing;
 mod events;
 mod gateway;
+pub mod issuer;
 mod list;
+mod output;
 mod process;
 pub mod raw;
 mod reading;
+mod service;
 mod socket;
 mod tls_upstream;
 mod upstream;
 mod watching;
 
-pub use answer::{Answer, Gate, UPSTREAM_TEXT};
+pub use answer::{Answer, Gate};
 pub use call::Call;
+pub use canary::UPSTREAM_TEXT;
 pub use changing::CREATED;
 pub use events::{Event, Events};
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
+pub use issuer::Issuer;
 pub use list::{List, Tells, listed};
 pub use process::{Ended, TempFile, memory, peak_memory, signal};
 pub use raw::{Raw, RawReply};
+pub use service::{CLIENT_SECRET, KeyFile, service_token};
 pub use socket::Socket;
 pub use tls_upstream::TlsUpstream;
 pub use upstream::{Upstream, id, ids, served};

@@ -1,12 +1,14 @@
 //! Runs of the program that end by themselves, and what the system knows of those that do not.
 
+use std::collections::BTreeSet;
+
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use tokio::{process::Command, time::timeout};
 
-use super::{Gateway, PATIENCE};
+use super::{Gateway, PATIENCE, canary};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -20,11 +22,11 @@ impl Ended {
     /// Runs `command` to its end.
     pub async fn of(mut command: Command) -> Self {
         let output = timeout(PATIENCE, command.output()).await.expect("the program ends").unwrap();
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        for (place, text) in [("standard output", &stdout), ("standard error", &stderr)] {
+            canary::assert_untold(place, text, &BTreeSet::new());
         }
+        Self { code: output.status.code(), stdout, stderr }
     }
 }
 

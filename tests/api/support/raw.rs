@@ -112,7 +112,8 @@ impl RawReply {
 pub fn post(headers: &str, body: &str) -> String {
     format!(
         "POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n\
-         Accept: application/graphql-response+json\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+         Accept: application/graphql-response+json\r\nContent-Length: {}\r\n\
+         Cookie: session=canary-cookie\r\n{headers}\r\n{body}",
         body.len()
     )
 }

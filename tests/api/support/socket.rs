@@ -11,7 +11,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest as _},
 };
 
-use super::{Gateway, PATIENCE};
+use super::{Gateway, PATIENCE, canary};
 
 /// A WebSocket of the protocol `graphql-transport-ws`.
 pub struct Socket(WebSocketStream<TcpStream>);
@@ -21,6 +21,7 @@ impl Socket {
     pub async fn try_open(gateway: &Gateway, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
         let mut request = format!("ws://{}/graphql", gateway.address()).into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+        request.headers_mut().extend(canary::client_headers());
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
@@ -46,7 +47,7 @@ impl Socket {
     /// Opens one and begins, as `token`.
     pub async fn begin(gateway: &Gateway, token: &str) -> Self {
         let mut socket = Self::open(gateway).await;
-        let payload = json!({ "Authorization": format!("Bearer {token}") });
+        let payload = json!({ "Authorization": format!("Bearer {}", gateway.secret(token)), "canary": "canary-variable" });
         socket.say(json!({ "type": "connection_init", "payload": payload })).await;
         assert_eq!(socket.hear().await, json!({ "type": "connection_ack" }));
         socket
@@ -59,7 +60,8 @@ impl Socket {
 
     /// Asks for `query` to be run as `id`.
     pub async fn subscribe(&mut self, id: &str, query: &str) {
-        self.say(json!({ "type": "subscribe", "id": id, "payload": { "query": query } })).await;
+        let payload = json!({ "query": query, "variables": canary::with_variable(Value::Null) });
+        self.say(json!({ "type": "subscribe", "id": id, "payload": payload })).await;
     }
 
     /// Sends a frame of any kind. It may find the far side gone already; what that said is there to be read.
@@ -71,7 +73,11 @@ impl Socket {
     pub async fn hear(&mut self) -> Value {
         loop {
             match self.frame().await {
-                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
+                Message::Text(text) => {
+                    let message = serde_json::from_str(&text).unwrap();
+                    canary::assert_discreet(&message);
+                    return message;
+                }
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("a message was expected, not {other:?}"),
             }

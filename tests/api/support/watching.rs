@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Gateway, PATIENCE};
+use super::{Gateway, PATIENCE, canary};
 
 /// A subscription. Dropping it is leaving.
 pub struct Watching {
@@ -29,9 +29,12 @@ impl Gateway {
             .request(reqwest::Method::POST, "/graphql")
             .header("content-type", "application/json")
             .header("accept", "text/event-stream")
-            .body(json!({ "query": query, "variables": { "id": id } }).to_string());
+            .body(
+                json!({ "query": query, "variables": canary::with_variable(json!({ "id": id })) })
+                    .to_string(),
+            );
         if !token.is_empty() {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(self.secret(token));
         }
         let response = timeout(PATIENCE, request.send()).await.expect("an answer in time").unwrap();
         assert_eq!(response.status(), 200);
@@ -81,7 +84,11 @@ impl Watching {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let field = |name| block.lines().find_map(|line| line.strip_prefix(name));
                 let event = match field("event: ") {
-                    Some("next") => Some(Told::Next(serde_json::from_str(field("data: ").unwrap()).unwrap())),
+                    Some("next") => {
+                        let answer = serde_json::from_str(field("data: ").unwrap()).unwrap();
+                        canary::assert_discreet(&answer);
+                        Some(Told::Next(answer))
+                    }
                     Some("complete") => Some(Told::Complete),
                     Some(other) => panic!("an event of a kind that there is not: {other}"),
                     // A sign of life.

@@ -1,6 +1,6 @@
 //! The messages of `graphql-transport-ws`.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
 use super::super::{Document, request::Parameters};
@@ -21,7 +21,11 @@ pub(super) enum Incoming {
         payload: Payload,
     },
     /// Run this.
-    Subscribe { id: String, payload: Parameters },
+    Subscribe {
+        id: String,
+        #[serde(deserialize_with = "parameters")]
+        payload: Parameters,
+    },
     /// No more of that.
     Complete { id: String },
 }
@@ -57,6 +61,10 @@ fn errors<S: Serializer>(document: &Document, serializer: S) -> Result<S::Ok, S:
 impl Incoming {
     /// None where the protocol has no such message.
     pub(super) fn read(text: &str) -> Option<Self> {
+        // The library reads the members of an object from a list, too.
+        if !text.trim_start().starts_with('{') {
+            return None;
+        }
         // The library's own error may repeat what it found, so it goes no further.
         let message = serde_json::from_str(text).ok()?;
         match &message {
@@ -64,6 +72,12 @@ impl Incoming {
             _ => Some(message),
         }
     }
+}
+
+/// Parameters from an object and, as with the message itself, from nothing else.
+fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parameters, D::Error> {
+    let object = Map::deserialize(deserializer)?;
+    Parameters::deserialize(Value::Object(object)).map_err(D::Error::custom)
 }
 
 impl Outgoing<'_> {
@@ -100,6 +114,9 @@ mod tests {
             "connection_init",
             r#"{"type":"connection_ack"}"#,
             r#"{"type":"start","id":"1"}"#,
+            r#"["ping",null]"#,
+            r#"["subscribe","1",{"query":"{ a }"}]"#,
+            r#"{"type":"subscribe","id":"1","payload":["{ a }"]}"#,
             r#"{"type":"connection_init","payload":"Bearer a"}"#,
             r#"{"type":"ping","payload":1}"#,
             r#"{"type":"subscribe","payload":{"query":"{ a }"}}"#,

@@ -30,13 +30,14 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    super::{Gateway, Open, answers, caller::bearer, request::Parameters},
+    super::{
+        Gateway, Open, answers,
+        caller::{Token, bearer, identify},
+        request::Parameters,
+    },
     message::{Incoming, Outgoing},
 };
-use crate::{
-    caller::Caller,
-    graphql::{Answer, error::ApiError},
-};
+use crate::graphql::{Answer, error::ApiError};
 
 /// How long a client that is told to go is still listened to: what it has sent by then must not make the system drop the
 /// connection before the client has read why.
@@ -52,8 +53,9 @@ const LONGEST_REASON: usize = 123;
 pub(super) struct Session {
     gateway: Arc<Gateway>,
     socket: WebSocketStream<TokioIo<Upgraded>>,
-    /// Who asks: named by the handshake, unless the first message names somebody.
-    caller: Result<Caller, ApiError>,
+    /// What the client came with: of the handshake, unless the first message brings something. Each operation finds out
+    /// anew whom it stands for, since that may end before the WebSocket does.
+    token: Result<Token, ApiError>,
     open: Open,
     operations: StreamMap<String, Running>,
     is_acknowledged: bool,
@@ -85,10 +87,10 @@ impl Stream for Running {
 }
 
 impl Session {
-    /// What has been `upgraded` at the wish of `caller`.
+    /// What has been `upgraded` for a client that came with `token`.
     pub(super) async fn new(
         gateway: Arc<Gateway>,
-        caller: Result<Caller, ApiError>,
+        token: Result<Token, ApiError>,
         open: Open,
         upgraded: Upgraded,
     ) -> Self {
@@ -102,7 +104,7 @@ impl Session {
             gateway,
             socket: WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config))
                 .await,
-            caller,
+            token,
             open,
             operations: StreamMap::new(),
             is_acknowledged: false,
@@ -186,8 +188,8 @@ impl Session {
                 Err(End::Close(4429, "Too many initialisation requests".into()))
             }
             Incoming::ConnectionInit { payload } => {
-                if let Some(caller) = self.named(payload)? {
-                    self.caller = Ok(caller);
+                if let Some(token) = self.token_of(payload)? {
+                    self.token = Ok(token);
                 }
                 self.is_acknowledged = true;
                 self.say(Outgoing::ConnectionAck).await
@@ -205,19 +207,19 @@ impl Session {
         }
     }
 
-    /// Who the payload of the first message says that the client is, if it does.
-    fn named(&self, payload: Option<Map<String, Value>>) -> Result<Option<Caller>, End> {
+    /// What the payload of the first message brings, if it does.
+    fn token_of(&self, payload: Option<Map<String, Value>>) -> Result<Option<Token>, End> {
         let mut values = payload
             .iter()
             .flatten()
             .filter(|(name, value)| name.eq_ignore_ascii_case("authorization") && !value.is_null());
         let Some((_, value)) = values.next() else { return Ok(None) };
-        let caller = value
+        let token = value
             .as_str()
             .filter(|_| values.next().is_none())
-            .and_then(|value| bearer(value.as_bytes(), &self.gateway.scope_key, &self.gateway.limits).ok());
+            .and_then(|value| bearer(value.as_bytes(), &self.gateway.limits).ok());
         let reason = "Forbidden: the payload's Authorization is not of the form \"Bearer <token>\"";
-        caller.map(Some).ok_or(End::Close(4403, reason.into()))
+        token.map(Some).ok_or(End::Close(4403, reason.into()))
     }
 
     async fn run(&mut self, id: String, parameters: Parameters) -> Result<(), End> {
@@ -251,8 +253,10 @@ impl Session {
         };
         let is_subscription = operation.is_subscription();
         let deadline = Instant::now() + self.gateway.http.deadline;
+        // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
+        let caller = identify(&self.token, &self.gateway.identity, deadline).await;
         let answers: Pin<Box<dyn Stream<Item = _> + Send>> =
-            Box::pin(answers(&self.gateway, operation, self.caller.clone(), deadline));
+            Box::pin(answers(&self.gateway, operation, caller, deadline));
         let answers = StreamNotifyClose::new(answers);
         self.operations.insert(id, Running { is_subscription, answers });
         Ok(())

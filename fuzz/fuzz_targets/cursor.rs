@@ -1,0 +1,5 @@
+//! Cursors of the list.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &str| appointments_gateway::graphql::fuzzing::cursor(data));

@@ -1,0 +1,5 @@
+//! A query with its variables: limits, validation, rewriting, and execution without a credential.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &str| appointments_gateway::graphql::fuzzing::query(data));

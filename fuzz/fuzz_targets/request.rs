@@ -1,0 +1,5 @@
+//! The body of a POST, the query string of a GET.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| appointments_gateway::http::fuzzing::request(data));

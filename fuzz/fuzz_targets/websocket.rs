@@ -1,0 +1,5 @@
+//! The messages of a WebSocket.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &str| appointments_gateway::http::fuzzing::message(data));

@@ -1,0 +1,157 @@
+//! What fuzzing feeds with foreign text here, and what has to hold whatever it is. The targets are under `fuzz`.
+
+use std::{cell::LazyCell, sync::Arc};
+
+use async_graphql::{
+    Value, Variables,
+    parser::types::{ExecutableDocument, Field, Selection, SelectionSet},
+};
+use futures_util::{FutureExt as _, StreamExt as _};
+
+use super::{Answer, Api, GraphqlRequest, cursor::Cursor, document, error::ApiError};
+use crate::config::{Config, Limits};
+
+thread_local! {
+    static API: LazyCell<Arc<Api>> = LazyCell::new(|| Arc::new(Api::new(limits())));
+}
+
+/// Low, so that what is over them and what is just within them is found soon.
+fn limits() -> Limits {
+    let limits = Config::default().limits;
+    Limits { tokens: 400, depth: 8, fields: 40, root_fields: 6, aliases: 6, ids: 5, items: 50, ..limits }
+}
+
+/// A query; after a NUL its variables, and after another the name of the operation.
+pub fn query(text: &str) {
+    let mut parts = text.split('\0');
+    let query = parts.next().unwrap_or_default().to_owned();
+    let variables = parts.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+    let operation_name = parts.next().map(str::to_owned);
+    let request = GraphqlRequest { query, operation_name, variables: Variables::from_json(variables) };
+    if let Err(answer) = API.with(|api| run(api, request)) {
+        assert_eq!(answer.data, None);
+        assert!(!answer.errors.is_empty());
+        is_coded(&answer);
+    }
+}
+
+fn run(api: &Api, request: GraphqlRequest) -> Result<(), Answer> {
+    let length = request.query.len();
+    let parsed = api.parse(request)?;
+    let limits = limits();
+    assert!(length as u64 <= limits.query.as_u64());
+    let written = asked_for(&parsed.document, parsed.name.as_deref());
+    assert!(written.is_within(&limits), "{written:?}");
+
+    let operation =
+        api.prepare(parsed).now_or_never().expect("to judge an operation nothing is waited for")?;
+    let flat = asked_for(&operation.document, None);
+    // What is run is no more than what was written.
+    assert!(flat.is_within(&limits) && flat.fields <= written.fields && flat.aliases <= written.aliases);
+
+    // Whoever asks without a credential gets a whole answer, and nothing is waited for.
+    let selected = names(&operation.document);
+    let access = Err(ApiError::Unauthenticated("There is no token.".into()));
+    let answer = if operation.is_subscription() {
+        let mut answers = std::pin::pin!(api.subscribe(operation, access));
+        answers.next().now_or_never().flatten().expect("a subscription that is refused says so")
+    } else {
+        api.execute(operation, access).now_or_never().expect("without a credential nothing is waited for")
+    };
+    is_coded(&answer);
+    match &answer.data {
+        Some(Value::Object(data)) => {
+            assert!(
+                data.keys().eq(&selected),
+                "the names of the answer are those of the query, in its order"
+            );
+        }
+        data => assert!(*data == Some(Value::Null) && !answer.errors.is_empty()),
+    }
+    Ok(())
+}
+
+fn is_coded(answer: &Answer) {
+    for error in &answer.errors {
+        let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
+        assert!(matches!(code, Some(Value::String(code)) if code != ApiError::NotRun.code()), "{error:?}");
+    }
+}
+
+/// What an operation asks for, counted as simply as can be: a fragment is followed each time that it is used.
+#[derive(Debug, Default)]
+struct Sum {
+    depth: usize,
+    root_fields: usize,
+    fields: usize,
+    aliases: usize,
+}
+
+impl Sum {
+    fn is_within(&self, limits: &Limits) -> bool {
+        self.depth <= limits.depth
+            && self.root_fields <= limits.root_fields
+            && self.fields <= limits.fields
+            && self.aliases <= limits.aliases
+    }
+
+    fn add(&mut self, document: &ExecutableDocument, set: &SelectionSet, depth: usize, is_root: bool) {
+        self.depth = self.depth.max(depth);
+        for selection in &set.items {
+            match &selection.node {
+                Selection::Field(field) => {
+                    self.fields += 1;
+                    self.root_fields += usize::from(is_root);
+                    self.aliases += usize::from(field.node.alias.is_some() && !is_nothing(&field.node));
+                    let inner = &field.node.selection_set.node;
+                    if !inner.items.is_empty() {
+                        self.add(document, inner, depth + 1, false);
+                    }
+                }
+                Selection::InlineFragment(fragment) => {
+                    self.add(document, &fragment.node.selection_set.node, depth + 1, is_root);
+                }
+                Selection::FragmentSpread(spread) => {
+                    let fragment = &document.fragments[&spread.node.fragment_name.node].node;
+                    self.add(document, &fragment.selection_set.node, depth + 1, is_root);
+                }
+            }
+        }
+    }
+}
+
+fn asked_for(document: &ExecutableDocument, name: Option<&str>) -> Sum {
+    let mut sum = Sum::default();
+    let operation = document::operation(document, name).expect("it was chosen before");
+    sum.add(document, &operation.node.selection_set.node, 1, true);
+    sum
+}
+
+/// The names at the top of what is run.
+fn names(document: &ExecutableDocument) -> Vec<async_graphql::Name> {
+    let operation = document::operation(document, None).expect("what is run is one operation");
+    let items = operation.node.selection_set.node.items.iter();
+    let fields = items.map(|selection| match &selection.node {
+        Selection::Field(field) => &field.node,
+        _ => panic!("what is run has no fragments"),
+    });
+    fields.filter(|field| !is_nothing(field)).map(|field| field.response_key().node.clone()).collect()
+}
+
+/// Whether it stands where everything is skipped.
+fn is_nothing(field: &Field) -> bool {
+    field.alias.as_ref().is_some_and(|alias| alias.node.starts_with("__"))
+}
+
+/// A cursor; or, before a colon, its place and, after it, the length of a page.
+pub fn cursor(text: &str) {
+    if let Some(cursor) = Cursor::decode(text) {
+        assert_eq!(cursor.encode(), text, "a place has one cursor");
+    }
+    let (position, cap) = text.split_once(':').unwrap_or((text, ""));
+    if let Ok(position) = position.parse::<u32>() {
+        let page_cap = cap.parse().ok().filter(|cap| (1..=100).contains(cap));
+        let cursor = Cursor { position: position.into(), page_cap };
+        assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
+    }
+}

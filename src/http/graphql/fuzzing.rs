@@ -1,0 +1,89 @@
+//! What fuzzing feeds with foreign bytes here, and what has to hold whatever they are. The targets are under `fuzz`.
+
+use axum::{
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::IntoResponse as _,
+};
+use serde_json::{Value, json};
+
+use super::{negotiate, request, websocket};
+use crate::{
+    caller::ScopeKey,
+    config::Config,
+    graphql::GraphqlRequest,
+    http::{Refusal, caller},
+};
+
+pub use websocket::fuzzing::message;
+
+/// A request's body, which is also a query string.
+pub fn request(bytes: &[u8]) {
+    match request::from_json(bytes) {
+        Ok(request) => {
+            // Some JSON is too wild for `Value`, which says nothing of it then.
+            if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
+                assert_eq!(body["query"], request.query.as_str());
+                assert_eq!(body["operationName"].as_str(), request.operation_name.as_deref());
+            }
+            comes_back(&request);
+        }
+        Err(refusal) => is_worded(refusal),
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        match request::from_query_string(text) {
+            Ok(request) => comes_back(&request),
+            Err(refusal) => is_worded(refusal),
+        }
+    }
+}
+
+/// A request that is written as JSON is read as the same request; but for its numbers, of which the last digit of many
+/// may differ.
+pub(super) fn comes_back(request: &GraphqlRequest) {
+    let GraphqlRequest { query, operation_name, variables } = request;
+    let body = json!({ "query": query, "operationName": operation_name, "variables": variables });
+    let again = request::from_json(body.to_string().as_bytes());
+    assert!(again.is_ok_and(|again| {
+        (&again.query, &again.operation_name) == (query, operation_name)
+            && again.variables.keys().eq(variables.keys())
+    }));
+}
+
+/// A refusal is a document of errors with a code and a text.
+pub(super) fn is_worded(refusal: Refusal) {
+    let document: Value = serde_json::from_slice(&refusal.document()).expect("a refusal is JSON");
+    let error = &document["errors"][0];
+    assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{document}");
+    assert!(error["extensions"]["code"].is_string(), "{document}");
+}
+
+/// The headers by which a request is judged, one a line.
+pub fn headers(bytes: &[u8]) {
+    let names = [header::ACCEPT, header::CONTENT_TYPE, header::AUTHORIZATION, header::HOST, header::ORIGIN];
+    let values = bytes.split(|byte| *byte == b'\n').map(|line| HeaderValue::from_bytes(line).ok());
+    let headers: HeaderMap = names
+        .into_iter()
+        .zip(values)
+        .filter_map(|(name, value): (HeaderName, _)| Some((name, value?)))
+        .collect();
+    for verdict in [
+        negotiate::answer_type(&headers).map(drop),
+        negotiate::no_simple_get(&headers),
+        negotiate::json_body(&headers),
+    ] {
+        if let Err(refusal) = verdict {
+            let _ = refusal.into_response();
+        }
+    }
+    let limits = Config::default().limits;
+    if let Ok(caller) = caller::caller(&headers, &ScopeKey::random(), &limits) {
+        let token = caller.token();
+        assert!(!token.is_empty() && token.len() as u64 <= limits.token.as_u64());
+        // It is sent on as a header.
+        assert!(token.bytes().all(|byte| byte.is_ascii_graphic()));
+        let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        assert!(sent.is_some_and(|sent| sent.trim_end().ends_with(token)));
+        let _ = caller.time_left();
+    }
+    websocket::fuzzing::handshake(&headers);
+}

@@ -1,0 +1,124 @@
+//! Who asks: from the token that came with a request to a [`Caller`].
+//!
+//! Where each caller's own token goes to the upstream, the upstream decides what it is worth, and anything is taken for a
+//! caller of its own. Where the upstream is asked with the gateway's token, it would answer anybody, so here is the place
+//! where callers show who they are: with an API key ([`api_keys`]) or a JWT ([`jwt`]) that is verified against the keys of
+//! its issuer ([`key_set`]).
+
+mod api_keys;
+mod jwt;
+mod key_set;
+mod rejection;
+mod signature;
+
+use std::{fmt, time::Duration};
+
+use url::Url;
+
+pub use api_keys::{ApiKeys, NewApiKey};
+pub use key_set::KeySet;
+pub use rejection::Rejection;
+
+use self::jwt::{Jwts, Keys};
+use crate::{
+    caller::{Caller, ScopeKey, ScopeOf},
+    config::{CallersConfig, IdentityMode},
+    metrics::{fetched, metrics},
+    renewed::{Failure, Fetched, Pauses, Renewed},
+    upstream::Outside,
+};
+
+/// Tells who asks.
+pub struct Identity {
+    key: ScopeKey,
+    /// None where each caller's own token goes to the upstream.
+    known: Option<KnownCallers>,
+}
+
+/// Those who may ask where the upstream is asked with the gateway's own token.
+struct KnownCallers {
+    api_keys: Option<ApiKeys>,
+    jwts: Option<Jwts>,
+    share_cache: bool,
+}
+
+impl Identity {
+    /// As `mode` and `config` say. Keys that are to be fetched are fetched from now on, by way of `outside`.
+    pub fn new(mode: IdentityMode, config: &CallersConfig, outside: &Outside) -> Self {
+        let key = ScopeKey::random();
+        let known = (mode == IdentityMode::Service).then(|| {
+            let fetched =
+                config.jwks_url.as_ref().map(|url| fetched_keys(config, url.clone(), outside.clone()));
+            let keys = config.jwks_file.clone().map(Keys::Fixed).or(fetched.map(Keys::Fetched));
+            KnownCallers {
+                api_keys: config.api_keys_file.clone(),
+                jwts: keys.and_then(|keys| Jwts::new(config, keys, key.clone())),
+                share_cache: config.share_cache,
+            }
+        });
+        Self { key, known }
+    }
+
+    /// The caller that `token` stands for.
+    ///
+    /// # Errors
+    /// Why it stands for nobody.
+    pub async fn caller(&self, token: &str) -> Result<Caller, Rejection> {
+        let Some(known) = &self.known else { return Ok(Caller::with_token(token, &self.key)) };
+        let caller = known.caller(token, &self.key).await;
+        if let Err(rejection) = &caller {
+            metrics().rejected_callers.count(rejection.reason());
+            tracing::debug!(reason = rejection.reason(), "caller rejected");
+        }
+        caller
+    }
+}
+
+impl KnownCallers {
+    async fn caller(&self, token: &str, key: &ScopeKey) -> Result<Caller, Rejection> {
+        let of = |scope| if self.share_cache { ScopeOf::KnownCallers } else { scope };
+        if let Some(name) = self.api_keys.as_ref().and_then(|keys| keys.name(token)) {
+            return Ok(Caller::of_service(key.scope(of(ScopeOf::ApiKey { name })), None));
+        }
+        // Where there are both, what has two dots was meant to be a JWT.
+        let jwts = self.jwts.as_ref().filter(|_| self.api_keys.is_none() || token.split('.').count() == 3);
+        let jwts = jwts.ok_or(Rejection::UnknownApiKey)?;
+        let verified = jwts.verify(token).await?;
+        let scope = of(ScopeOf::Subject { issuer: jwts.issuer(), subject: &verified.subject });
+        Ok(Caller::of_service(key.scope(scope), Some(verified.expires)))
+    }
+}
+
+/// Keeps the keys at `url`, and those that were there last while they cannot be fetched.
+pub fn fetched_keys(config: &CallersConfig, url: Url, outside: Outside) -> Renewed<KeySet> {
+    let pauses =
+        Pauses { after_failure: config.jwks_refresh_interval, between_early: config.jwks_refresh_interval };
+    let max_age = config.jwks_max_age;
+    Renewed::start(pauses, move || {
+        let (url, outside) = (url.clone(), outside.clone());
+        async move {
+            let keys = fetch_keys(&outside, url).await;
+            metrics().caller_key_fetches.count(fetched(&keys));
+            match &keys {
+                Ok(keys) => tracing::debug!(?keys, "the callers' keys are there"),
+                Err(Failure { why, .. }) => {
+                    tracing::warn!(%why, "the callers' keys could not be fetched from callers.jwks_url")
+                }
+            }
+            // A tenth more or less, so that gateways that began together do not stay together.
+            let renew_in = max_age.mul_f64(0.9 + 0.2 * fastrand::f64()).max(Duration::from_millis(1));
+            keys.map(|value| Fetched { value, renew_in, lasts: None })
+        }
+    })
+}
+
+async fn fetch_keys(outside: &Outside, url: Url) -> Result<KeySet, Failure> {
+    let json = outside.get(url).await?;
+    KeySet::read(&json).map_err(|fault| Failure::new(&format!("what is there {fault}")))
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+//! After a refusal, what was kept for that caller is gone: of one appointment after 403 and 404, everything after 401.
+//! Others are not concerned.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Call, Gate, Gateway, List, Tells, Upstream, id, listed, served};
+
+const LONG: [(&str, &str); 3] = [("cache.ttl", "10m"), ("cache.list_ttl", "10m"), ("cache.absence_ttl", "0")];
+
+const TEN: List = List { length: 10, tells: Tells::Meta, cap: usize::MAX };
+
+fn answer(call: &Call) -> Answer {
+    if call.id == "appointments" { TEN.page(call) } else { call.appointment() }
+}
+
+/// How many are kept, of appointments and of pages.
+async fn kept(gateway: &Gateway) -> (f64, f64) {
+    let metrics = gateway.metrics().await;
+    let of = |cache: &str| metrics[&format!("gateway_cache_entries{{cache=\"{cache}\"}}")];
+    (of("appointments"), of("pages"))
+}
+
+#[tokio::test]
+async fn a_refusal_takes_the_pages_that_show_the_appointment() {
+    for status in [401, 403, 404] {
+        let upstream = Upstream::answering(answer).await;
+        let gateway = Gateway::before(upstream.url(), &LONG).await;
+        for token in ["token", "other"] {
+            gateway.list(token, json!({ "first": 5 })).await.list();
+            let end =
+                gateway.list(token, json!({ "first": 5 })).await.list()["pageInfo"]["endCursor"].clone();
+            gateway.list(token, json!({ "first": 5, "after": end })).await.list();
+        }
+        assert_eq!((upstream.calls(), kept(&gateway).await), (4, (20.0, 4.0)));
+        upstream.on(&id(2), move |_| Answer::status(status));
+        gateway.update("token", &id(2), json!({ "interpreterLanguage": "xx" })).await;
+        let calls = upstream.calls();
+        let left = if status == 401 { (10.0, 2.0) } else { (19.0, 3.0) };
+        assert_eq!(kept(&gateway).await, left, "{status}");
+        gateway.list("other", json!({ "first": 5 })).await.list();
+        assert_eq!(upstream.calls(), calls, "{status}: it is the caller's alone");
+        gateway.list("token", json!({ "first": 5 })).await.list();
+        assert_eq!(upstream.calls(), calls + 1, "{status}");
+        let evicted = gateway.metrics().await["gateway_evictions_total{cause=\"refusal\"}"];
+        assert_eq!(evicted, if status == 401 { 12.0 } else { 2.0 });
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_is_refused_takes_the_page_too() {
+    for status in [401, 403, 404] {
+        let upstream = Upstream::answering(answer).await;
+        let settings = [("cache.ttl", "0"), ("cache.list_ttl", "10m"), ("cache.absence_ttl", "0")];
+        let gateway = Gateway::before(upstream.url(), &settings).await;
+        gateway.list("token", json!({})).await.list();
+        upstream.on(&id(20), move |_| Answer::status(status));
+        gateway.appointment("token", &id(20)).await;
+        gateway.list("token", json!({})).await.list();
+        let expected = if status == 401 { 3 } else { 2 };
+        assert_eq!(upstream.calls(), expected, "{status}: of what the page does not show");
+        upstream.on(&id(2), move |_| Answer::status(status));
+        gateway.appointment("token", &id(2)).await;
+        gateway.list("token", json!({})).await.list();
+        assert_eq!(upstream.calls(), expected + 2, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_accepted_any_more_leaves_nothing() {
+    let upstream = Upstream::answering(answer).await;
+    let gateway = Gateway::before(upstream.url(), &LONG).await;
+    for token in ["token", "other"] {
+        gateway.appointments(token, &[id(20), id(21), id(22)]).await;
+        gateway.list(token, json!({})).await.list();
+    }
+    assert_eq!(kept(&gateway).await, (26.0, 2.0));
+    upstream.on(&id(30), |_| Answer::status(401));
+    assert_eq!(gateway.appointment("token", &id(30)).await.codes(), ["UNAUTHENTICATED"]);
+    assert_eq!(kept(&gateway).await, (13.0, 1.0));
+    let calls = upstream.calls();
+    for n in [0, 20] {
+        gateway.appointment("other", &id(n)).await.appointment();
+    }
+    assert_eq!(upstream.calls(), calls);
+    assert_eq!(*gateway.appointment("token", &id(0)).await.appointment(), served(&id(0), "token", 1));
+    assert_eq!(*gateway.appointment("token", &id(20)).await.appointment(), served(&id(20), "token", 3));
+}
+
+#[tokio::test]
+async fn a_list_that_is_refused_takes_its_pages() {
+    for (status, appointments) in [(401, 0.0), (403, 5.0)] {
+        let upstream = Upstream::answering(answer).await;
+        let gateway = Gateway::before(upstream.url(), &LONG).await;
+        let first = gateway.list("token", json!({ "first": 5 })).await;
+        assert_eq!(kept(&gateway).await, (5.0, 1.0));
+        upstream.on("appointments", move |_| Answer::status(status));
+        let after = &first.list()["pageInfo"]["endCursor"];
+        assert_eq!(gateway.list("token", json!({ "first": 5, "after": after })).await.codes().len(), 1);
+        assert_eq!(kept(&gateway).await, (appointments, 0.0), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_was_under_way_brings_nothing_back() {
+    for status in [401, 403, 404] {
+        let gate = Gate::shut();
+        let upstream = Upstream::answering({
+            let gate = gate.clone();
+            move |call| match call.id.as_str() {
+                "appointments" => TEN.page(call).once(&gate),
+                _ => Answer::status(status),
+            }
+        })
+        .await;
+        let gateway = Arc::new(Gateway::before(upstream.url(), &LONG).await);
+        let listing = tokio::spawn({
+            let gateway = gateway.clone();
+            async move { gateway.list("token", json!({})).await }
+        });
+        upstream.until_called(1).await;
+        gateway.appointment("token", &id(2)).await;
+        gate.open();
+        // Who asked before gets what was so before; nothing of it is kept.
+        assert_eq!(listing.await.unwrap().list()["edges"][2]["node"], listed(2, "token"));
+        assert_eq!(kept(&gateway).await, (0.0, 0.0), "{status}");
+        assert_eq!(gateway.appointment("token", &id(2)).await.body["data"]["appointment"], Value::Null);
+    }
+}

@@ -1,0 +1,204 @@
+//! Memory as a promise: a million distinct (token, id) pairs go through the gateway, and its memory stays under a ceiling;
+//! and beside who asks for all that, who asks for little finds what it knew.
+//!
+//! `cargo test --release --test memory` runs it and prints the figures. It is no part of `cargo test`: it takes about a
+//! minute, and says something of a release build alone.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that says what it has measured")]
+
+mod client;
+mod upstream;
+
+use std::{
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use client::Connection;
+use upstream::Upstream;
+
+/// What the memory of the process, all of it, may be at its peak.
+const CEILING: u64 = 160 * 1024 * 1024;
+
+/// How many of what the quiet caller asks for it has to find, in a thousand.
+const LEAST_HITS: usize = 990;
+
+/// How many pairs one caller asks for, and how many a great many callers do that ask for a hundred each.
+const OF_ONE: usize = 500_000;
+const OF_MANY: usize = 500_000;
+
+/// As many ids as one request may name.
+const BATCH: usize = 100;
+
+/// How many ask at once, over a connection each.
+const AT_ONCE: usize = 8;
+
+/// What the quiet caller asks for, again and again, and with what pauses.
+const LITTLE: usize = 50;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Nothing goes since its time is over, so that the cache is as full as it gets.
+const SETTINGS: [(&str, &str); 4] =
+    [("CACHE_SIZE", "64MiB"), ("CACHE_TTL", "10m"), ("LOG_LEVEL", "error"), ("GRAPHIQL_ENABLED", "false")];
+
+#[tokio::main]
+async fn main() {
+    if cfg!(debug_assertions) {
+        println!("this says something of a release build alone: cargo test --release --test memory");
+        return;
+    }
+    let upstream = Upstream::start();
+    let gateway = Gateway::start(upstream.address()).await;
+    println!("memory at the start       {}", mebibytes(gateway.memory("VmRSS:")));
+
+    let quiet = Quiet::start(&gateway, &upstream);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    report("quiet caller alone", quiet.take());
+
+    let mut beside = Vec::new();
+    let sources: [(&str, usize, fn(usize) -> String); 2] = [
+        ("one caller", OF_ONE, |_| "noisy".to_owned()),
+        ("many callers", OF_MANY, |batch| format!("one-of-many-{batch}")),
+    ];
+    for (name, pairs, token) in sources {
+        let started = Instant::now();
+        ask(&gateway, pairs, token).await;
+        let took = started.elapsed();
+        println!(
+            "{pairs} pairs of {name}: {took:.1?}, {:.0} a second; memory {}",
+            pairs as f64 / took.as_secs_f64(),
+            mebibytes(gateway.memory("VmRSS:"))
+        );
+        beside.push((name, quiet.take()));
+        report(&format!("quiet caller beside {name}"), beside.last().unwrap().1);
+    }
+    println!("calls to the upstream     {}", upstream.calls());
+    let peak = gateway.memory("VmHWM:");
+    println!("peak of the memory        {}, of {} allowed", mebibytes(peak), mebibytes(CEILING));
+    assert!(upstream.calls() >= OF_ONE + OF_MANY, "each pair is asked for");
+    assert!(peak <= CEILING, "the peak of the memory is {peak} bytes");
+    for (name, (asked, missed)) in beside {
+        assert!(
+            (asked - missed) * 1000 >= asked * LEAST_HITS,
+            "beside {name} the quiet caller misses {missed} of {asked}"
+        );
+    }
+}
+
+fn report(what: &str, (asked, missed): (usize, usize)) {
+    let hits = 100.0 * (asked - missed) as f64 / asked as f64;
+    println!("{what}: {asked} asked for, {missed} fetched, {hits:.2} % found");
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1024.0 / 1024.0)
+}
+
+/// Asks for `pairs` distinct pairs, a batch of ids with each token that `token` gives; and looks at each answer.
+async fn ask(gateway: &Gateway, pairs: usize, token: fn(usize) -> String) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let asking = (0..AT_ONCE).map(|_| {
+        let (next, address) = (next.clone(), gateway.address.clone());
+        tokio::spawn(async move {
+            let mut connection = Connection::open(&address).await;
+            loop {
+                let batch = next.fetch_add(1, Ordering::Relaxed);
+                if batch * BATCH >= pairs {
+                    return;
+                }
+                connection.ask(&token(batch), (batch * BATCH)..((batch + 1) * BATCH)).await;
+            }
+        })
+    });
+    for asking in asking.collect::<Vec<_>>() {
+        asking.await.unwrap();
+    }
+}
+
+/// A caller that asks for the same few again and again, in the background.
+struct Quiet {
+    asked: Arc<AtomicUsize>,
+    seen: AtomicUsize,
+    upstream: Upstream,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Quiet {
+    fn start(gateway: &Gateway, upstream: &Upstream) -> Self {
+        let (asked, is_over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        tokio::spawn({
+            let (address, asked, is_over) = (gateway.address.clone(), asked.clone(), is_over.clone());
+            async move {
+                let mut connection = Connection::open(&address).await;
+                while !is_over.load(Ordering::Relaxed) {
+                    connection.ask(upstream::QUIET, 0..LITTLE).await;
+                    asked.fetch_add(LITTLE, Ordering::Relaxed);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        });
+        Self { asked, seen: AtomicUsize::new(0), upstream: upstream.clone(), is_over }
+    }
+
+    /// How many it asked for since it was last asked, and how many of them were fetched.
+    fn take(&self) -> (usize, usize) {
+        let fetched = self.upstream.calls_of_quiet();
+        let missed = fetched - self.seen.swap(fetched, Ordering::Relaxed);
+        (self.asked.swap(0, Ordering::Relaxed), missed)
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The program. Killed when dropped.
+struct Gateway {
+    child: Child,
+    address: String,
+}
+
+impl Gateway {
+    async fn start(upstream: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_appointments-gateway"));
+        command
+            .arg("serve")
+            .env_clear()
+            .env("GATEWAY_LISTEN", "127.0.0.1:0")
+            .env("GATEWAY_UPSTREAM_URL", format!("http://{upstream}"))
+            .envs(SETTINGS.map(|(key, value)| (format!("GATEWAY_{key}"), value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let address =
+                line.trim().strip_prefix("GraphQL").and_then(|rest| rest.trim().strip_prefix("http://"));
+            if let Some(address) = address.and_then(|rest| rest.strip_suffix("/graphql")) {
+                let address = address.to_owned();
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Self { child, address };
+            }
+        }
+        panic!("the gateway says where it listens");
+    }
+
+    /// What the system says of its memory, in bytes.
+    fn memory(&self, what: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+}
