@@ -166,7 +166,11 @@ impl UpstreamError {
             Self::AttemptTimeout => "timeout",
             Self::TooLarge | Self::Invalid(_) | Self::OutcomeUnknown(_) => "invalid",
             // None of them comes of a call that was made.
-            Self::BreakerOpen { .. } | Self::NoServiceToken(_) | Self::DeadlinePassed | Self::Overloaded | Self::Lost => "abandoned",
+            Self::BreakerOpen { .. }
+            | Self::NoServiceToken(_)
+            | Self::DeadlinePassed
+            | Self::Overloaded
+            | Self::Lost => "abandoned",
         }
     }
 }

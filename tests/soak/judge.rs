@@ -68,6 +68,8 @@ pub struct Judge {
     world: Arc<World>,
     /// How old what is served may be.
     max_age: Duration,
+    /// How much older it may be where the answer says that it is stale.
+    stale: Duration,
     outcomes: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
     codes: Mutex<BTreeMap<String, u64>>,
     violations: Mutex<Vec<String>>,
@@ -89,6 +91,8 @@ pub struct Counts {
     pub changes_needed: AtomicU64,
     /// Events of subscriptions.
     pub events: AtomicU64,
+    /// Answers that are stale in some place, and say so.
+    pub stale: AtomicU64,
 }
 
 impl Asked {
@@ -115,11 +119,12 @@ impl Selection {
 }
 
 impl Judge {
-    /// One for a gateway that may serve what is as old as `max_age`.
-    pub fn new(world: Arc<World>, max_age: Duration) -> Self {
+    /// One for a gateway that may serve what is as old as `max_age`, and older by `stale` if it says so.
+    pub fn new(world: Arc<World>, max_age: Duration, stale: Duration) -> Self {
         Self {
             world,
             max_age: max_age + SLACK,
+            stale,
             outcomes: Mutex::default(),
             codes: Mutex::default(),
             violations: Mutex::default(),
@@ -138,6 +143,7 @@ impl Judge {
 
     /// Counts an answer by the verdict on it.
     pub fn settle(&self, kind: &'static str, reply: &Reply, verdict: Verdict<Outcome>) {
+        self.counts.stale.fetch_add(u64::from(reply.body.get("extensions").is_some()), Ordering::Relaxed);
         for code in reply.codes() {
             *self.codes.lock().unwrap().entry(code.to_owned()).or_default() += 1;
         }
@@ -226,6 +232,7 @@ impl Judge {
             answer.trouble(&path)?;
             return Ok((answer.end(1)?, None));
         }
+        answer.is_stale = answer.stale.remove(&path.to_string()).is_some();
         let all = listed(asked.token);
         let expected = all.iter().skip(start).take(first);
         let nodes = list["nodes"].as_array().ok_or("no nodes")?;
@@ -349,8 +356,10 @@ impl Judge {
         }
         let version = self.look(asked, appointment, selection, value, path, answer)?;
         let superseded = version.and_then(|version| self.world.superseded(appointment, version));
+        let is_stale = answer.stale.remove(&path.to_string()).is_some() || answer.is_stale;
+        let max_age = if is_stale { self.max_age + self.stale } else { self.max_age };
         match superseded {
-            Some(superseded) if superseded + self.max_age < asked.at => {
+            Some(superseded) if superseded + max_age < asked.at => {
                 Err(format!("{} is {:?} out of date", id(appointment), asked.at - superseded))
             }
             _ => Ok(()),
@@ -398,6 +407,10 @@ impl Judge {
 struct Answer {
     /// Codes by path.
     errors: BTreeMap<String, String>,
+    /// Ages in seconds, by path.
+    stale: BTreeMap<String, u64>,
+    /// Whether all of a list is.
+    is_stale: bool,
     /// How many of the things that were asked for are not there because of the far side.
     troubles: usize,
     /// How many fields of those that are there are not.
@@ -422,7 +435,15 @@ impl Answer {
         if reply.body.get("data").is_none() {
             return Err("no data".to_owned());
         }
-        Ok(Self { errors, troubles: 0, gaps: 0 })
+        let mut stale = BTreeMap::new();
+        for place in reply.body["extensions"]["stale"].as_array().into_iter().flatten() {
+            let age = place["ageSeconds"].as_u64().ok_or("something stale of no age")?;
+            stale.insert(place["path"].to_string(), age);
+        }
+        if reply.body.get("extensions").is_some() && stale.is_empty() {
+            return Err("extensions that say nothing".to_owned());
+        }
+        Ok(Self { errors, stale, is_stale: false, troubles: 0, gaps: 0 })
     }
 
     /// Takes the error at `path`, which has to be one that the far side can be the cause of.
@@ -462,6 +483,9 @@ impl Answer {
     fn end(self, things: usize) -> Verdict<Outcome> {
         if !self.errors.is_empty() {
             return Err(format!("errors for what was served: {:?}", self.errors));
+        }
+        if !self.stale.is_empty() {
+            return Err(format!("stale what was not served, or may not be: {:?}", self.stale));
         }
         Ok(match self.troubles {
             0 if self.gaps == 0 => Outcome::Right,

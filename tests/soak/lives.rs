@@ -2,16 +2,19 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::sleep};
+use serde_json::json;
+use tokio::{net::TcpStream, sync::watch, time::sleep};
 
 use crate::{
+    connection::Request,
     far_side::FarSide,
+    gateway::Gateway,
     judge::Judge,
-    support::{Gateway, peak_memory},
     world::{Access, access, id, token},
 };
 
@@ -94,21 +97,27 @@ impl Lives {
         life.wait_for(|life| life.is_serving).await.map(|life| *life).unwrap_or_else(|_| self.life())
     }
 
+    /// A connection in `life`: none where another has begun, so that nobody who is late disturbs its beginning.
+    pub async fn connect(&self, life: Life) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        if self.life().number != life.number {
+            return Err(io::Error::other("the life is over"));
+        }
+        Ok(stream)
+    }
+
     /// Starts a life that is to end like `end`, and returns what it holds before anybody asks for anything.
     pub async fn begin(&self, end: End) -> Holdings {
-        let listen = format!("127.0.0.1:{}", self.port);
+        self.life.send_modify(|life| *life = Life { number: life.number + 1, is_serving: false, end });
         let delay = match end {
             End::Announced => format!("{}ms", DRAIN_DELAY.as_millis()),
             End::Blunt => "0".to_owned(),
         };
-        let mut settings = vec![("listen", listen.as_str()), ("http.drain_delay", &delay)];
-        settings.extend(self.settings.iter().map(|(key, value)| (*key, value.as_str())));
-        let gateway = Gateway::before(&self.far_side.url(), &settings).await;
+        let of_this_life = [("upstream.url", self.far_side.url()), ("http.drain_delay", delay)];
+        let gateway = Gateway::start(self.port, &[&of_this_life[..], &self.settings].concat()).await;
         let holdings = self.warm(&gateway).await;
         *self.gateway.lock().await = Some(gateway);
-        self.life.send_modify(|life| {
-            *life = Life { number: life.number + 1, is_serving: true, end };
-        });
+        self.life.send_modify(|life| life.is_serving = true);
         holdings
     }
 
@@ -116,10 +125,14 @@ impl Lives {
     /// returns what it holds then, at rest.
     async fn warm(&self, gateway: &Gateway) -> Holdings {
         let query = format!("{{ appointment(id: \"{}\") {{ id status }} }}", id(VISIBLE));
-        while gateway.query(Some(&token(0)), &query).await.body["data"]["appointment"]["status"].is_null() {
+        let request = Request::post(Some(&token(0)), &query, &json!({}), false);
+        loop {
+            let reply = gateway.ask(&request).await;
+            if reply.is_some_and(|reply| reply.body["data"]["appointment"]["status"].is_string()) {
+                return self.rest(gateway, None).await;
+            }
             sleep(Duration::from_millis(50)).await;
         }
-        self.rest(gateway, None).await
     }
 
     /// Has the far side hang up, since what the gateway keeps for its next calls are connections to it, and waits until
@@ -148,7 +161,7 @@ impl Lives {
 
     /// Asks the gateway to end, waits until it has, and looks at how it did.
     pub async fn end(&self, judge: &Judge) {
-        let Some(mut gateway) = self.gateway.lock().await.take() else { return };
+        let Some(gateway) = self.gateway.lock().await.take() else { return };
         self.note_memory(&gateway);
         let life = self.life();
         self.endings.lock().unwrap().push(Instant::now());
@@ -160,10 +173,9 @@ impl Lives {
             }
             self.life.send_modify(|life| life.is_serving = false);
         }
-        let status = gateway.ended().await;
+        let (status, log) = gateway.ended().await;
         self.life.send_modify(|life| life.is_serving = false);
         judge.ensure(status.code() == Some(0), || format!("life {} ended with {status}", life.number));
-        let log = gateway.stderr();
         judge.ensure(log.is_empty(), || format!("life {} logged an error: {log}", life.number));
     }
 
@@ -204,7 +216,7 @@ impl Lives {
 
     fn note_memory(&self, gateway: &Gateway) {
         let mut most = self.most_memory.lock().unwrap();
-        *most = (*most).max(peak_memory(gateway));
+        *most = (*most).max(gateway.peak_memory());
     }
 }
 
@@ -219,8 +231,5 @@ impl Holdings {
 }
 
 async fn says_not_ready(gateway: &Gateway) -> bool {
-    match gateway.request(reqwest::Method::GET, "/readyz").send().await {
-        Ok(response) => response.status() == 503,
-        Err(_) => true,
-    }
+    gateway.get("/readyz").await.is_none_or(|reply| reply.status == 503)
 }

@@ -16,6 +16,9 @@ use crate::{
     world::{APPOINTMENTS, Access, TOKENS, access, id, listed, token},
 };
 
+/// How long who was turned away waits before coming back.
+pub const TURNED_AWAY: Duration = Duration::from_millis(150);
+
 /// What all who ask share.
 pub struct Load {
     pub lives: Arc<Lives>,
@@ -52,7 +55,7 @@ impl Client {
                 40..60 => self.several(life).await,
                 60..70 => self.list(life).await,
                 70..84 => self.change(life).await,
-                84..92 => self.leave().await,
+                84..92 => self.leave(life).await,
                 _ => self.malformed(life).await,
             }
             sleep(Duration::from_millis(self.rng.u64(0..20))).await;
@@ -133,18 +136,19 @@ impl Client {
             Err(mut lost) => {
                 // What has reached the far side was certainly read by the gateway.
                 lost.was_taken_on |= self.load.judge.world().change(number).asked > 0;
-                self.answerless("a change", life, lost);
+                self.answerless("a change", life, lost).await;
             }
         }
     }
 
     /// Begins something and leaves in the middle of it.
-    async fn leave(&mut self) {
+    async fn leave(&mut self, life: Life) {
         let appointment = self.any_appointment();
         let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", Selection::Full.text());
         let request = self.request(&query, &json!({ "id": id(appointment) }));
         self.load.judge.counts.reads_needed.fetch_add(1, Ordering::Relaxed);
-        let Ok(mut connection) = Connection::open(self.load.lives.port()).await else { return };
+        let opened = self.load.lives.connect(life).await.and_then(Connection::over);
+        let Ok(mut connection) = opened else { return };
         let bytes = format!("{}{}", request.head(true), request.body);
         let part = match self.rng.u8(0..3) {
             0 => self.rng.usize(0..bytes.len()),
@@ -164,7 +168,7 @@ impl Client {
                 let verdict = malformed.judge(&reply);
                 self.load.judge.settle("malformed", &reply, verdict);
             }
-            Err(lost) => self.answerless("malformed", life, lost),
+            Err(lost) => self.answerless("malformed", life, lost).await,
         }
     }
 
@@ -181,7 +185,7 @@ impl Client {
         match self.send(life, &request).await {
             Ok(reply) => Some(reply),
             Err(lost) => {
-                self.answerless(kind, life, lost);
+                self.answerless(kind, life, lost).await;
                 None
             }
         }
@@ -192,11 +196,11 @@ impl Client {
         let kept = self.connection.take().filter(|(number, _)| *number == life.number);
         let mut connection = match kept {
             Some((_, connection)) => connection,
-            None => Connection::open(self.load.lives.port()).await.map_err(|error| Lost {
-                written: None,
-                was_taken_on: false,
-                why: format!("no connection: {error}"),
-            })?,
+            None => {
+                let opened = self.load.lives.connect(life).await.and_then(Connection::over);
+                let why = |error| format!("no connection: {error}");
+                opened.map_err(|error| Lost { written: None, was_taken_on: false, why: why(error) })?
+            }
         };
         let reply = connection.exchange(request).await?;
         if reply.keeps_alive() && self.rng.u8(0..20) > 0 {
@@ -206,10 +210,11 @@ impl Client {
     }
 
     /// Counts a request that got no answer: as lost, unless the gateway was ending and had not read it.
-    fn answerless(&self, kind: &'static str, life: Life, lost: Lost) {
+    async fn answerless(&self, kind: &'static str, life: Life, lost: Lost) {
         let written = lost.written.unwrap_or_else(Instant::now);
         if !lost.was_taken_on && self.load.lives.excuse(life, written) {
             self.load.judge.count(kind, Outcome::TurnedAway);
+            sleep(TURNED_AWAY).await;
         } else {
             self.load.judge.lost(format!("{kind} in {life:?}: {} after {:?}", lost.why, lost.written));
         }

@@ -9,14 +9,6 @@
 #![expect(clippy::unwrap_used, reason = "a lock that is poisoned ends the soak")]
 #![expect(clippy::print_stdout, reason = "the report is what it is for")]
 
-#[path = "../api/support/mod.rs"]
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the soak starts the gateway as the tests do, and needs no more of it"
-)]
-mod support;
-
 mod world;
 
 mod far_side;
@@ -28,6 +20,7 @@ mod load;
 mod malformed;
 mod watching;
 
+mod gateway;
 mod lives;
 
 mod judge;
@@ -58,6 +51,7 @@ const WATCHERS: usize = 8;
 const MAX_CONCURRENT: usize = 16;
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(1);
 const CACHE_TTL: Duration = Duration::from_secs(1);
+const STALE_IF_ERROR: Duration = Duration::from_secs(3);
 
 /// The most memory that a life may take, in MiB.
 const MEMORY: u64 = 96;
@@ -74,6 +68,8 @@ fn settings() -> Vec<(&'static str, String)> {
         ("cache.ttl", milliseconds(CACHE_TTL)),
         ("cache.absence_ttl", "500ms".to_owned()),
         ("cache.list_ttl", "500ms".to_owned()),
+        ("cache.stale_if_error", milliseconds(STALE_IF_ERROR)),
+        ("cache.stale_while_revalidate", "200ms".to_owned()),
         ("live.fast_interval", milliseconds(POLLED)),
         ("live.slow_interval", "1s".to_owned()),
         ("live.keep_alive", "1s".to_owned()),
@@ -102,7 +98,7 @@ async fn main() -> ExitCode {
 async fn soak(duration: Duration, seed: u64) -> bool {
     let world = Arc::new(World::new());
     let far_side = FarSide::start(world.clone(), seed).await;
-    let judge = Arc::new(Judge::new(world, CACHE_TTL + UPSTREAM_TIMEOUT));
+    let judge = Arc::new(Judge::new(world, CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR));
     let lives = Arc::new(Lives::new(free_port(), far_side.clone(), settings()));
     let mut rng = fastrand::Rng::with_seed(seed);
 
@@ -148,6 +144,11 @@ async fn soak(duration: Duration, seed: u64) -> bool {
         report::codes(&judge.codes()),
         report::modes(&far_side)
     );
+    let [events, stale] =
+        [&judge.counts.events, &judge.counts.stale].map(|count| count.load(Ordering::Relaxed));
+    println!(
+        "Events of subscriptions: {events}. Answers that were stale in some place and said so: {stale}.\n"
+    );
     println!("The gateway was terminated and restarted {} times under load.\n", lives.ended());
     println!("{}", promises.table());
     for violation in judge.violations() {
@@ -191,7 +192,7 @@ async fn recovery(lives: &Lives, judge: &Judge) -> bool {
             let Ok(mut connection) = connection::Connection::open(lives.port()).await else { return false };
             let Ok(reply) = connection.exchange(&request).await else { return false };
             let verdict = judge.appointments(&asked, "appointmentsByIds", &all, Selection::Full, &reply);
-            is_well &= verdict == Ok(Outcome::Right);
+            is_well &= verdict == Ok(Outcome::Right) && reply.body.get("extensions").is_none();
             judge.settle("after it all", &reply, verdict);
         }
         if is_well {

@@ -21,7 +21,7 @@ use crate::{
     connection::{Connection, Lost, Request},
     judge::{Asked, Outcome, Selection},
     lives::Life,
-    load::Load,
+    load::{Load, TURNED_AWAY},
     world::{APPOINTMENTS, TOKENS, id, token},
 };
 
@@ -70,7 +70,7 @@ impl Watcher {
         let (judge, lives) = (self.load.judge.clone(), self.load.lives.clone());
         let mut lost = Lost { written: None, was_taken_on: false, why: String::new() };
         let opened = async {
-            let mut connection = Connection::open(lives.port()).await?;
+            let mut connection = lives.connect(life).await.and_then(Connection::over)?;
             connection.send(format!("{}{}", request.head(true), request.body).as_bytes()).await?;
             lost.written = Some(Instant::now());
             let head = connection.head(&mut lost).await?;
@@ -78,7 +78,7 @@ impl Watcher {
         };
         let (mut connection, status) = match opened.await {
             Ok(opened) => opened,
-            Err(error) => return self.answerless(KIND, life, &error, &lost),
+            Err(error) => return self.answerless(KIND, life, &error, &lost).await,
         };
         judge.ensure(status == 200, || format!("an event stream begins with {status}"));
         let (until, began) = (self.until(), Instant::now());
@@ -119,11 +119,11 @@ impl Watcher {
     async fn over_websocket(&mut self, life: Life) {
         const KIND: &str = "watched over a WebSocket";
         let (judge, lives) = (self.load.judge.clone(), self.load.lives.clone());
-        let mut socket = match self.open(lives.port()).await {
+        let mut socket = match self.open(life).await {
             Ok(socket) => socket,
             Err(error) => {
                 let lost = Lost { written: None, was_taken_on: false, why: String::new() };
-                return self.answerless(KIND, life, &error, &lost);
+                return self.answerless(KIND, life, &error, &lost).await;
             }
         };
         let (until, began) = (self.until(), Instant::now());
@@ -182,14 +182,14 @@ impl Watcher {
     }
 
     /// Opens a WebSocket and begins.
-    async fn open(&self, port: u16) -> std::io::Result<WebSocketStream<TcpStream>> {
+    async fn open(&self, life: Life) -> std::io::Result<WebSocketStream<TcpStream>> {
         let other = std::io::Error::other::<tokio_tungstenite::tungstenite::Error>;
-        let mut request = format!("ws://127.0.0.1:{port}/graphql").into_client_request().map_err(other)?;
+        let mut request = "ws://gateway/graphql".into_client_request().map_err(other)?;
         request.headers_mut().insert(
             "sec-websocket-protocol",
             reqwest::header::HeaderValue::from_static("graphql-transport-ws"),
         );
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let stream = self.load.lives.connect(life).await?;
         let (mut socket, _) = client_async(request, stream).await.map_err(other)?;
         let payload = json!({ "Authorization": format!("Bearer {}", token(self.token)) });
         let init = json!({ "type": "connection_init", "payload": payload });
@@ -235,9 +235,10 @@ impl Watcher {
         self.load.judge.counts.reads_needed.fetch_add(ticks as u64 * watched as u64, Ordering::Relaxed);
     }
 
-    fn answerless(&self, kind: &'static str, life: Life, error: &std::io::Error, lost: &Lost) {
+    async fn answerless(&self, kind: &'static str, life: Life, error: &std::io::Error, lost: &Lost) {
         if self.load.lives.excuse(life, lost.written.unwrap_or_else(Instant::now)) && !lost.was_taken_on {
             self.load.judge.count(kind, Outcome::TurnedAway);
+            sleep(TURNED_AWAY).await;
         } else {
             self.load.judge.lost(format!("{kind} in {life:?}: {error}"));
         }
