@@ -124,7 +124,10 @@ fn config() -> Arg {
 
 fn flag(key: &Key) -> Option<Arg> {
     let long = key.flag()?;
-    let default = if key.default.is_empty() { "none" } else { key.default };
+    let mut default = if key.default.is_empty() { "none".to_owned() } else { key.default.to_owned() };
+    if let Some(production) = key.production() {
+        default = format!("{default}; in production {production}");
+    }
     let arg = Arg::new(key.name)
         .long(long)
         .value_name(key.kind.placeholder())

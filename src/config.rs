@@ -7,6 +7,7 @@
 mod identity;
 mod keys;
 mod load;
+mod profile;
 mod secret;
 mod value;
 
@@ -22,6 +23,7 @@ use url::Url;
 pub use identity::{CallersConfig, ClientCredentials, IdentityConfig, IdentityMode};
 pub use keys::KEYS;
 pub use load::{ConfigError, Fault, Sources};
+pub use profile::Profile;
 pub use secret::Secret;
 
 use crate::sandbox::Faults;
@@ -31,6 +33,8 @@ use crate::sandbox::Faults;
 pub struct Config {
     /// `listen`
     pub listen: SocketAddr,
+    /// `profile`
+    pub profile: Profile,
     /// `upstream.*`
     pub upstream: UpstreamConfig,
     /// `identity.*`
@@ -47,8 +51,12 @@ pub struct Config {
     pub websocket: WebSocketConfig,
     /// `limits.*`
     pub limits: Limits,
+    /// `rate_limit.*`
+    pub rate_limit: RateLimitConfig,
     /// `http.*`
     pub http: HttpConfig,
+    /// `graphql.*`
+    pub graphql: GraphqlConfig,
     /// `graphiql.enabled`
     pub graphiql: bool,
     /// `metrics.*`
@@ -119,6 +127,8 @@ pub struct LiveConfig {
     pub max_watched: usize,
     /// `live.caller_share`, in percent
     pub caller_share: u8,
+    /// `live.max_event_streams`
+    pub max_event_streams: usize,
     /// `live.keep_alive`
     pub keep_alive: Duration,
 }
@@ -143,13 +153,17 @@ pub struct WebSocketConfig {
     pub max_message: ByteSize,
 }
 
-/// `limits.*`: how much one request may ask for.
+/// `limits.*`: how much one request may ask for, and how many are carried out at once.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
     /// `limits.body`
     pub body: ByteSize,
     /// `limits.headers`
     pub headers: ByteSize,
+    /// `limits.header_count`
+    pub header_count: usize,
+    /// `limits.uri`
+    pub uri: ByteSize,
     /// `limits.token`
     pub token: ByteSize,
     /// `limits.query`
@@ -164,10 +178,31 @@ pub struct Limits {
     pub root_fields: usize,
     /// `limits.aliases`
     pub aliases: usize,
+    /// `limits.directives`
+    pub directives: usize,
+    /// `limits.cost`
+    pub cost: usize,
     /// `limits.ids`
     pub ids: usize,
     /// `limits.items`
     pub items: usize,
+    /// `limits.operations`
+    pub operations: usize,
+    /// `limits.operations_waiting`
+    pub operations_waiting: usize,
+    /// `limits.operations_wait`
+    pub operations_wait: Duration,
+}
+
+/// `rate_limit.*`: how often each caller may ask.
+#[derive(Debug, Clone, Default)]
+pub struct RateLimitConfig {
+    /// `rate_limit.per_second`; 0 is no limit.
+    pub per_second: u32,
+    /// `rate_limit.burst`
+    pub burst: u32,
+    /// `rate_limit.max_callers`
+    pub max_callers: usize,
 }
 
 /// `http.*`: who may ask, connections, clocks and the end.
@@ -183,10 +218,21 @@ pub struct HttpConfig {
     pub write_timeout: Duration,
     /// `http.header_timeout`
     pub header_timeout: Duration,
+    /// `http.body_timeout`
+    pub body_timeout: Duration,
     /// `http.drain_delay`
     pub drain_delay: Duration,
     /// `http.drain_deadline`
     pub drain_deadline: Duration,
+}
+
+/// `graphql.*`: what clients are told of the schema.
+#[derive(Debug, Clone, Default)]
+pub struct GraphqlConfig {
+    /// `graphql.introspection`
+    pub introspection: bool,
+    /// `graphql.suggestions`
+    pub suggestions: bool,
 }
 
 /// `metrics.*`: where what is counted can be read.
@@ -236,10 +282,18 @@ pub enum LogFormat {
 }
 
 impl Default for Config {
-    /// Every key at its default.
+    /// Every key at its default in development.
     fn default() -> Self {
+        Self::of(Profile::Development)
+    }
+}
+
+impl Config {
+    /// Every key at its default in `profile`.
+    pub fn of(profile: Profile) -> Self {
         let mut config = Self {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            profile,
             upstream: UpstreamConfig::default(),
             identity: IdentityConfig::default(),
             callers: CallersConfig::default(),
@@ -248,13 +302,15 @@ impl Default for Config {
             live: LiveConfig::default(),
             websocket: WebSocketConfig::default(),
             limits: Limits::default(),
+            rate_limit: RateLimitConfig::default(),
             http: HttpConfig::default(),
+            graphql: GraphqlConfig::default(),
             graphiql: false,
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         };
         for key in KEYS {
-            let read = (key.set)(&mut config, key.default);
+            let read = (key.set)(&mut config, key.default_in(profile));
             // A test reads every default.
             debug_assert_eq!(read, Ok(()), "{}", key.name);
         }
@@ -267,7 +323,7 @@ impl Default for Config {
 pub struct Key {
     /// As in the file: `section.name`.
     pub name: &'static str,
-    /// The default, written as a value in the file would be; empty for none.
+    /// The default in development, written as a value in the file would be; empty for none.
     pub default: &'static str,
     /// What a value looks like.
     pub kind: Kind,

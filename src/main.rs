@@ -78,7 +78,9 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     say(format_args!("appointments-gateway {}", env!("CARGO_PKG_VERSION")));
     say(format_args!("  GraphQL   {here}/graphql"));
     if config.graphiql {
-        say(format_args!("  GraphiQL  {here}/"));
+        let note =
+            if config.graphql.introspection { "" } else { " (without help: graphql.introspection is off)" };
+        say(format_args!("  GraphiQL  {here}/{note}"));
     }
     if let Some(metrics) = &metrics {
         say(format_args!("  Metrics   http://{}/metrics", address(metrics)?));
@@ -97,7 +99,7 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
             "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
         ));
     }
-    tracing::info!(%here, %upstream, sandbox = is_sandbox, "serving");
+    tracing::info!(%here, %upstream, profile = config.profile.name(), sandbox = is_sandbox, "serving");
     server.serve(listener, metrics, asked_to_stop(signals)).await;
     Ok(())
 }
@@ -123,7 +125,7 @@ async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
 async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
-    say("the configuration is right");
+    say(format_args!("the configuration is right, for the profile {}", config.profile.name()));
     let mut failures = Vec::new();
     let mut told = |answer: Result<String, String>| match answer {
         Ok(text) => say(text),

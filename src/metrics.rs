@@ -12,7 +12,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{graphql::error::CODES, identity::Rejection};
+use crate::{
+    graphql::{error::CODES, limit::LIMITS},
+    identity::Rejection,
+};
 
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,6 +43,18 @@ pub struct Metrics {
     pub operations: Counters,
     /// Errors that clients were told, by their code.
     pub errors: Counters,
+    /// What limits refused, by the limit's name.
+    pub limited: Counters,
+    /// Queries and changes that are being carried out.
+    pub operations_in_flight: Level,
+    /// Operations that wait for their turn.
+    pub operations_waiting: Level,
+    /// Connections that are open, but for those that have become WebSockets.
+    pub connections: Level,
+    /// WebSockets that are open.
+    pub websockets: Level,
+    /// Event streams of subscriptions that are open.
+    pub event_streams: Level,
     /// Panics that were caught: each is a fault of the gateway.
     pub panics: Counter,
     /// How appointments that were asked for were come by.
@@ -123,6 +138,12 @@ impl Metrics {
                 &["query", "mutation", "subscription"],
             ),
             errors: counters(r, "errors", "Errors that clients were told, by their code", "code", CODES),
+            limited: counters(r, "limited", "What limits refused, by the limit's name", "limit", LIMITS),
+            operations_in_flight: level(r, "operations_in_flight", "Queries and changes being carried out"),
+            operations_waiting: level(r, "operations_waiting", "Operations that wait for their turn"),
+            connections: level(r, "connections", "Connections that are open, WebSockets aside"),
+            websockets: level(r, "websockets", "WebSockets that are open"),
+            event_streams: level(r, "event_streams", "Event streams of subscriptions that are open"),
             panics: counter(r, "panics", "Faults of the gateway that were caught"),
             appointments: counters(
                 r,
@@ -241,6 +262,28 @@ impl Counters {
     }
 }
 
+/// How many of something there are now.
+#[derive(Debug, Clone, Default)]
+pub struct Level(Gauge);
+
+/// One of those that a [`Level`] counts, for as long as it is held.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Level {
+    /// One more, until it is dropped.
+    pub fn one(&self) -> Counted {
+        self.0.inc();
+        Counted(self.0.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// All there from the start, so that a first time shows as a rise.
 fn counters(
     registry: &mut Registry,
@@ -258,6 +301,12 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
     counter
+}
+
+fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
+    let level = Level::default();
+    registry.register(name, help, level.0.clone());
+    level
 }
 
 fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {

@@ -18,14 +18,20 @@ use crate::{
     appointments::Shared,
     config::Config,
     graphql::Api,
-    http::{Drain, Gateway, GraphiqlSettings, Patient, Worded, metrics_router, router},
+    http::{
+        Drain, Gateway, GraphiqlSettings, Patient, Places, RateLimit, Turns, Worded, metrics_router, router,
+    },
     identity::Identity,
+    metrics::metrics,
     sandbox,
     upstream::{Outside, ServiceToken, UpstreamClient},
 };
 
 /// How long to wait before accepting again when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many headers hyper takes where it is not told.
+const HYPERS_HEADERS: usize = 100;
 
 /// How many connections are served at once at `metrics.listen`.
 const MAX_SCRAPES: usize = 16;
@@ -56,13 +62,24 @@ impl Server {
             false => GraphiqlSettings::default(),
         });
         let gateway = Gateway {
-            api: Api::new(config.limits.clone()),
+            api: Api::new(config.limits.clone(), &config.graphql),
             appointments: Shared::new(&config.cache, config.live.clone(), upstream),
             identity: Identity::new(config.identity.mode, &config.callers, &outside),
             http: config.http.clone(),
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),
-            sockets: Arc::new(Semaphore::new(config.websocket.max_connections)),
+            rate_limit: RateLimit::new(&config.rate_limit),
+            operations: Turns::new(&config.limits),
+            websockets: Places::new(
+                config.websocket.max_connections,
+                "websocket.max_connections",
+                metrics().websockets.clone(),
+            ),
+            event_streams: Places::new(
+                config.live.max_event_streams,
+                "live.max_event_streams",
+                metrics().event_streams.clone(),
+            ),
             keep_alive: config.live.keep_alive,
             graphiql,
             serves_metrics: config.metrics.enabled,
@@ -127,6 +144,10 @@ impl Connections {
         // answers with a text (`limits.headers`).
         let buffer = gateway.limits.headers.as_u64() as usize + 16 * 1024;
         http.timer(TokioTimer::new()).header_read_timeout(gateway.http.header_timeout).max_buf_size(buffer);
+        // It takes a hundred headers by itself, and more at the cost of an allocation for each request.
+        if gateway.limits.header_count >= HYPERS_HEADERS {
+            http.max_headers(gateway.limits.header_count + 1);
+        }
         Self { http, router, gateway, places: Arc::new(Semaphore::new(most)) }
     }
 
@@ -156,6 +177,7 @@ impl Connections {
         let mut open = self.gateway.drain.open();
         tokio::spawn(async move {
             let _place = place;
+            let _counted = metrics().connections.one();
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,
@@ -165,6 +187,9 @@ impl Connections {
                 }
             };
             if let Err(error) = served {
+                if error.is_timeout() {
+                    metrics().limited.count("http.header_timeout");
+                }
                 tracing::trace!(%error, "connection ended");
             }
         });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    IdentityMode, Key, Kind, LogFormat, LogLevel,
+    IdentityMode, Key, Kind, LogFormat, LogLevel, Profile,
     value::{
         address, algorithms, base_url, contents, count, duration, file, one_of, optional, origins, secret,
         secret_file, secure_url, size, switch, text,
@@ -12,6 +12,7 @@ use super::{
 use crate::identity::{ApiKeys, KeySet};
 
 const MODES: &[&str] = &["pass-through", "service"];
+const PROFILES: &[&str] = &["development", "production"];
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
 
@@ -23,6 +24,21 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Address,
         help: "Where the gateway listens. Port 0 takes a free one.",
         set: |c, v| address(v).map(|v| c.listen = v),
+    },
+    Key {
+        name: "profile",
+        default: "development",
+        kind: Kind::Choice(PROFILES),
+        help: "Which defaults there are: development has those of this table, production the strict ones under \"In \
+               production\". A key that is set beats either.",
+        set: |c, v| {
+            c.profile = match v {
+                "development" => Profile::Development,
+                "production" => Profile::Production,
+                _ => return Err(one_of(PROFILES)),
+            };
+            Ok(())
+        },
     },
     Key {
         name: "upstream.url",
@@ -314,6 +330,13 @@ pub const KEYS: &[Key] = &[
         set: |c, v| count(v, 1..=100).map(|v| c.live.caller_share = v as u8),
     },
     Key {
+        name: "live.max_event_streams",
+        default: "10000",
+        kind: Kind::Count,
+        help: "How many subscriptions go over event streams at once; beyond, 503. 0: none.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_event_streams = v),
+    },
+    Key {
         name: "live.keep_alive",
         default: "12s",
         kind: Kind::Duration,
@@ -362,6 +385,20 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Size,
         help: "The most that the request line and headers may take together; beyond, 431.",
         set: |c, v| size(v, 1024).map(|v| c.limits.headers = v),
+    },
+    Key {
+        name: "limits.header_count",
+        default: "64",
+        kind: Kind::Count,
+        help: "The most headers; beyond, 431.",
+        set: |c, v| count(v, 8..=1000).map(|v| c.limits.header_count = v),
+    },
+    Key {
+        name: "limits.uri",
+        default: "8KiB",
+        kind: Kind::Size,
+        help: "The longest address, its query string included; beyond, 414.",
+        set: |c, v| size(v, 64).map(|v| c.limits.uri = v),
     },
     Key {
         name: "limits.token",
@@ -413,6 +450,20 @@ pub const KEYS: &[Key] = &[
         set: |c, v| count(v, 0..=10_000).map(|v| c.limits.aliases = v),
     },
     Key {
+        name: "limits.directives",
+        default: "50",
+        kind: Kind::Count,
+        help: "The most directives in an operation, counted each time a fragment is used.",
+        set: |c, v| count(v, 0..=10_000).map(|v| c.limits.directives = v),
+    },
+    Key {
+        name: "limits.cost",
+        default: "100000",
+        kind: Kind::Count,
+        help: "The most that an operation may cost, by the rule under \"Limits\".",
+        set: |c, v| count(v, 1..=1_000_000_000).map(|v| c.limits.cost = v),
+    },
+    Key {
         name: "limits.ids",
         default: "100",
         kind: Kind::Count,
@@ -426,6 +477,48 @@ pub const KEYS: &[Key] = &[
         help: "The most appointments that all fields of an operation ask for together, each counted as often as it is \
                asked for.",
         set: |c, v| count(v, 1..=100_000).map(|v| c.limits.items = v),
+    },
+    Key {
+        name: "limits.operations",
+        default: "1024",
+        kind: Kind::Count,
+        help: "How many queries and changes are carried out at once.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.limits.operations = v),
+    },
+    Key {
+        name: "limits.operations_waiting",
+        default: "256",
+        kind: Kind::Count,
+        help: "How many more may wait for their turn; beyond, OVERLOADED.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.limits.operations_waiting = v),
+    },
+    Key {
+        name: "limits.operations_wait",
+        default: "500ms",
+        kind: Kind::Duration,
+        help: "How long one may wait for its turn; beyond, OVERLOADED.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.limits.operations_wait = v),
+    },
+    Key {
+        name: "rate_limit.per_second",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many operations a second each caller may ask for on the long run; beyond, RATE_LIMITED. Those without a token count as one caller. 0: any number.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.rate_limit.per_second = v as u32),
+    },
+    Key {
+        name: "rate_limit.burst",
+        default: "200",
+        kind: Kind::Count,
+        help: "How many it may ask for at once after a pause.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.rate_limit.burst = v as u32),
+    },
+    Key {
+        name: "rate_limit.max_callers",
+        default: "100000",
+        kind: Kind::Count,
+        help: "How many callers are counted apart at once, at about 100 bytes each; who comes beyond them is counted with those without a token.",
+        set: |c, v| count(v, 1..=10_000_000).map(|v| c.rate_limit.max_callers = v),
     },
     Key {
         name: "http.origins",
@@ -468,6 +561,13 @@ pub const KEYS: &[Key] = &[
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.header_timeout = v),
     },
     Key {
+        name: "http.body_timeout",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How long a client may take to send the body of a request; beyond, 408.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.body_timeout = v),
+    },
+    Key {
         name: "http.drain_delay",
         default: "0",
         kind: Kind::Duration,
@@ -481,6 +581,20 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Duration,
         help: "How long the requests in flight may then still take.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.http.drain_deadline = v),
+    },
+    Key {
+        name: "graphql.introspection",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether clients may ask for the schema (__schema, __type). GraphiQL does. Off: GRAPHQL_VALIDATION_FAILED.",
+        set: |c, v| switch(v).map(|v| c.graphql.introspection = v),
+    },
+    Key {
+        name: "graphql.suggestions",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether the message for a field that does not exist names fields that do.",
+        set: |c, v| switch(v).map(|v| c.graphql.suggestions = v),
     },
     Key {
         name: "graphiql.enabled",

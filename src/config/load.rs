@@ -1,5 +1,5 @@
-//! The layers of the configuration: defaults < TOML file < environment < command line. Every fault of every layer is
-//! found before any is reported.
+//! The layers of the configuration: defaults < profile < TOML file < environment < command line. Every fault of every
+//! layer is found before any is reported.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -9,7 +9,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, KEYS, Key, identity};
+use super::{Config, KEYS, Key, Profile, identity};
 
 pub(super) const VARIABLE_PREFIX: &str = "GATEWAY_";
 
@@ -55,7 +55,17 @@ impl Config {
     /// # Errors
     /// Every fault of every layer; where there is none, every contradiction between keys.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut loading = Loading { config: Self::default(), faults: Vec::new() };
+        let config = Self::read(sources, Profile::default())?;
+        // Which profile it is, is known when every layer has been read; its defaults lie below them all.
+        match config.profile {
+            Profile::Development => Ok(config),
+            profile @ Profile::Production => Self::read(sources, profile),
+        }
+    }
+
+    /// Reads all layers over the defaults of `profile`.
+    fn read(sources: &Sources, profile: Profile) -> Result<Self, ConfigError> {
+        let mut loading = Loading { config: Self::of(profile), faults: Vec::new() };
         let file = sources.file.clone().or_else(|| sources.environment.get(FILE_VARIABLE).map(PathBuf::from));
         if let Some(file) = file {
             loading.file(&file.display().to_string(), std::fs::read_to_string(&file));
@@ -229,7 +239,9 @@ mod tests {
     fn every_default_is_read_and_within_its_own_bounds() {
         let mut config = Config::default();
         for key in KEYS {
-            assert_eq!((key.set)(&mut config, key.default), Ok(()), "{}", key.name);
+            for profile in [Profile::Production, Profile::Development] {
+                assert_eq!((key.set)(&mut config, key.default_in(profile)), Ok(()), "{}", key.name);
+            }
         }
         assert_eq!(config.cache.ttl, Duration::from_secs(30));
     }

@@ -2,20 +2,17 @@
 //!
 //! Everything here happens before validation and costs time and memory in proportion to the text: first the text is
 //! [measured](measure) without being understood, so that what would overwhelm the parser never reaches it; then it is
-//! parsed; then what it asks for is [counted](Counter) with every fragment in its place, once for each fragment
-//! however often it is used.
-
-use std::collections::HashMap;
+//! parsed; then what it asks for is [counted](count).
 
 use async_graphql::{
-    Name, Positioned,
+    Positioned,
     parser::{
         self,
-        types::{DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet},
+        types::{DocumentOperations, ExecutableDocument, OperationDefinition},
     },
 };
 
-use super::{error::ApiError, tokens};
+use super::{count, error::ApiError, limit::OverLimit, tokens};
 use crate::config::Limits;
 
 /// Parses `text` if it is within `limits`.
@@ -31,20 +28,7 @@ pub(super) fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, A
             "The field \"{name}\" is given twice in one input object. Leave one out."
         )));
     }
-    let mut counter = Counter { document: &document, fragments: HashMap::new(), deepest: limits.depth };
-    for (_, operation) in document.operations.iter() {
-        let count = counter.selections(&operation.node.selection_set.node, 0)?;
-        for (limit, what, value, maximum) in [
-            ("depth", "levels of selections", count.depth, limits.depth),
-            ("root_fields", "fields at the top", count.root_fields, limits.root_fields),
-            ("aliases", "aliases", count.aliases, limits.aliases),
-            ("fields", "fields", count.fields, limits.fields),
-        ] {
-            if value > maximum {
-                return Err(too_complex(limit, what, maximum, Some(value)));
-            }
-        }
-    }
+    count::check(&document, limits)?;
     Ok(document)
 }
 
@@ -73,104 +57,53 @@ pub(super) fn operation<'d>(
     }
 }
 
-fn too_complex(limit: &'static str, what: &'static str, maximum: usize, value: Option<usize>) -> ApiError {
-    ApiError::QueryTooComplex { limit, what, maximum: maximum as u64, value: value.map(|value| value as u64) }
-}
-
-/// Counts the lexical tokens and how deep brackets nest. Text that is no GraphQL is counted somehow and left to the parser
-/// to refuse.
+/// Counts the lexical tokens and how deep selections and brackets nest. Text that is no GraphQL is counted somehow and left
+/// to the parser to refuse.
 fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
     let most = limits.query.as_u64() as usize;
     if text.len() > most {
-        return Err(too_complex("query", "bytes", most, Some(text.len())));
+        return Err(OverLimit::too_complex("query", "bytes", most, text.len() as u64));
     }
-    let (mut count, mut depth) = (0, 0_usize);
-    // Arguments nest lists and objects within the selections, so brackets may nest deeper than selections. The parser
-    // recurses with each, and validation too.
-    let deepest = 2 * limits.depth;
+    let (mut count, mut open, mut round) = (0_usize, 0_usize, 0_usize);
+    let (mut selections, mut deepest, mut deepest_selection) = (0_usize, 0, 0);
     for token in tokens::of(text) {
         count += 1;
         match token {
-            b"{" | b"[" | b"(" => depth += 1,
-            b"}" | b"]" | b")" => depth = depth.saturating_sub(1),
+            b"{" | b"[" | b"(" => {
+                open += 1;
+                match token {
+                    b"(" => round += 1,
+                    // Within arguments it is an input object.
+                    b"{" if round == 0 => selections += 1,
+                    _ => {}
+                }
+            }
+            b"}" | b"]" | b")" => {
+                open = open.saturating_sub(1);
+                match token {
+                    b")" => round = round.saturating_sub(1),
+                    b"}" if round == 0 => selections = selections.saturating_sub(1),
+                    _ => {}
+                }
+            }
             _ => {}
         }
-        if count > limits.tokens {
-            return Err(too_complex("tokens", "words and signs", limits.tokens, None));
-        }
-        if depth > deepest {
-            return Err(too_complex("depth", "levels of selections", limits.depth, None));
+        deepest = deepest.max(open);
+        deepest_selection = deepest_selection.max(selections);
+    }
+    // Arguments nest lists and objects within the selections, so brackets may nest deeper than selections. The parser
+    // recurses with each, and validation too.
+    let brackets = 2 * limits.depth;
+    for (limit, what, value, maximum) in [
+        ("tokens", "words and signs", count, limits.tokens),
+        ("depth", "levels of selections", deepest_selection, limits.depth),
+        ("depth", "levels of brackets", deepest, brackets),
+    ] {
+        if value > maximum {
+            return Err(OverLimit::too_complex(limit, what, maximum, value as u64));
         }
     }
     Ok(())
-}
-
-/// What a selection set asks for, with its fragments in their places.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    depth: usize,
-    root_fields: usize,
-    fields: usize,
-    aliases: usize,
-}
-
-struct Counter<'d> {
-    document: &'d ExecutableDocument,
-    /// What each fragment comes to; none while it is being counted.
-    fragments: HashMap<&'d Name, Option<Count>>,
-    deepest: usize,
-}
-
-impl<'d> Counter<'d> {
-    fn selections(&mut self, set: &'d SelectionSet, above: usize) -> Result<Count, ApiError> {
-        // Recursion ends with the text's own nesting, which is bounded, but for fragments, which may lie in a chain.
-        if above > self.deepest {
-            return Err(too_complex("depth", "levels of selections", self.deepest, None));
-        }
-        let mut count = Count { depth: 1, ..Count::default() };
-        for selection in &set.items {
-            let inner = match &selection.node {
-                Selection::Field(field) => {
-                    count.root_fields = count.root_fields.saturating_add(1);
-                    count.fields = count.fields.saturating_add(1);
-                    count.aliases = count.aliases.saturating_add(usize::from(field.node.alias.is_some()));
-                    let set = &field.node.selection_set.node;
-                    if set.items.is_empty() {
-                        continue;
-                    }
-                    Count { root_fields: 0, ..self.selections(set, above + 1)? }
-                }
-                Selection::InlineFragment(fragment) => {
-                    self.selections(&fragment.node.selection_set.node, above + 1)?
-                }
-                Selection::FragmentSpread(spread) => self.fragment(&spread.node.fragment_name.node, above)?,
-            };
-            count.depth = count.depth.max(inner.depth + 1);
-            count.root_fields = count.root_fields.saturating_add(inner.root_fields);
-            count.fields = count.fields.saturating_add(inner.fields);
-            count.aliases = count.aliases.saturating_add(inner.aliases);
-        }
-        Ok(count)
-    }
-
-    fn fragment(&mut self, name: &'d Name, above: usize) -> Result<Count, ApiError> {
-        let Some(fragment) = self.document.fragments.get(name) else {
-            // Counted as nothing, it could be asked for without a bound.
-            return Err(ApiError::ValidationFailed(format!("There is no fragment \"{name}\".")));
-        };
-        match self.fragments.get(name) {
-            Some(Some(count)) => Ok(*count),
-            Some(None) => {
-                Err(ApiError::ValidationFailed(format!("The fragment \"{name}\" contains itself.")))
-            }
-            None => {
-                self.fragments.insert(name, None);
-                let count = self.selections(&fragment.node.selection_set.node, above + 1)?;
-                self.fragments.insert(name, Some(count));
-                Ok(count)
-            }
-        }
-    }
 }
 
 /// One sentence of the parser's report, which draws the place with the line it stands in.
@@ -199,7 +132,7 @@ mod tests {
     fn refused(text: &str) -> String {
         match parse(text, &limits()) {
             Ok(_) => "accepted".to_owned(),
-            Err(ApiError::QueryTooComplex { limit, .. }) => limit.to_owned(),
+            Err(ApiError::OverLimit(limited)) => limited.limit.to_owned(),
             Err(error) => error.code().to_owned(),
         }
     }
@@ -216,6 +149,7 @@ mod tests {
         assert_eq!(refused(&format!("{{ {} }}", fields(51))), "root_fields");
         assert_eq!(refused(&format!("{{ {} }}", fields(50))), "accepted");
         assert_eq!(refused(&format!("{{ a {{ {} }} }}", "b: id ".repeat(51))), "aliases");
+        assert_eq!(refused(&format!("{{ a {{ {} }} }}", "b @c ".repeat(51))), "directives");
         assert_eq!(refused(&format!("{{ a {{ {} }} }}", fields(2_000))), "fields");
         assert_eq!(refused("{ a "), "GRAPHQL_PARSE_FAILED");
     }
@@ -233,7 +167,9 @@ mod tests {
             "GRAPHQL_VALIDATION_FAILED"
         );
         let chain: String = (0..300).map(|n| format!("fragment f{n} on T {{ ...f{} }}", n + 1)).collect();
-        assert_eq!(refused(&format!("{{ ...f0 }} {chain}")), "depth");
+        assert_eq!(refused(&format!("{{ ...f0 }} {chain} fragment f300 on T {{ id }}")), "depth");
+        // Also where nobody uses it.
+        assert_eq!(refused(&format!("{{ a }} {chain} fragment f300 on T {{ id }}")), "depth");
     }
 
     #[test]

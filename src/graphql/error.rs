@@ -5,10 +5,11 @@ use std::{borrow::Cow, time::Duration};
 
 use async_graphql::{ErrorExtensionValues, ServerError, Value};
 
+use super::limit::OverLimit;
 use crate::upstream::UpstreamError;
 
 /// How long a client is asked to wait when the gateway itself has too much to do.
-const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Everything that a client can be told went wrong. The texts never repeat the upstream's body, its address or a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,17 +52,8 @@ pub enum ApiError {
     ParseFailed(String),
     /// The query does not fit the schema.
     ValidationFailed(String),
-    /// The query asks for more than a limit allows.
-    QueryTooComplex {
-        /// The limit's name: the key in the configuration is `limits.` and this.
-        limit: &'static str,
-        /// What the limit counts, for the sentence.
-        what: &'static str,
-        /// What it allows.
-        maximum: u64,
-        /// What the query has, where counting went on to the end.
-        value: Option<u64>,
-    },
+    /// A limit refuses: what code it has is the limit's to say.
+    OverLimit(Box<OverLimit>),
     /// The request names a persisted query and brings no text.
     PersistedQueryNotSupported,
     /// A change that was not sent, because one before it in the same operation failed. No client sees it: the failure
@@ -112,7 +104,7 @@ impl ApiError {
             Self::BadRequest(_) => "BAD_REQUEST",
             Self::ParseFailed(_) => "GRAPHQL_PARSE_FAILED",
             Self::ValidationFailed(_) => "GRAPHQL_VALIDATION_FAILED",
-            Self::QueryTooComplex { .. } => "QUERY_TOO_COMPLEX",
+            Self::OverLimit(limited) => limited.code,
             Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
             Self::NotRun => "NOT_RUN",
             Self::Internal => "INTERNAL",
@@ -147,13 +139,7 @@ impl ApiError {
             }
             Self::UpstreamInvalidResponse(text) | Self::CannotIdentify(text) => (*text).into(),
             Self::Overloaded => "The gateway has too much to do. Try again shortly.".into(),
-            Self::QueryTooComplex { what, maximum, value: Some(value), .. } => {
-                format!("The query has {value} {what}; {maximum} are allowed. Ask for less at once.").into()
-            }
-            Self::QueryTooComplex { what, maximum, value: None, .. } => format!(
-                "The query has more than the {maximum} {what} that are allowed. Ask for less at once."
-            )
-            .into(),
+            Self::OverLimit(limited) => limited.message.clone(),
             Self::PersistedQueryNotSupported => "PersistedQueryNotSupported".into(),
             Self::NotRun => "This change was not sent, since one before it failed.".into(),
             Self::Internal => {
@@ -166,35 +152,50 @@ impl ApiError {
     pub fn extensions(&self) -> ErrorExtensionValues {
         let mut extensions = ErrorExtensionValues::default();
         extensions.set("code", self.code());
-        match self {
-            Self::RateLimited { retry_after: Some(wait) }
-            | Self::UpstreamUnavailable { retry_after: Some(wait) } => {
-                extensions.set("retryAfterSeconds", whole_seconds(*wait))
-            }
-            Self::Overloaded => extensions.set("retryAfterSeconds", whole_seconds(OVERLOADED_RETRY_AFTER)),
-            Self::QueryTooComplex { limit, maximum, value, .. } => {
-                extensions.set("limit", *limit);
-                extensions.set("maximum", *maximum);
-                if let Some(value) = value {
-                    extensions.set("value", *value);
+        if let Some(wait) = self.retry_after() {
+            extensions.set("retryAfterSeconds", whole_seconds(wait));
+        }
+        if let Self::OverLimit(limited) = self {
+            extensions.set("limit", limited.limit);
+            for (name, number) in [("maximum", limited.maximum), ("value", limited.value)] {
+                if let Some(number) = number {
+                    extensions.set(name, number);
                 }
             }
-            _ => {}
         }
         extensions
+    }
+
+    /// When to come back, where that is known and helps.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::UpstreamUnavailable { retry_after } => *retry_after,
+            Self::Overloaded => Some(OVERLOADED_RETRY_AFTER),
+            Self::OverLimit(limited) => limited.retry_after,
+            _ => None,
+        }
     }
 }
 
 /// The `extensions.code` of an error.
 pub fn code(error: &ServerError) -> Option<&str> {
-    match error.extensions.as_ref()?.get("code")? {
-        Value::String(code) => Some(code),
+    word(error, "code")
+}
+
+/// The `extensions.limit` of an error.
+pub fn limit(error: &ServerError) -> Option<&str> {
+    word(error, "limit")
+}
+
+fn word<'e>(error: &'e ServerError, name: &str) -> Option<&'e str> {
+    match error.extensions.as_ref()?.get(name)? {
+        Value::String(word) => Some(word),
         _ => None,
     }
 }
 
 /// Rounded up: who waits that long waits long enough.
-fn whole_seconds(wait: Duration) -> u64 {
+pub fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 

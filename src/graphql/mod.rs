@@ -5,12 +5,16 @@
 
 mod arguments;
 mod connection;
+mod cost;
+mod count;
 mod cursor;
 mod document;
 pub mod error;
 mod field;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod introspection;
+pub mod limit;
 mod mutation;
 mod overlap;
 mod place;
@@ -43,7 +47,11 @@ use self::{
     subscription::Subscription,
     types::Types,
 };
-use crate::{appointments::Appointments, config::Limits, metrics::metrics};
+use crate::{
+    appointments::Appointments,
+    config::{GraphqlConfig, Limits},
+    metrics::metrics,
+};
 
 pub use stale::Stale;
 
@@ -100,6 +108,7 @@ pub struct Api {
     judge: Schema<Query, Mutation, Subscription>,
     types: Types,
     limits: Limits,
+    has_introspection: bool,
 }
 
 fn schema(limits: &Limits) -> SchemaBuilder<Query, Mutation, Subscription> {
@@ -118,16 +127,17 @@ fn sdl_of(schema: &Schema<Query, Mutation, Subscription>) -> String {
 }
 
 impl Api {
-    /// An API within `limits`.
+    /// An API within `limits`, which tells of its schema what `config` allows.
     ///
     /// # Panics
     /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
-    pub fn new(limits: Limits) -> Self {
-        let judge = schema(&limits).extension(RunsNothing).finish();
+    pub fn new(limits: Limits, config: &GraphqlConfig) -> Self {
+        let judge = schema(&limits).extension(RunsNothing);
+        let judge = if config.suggestions { judge } else { judge.disable_suggestions() }.finish();
         // What it is given has been judged.
         let schema = schema(&limits).validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
-        Self { schema, judge, types, limits }
+        Self { schema, judge, types, limits, has_introspection: config.introspection }
     }
 
     /// Parses `request`, within the limits, and chooses its operation.
@@ -150,16 +160,17 @@ impl Api {
     pub async fn prepare(&self, parsed: Parsed) -> Result<Operation, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
+        if !self.has_introspection {
+            introspection::refuse(&document).map_err(|error| Answer::not_run(vec![error]))?;
+        }
         overlap::check(&document).map_err(refuse)?;
-        arguments::check(&document, &self.types).map_err(|errors| Answer {
-            data: None,
-            errors,
-            stale: Vec::new(),
-        })?;
+        arguments::check(&document, &self.types).map_err(Answer::not_run)?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
         let variables = self.types.coerce(&operation.node, variables).map_err(Answer::refused)?;
         let (flat, shape) = rewrite::flatten(&document, operation, &variables).map_err(refuse)?;
         self.validate(document, name).await?;
+        let flat_operation = &document::operation(&flat, None).map_err(refuse)?.node;
+        cost::check(flat_operation, &variables, &self.types, &self.limits).map_err(refuse)?;
         Ok(Operation { kind, document: flat, shape, variables })
     }
 
@@ -172,7 +183,7 @@ impl Api {
         for error in &mut errors {
             ensure_code(error, ApiError::ValidationFailed);
         }
-        if errors.is_empty() { Ok(()) } else { Err(Answer { data: None, errors, stale: Vec::new() }) }
+        if errors.is_empty() { Ok(()) } else { Err(Answer::not_run(errors)) }
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
@@ -253,7 +264,11 @@ fn request(document: ExecutableDocument, variables: Variables) -> Request {
 impl Answer {
     /// Nothing was run, for these reasons.
     pub fn refused(errors: Vec<ApiError>) -> Self {
-        Self { data: None, errors: errors.into_iter().map(ServerError::from).collect(), stale: Vec::new() }
+        Self::not_run(errors.into_iter().map(ServerError::from).collect())
+    }
+
+    fn not_run(errors: Vec<ServerError>) -> Self {
+        Self { data: None, errors, stale: Vec::new() }
     }
 
     fn of(response: Response, shape: &Shape) -> Self {

@@ -10,7 +10,10 @@ use std::{
 
 use async_graphql::{Context, Object};
 
-use super::{access, connection::AppointmentConnection, cursor::Cursor, error::ApiError, stale::Staleness};
+use super::{
+    access, connection::AppointmentConnection, cursor::Cursor, error::ApiError, limit::OverLimit,
+    stale::Staleness,
+};
 use crate::{
     appointments::{Outcome, Place, Served},
     config::Limits,
@@ -80,7 +83,11 @@ impl Query {
     ) -> Result<AppointmentConnection, ApiError> {
         let length = first.unwrap_or(DEFAULT_WINDOW);
         if !(1..=LONGEST_WINDOW).contains(&length) {
-            return Err(ApiError::BadUserInput(format!("first has to be from 1 to {LONGEST_WINDOW}.")));
+            let message = format!("first has to be from 1 to {LONGEST_WINDOW}.");
+            return Err(match u64::try_from(length) {
+                Ok(value @ 1..) => OverLimit::bad_input("first", LONGEST_WINDOW as u64, value, message),
+                _ => ApiError::BadUserInput(message),
+            });
         }
         let after = match after.as_deref().map(Cursor::decode) {
             None => None,
@@ -107,10 +114,10 @@ impl Query {
 }
 
 /// How long a window of the list is where the client says nothing; the schema's default.
-const DEFAULT_WINDOW: i32 = 25;
+pub(super) const DEFAULT_WINDOW: i32 = 25;
 
 /// The longest window of the list.
-const LONGEST_WINDOW: i32 = 100;
+pub(super) const LONGEST_WINDOW: i32 = 100;
 
 impl Query {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -123,9 +130,8 @@ impl Query {
         let tally = ctx.data_unchecked::<Tally>();
         let items = tally.items.fetch_add(items, Ordering::Relaxed) + items;
         if items > self.max_items {
-            let (limit, what) = ("items", "appointments in all its fields");
-            let (maximum, value) = (self.max_items as u64, Some(items as u64));
-            return Err(ApiError::QueryTooComplex { limit, what, maximum, value });
+            let what = "appointments in all its fields";
+            return Err(OverLimit::too_complex("items", what, self.max_items, items as u64));
         }
         let mut asked = tally.ids.lock().unwrap_or_else(PoisonError::into_inner);
         asked.extend(ids);
@@ -134,10 +140,11 @@ impl Query {
 
     fn too_many(&self, count: usize) -> ApiError {
         let most = self.max_ids;
-        ApiError::BadUserInput(format!(
+        let message = format!(
             "{count} ids are more than the {most} that limits.ids allows in one field, or of distinct ones in one \
              operation. Ask for them in parts."
-        ))
+        );
+        OverLimit::bad_input("ids", most as u64, count as u64, message)
     }
 }
 

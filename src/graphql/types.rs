@@ -58,6 +58,7 @@ pub(super) type Fields = HashMap<Name, Field>;
 #[derive(Debug)]
 pub(super) struct Field {
     pub(super) arguments: Inputs,
+    pub(super) is_list: bool,
     /// What is within the lists, if it is one.
     ty: Name,
 }
@@ -130,7 +131,7 @@ impl Types {
             }
             TypeKind::InputObject(ty) => InputType::Object(inputs(ty.fields)),
             TypeKind::Object(ty) => {
-                let typename = Field { arguments: Inputs::new(), ty: Name::new("String") };
+                let typename = Field { arguments: Inputs::new(), is_list: false, ty: Name::new("String") };
                 let fields = self.objects.entry(name).or_default();
                 fields.insert(Name::new("__typename"), typename);
                 fields.extend(ty.fields.into_iter().map(|field| output(field.node)));
@@ -183,13 +184,14 @@ fn inputs(definitions: Vec<Positioned<InputValueDefinition>>) -> Inputs {
 
 fn output(definition: FieldDefinition) -> (Name, Field) {
     let mut base = definition.ty.node.base;
+    let is_list = matches!(base, BaseType::List(_));
     let ty = loop {
         match base {
             BaseType::Named(name) => break name,
             BaseType::List(item) => base = item.base,
         }
     };
-    (definition.name.node, Field { arguments: inputs(definition.arguments), ty })
+    (definition.name.node, Field { arguments: inputs(definition.arguments), is_list, ty })
 }
 
 impl Input {

@@ -7,9 +7,12 @@ mod caller;
 mod drain;
 mod graphiql;
 mod graphql;
+mod head;
 mod health;
 mod metrics;
 mod patience;
+mod places;
+mod rate_limit;
 mod refusal;
 mod request_id;
 mod unparsed;
@@ -19,13 +22,11 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use tokio::sync::Semaphore;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -34,6 +35,9 @@ pub use graphiql::Settings as GraphiqlSettings;
 #[cfg(fuzzing)]
 pub use graphql::fuzzing;
 pub use patience::Patient;
+use places::Place;
+pub use places::{Places, Turns};
+pub use rate_limit::RateLimit;
 use refusal::Refusal;
 pub use unparsed::Worded;
 
@@ -59,8 +63,14 @@ pub struct Gateway {
     pub limits: Limits,
     /// Clocks and bounds of WebSockets.
     pub websocket: WebSocketConfig,
-    /// How many WebSockets may still be opened.
-    pub sockets: Arc<Semaphore>,
+    /// How often each caller may ask.
+    pub rate_limit: RateLimit,
+    /// Places for the operations that are carried out.
+    pub operations: Turns,
+    /// Places for WebSockets.
+    pub websockets: Places,
+    /// Places for subscriptions over event streams.
+    pub event_streams: Places,
     /// How often an event stream or a WebSocket gets a sign of life.
     pub keep_alive: Duration,
     /// What GraphiQL opens with; none where it is not served.
@@ -101,7 +111,7 @@ fn behind_middleware(router: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Rou
         .method_not_allowed_fallback(method_not_allowed)
         // From the innermost to the outermost:
         // what is too large to be looked at closely is not looked at;
-        .layer(middleware::from_fn_with_state(gateway.clone(), bounded_headers))
+        .layer(middleware::from_fn_with_state(gateway.clone(), head::bounded))
         // a fault of ours is one request's, not the process's;
         .layer(CatchPanicLayer::custom(panicked))
         // pages of other sites read what they may, also why they were refused;
@@ -113,22 +123,6 @@ fn behind_middleware(router: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Rou
         // and everything above has a name to be asked about by, in the answer and in the log.
         .layer(middleware::from_fn(request_id::assign))
         .with_state(gateway)
-}
-
-async fn bounded_headers(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    let target = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
-    // ": " and the end of the line count as they do on the wire.
-    let headers =
-        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
-    let (size, most) = ((target + headers) as u64, gateway.limits.headers.as_u64());
-    if size > most {
-        return Refusal::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            format!("The request line and headers have {size} bytes; limits.headers allows {most}."),
-        )
-        .into_response();
-    }
-    next.run(request).await
 }
 
 async fn not_found() -> Refusal {

@@ -13,6 +13,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::metrics::metrics;
+
 /// A connection that fails when nothing of what is written to it was taken for as long as the patience lasts.
 #[derive(Debug)]
 pub struct Patient<S> {
@@ -36,7 +38,10 @@ impl<S> Patient<S> {
         }
         let patience = self.patience;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        waiting.as_mut().poll(cx).map(|()| {
+            metrics().limited.count("http.write_timeout");
+            Err(io::ErrorKind::TimedOut.into())
+        })
     }
 }
 

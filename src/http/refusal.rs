@@ -9,7 +9,10 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{graphql::error::ApiError, metrics::metrics};
+use crate::{
+    graphql::error::{self, ApiError},
+    metrics::metrics,
+};
 
 /// Why a request was refused, and with what status.
 #[derive(Debug)]
@@ -25,6 +28,11 @@ impl Refusal {
         Self { status, error: Box::new(ApiError::BadRequest(message.into())), headers: HeaderMap::new() }
     }
 
+    /// What `error` is about, with a status that says more than its code.
+    pub(super) fn of(status: StatusCode, error: ApiError) -> Self {
+        Self { status, ..error.into() }
+    }
+
     /// 404
     pub(super) fn nothing_here() -> Self {
         Self::new(StatusCode::NOT_FOUND, "There is nothing here. GraphQL is at /graphql.")
@@ -36,9 +44,10 @@ impl Refusal {
         struct Document {
             errors: [ServerError; 1],
         }
-        metrics().errors.count(self.error.code());
+        let errors = [(*self.error).into()];
+        count(&errors);
         // A document of strings and numbers is always JSON.
-        serde_json::to_vec(&Document { errors: [(*self.error).into()] }).unwrap_or_default()
+        serde_json::to_vec(&Document { errors }).unwrap_or_default()
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -48,16 +57,24 @@ impl Refusal {
 }
 
 impl From<ApiError> for Refusal {
-    /// With the status that fits an error which is not about one field.
+    /// With the status that fits an error which is not about one field, and when to come back.
     fn from(error: ApiError) -> Self {
-        let status = match error {
-            ApiError::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ApiError::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            ApiError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        let status = match error.code() {
+            "INTERNAL" => StatusCode::INTERNAL_SERVER_ERROR,
+            "OVERLOADED" => StatusCode::SERVICE_UNAVAILABLE,
+            "RATE_LIMITED" => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self { status, error: Box::new(error), headers: HeaderMap::new() }
+        let seconds = error.retry_after().map(error::whole_seconds);
+        let headers = seconds.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
+        Self { status, error: Box::new(error), headers: headers.into_iter().collect() }
     }
+}
+
+/// Counts what clients are told went wrong.
+pub(super) fn count(errors: &[ServerError]) {
+    errors.iter().filter_map(error::code).for_each(|code| metrics().errors.count(code));
+    errors.iter().filter_map(error::limit).for_each(|limit| metrics().limited.count(limit));
 }
 
 impl IntoResponse for Refusal {

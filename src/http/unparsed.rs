@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
 use super::{Refusal, browser};
+use crate::graphql::{error::ApiError, limit::OverLimit};
 
 /// A connection whose bare refusals are put into words on their way out.
 #[derive(Debug)]
@@ -39,16 +40,21 @@ fn worded(written: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
-    let message = match status {
-        StatusCode::URI_TOO_LONG => "The request's address is longer than any that is read.",
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            "The request's headers are larger, or more, than limits.headers could allow."
-        }
-        _ => "The request is not HTTP as it has to be written: a line of its head cannot be read.",
+    let bad = |limit, message: &'static str| OverLimit::bad_request(limit, None, None, message);
+    let error = match status {
+        StatusCode::URI_TOO_LONG => bad("uri", "The request's address is longer than any that is read."),
+        // hyper does not say which of the two it was.
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => bad(
+            "headers",
+            "The request's headers are larger, or more, than limits.headers and limits.header_count could allow.",
+        ),
+        _ => ApiError::BadRequest(
+            "The request is not HTTP as it has to be written: a line of its head cannot be read.".into(),
+        ),
     };
     let id = Uuid::new_v4();
     tracing::debug!(request.id = %id, http.status = status.as_u16(), "refused before it was read");
-    let document = Refusal::new(status, message).document();
+    let document = Refusal::of(status, error).document();
     let mut headers = format!(
         "\r\ncontent-type: application/json; charset=utf-8\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
         document.len()

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
-use super::{Document, Gateway, MediaType, Open, answer_headers, answers};
+use super::{Document, Gateway, MediaType, Open, Place, answer_headers, answers};
 use crate::{
     caller::Caller,
     graphql::{Answer, Operation, error::ApiError},
@@ -44,14 +44,16 @@ pub(super) fn of_one(answer: Answer) -> Response {
     respond(Body::from([next(answer), COMPLETE.to_owned()].concat()))
 }
 
-/// The answers of `operation` as they come, until the last or until the gateway ends.
+/// The answers of `operation`, which has its `place`, as they come, until the last or until the gateway ends.
 pub(super) fn of(
     gateway: &Arc<Gateway>,
     operation: Operation,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
+    place: Place,
 ) -> Response {
     let events = Events {
+        _place: place,
         // What has one answer is waited for, as any request is.
         open: operation.is_subscription().then(|| gateway.drain.open()),
         answers: Box::pin(answers(gateway, operation, caller, deadline)),
@@ -73,6 +75,8 @@ pub(super) fn of(
 }
 
 struct Events {
+    /// Of its kind, among subscriptions or among operations.
+    _place: Place,
     answers: Pin<Box<dyn Stream<Item = Answer> + Send>>,
     open: Option<Open>,
     keep_alive: Duration,

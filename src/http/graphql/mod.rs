@@ -2,8 +2,8 @@
 //! subscriptions.
 //!
 //! A request goes through here from top to bottom, and each step either hands on less than it got or refuses:
-//! method → WebSocket ([`websocket`])? → media types ([`negotiate`]) → body or query string ([`request`]) → operation →
-//! one answer, or a stream of them ([`event_stream`]).
+//! method → WebSocket ([`websocket`])? → caller, and how often it asks → media types ([`negotiate`]) → body or query
+//! string ([`request`]) → its turn → operation → one answer, or a stream of them ([`event_stream`]).
 
 mod event_stream;
 #[cfg(fuzzing)]
@@ -28,15 +28,11 @@ use event_stream::NO_SINGLE_CONNECTION;
 pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
 
-use super::{Gateway, Open, Refusal, caller};
+use super::{Gateway, Open, Place, Refusal, caller, refusal::count};
 use crate::{
     appointments::Appointments,
     caller::Caller,
-    graphql::{
-        Answer, Operation, Stale,
-        error::{self, ApiError},
-    },
-    metrics::metrics,
+    graphql::{Answer, Operation, Stale, error::ApiError},
 };
 
 /// `POST /graphql` and `GET /graphql`.
@@ -55,6 +51,12 @@ pub(super) async fn serve(
         return websocket::open(&gateway, request);
     }
     let (head, body) = request.into_parts();
+    let token = caller::token(&head.headers, &gateway.limits);
+    let caller = caller::identify(&token, &gateway.identity, deadline).await;
+    if let Err(too_often) = gateway.rate_limit.admit(&caller) {
+        request::pass_over(body, &head.headers, &gateway, deadline).await;
+        return Err(too_often.into());
+    }
     let accepted = negotiate::answer_type(&head.headers)?;
     if event_stream::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
@@ -64,9 +66,10 @@ pub(super) async fn serve(
         request::from_query_string(head.uri.query().unwrap_or_default())?
     } else {
         negotiate::json_body(&head.headers)?;
-        let body = request::read(body, &head.headers, &gateway.limits, deadline).await?;
+        let body = request::read(body, &head.headers, &gateway, deadline).await?;
         request::from_json(&body)?
     };
+    let place = gateway.operations.take().await?;
 
     let refuse = |answer| match accepted.best {
         MediaType::EventStream => event_stream::of_one(answer),
@@ -83,15 +86,16 @@ pub(super) async fn serve(
         Ok(operation) => operation,
         Err(answer) => return Ok(refuse(answer)),
     };
-    let token = caller::token(&head.headers, &gateway.limits);
-    let caller = caller::identify(&token, &gateway.identity, deadline).await;
     match accepted {
         // A client that takes both has its subscriptions as the one thing that they can be.
         Accepted { event_stream: true, .. } if operation.is_subscription() => {
-            Ok(event_stream::of(&gateway, operation, caller, deadline))
+            // It stays for long, and has a place among its kind.
+            drop(place);
+            let place = gateway.event_streams.take()?;
+            Ok(event_stream::of(&gateway, operation, caller, deadline, place))
         }
         Accepted { best: MediaType::EventStream, .. } => {
-            Ok(event_stream::of(&gateway, operation, caller, deadline))
+            Ok(event_stream::of(&gateway, operation, caller, deadline, place))
         }
         _ if operation.is_subscription() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -100,7 +104,9 @@ pub(super) async fn serve(
         )),
         Accepted { best, .. } => {
             let access = access(&gateway, caller, deadline);
-            Ok(respond(gateway.api.execute(operation, access).await, best))
+            let answer = gateway.api.execute(operation, access).await;
+            drop(place);
+            Ok(respond(answer, best))
         }
     }
 }
@@ -153,9 +159,7 @@ struct Extensions {
 
 impl From<Answer> for Document {
     fn from(Answer { data, errors, stale }: Answer) -> Self {
-        for code in errors.iter().filter_map(error::code) {
-            metrics().errors.count(code);
-        }
+        count(&errors);
         let extensions = (!stale.is_empty()).then_some(Extensions { stale });
         Self { errors, data, extensions }
     }

@@ -10,11 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::Refusal;
-use crate::{
-    config::Limits,
-    graphql::{GraphqlRequest, error::ApiError},
-};
+use super::{Gateway, Refusal};
+use crate::graphql::{GraphqlRequest, error::ApiError, limit::OverLimit};
 
 /// How much of a body that is too large is still taken off the wire, so that the client is done sending and reads the
 /// refusal. Without that, closing the connection under it would destroy the refusal on its way.
@@ -23,14 +20,15 @@ const MOST_SKIPPED: usize = 64 << 20;
 /// Reads a body of at most `limits.body` bytes.
 ///
 /// # Errors
-/// 413 beyond that, 408 where it is not whole at the deadline, 400 where the connection breaks.
+/// 413 beyond that, 408 where it is not whole after `http.body_timeout` or at the deadline, 400 where the connection
+/// breaks.
 pub(super) async fn read(
     body: Body,
     headers: &HeaderMap,
-    limits: &Limits,
+    gateway: &Gateway,
     deadline: Instant,
 ) -> Result<Vec<u8>, Refusal> {
-    let most = limits.body.as_u64() as usize;
+    let most = gateway.limits.body.as_u64() as usize;
     let reading = async {
         let stated =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -49,12 +47,21 @@ pub(super) async fn read(
             Err(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "The request's body broke off.")),
         }
     };
-    timeout_at(deadline, reading).await.unwrap_or_else(|_| {
-        Err(Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "The request's body was not there when the time that http.deadline allows had passed.",
-        ))
+    let patience = Instant::now() + gateway.http.body_timeout;
+    timeout_at(deadline.min(patience), reading).await.unwrap_or_else(|_| {
+        let limit = if deadline < patience { "http.deadline" } else { "http.body_timeout" };
+        let message =
+            format!("The request's body was not there when the time that {limit} allows had passed.");
+        Err(Refusal::of(StatusCode::REQUEST_TIMEOUT, OverLimit::bad_request(limit, None, None, message)))
     })
+}
+
+/// Reads a body that nobody wants to know, so that the client is done sending and reads why.
+pub(super) async fn pass_over(body: Body, headers: &HeaderMap, gateway: &Gateway, deadline: Instant) {
+    // Who waits for "100 Continue" has sent nothing, and is not asked to.
+    if !headers.contains_key(header::EXPECT) {
+        let _ = read(body, headers, gateway, deadline).await;
+    }
 }
 
 async fn skip(mut body: Body) {
@@ -68,10 +75,9 @@ async fn skip(mut body: Body) {
 }
 
 fn too_large(most: usize) -> Refusal {
-    Refusal::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("The request's body is larger than the {most} bytes that limits.body allows."),
-    )
+    let message = format!("The request's body is larger than the {most} bytes that limits.body allows.");
+    let error = OverLimit::bad_request("body", Some(most as u64), None, message);
+    Refusal::of(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {

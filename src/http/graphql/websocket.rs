@@ -65,10 +65,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Respo
             "Pages of this origin may not open a WebSocket here; http.origins names those that may.",
         ));
     }
-    let Ok(place) = gateway.sockets.clone().try_acquire_owned() else {
-        return Err(Refusal::from(ApiError::Overloaded)
-            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
-    };
+    let place = gateway.websockets.take()?;
     let token = token(headers, &gateway.limits);
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Err(bad("This connection cannot become a WebSocket. Ask with HTTP/1.1."));

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{SinkExt as _, Stream, StreamExt as _};
+use futures_util::{SinkExt as _, Stream, StreamExt as _, stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
@@ -31,13 +31,16 @@ use tokio_tungstenite::{
 
 use super::{
     super::{
-        Gateway, Open, answers,
+        Gateway, Open, access, answers,
         caller::{Token, bearer, identify},
         request::Parameters,
     },
     message::{Incoming, Outgoing},
 };
-use crate::graphql::{Answer, error::ApiError};
+use crate::{
+    graphql::{Answer, error::ApiError, limit::OverLimit},
+    metrics::metrics,
+};
 
 /// How long a client that is told to go is still listened to: what it has sent by then must not make the system drop the
 /// connection before the client has read why.
@@ -137,6 +140,7 @@ impl Session {
                 // A frame before a ping: who has answered is not taken for silent because nobody looked.
                 biased;
                 () = &mut init_timeout, if !self.is_acknowledged => {
+                    metrics().limited.count("websocket.init_timeout");
                     Err(End::Close(4408, "Connection initialisation timeout".into()))
                 }
                 () = self.open.told_to_end(), if !self.is_ending => {
@@ -174,7 +178,10 @@ impl Session {
                 let _ = timeout(LAST_WORDS, self.socket.flush()).await;
                 Err(End::Gone)
             }
-            Some(Err(Error::Capacity(_))) => close(1009, "Message larger than websocket.max_message allows"),
+            Some(Err(Error::Capacity(_))) => {
+                metrics().limited.count("websocket.max_message");
+                close(1009, "Message larger than websocket.max_message allows")
+            }
             Some(Err(Error::Utf8(_))) => close(1007, "Message not in UTF-8"),
             Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(End::Gone),
             Some(Err(Error::Protocol(_))) => close(1002, "Not WebSocket"),
@@ -232,18 +239,23 @@ impl Session {
             // It ends with the connection, like one that is sent a moment later.
             return Ok(());
         }
+        let deadline = Instant::now() + self.gateway.http.deadline;
+        // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
+        let caller = identify(&self.token, &self.gateway.identity, deadline).await;
+        if let Err(too_often) = self.gateway.rate_limit.admit(&caller) {
+            let payload = Answer::refused(vec![too_often]).into();
+            return self.say(Outgoing::Error { id: &id, payload }).await;
+        }
         let request = parameters
             .try_into()
             .map_err(|_| End::Close(4400, "Invalid message: the payload is no GraphQL request".into()))?;
         let most = self.gateway.websocket.max_subscriptions;
         if self.operations.len() >= most {
-            let error = ApiError::BadRequest(
-                format!(
-                    "This WebSocket runs {most} operations, and websocket.max_subscriptions allows no more. Complete one \
-                     first, or open another WebSocket."
-                )
-                .into(),
+            let message = format!(
+                "This WebSocket runs {most} operations, and websocket.max_subscriptions allows no more. Complete one \
+                 first, or open another WebSocket."
             );
+            let error = OverLimit::overloaded("websocket.max_subscriptions", most, message);
             return self.say(Outgoing::Error { id: &id, payload: Answer::refused(vec![error]).into() }).await;
         }
         let api = &self.gateway.api;
@@ -252,11 +264,18 @@ impl Session {
             Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer.into() }).await,
         };
         let is_subscription = operation.is_subscription();
-        let deadline = Instant::now() + self.gateway.http.deadline;
-        // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
-        let caller = identify(&self.token, &self.gateway.identity, deadline).await;
-        let answers: Pin<Box<dyn Stream<Item = _> + Send>> =
-            Box::pin(answers(&self.gateway, operation, caller, deadline));
+        let gateway = self.gateway.clone();
+        let answers: Pin<Box<dyn Stream<Item = _> + Send>> = if is_subscription {
+            Box::pin(answers(&gateway, operation, caller, deadline))
+        } else {
+            // It waits for its turn there, so that nothing else waits with it.
+            Box::pin(stream::once(async move {
+                match gateway.operations.take().await {
+                    Ok(_place) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
+                    Err(error) => Answer::refused(vec![error]),
+                }
+            }))
+        };
         let answers = StreamNotifyClose::new(answers);
         self.operations.insert(id, Running { is_subscription, answers });
         Ok(())

@@ -1,0 +1,114 @@
+//! What a limit refuses: an error that names the limit, with the code of what it is a case of.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::error::{ApiError, OVERLOADED_RETRY_AFTER};
+
+/// The name of every limit: its key in the configuration, without `limits.` where that is its section. `first` has no
+/// key. Where nobody can be told, because the connection is closed, it is counted all the same.
+pub const LIMITS: &[&str] = &[
+    "body",
+    "headers",
+    "header_count",
+    "uri",
+    "query",
+    "tokens",
+    "depth",
+    "fields",
+    "root_fields",
+    "aliases",
+    "directives",
+    "cost",
+    "ids",
+    "first",
+    "items",
+    "operations",
+    "rate_limit.per_second",
+    "live.max_event_streams",
+    "websocket.init_timeout",
+    "websocket.max_connections",
+    "websocket.max_subscriptions",
+    "websocket.max_message",
+    "http.deadline",
+    "http.body_timeout",
+    "http.header_timeout",
+    "http.write_timeout",
+];
+
+/// A limit, and what it refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverLimit {
+    /// One of [`LIMITS`].
+    pub limit: &'static str,
+    /// What the limit allows, unless that is a time.
+    pub maximum: Option<u64>,
+    /// What there was, where it has been counted to the end.
+    pub value: Option<u64>,
+    /// What it is a case of: one of [`CODES`](super::error::CODES).
+    pub code: &'static str,
+    /// What happened and what to do about it.
+    pub message: Cow<'static, str>,
+    /// When to come back, where that helps.
+    pub retry_after: Option<Duration>,
+}
+
+impl OverLimit {
+    fn error(
+        code: &'static str,
+        limit: &'static str,
+        maximum: Option<u64>,
+        value: Option<u64>,
+        message: impl Into<Cow<'static, str>>,
+        retry_after: Option<Duration>,
+    ) -> ApiError {
+        ApiError::OverLimit(Box::new(Self {
+            limit,
+            maximum,
+            value,
+            code,
+            message: message.into(),
+            retry_after,
+        }))
+    }
+
+    /// The query has `value` of `what`.
+    pub(super) fn too_complex(limit: &'static str, what: &str, maximum: usize, value: u64) -> ApiError {
+        let message = format!("The query has {value} {what}; {maximum} are allowed. Ask for less at once.");
+        Self::error("QUERY_TOO_COMPLEX", limit, Some(maximum as u64), Some(value), message, None)
+    }
+
+    /// An argument has `value`.
+    pub(super) fn bad_input(
+        limit: &'static str,
+        maximum: u64,
+        value: u64,
+        message: impl Into<Cow<'static, str>>,
+    ) -> ApiError {
+        Self::error("BAD_USER_INPUT", limit, Some(maximum), Some(value), message, None)
+    }
+
+    /// Something before GraphQL is too large, or takes too long.
+    pub fn bad_request(
+        limit: &'static str,
+        maximum: Option<u64>,
+        value: Option<u64>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> ApiError {
+        Self::error("BAD_REQUEST", limit, maximum, value, message, None)
+    }
+
+    /// There are as many as there may be.
+    pub fn overloaded(
+        limit: &'static str,
+        maximum: usize,
+        message: impl Into<Cow<'static, str>>,
+    ) -> ApiError {
+        Self::error("OVERLOADED", limit, Some(maximum as u64), None, message, Some(OVERLOADED_RETRY_AFTER))
+    }
+
+    /// The caller asks too often.
+    pub fn too_often(limit: &'static str, maximum: u64, retry_after: Duration) -> ApiError {
+        let message = "You ask more often than this gateway allows. Try again later.";
+        Self::error("RATE_LIMITED", limit, Some(maximum), None, message, Some(retry_after))
+    }
+}
