@@ -137,7 +137,7 @@ impl Watcher {
         }
         let query = self.query(&mut socket).await;
         let mut answered = false;
-        let mut close = None;
+        let (mut close, mut broken) = (None, None);
         let left = loop {
             match timeout_at(until, socket.next()).await {
                 Err(_) => break true,
@@ -161,7 +161,11 @@ impl Watcher {
                 }
                 Ok(Some(Ok(Message::Close(frame)))) => close = frame.map(|frame| u16::from(frame.code)),
                 Ok(Some(Ok(_))) => {}
-                Ok(Some(Err(_)) | None) => break false,
+                Ok(Some(Err(error))) => {
+                    broken = Some(error.to_string());
+                    break false;
+                }
+                Ok(None) => break false,
             }
         };
         if left {
@@ -171,7 +175,7 @@ impl Watcher {
             }
         } else {
             judge.ensure(close == Some(1001) && lives.is_ending(life), || {
-                format!("a WebSocket of {life:?} is closed with {close:?}")
+                format!("a WebSocket of {life:?} ends with {close:?} {broken:?} after {:?}", began.elapsed())
             });
             judge.count(KIND, Outcome::Right);
             if !answered && !lives.excuse(life, query.2) {
