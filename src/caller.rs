@@ -103,6 +103,7 @@ pub enum Credential {
 /// Somebody who may ask. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller {
+    who: Scope,
     scope: Scope,
     credential: Credential,
     expires: Option<SystemTime>,
@@ -111,16 +112,19 @@ pub struct Caller {
 impl Caller {
     /// Whoever holds `token`, a bearer token (RFC 6750) without its scheme, which goes to the upstream.
     pub fn with_token(token: &str, key: &ScopeKey) -> Self {
-        Self {
-            scope: key.scope(ScopeOf::Token(token)),
-            credential: Credential::Token(token.into()),
-            expires: jwt_expiry(token),
-        }
+        let scope = key.scope(ScopeOf::Token(token));
+        Self { who: scope, scope, credential: Credential::Token(token.into()), expires: jwt_expiry(token) }
     }
 
-    /// Somebody who is known, until `expires`, and for whom the upstream is asked with the gateway's own token.
-    pub fn of_service(scope: Scope, expires: Option<SystemTime>) -> Self {
-        Self { scope, credential: Credential::Service, expires }
+    /// Somebody who is known as `who`, until `expires`, whose data is kept under `scope`, and for whom the upstream is asked
+    /// with the gateway's own token.
+    pub fn of_service(who: Scope, scope: Scope, expires: Option<SystemTime>) -> Self {
+        Self { who, scope, credential: Credential::Service, expires }
+    }
+
+    /// Who it is: what its operations are counted under, whoever its data is shared with.
+    pub fn who(&self) -> Scope {
+        self.who
     }
 
     /// What the caller's data is kept under.

@@ -82,6 +82,31 @@ pub struct UpstreamConfig {
     pub max_concurrent: usize,
     /// `upstream.max_waiting`
     pub max_waiting: usize,
+    /// `upstream.caller_share`
+    pub caller_share: usize,
+    /// `upstream.retries`
+    pub retries: u32,
+    /// `upstream.retry_percent`
+    pub retry_percent: u32,
+    /// `upstream.max_paused`
+    pub max_paused: usize,
+    /// `upstream.hedge_percent`
+    pub hedge_percent: u32,
+    /// `upstream.breaker_*`
+    pub breaker: BreakerConfig,
+}
+
+/// `upstream.breaker_*`: when calls of a route are not made any more, and for how long.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BreakerConfig {
+    /// `upstream.breaker_percent`
+    pub percent: u64,
+    /// `upstream.breaker_calls`
+    pub calls: u64,
+    /// `upstream.breaker_window`
+    pub window: Duration,
+    /// `upstream.breaker_pause`
+    pub pause: Duration,
 }
 
 /// `sandbox.*`: the built-in upstream with made-up data.

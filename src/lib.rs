@@ -10,9 +10,11 @@
 //!  └ http                     routes and middleware, in one ordered list
 //!     ├ http::caller          headers → token, once
 //!     ├ identity              token → Caller: whose data, and with which token the upstream is asked
+//!     ├ http::rate_limit      a token bucket for each caller
+//!     ├ http::places          so many operations, WebSockets and event streams at once
 //!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
 //!        │                    WebSocket: answers
-//!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation and execution
+//!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation, cost and execution
 //!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription
 //!              └ appointments          what one operation of one caller may ask through
 //!                 ├ appointments::loader   many fields → one batch of distinct ids
@@ -21,7 +23,10 @@
 //!                 ├ appointments::lists    windows of the list over the upstream's pages
 //!                 ├ appointments::changes  changes, each sent once; generations: nothing from before is current
 //!                 ├ appointments::live     one poller for all who watch with one token
-//!                 └ upstream               one call: address, token, clocks, bounds, status → UpstreamError
+//!                 └ upstream               one call: address, token, status → UpstreamError
+//!                    ├ upstream::attempts  when it is made and how often: repetitions within a budget, hedging
+//!                    ├ upstream::breaker   whether it is made at all, by route
+//!                    ├ upstream::bulkhead  how many at once, and of whom: shares
 //!                    ├ upstream::authorisation  the caller's token or the gateway's own, which is fetched and renewed
 //!                    └ upstream::wire      JSON, read leniently → model
 //! model                       Appointment and what it holds: decoded once, served as they are
@@ -52,9 +57,11 @@
 //! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes, and who takes
 //!    more than a share of it takes it from nobody who has less.
 //! 7. **No personal data and no token in a log, a metric or an error**, at any level: only events of this crate are logged
-//!    ([`telemetry`]), and the types that hold such data do not print it.
-//! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, a change is sent once, what
-//!    is watched is asked for by one poller.
+//!    ([`telemetry`]), and the types that hold such data do not print it. Every black-box test plants some, and fails
+//!    where it is told.
+//! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, and one caller's part of them;
+//!    a change is sent once, a GET repeated seldom, in percent of all calls, and never before the time that `Retry-After`
+//!    names; a route that fails is left alone; what is watched is asked for by one poller.
 //! 9. **One bad field never loses an appointment**: it is null with an error at its path.
 //!
 //! # What is absent

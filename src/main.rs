@@ -36,6 +36,7 @@ impl From<ConfigError> for Failure {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    telemetry::watch_panics();
     let result = match cli::parse() {
         Task::Serve(sources) => serve(&sources).await,
         Task::Sandbox(sources) => serve_sandbox(sources).await,
@@ -64,9 +65,9 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     config.check_serving()?;
     telemetry::start(&config.log);
     let signals = Signals::watch()?;
-    let listener = bind("listen", config.listen).await?;
+    let listener = bind("--listen", config.listen).await?;
     let metrics = match config.metrics.listen {
-        Some(address) => Some(bind("metrics.listen", address).await?),
+        Some(address) => Some(bind("--metrics-listen", address).await?),
         None => None,
     };
     let (upstream, is_sandbox) = match config.upstream.url.clone() {
@@ -113,7 +114,7 @@ async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
     let config = Config::load(&sources)?;
     telemetry::start(&config.log);
     let signals = Signals::watch()?;
-    let listener = bind("listen", config.listen).await?;
+    let listener = bind("--listen", config.listen).await?;
     say(format_args!("appointments-gateway sandbox {}: all its data is made up", env!("CARGO_PKG_VERSION")));
     say(format_args!("  Upstream  http://{}/api/v1/appointments", address(&listener)?));
     say(format_args!("  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"));
@@ -180,14 +181,14 @@ fn make_api_key(name: &str) -> Result<(), Failure> {
 
 /// The sandbox on a free loopback port, for as long as the process lives.
 async fn start_sandbox(config: &Config) -> Result<Url, Failure> {
-    let listener = bind("the sandbox", ([127, 0, 0, 1], 0).into()).await?;
+    let listener = bind("--upstream-url", ([127, 0, 0, 1], 0).into()).await?;
     let url = format!("http://{}/", address(&listener)?);
     tokio::spawn(sandbox::serve(listener, config.sandbox.faults.clone(), std::future::pending()));
     Url::parse(&url).map_err(|error| Failure::Setup(error.to_string()))
 }
 
-/// Listens at `listen`, which the configuration calls `key`.
-async fn bind(key: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
+/// Listens at `listen`, which `flag` chooses.
+async fn bind(flag: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(listen).await.map_err(|error| {
         let fix = match error.kind() {
             io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
@@ -195,7 +196,7 @@ async fn bind(key: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
             io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
             _ => "choose another address",
         };
-        Failure::Setup(format!("{key}: {listen} cannot be listened on ({error}); {fix}"))
+        Failure::Setup(format!("{flag}: {listen} cannot be listened on ({error}); {fix} with {flag}"))
     })
 }
 

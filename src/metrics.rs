@@ -24,6 +24,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// The routes of the upstream, each with a circuit breaker of its own.
+const ROUTES: &[&str] = &["appointment", "list", "change"];
+
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::register(Registry::with_prefix("gateway")));
 
 /// What the process counts.
@@ -67,6 +70,24 @@ pub struct Metrics {
     pub upstream_calls: Counters,
     /// How long calls to the upstream took, from the request to the last byte of the answer.
     pub upstream_call_duration: Histogram,
+    /// Calls to the upstream that are being made.
+    pub upstream_under_way: Gauge,
+    /// Calls to the upstream that wait for their turn.
+    pub upstream_waiting: Gauge,
+    /// Calls that were repeated, by what came of the attempt before.
+    pub upstream_retries: Counters,
+    /// Calls that would have been repeated, were it not too many for `upstream.retry_percent`.
+    pub upstream_retries_withheld: Counter,
+    /// Calls that were not made, since the upstream told their caller to wait.
+    pub upstream_paused: Counter,
+    /// Calls that were sent a second time because they took long, and those of them of which the second answer counted.
+    pub upstream_hedges: Counters,
+    /// The state of the circuit breaker of each route: 0 closed, 1 half-open, 2 open.
+    pub upstream_breaker: Gauges,
+    /// Changes of state of circuit breakers, by the new state.
+    pub upstream_breaker_turns: Counters,
+    /// Calls that were not made since the circuit breaker was open, by route.
+    pub upstream_breaker_refusals: Counters,
     /// Fetches of the gateway's own token, by what came of them.
     pub service_token_fetches: Counters,
     /// Fetches of the keys that callers' tokens are verified with, by what came of them.
@@ -186,6 +207,53 @@ impl Metrics {
                 "upstream_call_duration",
                 "How long calls to the upstream took",
             ),
+            upstream_under_way: gauge(r, "upstream_under_way", "Calls to the upstream that are being made"),
+            upstream_waiting: gauge(r, "upstream_waiting", "Calls to the upstream that wait for their turn"),
+            upstream_retries: counters(
+                r,
+                "upstream_retries",
+                "Calls that were repeated, by what came of the attempt before",
+                "after",
+                &["failed", "rate_limited", "timeout", "unreachable"],
+            ),
+            upstream_retries_withheld: counter(
+                r,
+                "upstream_retries_withheld",
+                "Calls that were not repeated since too many were already",
+            ),
+            upstream_paused: counter(
+                r,
+                "upstream_paused",
+                "Calls that were not made since the upstream told their caller to wait",
+            ),
+            upstream_hedges: counters(
+                r,
+                "upstream_hedges",
+                "Calls that were sent a second time because they took long, and those that it answered first",
+                "hedge",
+                &["sent", "won"],
+            ),
+            upstream_breaker: gauges(
+                r,
+                "upstream_breaker",
+                "State of the circuit breaker: 0 closed, 1 half-open, 2 open",
+                "route",
+                ROUTES,
+            ),
+            upstream_breaker_turns: counters(
+                r,
+                "upstream_breaker_turns",
+                "Changes of state of circuit breakers, by the new state",
+                "to",
+                &["closed", "half_open", "open"],
+            ),
+            upstream_breaker_refusals: counters(
+                r,
+                "upstream_breaker_refusals",
+                "Calls that were not made since the circuit breaker was open",
+                "route",
+                ROUTES,
+            ),
             service_token_fetches: counters(
                 r,
                 "service_token_fetches",
@@ -284,6 +352,19 @@ impl Drop for Counted {
     }
 }
 
+/// Gauges that differ in the value of one label.
+#[derive(Debug)]
+pub struct Gauges(Vec<(&'static str, Gauge)>);
+
+impl Gauges {
+    /// Shows `state` of `value`; of what is no value of the label, nothing.
+    pub fn set(&self, value: &str, state: i64) {
+        if let Some((_, gauge)) = self.0.iter().find(|(known, _)| *known == value) {
+            gauge.set(state);
+        }
+    }
+}
+
 /// All there from the start, so that a first time shows as a rise.
 fn counters(
     registry: &mut Registry,
@@ -307,6 +388,24 @@ fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
     let level = Level::default();
     registry.register(name, help, level.0.clone());
     level
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
+}
+
+fn gauges(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: &[&'static str],
+) -> Gauges {
+    let family = Family::<[(&str, &str); 1], Gauge>::default();
+    registry.register(name, help, family.clone());
+    Gauges(values.iter().map(|value| (*value, family.get_or_create_owned(&[(label, value)]))).collect())
 }
 
 fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {

@@ -1,5 +1,8 @@
 //! The process as a server: everything built from the configuration, a listener served, a drain at the end.
 
+#[cfg(test)]
+mod tests;
+
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::Router;

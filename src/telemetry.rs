@@ -5,7 +5,7 @@
 //! statuses and durations; never names, tokens, variables, bodies or addresses with a query.
 
 use std::{
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     panic,
 };
 
@@ -17,7 +17,7 @@ use crate::{
     metrics::metrics,
 };
 
-/// Starts logging, and has panics logged by their place alone: their text may hold anything.
+/// Starts logging.
 pub fn start(config: &LogConfig) {
     let level = match config.level {
         LogLevel::Off => None,
@@ -38,9 +38,19 @@ pub fn start(config: &LogConfig) {
         }
         LogFormat::Json => registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
     };
+}
+
+/// Has panics counted, and told by their place alone, whatever the environment asks for: their text may hold anything,
+/// and so may a backtrace's.
+pub fn watch_panics() {
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         metrics().panics.inc();
-        tracing::error!(place, "panicked");
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, "panicked");
+        } else {
+            // Before there is a log. Nobody reading this is no reason to fail once more.
+            let _ = writeln!(io::stderr(), "appointments-gateway: panicked at {place}");
+        }
     }));
 }

@@ -19,7 +19,7 @@ use crate::{
     config::CacheConfig,
     metrics::metrics,
     model::SharedAppointment,
-    upstream::{Answer, Keep, UpstreamClient, UpstreamError},
+    upstream::{Answer, Deadline, Keep, UpstreamClient, UpstreamError},
 };
 
 /// What everything that is kept or shared goes by: no two callers have a key in common.
@@ -103,7 +103,7 @@ impl AppointmentCache {
             self.refresh(caller, id);
             return Ok(served(kept));
         }
-        let (from, fetched) = self.current(caller, id);
+        let (from, fetched) = self.current(caller, id, deadline);
         let fetched = timeout_at(deadline, fetched).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if fetched.as_ref().is_err_and(UpstreamError::is_outage)
             && let Some(kept) = self.kept(&key).filter(Kept::may_stand_in_for_an_error)
@@ -114,17 +114,19 @@ impl AppointmentCache {
         fetched.map(|appointment| appointment.map(Served::now))
     }
 
-    /// As [`get`](Self::get), but nothing that is not known to be so; and by what way it is come by.
+    /// As [`get`](Self::get), but nothing that is not known to be so; and by what way it is come by. A call is repeated
+    /// until `deadline` where that may help.
     pub(super) fn current(
         &self,
         caller: &Caller,
         id: Uuid,
+        deadline: Instant,
     ) -> (&'static str, impl Future<Output = Result<Option<SharedAppointment>, UpstreamError>> + use<>) {
         let key = Key { scope: caller.scope(), id };
         // Looked for without the lock first.
         let joined = match self.fresh(&key) {
             Some(kept) => Joined::Kept(kept),
-            None => self.join(caller, id, || self.fresh(&key), None),
+            None => self.join(caller, id, deadline, || self.fresh(&key), None),
         };
         (joined.way(), async move { joined.outcome().await.map(|fetched| fetched.appointment) })
     }
@@ -135,14 +137,17 @@ impl AppointmentCache {
         &self,
         caller: &Caller,
         id: Uuid,
+        deadline: Instant,
         known: Option<(String, SharedAppointment)>,
     ) -> Result<Fetched, UpstreamError> {
-        self.join(caller, id, || None, known).outcome().await
+        self.join(caller, id, deadline, || None, known).outcome().await
     }
 
     /// Has `id` asked for while nobody waits for it, unless a call for it is under way.
     fn refresh(&self, caller: &Caller, id: Uuid) {
-        let joined = self.join(caller, id, || self.fresh(&Key { scope: caller.scope(), id }), None);
+        let key = Key { scope: caller.scope(), id };
+        // Whoever asks next has it asked for anew, so the call need not be repeated.
+        let joined = self.join(caller, id, Instant::now(), || self.fresh(&key), None);
         if matches!(joined, Joined::New(_)) {
             // Somebody has to hold on to a call, or it ends. That one fails is logged where it does.
             tokio::spawn(joined.outcome());
@@ -153,14 +158,15 @@ impl AppointmentCache {
         &self,
         caller: &Caller,
         id: Uuid,
+        deadline: Instant,
         kept: impl FnOnce() -> Option<Fetched>,
         known: Option<(String, SharedAppointment)>,
     ) -> Joined<Key, Fetched> {
         let key = Key { scope: caller.scope(), id };
         let asked = self.0.generations.ask(key.scope, id);
-        self.0.flights.join(key, asked.generation, kept, || {
+        self.0.flights.join(key, asked.generation, deadline, kept, |deadline| {
             let (cache, caller) = (self.clone(), caller.clone());
-            async move { cache.fetch(&caller, id, asked, known).await }.in_current_span()
+            async move { cache.fetch(&caller, id, asked, known, &deadline).await }.in_current_span()
         })
     }
 
@@ -246,9 +252,10 @@ impl AppointmentCache {
         id: Uuid,
         asked: Asked,
         known: Option<(String, SharedAppointment)>,
+        deadline: &Deadline,
     ) -> Result<Fetched, UpstreamError> {
         let etag = known.as_ref().map(|(etag, _)| etag.as_str());
-        let answer = self.0.upstream.appointment(caller, id, etag).await;
+        let answer = self.0.upstream.appointment(caller, id, etag, deadline).await;
         let duration_ms = asked.at.elapsed().as_millis() as u64;
         match answer {
             Ok(Answer { appointment, is_unchanged, etag, keep }) => {

@@ -34,7 +34,7 @@ impl Shared {
         if Instant::now() >= deadline {
             return Err(UpstreamError::DeadlinePassed);
         }
-        let turn = timeout_at(deadline, self.upstream.turn());
+        let turn = timeout_at(deadline, self.upstream.turn(caller));
         let turn = turn.await.unwrap_or(Err(UpstreamError::DeadlinePassed))?;
         let (shared, caller) = (self.clone(), caller.clone());
         let task =

@@ -2,7 +2,7 @@
 //!
 //! A [`Flight`] lives as long as somebody waits: each waiter holds it, the table holds it weakly, and the last to let
 //! go of it ends the call. So a waiter that leaves, also the first one, takes nothing from the others, and a call that
-//! nobody waits for any more does not go on.
+//! nobody waits for any more does not go on. It may be repeated until the [`Deadline`], which is the latest of theirs.
 
 use std::{
     collections::HashMap,
@@ -12,9 +12,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use crate::upstream::UpstreamError;
+use crate::upstream::{Deadline, UpstreamError};
 
 type Outcome<T> = Result<T, UpstreamError>;
 
@@ -34,6 +34,7 @@ pub(super) struct Flight<K: Key, T> {
     key: K,
     /// Of what it asks for, when it began: who asks after a change is not given what was asked for before.
     generation: u64,
+    deadline: Deadline,
     outcome: watch::Receiver<Option<Outcome<T>>>,
     task: AbortHandle,
     table: Arc<Table<K, T>>,
@@ -44,7 +45,8 @@ impl<K: Key, T: Clone + Send + Sync + 'static> Flights<K, T> {
         Self(Arc::default())
     }
 
-    /// Joins the call for `key` that is under way, or starts `call` in a task of its own.
+    /// Joins the call for `key` that is under way, or starts `call` in a task of its own. Who joins waits until `deadline`;
+    /// one that has passed says that the call need not be repeated.
     ///
     /// `kept` is asked while nobody else can start or end a call: what it finds was stored by a call that has just
     /// landed, and is taken instead of a second one.
@@ -52,8 +54,9 @@ impl<K: Key, T: Clone + Send + Sync + 'static> Flights<K, T> {
         &self,
         key: K,
         generation: u64,
+        deadline: Instant,
         kept: impl FnOnce() -> Option<T>,
-        call: impl FnOnce() -> F,
+        call: impl FnOnce(Deadline) -> F,
     ) -> Joined<K, T>
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
@@ -67,19 +70,21 @@ impl<K: Key, T: Clone + Send + Sync + 'static> Flights<K, T> {
             flight.generation == generation && flight.outcome.borrow().is_none()
         };
         if let Some(flight) = under_way.as_ref().filter(is_current) {
+            flight.deadline.extend(deadline);
             return Joined::UnderWay(flight.clone());
         }
         if let Some(value) = kept() {
             return Joined::Kept(value);
         }
         let (landed, outcome) = watch::channel(None);
-        let call = call();
+        let deadline = Deadline::new(deadline);
+        let call = call(deadline.clone());
         let task = tokio::spawn(async move {
             let outcome = call.await;
             landed.send_replace(Some(outcome));
         });
-        let flight =
-            Arc::new(Flight { key, generation, outcome, task: task.abort_handle(), table: self.0.clone() });
+        let task = task.abort_handle();
+        let flight = Arc::new(Flight { key, generation, deadline, outcome, task, table: self.0.clone() });
         table.insert(key, Arc::downgrade(&flight));
         Joined::New(flight)
     }

@@ -43,6 +43,7 @@ pub(super) struct Kept<V> {
     pub(super) asked: Asked,
     since: Instant,
     times: Times,
+    /// What tells it from everything else that was ever put into this memory.
     number: u64,
 }
 
@@ -123,16 +124,18 @@ const ENTRY: usize = 384;
 pub(super) struct Memory<K, V> {
     entries: Cache<K, Kept<V>>,
     shares: Arc<Shares<K>>,
+    size: u64,
 }
 
 impl<K: Key, V: Size> Memory<K, V> {
     /// An empty one of `size`, of which a share is so many percent.
     pub(super) fn new(size: ByteSize, percent: u8) -> Self {
         // A little less than all, since moka notices what has gone a little later.
-        let room = size.as_u64() - size.as_u64() / 64;
+        let size = size.as_u64();
+        let room = size - size / 64;
         let shares = Arc::new(Shares::new(room, percent));
         let entries = Cache::builder()
-            .max_capacity(size.as_u64())
+            .max_capacity(size)
             .weigher(|_: &K, kept: &Kept<V>| weight::<K, V>(kept))
             .expire_after(ByItsOwnTimes)
             // How often something was read counts for nothing: what is read often is fetched anew often, and callers
@@ -150,7 +153,7 @@ impl<K: Key, V: Size> Memory<K, V> {
                 }
             })
             .build();
-        Self { entries, shares }
+        Self { entries, shares, size }
     }
 
     pub(super) fn get(&self, key: &K) -> Option<Kept<V>> {
@@ -224,7 +227,7 @@ fn weight<K: Key, V: Size>(kept: &Kept<V>) -> u32 {
 
 impl<K, V> Clone for Memory<K, V> {
     fn clone(&self) -> Self {
-        Self { entries: self.entries.clone(), shares: self.shares.clone() }
+        Self { entries: self.entries.clone(), shares: self.shares.clone(), size: self.size }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     caller::{Caller, Scope},
     config::CacheConfig,
     model::SharedAppointment,
-    upstream::{Page, UpstreamClient, UpstreamError},
+    upstream::{Deadline, Page, UpstreamClient, UpstreamError},
 };
 
 /// A window of the list.
@@ -133,20 +133,21 @@ impl ListCache {
 
     /// Has a page asked for while nobody waits for it, unless a call for it is under way.
     fn refresh(&self, caller: &Caller, key: Key) {
-        let joined = self.join(caller, key);
+        // Whoever asks next has it asked for anew, so the call need not be repeated.
+        let joined = self.join(caller, key, Instant::now());
         if matches!(joined, Joined::New(_)) {
             // Somebody has to hold on to a call, or it ends. That one fails is logged where it does.
             tokio::spawn(joined.outcome());
         }
     }
 
-    fn join(&self, caller: &Caller, key: Key) -> Joined<Key, Arc<Page>> {
+    fn join(&self, caller: &Caller, key: Key, deadline: Instant) -> Joined<Key, Arc<Page>> {
         let asked = self.0.cache.generations().ask_list(key.scope);
-        let call = || {
+        let call = |deadline| {
             let (lists, caller) = (self.clone(), caller.clone());
-            async move { lists.fetch(&caller, key, asked).await }.in_current_span()
+            async move { lists.fetch(&caller, key, asked, &deadline).await }.in_current_span()
         };
-        self.0.flights.join(key, asked.generation, || self.fresh(&key), call)
+        self.0.flights.join(key, asked.generation, deadline, || self.fresh(&key), call)
     }
 
     fn fresh(&self, key: &Key) -> Option<Arc<Page>> {
@@ -158,8 +159,14 @@ impl ListCache {
         self.0.kept.get(key).filter(|kept| !self.0.cache.generations().is_list_outdated(kept.asked))
     }
 
-    async fn fetch(&self, caller: &Caller, key: Key, asked: Asked) -> Result<Arc<Page>, UpstreamError> {
-        let page = self.0.upstream.page(caller, key.page + 1, key.per_page).await;
+    async fn fetch(
+        &self,
+        caller: &Caller,
+        key: Key,
+        asked: Asked,
+        deadline: &Deadline,
+    ) -> Result<Arc<Page>, UpstreamError> {
+        let page = self.0.upstream.page(caller, key.page + 1, key.per_page, deadline).await;
         let duration_ms = asked.at.elapsed().as_millis() as u64;
         let page = match page {
             Ok(page) => Arc::new(page),
@@ -283,7 +290,7 @@ impl Reader<'_> {
         }
         let page = match lists.fresh(&key) {
             Some(page) => return Ok((page, None)),
-            None => lists.join(caller, key).outcome(),
+            None => lists.join(caller, key, deadline).outcome(),
         };
         let page = timeout_at(deadline, page).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if page.as_ref().is_err_and(UpstreamError::is_outage)

@@ -98,11 +98,13 @@ impl Poller {
     /// What is known, which will do for the beginning, or what the upstream says.
     async fn ask(&self, is_first: bool, etag: Option<String>) -> Result<Fetched, UpstreamError> {
         let cache = &self.live.cache;
+        // The next look is this one's repetition, so the call need not be repeated for it.
+        let deadline = Instant::now();
         if is_first {
-            let appointment = cache.current(&self.caller, self.id).1.await?;
+            let appointment = cache.current(&self.caller, self.id, deadline).1.await?;
             return Ok(Fetched { appointment, etag: None });
         }
-        cache.look(&self.caller, self.id, etag.zip(self.latest())).await
+        cache.look(&self.caller, self.id, deadline, etag.zip(self.latest())).await
     }
 
     fn latest(&self) -> Option<SharedAppointment> {

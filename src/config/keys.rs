@@ -66,7 +66,7 @@ pub const KEYS: &[Key] = &[
         name: "upstream.timeout",
         default: "5s",
         kind: Kind::Duration,
-        help: "How long one call to the upstream may take, from the connection to the last byte.",
+        help: "How long one attempt at a call to the upstream may take, from the connection to the last byte.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.timeout = v),
     },
     Key {
@@ -89,6 +89,74 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Count,
         help: "How many more calls may wait for their turn; beyond, OVERLOADED.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.upstream.max_waiting = v),
+    },
+    Key {
+        name: "upstream.caller_share",
+        default: "90",
+        kind: Kind::Count,
+        help: "How many in a hundred of these two one caller may take, counted from what the others leave: so there is \
+               always something left for one more. Rounded down, at least one.",
+        set: |c, v| count(v, 1..=100).map(|v| c.upstream.caller_share = v),
+    },
+    Key {
+        name: "upstream.retries",
+        default: "2",
+        kind: Kind::Count,
+        help: "How often a GET is repeated that found no connection or no answer in time, or met 429, 502, 503 or 504, \
+               as long as the request has time left. 0: never.",
+        set: |c, v| count(v, 0..=10).map(|v| c.upstream.retries = v as u32),
+    },
+    Key {
+        name: "upstream.retry_percent",
+        default: "20",
+        kind: Kind::Count,
+        help: "How many repetitions there may be for a hundred calls, beside the first ten.",
+        set: |c, v| count(v, 0..=100).map(|v| c.upstream.retry_percent = v as u32),
+    },
+    Key {
+        name: "upstream.max_paused",
+        default: "10000",
+        kind: Kind::Count,
+        help: "How many callers are remembered that the upstream told to wait (429 with Retry-After): until then, none \
+               of their GETs is sent. 0: none.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.upstream.max_paused = v),
+    },
+    Key {
+        name: "upstream.hedge_percent",
+        default: "0",
+        kind: Kind::Count,
+        help: "How many GETs in a hundred may be sent a second time when they take longer than 95 in a hundred of late; \
+               the first answer counts. 0: none.",
+        set: |c, v| count(v, 0..=100).map(|v| c.upstream.hedge_percent = v as u32),
+    },
+    Key {
+        name: "upstream.breaker_percent",
+        default: "50",
+        kind: Kind::Count,
+        help: "How many calls in a hundred of a route (one appointment, the list, changes) have to fail (5xx, no \
+               connection, no answer in time) for its circuit breaker to open: then none is made. 0: it never opens.",
+        set: |c, v| count(v, 0..=100).map(|v| c.upstream.breaker.percent = v as u64),
+    },
+    Key {
+        name: "upstream.breaker_calls",
+        default: "20",
+        kind: Kind::Count,
+        help: "How many calls it takes to judge by.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.upstream.breaker.calls = v as u64),
+    },
+    Key {
+        name: "upstream.breaker_window",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "How far back calls count for it.",
+        set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.upstream.breaker.window = v),
+    },
+    Key {
+        name: "upstream.breaker_pause",
+        default: "5s",
+        kind: Kind::Duration,
+        help: "How long a breaker stays open, and up to a fifth longer, before it lets three calls through to see.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.breaker.pause = v),
     },
     Key {
         name: "identity.mode",

@@ -20,7 +20,7 @@ const PRODUCTION: &[(&str, &str)] = &[
     ("limits.query", "32KiB"),
     ("limits.tokens", "2000"),
     ("limits.depth", "15"),
-    ("limits.fields", "1000"),
+    ("limits.fields", "1500"),
     ("limits.root_fields", "25"),
     ("limits.aliases", "25"),
     ("limits.directives", "20"),

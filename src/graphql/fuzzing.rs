@@ -12,13 +12,24 @@ use super::{Answer, Api, GraphqlRequest, cursor::Cursor, document, error::ApiErr
 use crate::config::{Config, Limits};
 
 thread_local! {
-    static API: LazyCell<Arc<Api>> = LazyCell::new(|| Arc::new(Api::new(limits())));
+    static API: LazyCell<Arc<Api>> = LazyCell::new(|| Arc::new(Api::new(limits(), &Config::default().graphql)));
 }
 
 /// Low, so that what is over them and what is just within them is found soon.
 fn limits() -> Limits {
     let limits = Config::default().limits;
-    Limits { tokens: 400, depth: 8, fields: 40, root_fields: 6, aliases: 6, ids: 5, items: 50, ..limits }
+    Limits {
+        tokens: 400,
+        depth: 8,
+        fields: 40,
+        root_fields: 6,
+        aliases: 6,
+        directives: 6,
+        cost: 500,
+        ids: 5,
+        items: 50,
+        ..limits
+    }
 }
 
 /// A query; after a NUL its variables, and after another the name of the operation.

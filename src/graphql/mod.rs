@@ -1,7 +1,8 @@
 //! GraphQL: the schema, and how an operation is made of a request and run.
 //!
 //! [`Api::parse`] reads a request within the limits, [`Api::prepare`] makes of it an operation that is valid and can be
-//! run, [`Api::execute`] and [`Api::subscribe`] run it. All of them know nothing of HTTP.
+//! run, [`Api::execute`] and [`Api::subscribe`] run it. All of them know nothing of HTTP, and a panic within one of them
+//! is the answer to that operation alone: what is shared with others is never left half changed.
 
 mod arguments;
 mod connection;
@@ -28,7 +29,7 @@ mod typename;
 mod types;
 mod variables;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{
     Context, PathSegment, Request, Response, SDLExportOptions, Schema, SchemaBuilder, ServerError,
@@ -36,7 +37,7 @@ use async_graphql::{
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
     parser::types::{ExecutableDocument, OperationType},
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 use self::{
     error::ApiError,
@@ -111,7 +112,9 @@ pub struct Api {
     has_introspection: bool,
 }
 
-fn schema(limits: &Limits) -> SchemaBuilder<Query, Mutation, Subscription> {
+type Builder = SchemaBuilder<Query, Mutation, Subscription>;
+
+fn schema(limits: &Limits) -> Builder {
     Schema::build(Query::new(limits), Mutation, Subscription)
         // `document::parse` has counted the same way, and refuses with the limit's name.
         .limit_recursive_depth(limits.depth + 1)
@@ -132,10 +135,26 @@ impl Api {
     /// # Panics
     /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
     pub fn new(limits: Limits, config: &GraphqlConfig) -> Self {
-        let judge = schema(&limits).extension(RunsNothing);
+        let (judge, schema) = (schema(&limits), schema(&limits));
+        Self::of(judge, schema, limits, config)
+    }
+
+    /// The same with a fault in it, for a test of what becomes of that.
+    #[cfg(test)]
+    pub(crate) fn with_fault(
+        limits: Limits,
+        config: &GraphqlConfig,
+        fault: impl ExtensionFactory + Copy,
+    ) -> Self {
+        let (judge, schema) = (schema(&limits).extension(fault), schema(&limits).extension(fault));
+        Self::of(judge, schema, limits, config)
+    }
+
+    fn of(judge: Builder, schema: Builder, limits: Limits, config: &GraphqlConfig) -> Self {
+        let judge = judge.extension(RunsNothing);
         let judge = if config.suggestions { judge } else { judge.disable_suggestions() }.finish();
         // What it is given has been judged.
-        let schema = schema(&limits).validation_mode(ValidationMode::Fast).finish();
+        let schema = schema.validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
         Self { schema, judge, types, limits, has_introspection: config.introspection }
     }
@@ -158,6 +177,11 @@ impl Api {
     /// # Errors
     /// The answer to give instead.
     pub async fn prepare(&self, parsed: Parsed) -> Result<Operation, Answer> {
+        let prepared = AssertUnwindSafe(self.made_of(parsed)).catch_unwind();
+        prepared.await.unwrap_or_else(|_| Err(Answer::failed()))
+    }
+
+    async fn made_of(&self, parsed: Parsed) -> Result<Operation, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
         let Parsed { document, name, kind, variables } = parsed;
         if !self.has_introspection {
@@ -189,12 +213,14 @@ impl Api {
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
     pub async fn execute(&self, operation: Operation, access: Access) -> Answer {
         let (request, shape, staleness) = operation.into_request(access);
-        let response = self.schema.execute(request).await;
-        let mut answer = Answer::of(response, &shape);
-        if answer.data != Some(Value::Null) {
-            answer.stale = staleness.noted();
-        }
-        answer
+        let answer = async {
+            let mut answer = Answer::of(self.schema.execute(request).await, &shape);
+            if answer.data != Some(Value::Null) {
+                answer.stale = staleness.noted();
+            }
+            answer
+        };
+        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Answer::failed())
     }
 
     /// Runs any operation: a subscription has an answer for each event, the others have one.
@@ -205,7 +231,8 @@ impl Api {
     ) -> impl Stream<Item = Answer> + Send + use<> {
         // What is watched is waited for until it is known again: nothing of it is stale.
         let (request, shape, _) = operation.into_request(access);
-        self.schema.execute_stream(request).map(move |response| Answer::of(response, &shape))
+        let answers = self.schema.execute_stream(request).map(move |response| Answer::of(response, &shape));
+        AssertUnwindSafe(answers).catch_unwind().map(|answer| answer.unwrap_or_else(|_| Answer::failed()))
     }
 }
 
@@ -269,6 +296,11 @@ impl Answer {
 
     fn not_run(errors: Vec<ServerError>) -> Self {
         Self { data: None, errors, stale: Vec::new() }
+    }
+
+    /// Something panicked. Only this answer is lost: a WebSocket, or an event stream, carries others.
+    fn failed() -> Self {
+        Self { data: Some(Value::Null), ..Self::refused(vec![ApiError::Internal]) }
     }
 
     fn of(response: Response, shape: &Shape) -> Self {

@@ -76,16 +76,20 @@ impl Identity {
 
 impl KnownCallers {
     async fn caller(&self, token: &str, key: &ScopeKey) -> Result<Caller, Rejection> {
-        let of = |scope| if self.share_cache { ScopeOf::KnownCallers } else { scope };
+        let caller = |who, expires| {
+            let who = key.scope(who);
+            let scope = if self.share_cache { key.scope(ScopeOf::KnownCallers) } else { who };
+            Caller::of_service(who, scope, expires)
+        };
         if let Some(name) = self.api_keys.as_ref().and_then(|keys| keys.name(token)) {
-            return Ok(Caller::of_service(key.scope(of(ScopeOf::ApiKey { name })), None));
+            return Ok(caller(ScopeOf::ApiKey { name }, None));
         }
         // Where there are both, what has two dots was meant to be a JWT.
         let jwts = self.jwts.as_ref().filter(|_| self.api_keys.is_none() || token.split('.').count() == 3);
         let jwts = jwts.ok_or(Rejection::UnknownApiKey)?;
         let verified = jwts.verify(token).await?;
-        let scope = of(ScopeOf::Subject { issuer: jwts.issuer(), subject: &verified.subject });
-        Ok(Caller::of_service(key.scope(scope), Some(verified.expires)))
+        let who = ScopeOf::Subject { issuer: jwts.issuer(), subject: &verified.subject };
+        Ok(caller(who, Some(verified.expires)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Calls to the upstream: the address, the headers, the clocks, the bounds, and each status matched by name.
+//! Calls to the upstream: the address, the headers, the size of the answer, and each status matched by name.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,27 +6,23 @@ use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
 use super::{
+    answer::{Answer, Applied, Page},
+    attempts::{Attempts, Route, Turn},
     authorisation::Authorisation,
-    cache_control::{Keep, keep},
+    cache_control::keep,
+    deadline::Deadline,
     error::UpstreamError,
     http::{self, causes},
     retry_after::retry_after,
     service_token::ServiceToken,
     wire,
 };
-use crate::{
-    caller::Caller,
-    config::UpstreamConfig,
-    model::{Change, InputFault, SharedAppointment},
-};
+use crate::{caller::Caller, config::UpstreamConfig, model::Change};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -36,63 +32,7 @@ const MAX_REDIRECTS: usize = 3;
 /// The longest `ETag` that is remembered.
 const LONGEST_ETAG: usize = 256;
 
-/// What the upstream says of one appointment.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The appointment; none where the upstream knows none by that id, or where it is unchanged.
-    pub appointment: Option<SharedAppointment>,
-    /// Whether it is still what it was at the `ETag` that was sent.
-    pub is_unchanged: bool,
-    /// What to send to be told only of changes.
-    pub etag: Option<String>,
-    /// How long the upstream lets it be kept.
-    pub keep: Keep,
-}
-
-/// A page of the list.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// The appointments in their order; none where there was something that is no appointment.
-    pub items: Vec<Option<SharedAppointment>>,
-    /// How long pages are, where the upstream says so.
-    pub per_page: Option<u32>,
-    /// How long the list is, where the upstream says so.
-    pub total: Option<u64>,
-    /// Whether there is another page, where the upstream says so.
-    pub has_next: Option<bool>,
-    /// How long the upstream lets it be kept.
-    pub keep: Keep,
-}
-
-impl Page {
-    /// Whether `id` is on it.
-    pub fn shows(&self, id: Uuid) -> bool {
-        self.items.iter().flatten().any(|appointment| appointment.id.0 == id)
-    }
-}
-
-/// What the upstream did with a change.
-#[derive(Debug, Clone)]
-pub enum Applied {
-    /// Made it.
-    To {
-        /// The appointment as it now is; none where the upstream did not show it.
-        appointment: Option<SharedAppointment>,
-        /// How long the upstream lets it be kept.
-        keep: Keep,
-    },
-    /// Did not accept the input.
-    Rejected(Vec<InputFault>),
-}
-
-/// The right to one call, until it is dropped.
-#[derive(Debug)]
-pub struct Turn {
-    _place: OwnedSemaphorePermit,
-    _slot: OwnedSemaphorePermit,
-}
-
-/// The upstream, behind a bound on how many calls are under way and how many wait. Cheap to clone.
+/// The upstream. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient(Arc<Inner>);
 
@@ -104,10 +44,7 @@ struct Inner {
     appointments: Url,
     timeout: Duration,
     max_response: usize,
-    /// One permit for each call that may be under way.
-    slots: Arc<Semaphore>,
-    /// One permit for each call that may be under way or wait.
-    places: Arc<Semaphore>,
+    attempts: Attempts,
 }
 
 impl UpstreamClient {
@@ -122,17 +59,17 @@ impl UpstreamClient {
             appointments: below(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
-            slots: Arc::new(Semaphore::new(config.max_concurrent)),
-            places: Arc::new(Semaphore::new(config.max_concurrent + config.max_waiting)),
+            attempts: Attempts::new(config),
         })))
     }
 
-    /// How long a call may take.
+    /// How long an attempt at a call may take.
     pub fn timeout(&self) -> Duration {
         self.0.timeout
     }
 
-    /// `GET /api/v1/appointments/{id}` with the caller's token; with `etag`, only if it has changed since.
+    /// `GET /api/v1/appointments/{id}` with the caller's token; with `etag`, only if it has changed since. Repeated
+    /// until `deadline`, where that may help.
     ///
     /// # Errors
     /// Everything but an appointment and a clear "there is none".
@@ -141,8 +78,9 @@ impl UpstreamClient {
         caller: &Caller,
         id: Uuid,
         etag: Option<&str>,
+        deadline: &Deadline,
     ) -> Result<Answer, UpstreamError> {
-        self.bounded(caller, |bearer| async {
+        let read = |bearer| async {
             let mut response = self.get(bearer, self.address(id, &[]), etag).await?;
             let keep = keep(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
@@ -168,16 +106,24 @@ impl UpstreamClient {
                 StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
                 _ => Err(refusal(&response)),
             }
-        })
-        .await
+        };
+        let send = || self.authorised(caller, read);
+        self.0.attempts.read(Route::Appointment, caller.scope(), deadline, send).await
     }
 
-    /// `GET /api/v1/appointments?page=…&per_page=…` with the caller's token. Pages count from 1.
+    /// `GET /api/v1/appointments?page=…&per_page=…` with the caller's token. Pages count from 1. Repeated as
+    /// [`Self::appointment`] is.
     ///
     /// # Errors
     /// Everything but a list.
-    pub async fn page(&self, caller: &Caller, page: u64, per_page: u32) -> Result<Page, UpstreamError> {
-        self.bounded(caller, |bearer| async {
+    pub async fn page(
+        &self,
+        caller: &Caller,
+        page: u64,
+        per_page: u32,
+        deadline: &Deadline,
+    ) -> Result<Page, UpstreamError> {
+        let read = |bearer| async {
             let mut url = self.0.appointments.clone();
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
@@ -198,8 +144,17 @@ impl UpstreamClient {
                 }
                 _ => Err(refusal(&response)),
             }
-        })
-        .await
+        };
+        let send = || self.authorised(caller, read);
+        self.0.attempts.read(Route::List, caller.scope(), deadline, send).await
+    }
+
+    /// Waits for the turn of a change, if there is a place left to wait in.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Overloaded`] where there is none, [`UpstreamError::BreakerOpen`] where changes have failed of late.
+    pub async fn turn(&self, caller: &Caller) -> Result<Turn, UpstreamError> {
+        self.0.attempts.turn_to_change(caller.scope()).await
     }
 
     /// Sends `change` with the caller's token: once, whatever comes of it. It has waited for its `turn` before.
@@ -209,7 +164,7 @@ impl UpstreamClient {
     /// others mean what they say.
     pub async fn change(
         &self,
-        _turn: Turn,
+        turn: Turn,
         caller: &Caller,
         change: &Change,
     ) -> Result<Applied, UpstreamError> {
@@ -219,15 +174,11 @@ impl UpstreamClient {
             Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"]), Some(id.0)),
         };
         let body = wire::encode(change);
-        self.authorised(caller, |bearer| async {
+        let send = self.authorised(caller, |bearer| {
             let request = self.request(method.clone(), bearer, url.clone());
-            let request = request.header(CONTENT_TYPE, JSON).body(body.clone());
-            timeout(self.0.timeout, self.send_change(request, id))
-                .await
-                .unwrap_or(Err(UpstreamError::AttemptTimeout))
-                .map_err(UpstreamError::of_change)
-        })
-        .await
+            self.send_change(request.header(CONTENT_TYPE, JSON).body(body.clone()), id)
+        });
+        turn.carry_out(send).await.map_err(UpstreamError::of_change)
     }
 
     /// Of the appointment with this `id`; none where it is to be made. What went wrong is told as of any call.
@@ -307,24 +258,9 @@ impl UpstreamClient {
         Err(UpstreamError::Invalid("it redirects in circles"))
     }
 
-    /// Waits for a slot, then gives `call` the time that one call has.
-    async fn bounded<T, F>(
-        &self,
-        caller: &Caller,
-        call: impl Fn(HeaderValue) -> F,
-    ) -> Result<T, UpstreamError>
-    where
-        F: Future<Output = Result<T, UpstreamError>>,
-    {
-        let _turn = self.turn().await?;
-        self.authorised(caller, |bearer| async {
-            timeout(self.0.timeout, call(bearer)).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
-        })
-        .await
-    }
-
     /// Has `call` made for `caller`: with the caller's token, or with the gateway's own. A 401 to the latter says that
     /// nothing was done and that the token is worth nothing, so `call`, a change too, is made once more with a fresh one.
+    /// Each has its time for itself, and waiting for a token is none of it.
     async fn authorised<T, F>(
         &self,
         caller: &Caller,
@@ -334,6 +270,9 @@ impl UpstreamClient {
         F: Future<Output = Result<T, UpstreamError>>,
     {
         let authorisation = Authorisation::of(caller, self.0.service.as_ref()).await?;
+        let call = async |bearer| {
+            timeout(self.0.timeout, call(bearer)).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
+        };
         let outcome = call(authorisation.bearer()).await;
         if !matches!(outcome, Err(UpstreamError::Unauthenticated)) {
             return outcome;
@@ -343,16 +282,6 @@ impl UpstreamClient {
             Err(UpstreamError::Unauthenticated) => Err(fresh.refused()),
             outcome => outcome,
         }
-    }
-
-    /// Waits for a slot, if there is a place left to wait in.
-    ///
-    /// # Errors
-    /// [`UpstreamError::Overloaded`] where there is none.
-    pub async fn turn(&self) -> Result<Turn, UpstreamError> {
-        let place = self.0.places.clone().try_acquire_owned().map_err(|_| UpstreamError::Overloaded)?;
-        let slot = self.0.slots.clone().acquire_owned().await.map_err(|_| UpstreamError::Lost)?;
-        Ok(Turn { _place: place, _slot: slot })
     }
 
     /// The whole body, unless it is larger than allowed; the size that the answer states is believed only where it

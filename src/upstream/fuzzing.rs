@@ -51,6 +51,7 @@ pub fn freshness(bytes: &[u8]) {
     let keep = cache_control::keep(&headers);
     for ttl in [Duration::ZERO, Duration::from_secs(30), Duration::MAX] {
         assert!(keep.limit(ttl) <= ttl);
+        assert!(keep.limit_stale_if_error(ttl) <= ttl && keep.limit_stale_while_revalidate(ttl) <= ttl);
     }
     let is_directive = |value: &HeaderValue| {
         value
@@ -59,14 +60,14 @@ pub fn freshness(bytes: &[u8]) {
             .any(|it| it.trim_ascii().eq_ignore_ascii_case(b"no-store"))
     };
     if headers.get_all(CACHE_CONTROL).iter().any(is_directive) {
-        assert_eq!(keep, Keep::Never);
+        assert_eq!(keep, Keep::NEVER);
     }
     assert!(retry_after::retry_after(&headers).is_none_or(|wait| wait <= Duration::from_secs(60 * 60)));
 
     let claims = lines.next().unwrap_or_default();
     let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-    let left = Caller::new(&token, &ScopeKey::random()).time_left();
+    let left = Caller::with_token(&token, &ScopeKey::random()).time_left();
     if let Some((left, claims)) = left.zip(serde_json::from_slice::<Value>(claims).ok()) {
         let exp = claims["exp"].as_f64().expect("only a number is a time");
         assert!(left.as_secs_f64() <= (exp - now).max(0.0) * (1.0 + 1e-9) + 1e-6, "{left:?} until {exp}");

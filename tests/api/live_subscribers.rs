@@ -61,7 +61,7 @@ async fn a_poll_under_way_ends_with_the_last_subscriber() {
 #[tokio::test]
 async fn no_more_is_watched_than_is_allowed() {
     let upstream = Upstream::start().await;
-    let settings = [("live.max_watched", "2"), ("live.slow_interval", "10m")];
+    let settings = [("live.max_watched", "2"), ("live.caller_share", "100"), ("live.slow_interval", "10m")];
     let gateway = Gateway::before(upstream.url(), &settings).await;
     let mut first = gateway.watch("token", &id(1)).await;
     let mut second = gateway.watch("other", &id(1)).await;

@@ -7,12 +7,15 @@ mod support;
 
 mod answers;
 mod batching;
+mod breaker;
 mod bulkhead;
 mod caller_shares;
 mod change_bodies;
 mod changes;
 mod failures;
+mod fair_shares;
 mod freshness;
+mod hedging;
 mod isolation;
 mod list_arguments;
 mod list_sharing;
@@ -22,6 +25,7 @@ mod live_changes;
 mod live_failures;
 mod live_subscribers;
 mod lost_changes;
+mod retries;
 mod revocation;
 mod single_flight;
 mod smoke;
@@ -44,8 +48,11 @@ mod projection;
 mod protocol;
 mod selections;
 
+mod cost;
 mod hostile;
+mod in_flight;
 mod limits;
+mod rate_limit;
 mod wire;
 
 mod callers_api_keys;
@@ -59,6 +66,8 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod privacy;
+mod profile;
+mod switches;
 
 mod clients;
 mod licences;

@@ -10,6 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -42,7 +43,8 @@ async fn what_is_told_is_noticed() {
     for secret in PERSONAL.iter().chain(&[UPSTREAM_TEXT, CLIENT_SECRET]) {
         let bytes = format!("{:?}", format!("body: {secret}").as_bytes());
         let hex = secret.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-        for line in [format!("WARN refused {{\"a\": \"{secret}\"}}"), bytes, hex] {
+        let basic = STANDARD.encode(format!("gateway:{secret}"));
+        for line in [format!("WARN refused {{\"a\": \"{secret}\"}}"), bytes, hex, basic] {
             assert!(is_noticed(leaking(&line, "127.0.0.1:9").await), "{line}");
         }
     }
@@ -272,7 +274,7 @@ async fn whatever_a_client_sends_is_told_to_nobody() {
         let mut socket = Socket::begin(&gateway, "token").await;
         for id in [secrets.as_str(), answer] {
             socket.subscribe(id, &format!("{{ {name} }}")).await;
-            assert_eq!(socket.frame().await.to_text().unwrap().contains("\"type\":\"error\""), true);
+            assert!(socket.frame().await.to_text().unwrap().contains("\"type\":\"error\""));
         }
         socket.say(json!({ secrets.as_str(): secrets })).await;
         assert_eq!(socket.closed().await.0, 4400);

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::{
+    limits::limited,
     support::{Answer, Gateway, Raw, Socket, Upstream, id, peak_memory},
     websocket::{ALL, change, codes, handshake, watch},
 };
@@ -42,9 +43,17 @@ async fn connections_and_subscriptions_have_a_bound() {
     let error = second.hear().await;
     assert_eq!(
         (&error["type"], &error["id"], codes(&error)),
-        (&json!("error"), &json!("3"), vec!["BAD_REQUEST"])
+        (&json!("error"), &json!("3"), vec!["OVERLOADED"])
+    );
+    let extensions = &error["payload"][0]["extensions"];
+    assert_eq!(
+        (&extensions["limit"], &extensions["maximum"]),
+        (&json!("websocket.max_subscriptions"), &json!(2))
     );
     assert!(error["payload"][0]["message"].as_str().unwrap().contains("websocket.max_subscriptions"));
+    assert_eq!(limited(&gateway, "websocket.max_subscriptions").await, 1.0);
+    assert!(limited(&gateway, "websocket.max_connections").await >= 1.0);
+    assert_eq!(gateway.metrics().await["gateway_websockets"], 2.0);
     second.say(json!({ "type": "complete", "id": "1" })).await;
     second.subscribe("3", &watch).await;
     assert_eq!(second.hear().await["type"], json!("next"));
@@ -62,6 +71,7 @@ async fn a_message_has_a_bound() {
     assert_eq!(socket.hear().await["type"], json!("pong"));
     socket.send(ping(1025)).await;
     assert_eq!(socket.closed().await.0, 1009);
+    assert_eq!(limited(&gateway, "websocket.max_message").await, 1.0);
 
     // However long it is: nobody collects it, and the client is told.
     let before = peak_memory(&gateway);

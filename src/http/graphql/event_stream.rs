@@ -53,7 +53,7 @@ pub(super) fn of(
     place: Place,
 ) -> Response {
     let events = Events {
-        _place: place,
+        place: Some(place),
         // What has one answer is waited for, as any request is.
         open: operation.is_subscription().then(|| gateway.drain.open()),
         answers: Box::pin(answers(gateway, operation, caller, deadline)),
@@ -75,8 +75,9 @@ pub(super) fn of(
 }
 
 struct Events {
-    /// Of its kind, among subscriptions or among operations.
-    _place: Place,
+    /// Among subscriptions for as long as it is open; among operations until there is the answer, however slowly that
+    /// is then read.
+    place: Option<Place>,
     answers: Pin<Box<dyn Stream<Item = Answer> + Send>>,
     open: Option<Open>,
     keep_alive: Duration,
@@ -96,7 +97,10 @@ impl Events {
             biased;
             () = told_to_end => None,
             answer = timeout(self.keep_alive, self.answers.next()) => match answer {
-                Ok(answer) => answer.map(next),
+                Ok(answer) => {
+                    self.place = self.place.take().filter(|_| self.open.is_some());
+                    answer.map(next)
+                }
                 Err(_) => Some(SIGN_OF_LIFE.to_owned()),
             },
         }

@@ -259,8 +259,17 @@ impl Reply {
     }
 }
 
-/// The program with nothing but `settings` in its environment, on a free port. It says all that it would ever say,
-/// unless a setting says otherwise: each test is also one of what it tells.
+/// What lies between a question and a call is switched off, so that tests of anything else can count calls: each is sent
+/// once, whatever came of it and of those before, and no caller is kept from anything. Tests of it switch it on.
+const EACH_CALL_ONCE: [(&str, &str); 4] = [
+    ("upstream.retries", "0"),
+    ("upstream.breaker_percent", "0"),
+    ("upstream.caller_share", "100"),
+    ("upstream.max_paused", "0"),
+];
+
+/// The program with nothing but [`EACH_CALL_ONCE`] and `settings` in its environment, on a free port. It says all that it
+/// would ever say, unless a setting says otherwise: each test is also one of what it tells.
 pub fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_appointments-gateway"));
     command
@@ -273,7 +282,7 @@ pub fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    for (key, value) in settings {
+    for (key, value) in EACH_CALL_ONCE.iter().chain(settings) {
         command.env(format!("GATEWAY_{}", key.replace('.', "_").to_uppercase()), value);
     }
     command

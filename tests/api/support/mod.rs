@@ -20,7 +20,7 @@ mod watching;
 
 pub use answer::{Answer, Gate};
 pub use call::Call;
-pub use canary::UPSTREAM_TEXT;
+pub use canary::{CLIENT_SECRET, UPSTREAM_TEXT};
 pub use changing::CREATED;
 pub use events::{Event, Events};
 pub use gateway::{Gateway, PATIENCE, Reply, client, program};
@@ -28,7 +28,7 @@ pub use issuer::Issuer;
 pub use list::{List, Tells, listed};
 pub use process::{Ended, TempFile, memory, peak_memory, signal};
 pub use raw::{Raw, RawReply};
-pub use service::{CLIENT_SECRET, KeyFile, service_token};
+pub use service::{KeyFile, service_token};
 pub use socket::Socket;
 pub use tls_upstream::TlsUpstream;
 pub use upstream::{Upstream, id, ids, served};

@@ -4,16 +4,13 @@ use appointments_gateway::identity::NewApiKey;
 use serde_json::json;
 
 use super::{
-    Answer, Call, Gateway, TempFile, Upstream,
+    Answer, CLIENT_SECRET, Call, Gateway, TempFile, Upstream, canary,
     issuer::{AUDIENCE, ISSUER, Issuer},
 };
 
-/// The gateway's own: it must be seen by the token endpoint and nobody else.
-pub const CLIENT_SECRET: &str = "client-secret-4711";
-
 /// A token that lasts `expires_in` seconds: `service-1` to the first call, `service-2` to the second, and so on.
 pub fn service_token(call: &Call, expires_in: u64) -> Answer {
-    let token = format!("service-{}", call.nth);
+    let token = canary::marked(&format!("service-{}", call.nth));
     Answer::json(200, &json!({ "access_token": token, "expires_in": expires_in, "token_type": "Bearer" }))
 }
 

@@ -1,0 +1,82 @@
+//! What the upstream answers, as those above see it.
+
+use uuid::Uuid;
+
+use super::cache_control::Keep;
+use crate::model::{InputFault, SharedAppointment};
+
+/// What the upstream says of one appointment.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The appointment; none where the upstream knows none by that id, or where it is unchanged.
+    pub appointment: Option<SharedAppointment>,
+    /// Whether it is still what it was at the `ETag` that was sent.
+    pub is_unchanged: bool,
+    /// What to send to be told only of changes.
+    pub etag: Option<String>,
+    /// How long the upstream lets it be kept.
+    pub keep: Keep,
+}
+
+/// A page of the list.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The appointments in their order; none where there was something that is no appointment.
+    pub items: Vec<Option<SharedAppointment>>,
+    /// How long pages are, where the upstream says so.
+    pub per_page: Option<u32>,
+    /// How long the list is, where the upstream says so.
+    pub total: Option<u64>,
+    /// Whether there is another page, where the upstream says so.
+    pub has_next: Option<bool>,
+    /// How long the upstream lets it be kept.
+    pub keep: Keep,
+}
+
+impl Page {
+    /// Whether `id` is on it.
+    pub fn shows(&self, id: Uuid) -> bool {
+        self.items.iter().flatten().any(|appointment| appointment.id.0 == id)
+    }
+}
+
+/// What the upstream did with a change.
+#[derive(Debug, Clone)]
+pub enum Applied {
+    /// Made it.
+    To {
+        /// The appointment as it now is; none where the upstream did not show it.
+        appointment: Option<SharedAppointment>,
+        /// How long the upstream lets it be kept.
+        keep: Keep,
+    },
+    /// Did not accept the input.
+    Rejected(Vec<InputFault>),
+}
+
+/// An answer of any kind.
+pub(super) trait Answered {
+    /// The word under which a call that was answered so is counted.
+    fn outcome(&self) -> &'static str;
+}
+
+impl Answered for Answer {
+    fn outcome(&self) -> &'static str {
+        if self.appointment.is_some() || self.is_unchanged { "ok" } else { "not_found" }
+    }
+}
+
+impl Answered for Page {
+    fn outcome(&self) -> &'static str {
+        "ok"
+    }
+}
+
+impl Answered for Applied {
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::To { .. } => "ok",
+            Self::Rejected(_) => "rejected",
+        }
+    }
+}
