@@ -113,7 +113,13 @@ impl Lives {
             End::Announced => format!("{}ms", DRAIN_DELAY.as_millis()),
             End::Blunt => "0".to_owned(),
         };
-        let of_this_life = [("upstream.url", self.far_side.url()), ("http.drain_delay", delay)];
+        // With a breaker the far side is soon asked no more when it misbehaves, so half of the lives have none.
+        let breaker = if end == End::Announced { "50" } else { "0" };
+        let of_this_life = [
+            ("upstream.url", self.far_side.url()),
+            ("http.drain_delay", delay),
+            ("upstream.breaker_percent", breaker.to_owned()),
+        ];
         let gateway = Gateway::start(self.port, &[&of_this_life[..], &self.settings].concat()).await;
         let holdings = self.warm(&gateway).await;
         *self.gateway.lock().await = Some(gateway);

@@ -1,6 +1,7 @@
 //! Clients that ask over HTTP: each with a token, a connection that it keeps, and a die.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -80,7 +81,7 @@ impl Client {
         let query = format!("query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {} }}", selection.text());
         let asked = self.asked();
         let variables = json!({ "ids": appointments.iter().map(|it| id(*it)).collect::<Vec<_>>() });
-        let needed = appointments.len() as u64;
+        let needed = appointments.iter().collect::<HashSet<_>>().len() as u64;
         if let Some(reply) = self.ask("several by ids", life, &query, &variables, needed).await {
             let judge = &self.load.judge;
             let verdict = judge.appointments(&asked, "appointmentsByIds", &appointments, selection, &reply);

@@ -49,6 +49,7 @@ const CLIENTS: usize = 32;
 const WATCHERS: usize = 8;
 
 const MAX_CONCURRENT: usize = 16;
+const RETRY_PERCENT: u64 = 20;
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(1);
 const CACHE_TTL: Duration = Duration::from_secs(1);
 const STALE_IF_ERROR: Duration = Duration::from_secs(3);
@@ -65,6 +66,9 @@ fn settings() -> Vec<(&'static str, String)> {
         ("upstream.max_concurrent", MAX_CONCURRENT.to_string()),
         ("upstream.max_waiting", "256".to_owned()),
         ("upstream.max_response", "256KiB".to_owned()),
+        ("upstream.retry_percent", RETRY_PERCENT.to_string()),
+        ("upstream.breaker_window", "2s".to_owned()),
+        ("upstream.breaker_pause", "300ms".to_owned()),
         ("cache.ttl", milliseconds(CACHE_TTL)),
         ("cache.absence_ttl", "500ms".to_owned()),
         ("cache.list_ttl", "500ms".to_owned()),
@@ -211,12 +215,14 @@ fn promises(judge: &Judge, far_side: &FarSide, lives: &Lives, start: Holdings, e
     let (asked_for, repeated) = judge.world().changes();
     let changes = load(&found.changes_needed);
     // A change may have all who watch look anew.
-    let reads = load(&found.reads_needed) + changes * TOKENS as u64;
+    let needed = load(&found.reads_needed) + changes * TOKENS as u64;
+    // Each life begins with ten repetitions to its credit.
+    let reads = needed + needed * RETRY_PERCENT / 100 + 10 * (lives.ended() as u64 + 1);
     let mut promises = Promises::new();
     promises.at_most("wrong answers", 0, load(&found.wrong));
     promises.at_most("answers lost, while draining or ever", 0, load(&found.lost));
     promises.at_most("other faults", 0, load(&found.other));
-    promises.at_most("GETs upstream, each once", reads, load(&counts.reads));
+    promises.at_most("GETs upstream, all repetitions among them", reads, load(&counts.reads));
     promises.at_most("GETs after redirects", 3 * load(&counts.reads), load(&counts.hops));
     promises.at_most("changes sent upstream", changes, asked_for as u64);
     promises.at_most("changes sent more than once", 0, repeated as u64);

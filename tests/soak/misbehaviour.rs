@@ -85,7 +85,7 @@ impl Misbehaviour {
             }
             Mode::RateLimiting => {
                 let after =
-                    ["0", "1", "3600", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", ""][self.rng.usize(0..6)];
+                    ["0", "1", "2", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", ""][self.rng.usize(0..6)];
                 let head = format!("content-type: application/json\r\nretry-after: {after}\r\n");
                 send(writer, 429, &head, &json!({ "message": "Too Many Attempts." }).to_string()).await
             }
