@@ -32,6 +32,9 @@
 //! model                       Appointment and what it holds: decoded once, served as they are
 //! ```
 //!
+//! Beside the way stands [`renewed`]: what one task in the background keeps fresh, the gateway's own token and the keys that
+//! callers' tokens are verified with.
+//!
 //! Errors come up the same way: [`upstream::UpstreamError`] for us, translated once, in [`graphql::error`], into the
 //! closed set of codes that clients see.
 //!
