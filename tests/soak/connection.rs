@@ -67,7 +67,7 @@ impl Connection {
     }
 
     async fn try_exchange(&mut self, request: &Request, lost: &mut Lost) -> io::Result<Reply> {
-        self.0.write_all(request.head(true).as_bytes()).await?;
+        self.0.write_all(request.head().as_bytes()).await?;
         if request.asks_first {
             let head = self.head(lost).await?;
             if head.0 != 100 {
@@ -142,11 +142,10 @@ impl Request {
         Self { head, body, asks_first }
     }
 
-    /// The head as it is sent; without `length` it says nothing of a body.
-    pub fn head(&self, length: bool) -> String {
-        let length = length.then(|| format!("Content-Length: {}\r\n", self.body.len())).unwrap_or_default();
+    /// The head as it is sent.
+    pub fn head(&self) -> String {
         let expect = if self.asks_first { "Expect: 100-continue\r\n" } else { "" };
-        format!("{}{length}{expect}\r\n", self.head)
+        format!("{}Content-Length: {}\r\n{expect}\r\n", self.head, self.body.len())
     }
 }
 

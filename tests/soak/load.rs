@@ -150,7 +150,7 @@ impl Client {
         self.load.judge.counts.reads_needed.fetch_add(1, Ordering::Relaxed);
         let opened = self.load.lives.connect(life).await.and_then(Connection::over);
         let Ok(mut connection) = opened else { return };
-        let bytes = format!("{}{}", request.head(true), request.body);
+        let bytes = format!("{}{}", request.head(), request.body);
         let part = match self.rng.u8(0..3) {
             0 => self.rng.usize(0..bytes.len()),
             _ => bytes.len(),

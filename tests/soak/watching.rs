@@ -71,7 +71,7 @@ impl Watcher {
         let mut lost = Lost { written: None, was_taken_on: false, why: String::new() };
         let opened = async {
             let mut connection = lives.connect(life).await.and_then(Connection::over)?;
-            connection.send(format!("{}{}", request.head(true), request.body).as_bytes()).await?;
+            connection.send(format!("{}{}", request.head(), request.body).as_bytes()).await?;
             lost.written = Some(Instant::now());
             let head = connection.head(&mut lost).await?;
             std::io::Result::Ok((connection, head.0))
