@@ -40,7 +40,7 @@
 //!
 //! # What always holds
 //!
-//! Each has tests under `tests/api` that fail when it is broken.
+//! Each has tests under `tests/api` that fail when it is broken; the soak (`tests/soak`) tries them all at once.
 //!
 //! 1. **No caller gets what was fetched for another.** The scope, a keyed 256-bit digest, is part of every key under which
 //!    something is kept or shared. Where the caller's own token goes to the upstream it is one of the whole token; where
