@@ -370,7 +370,7 @@ impl Case {
         };
         let payload = &reply.body["data"]["updateAppointment"];
         let is_told = match outcome {
-            Outcome::Shown => payload["appointment"]["status"] == call.to_string(),
+            Outcome::Shown => payload["appointment"]["status"].as_str() == Some(&call.to_string()),
             Outcome::Made => payload["appointment"].is_null() && payload["userErrors"] == json!([]),
             Outcome::Rejected => payload["userErrors"].as_array().is_some_and(|faults| faults.len() == 1),
             _ => outcome.code(subject, true).is_some_and(|code| reply.codes() == [code]),

@@ -147,7 +147,8 @@ fn way(log: &Log, read: &Read, number: usize, is_stale: bool) -> Result<Way, Str
 
 /// Whether what `call` brought was gone when it was read, since `other` was refused before.
 fn is_refused(other: &Made, call: &Made, read: &Read) -> bool {
-    if other.scope != read.scope || !other.settled.is_some_and(|at| at < read.asked) {
+    let is_before = other.settled.is_some_and(|at| at < read.asked);
+    if other.scope != read.scope || !is_before {
         return false;
     }
     let is_older = call.received < other.received;
