@@ -32,6 +32,9 @@
 //! model                       Appointment and what it holds: decoded once, served as they are
 //! ```
 //!
+//! Beside the way stands [`renewed`]: what one task in the background keeps fresh, the gateway's own token and the keys that
+//! callers' tokens are verified with.
+//!
 //! Errors come up the same way: [`upstream::UpstreamError`] for us, translated once, in [`graphql::error`], into the
 //! closed set of codes that clients see.
 //!
@@ -57,8 +60,8 @@
 //! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes, and who takes
 //!    more than a share of it takes it from nobody who has less.
 //! 7. **No personal data and no token in a log, a metric or an error**, at any level: only events of this crate are logged
-//!    ([`telemetry`]), and the types that hold such data do not print it. Every black-box test
-//!    plants some, and fails where it is told.
+//!    ([`telemetry`]), and the types that hold such data do not print it. Every black-box test plants some, and fails
+//!    where it is told.
 //! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, and one caller's part of them;
 //!    a change is sent once, a GET repeated seldom, in percent of all calls, and never before the time that `Retry-After`
 //!    names; a route that fails is left alone; what is watched is asked for by one poller.

@@ -330,19 +330,6 @@ impl Counters {
     }
 }
 
-/// Gauges that differ in the value of one label.
-#[derive(Debug)]
-pub struct Gauges(Vec<(&'static str, Gauge)>);
-
-impl Gauges {
-    /// Shows `state` of `value`; of what is no value of the label, nothing.
-    pub fn set(&self, value: &str, state: i64) {
-        if let Some((_, gauge)) = self.0.iter().find(|(known, _)| *known == value) {
-            gauge.set(state);
-        }
-    }
-}
-
 /// How many of something there are now.
 #[derive(Debug, Clone, Default)]
 pub struct Level(Gauge);
@@ -365,6 +352,19 @@ impl Drop for Counted {
     }
 }
 
+/// Gauges that differ in the value of one label.
+#[derive(Debug)]
+pub struct Gauges(Vec<(&'static str, Gauge)>);
+
+impl Gauges {
+    /// Shows `state` of `value`; of what is no value of the label, nothing.
+    pub fn set(&self, value: &str, state: i64) {
+        if let Some((_, gauge)) = self.0.iter().find(|(known, _)| *known == value) {
+            gauge.set(state);
+        }
+    }
+}
+
 /// All there from the start, so that a first time shows as a rise.
 fn counters(
     registry: &mut Registry,
@@ -384,6 +384,12 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     counter
 }
 
+fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
+    let level = Level::default();
+    registry.register(name, help, level.0.clone());
+    level
+}
+
 fn gauges(
     registry: &mut Registry,
     name: &str,
@@ -394,12 +400,6 @@ fn gauges(
     let family = Family::<[(&str, &str); 1], Gauge>::default();
     registry.register(name, help, family.clone());
     Gauges(values.iter().map(|value| (*value, family.get_or_create_owned(&[(label, value)]))).collect())
-}
-
-fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
-    let level = Level::default();
-    registry.register(name, help, level.0.clone());
-    level
 }
 
 fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {
