@@ -30,7 +30,7 @@ use crate::support::{Answer, Call, Gateway, List, Reply, Tells, Upstream};
 const CASES: u32 = 300;
 
 /// Nothing is kept from one case to the next, and no operation is too large.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("cache.ttl", "0"),
     ("cache.absence_ttl", "0"),
     ("cache.list_ttl", "0"),
@@ -40,6 +40,8 @@ const SETTINGS: [(&str, &str); 9] = [
     ("limits.items", "100000"),
     ("limits.root_fields", "5000"),
     ("limits.aliases", "10000"),
+    ("limits.directives", "10000"),
+    ("limits.cost", "1000000000"),
 ];
 
 /// What the upstream knows, by the token that asks.
