@@ -137,6 +137,15 @@ impl Caller {
         &self.credential
     }
 
+    /// Whom the upstream sees asking: the gateway itself, where it is asked with the gateway's own token (none), or the
+    /// caller.
+    pub fn seen_as(&self) -> Option<Scope> {
+        match self.credential {
+            Credential::Token(_) => Some(self.scope),
+            Credential::Service => None,
+        }
+    }
+
     /// How long from now the token that the upstream is asked with is still good for, where it says so itself; zero once
     /// it has expired. The gateway's own is renewed, and says nothing of how long an answer is good for.
     pub fn time_left(&self) -> Option<Duration> {

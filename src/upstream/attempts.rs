@@ -24,7 +24,11 @@ use super::{
     latency::Latency,
     pauses::Pauses,
 };
-use crate::{caller::Scope, config::UpstreamConfig, metrics::metrics};
+use crate::{
+    caller::{Caller, Scope},
+    config::UpstreamConfig,
+    metrics::metrics,
+};
 
 /// The longest pause before the first repetition; before each further one, twice as long.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -85,6 +89,8 @@ struct Inner {
 pub struct Turn {
     attempts: Attempts,
     route: Route,
+    /// Whom the upstream sees.
+    seen_as: Option<Scope>,
     /// None once it is known what came of it.
     admission: Option<Admission>,
     began: Instant,
@@ -114,7 +120,7 @@ impl Attempts {
     pub(super) async fn read<T, F>(
         &self,
         route: Route,
-        scope: Scope,
+        caller: &Caller,
         deadline: &Deadline,
         send: impl Fn() -> F,
     ) -> Result<T, UpstreamError>
@@ -123,19 +129,16 @@ impl Attempts {
         F: Future<Output = Result<T, UpstreamError>>,
     {
         self.check(route)?;
-        let place = self.0.bulkhead.enter(scope)?;
+        let place = self.0.bulkhead.enter(caller.who())?;
         self.0.retry_budget.earn();
         self.0.hedge_budget.earn();
         let mut retries = 0;
         loop {
-            self.wait_out_pause(scope, deadline).await?;
-            let error = match self.attempt(route, scope, &place, deadline, &send).await {
+            self.wait_out_pause(caller.seen_as(), deadline).await?;
+            let error = match self.attempt(route, caller, &place, deadline, &send).await {
                 Err(error) => error,
                 answer => return answer,
             };
-            if let UpstreamError::RateLimited { retry_after: Some(wait) } = error {
-                self.0.pauses.begin(scope, wait, Instant::now());
-            }
             let Some(pause) = self.pause_before_retry(&error, retries, deadline) else { return Err(error) };
             tracing::debug!(
                 route = route.word(),
@@ -153,17 +156,17 @@ impl Attempts {
     ///
     /// # Errors
     /// [`UpstreamError::Overloaded`], [`UpstreamError::BreakerOpen`]: nothing is sent then.
-    pub(super) async fn turn_to_change(&self, scope: Scope) -> Result<Turn, UpstreamError> {
+    pub(super) async fn turn_to_change(&self, caller: &Caller) -> Result<Turn, UpstreamError> {
         self.check(Route::Change)?;
-        let place = self.0.bulkhead.enter(scope)?;
-        self.turn(Route::Change, &place).await
+        let place = self.0.bulkhead.enter(caller.who())?;
+        self.turn(Route::Change, caller, &place).await
     }
 
     /// One attempt, and a second one beside it where the first takes unusually long.
     async fn attempt<T, F>(
         &self,
         route: Route,
-        scope: Scope,
+        caller: &Caller,
         place: &Arc<Place>,
         deadline: &Deadline,
         send: &impl Fn() -> F,
@@ -172,14 +175,14 @@ impl Attempts {
         T: Answered,
         F: Future<Output = Result<T, UpstreamError>>,
     {
-        let turn = self.turn(route, place).await?;
+        let turn = self.turn(route, caller, place).await?;
         let began = turn.began;
         let mut first = pin!(turn.carry_out(send()));
         let Some(unusual) = self.unusual(route, deadline) else { return first.await };
         if let Ok(answer) = timeout(unusual, &mut first).await {
             return answer;
         }
-        let Some(turn) = self.turn_to_hedge(route, scope) else { return first.await };
+        let Some(turn) = self.turn_to_hedge(route, caller) else { return first.await };
         metrics().upstream_hedges.count("sent");
         let is_answer =
             |answer: &Result<T, UpstreamError>| !answer.as_ref().is_err_and(UpstreamError::is_transient);
@@ -207,23 +210,29 @@ impl Attempts {
     }
 
     /// Waits for a slot, then asks the breaker.
-    async fn turn(&self, route: Route, place: &Arc<Place>) -> Result<Turn, UpstreamError> {
+    async fn turn(&self, route: Route, caller: &Caller, place: &Arc<Place>) -> Result<Turn, UpstreamError> {
         self.check(route)?;
         let slot = place.slot().await;
-        self.admit(route, slot)
+        self.admit(route, caller, slot)
     }
 
     /// A second call takes what is free, and is no probe of a breaker.
-    fn turn_to_hedge(&self, route: Route, scope: Scope) -> Option<Turn> {
-        let slot = self.0.bulkhead.enter(scope).ok()?.slot_now()?;
+    fn turn_to_hedge(&self, route: Route, caller: &Caller) -> Option<Turn> {
+        let slot = self.0.bulkhead.enter(caller.who()).ok()?.slot_now()?;
         let is_closed = self.with_breaker(route, |breaker, _| breaker.condition()) == Condition::Closed;
-        (is_closed && self.0.hedge_budget.spend()).then(|| self.admit(route, slot).ok())?
+        (is_closed && self.0.hedge_budget.spend()).then(|| self.admit(route, caller, slot).ok())?
     }
 
-    fn admit(&self, route: Route, slot: Slot) -> Result<Turn, UpstreamError> {
+    fn admit(&self, route: Route, caller: &Caller, slot: Slot) -> Result<Turn, UpstreamError> {
         let admission = self.with_breaker(route, Breaker::admit).map_err(|wait| refused(route, wait))?;
-        let began = Instant::now();
-        Ok(Turn { attempts: self.clone(), route, admission: Some(admission), began, _slot: slot })
+        Ok(Turn {
+            attempts: self.clone(),
+            route,
+            seen_as: caller.seen_as(),
+            admission: Some(admission),
+            began: Instant::now(),
+            _slot: slot,
+        })
     }
 
     /// Whether it is worth while to wait for a slot.
@@ -250,9 +259,9 @@ impl Attempts {
         result
     }
 
-    /// Waits until the upstream wants to hear of the caller again.
-    async fn wait_out_pause(&self, scope: Scope, deadline: &Deadline) -> Result<(), UpstreamError> {
-        while let Some(left) = self.0.pauses.left(scope, Instant::now()) {
+    /// Waits until the upstream wants to hear again of whom it sees.
+    async fn wait_out_pause(&self, seen_as: Option<Scope>, deadline: &Deadline) -> Result<(), UpstreamError> {
+        while let Some(left) = self.0.pauses.left(seen_as, Instant::now()) {
             if !deadline.outlasts(left) {
                 metrics().upstream_paused.inc();
                 return Err(UpstreamError::RateLimited { retry_after: Some(left) });
@@ -306,6 +315,10 @@ impl Turn {
         send: impl Future<Output = Result<T, UpstreamError>>,
     ) -> Result<T, UpstreamError> {
         let answer = send.await;
+        // Whatever it was asked for, and whatever comes of a call beside it.
+        if let Err(UpstreamError::RateLimited { retry_after: Some(wait) }) = answer {
+            self.attempts.0.pauses.begin(self.seen_as, wait, Instant::now());
+        }
         let health = match &answer {
             Err(error) if error.is_failure() => Health::Ill,
             // Nothing was sent.

@@ -108,7 +108,7 @@ impl UpstreamClient {
             }
         };
         let send = || self.authorised(caller, read);
-        self.0.attempts.read(Route::Appointment, caller.scope(), deadline, send).await
+        self.0.attempts.read(Route::Appointment, caller, deadline, send).await
     }
 
     /// `GET /api/v1/appointments?page=…&per_page=…` with the caller's token. Pages count from 1. Repeated as
@@ -146,7 +146,7 @@ impl UpstreamClient {
             }
         };
         let send = || self.authorised(caller, read);
-        self.0.attempts.read(Route::List, caller.scope(), deadline, send).await
+        self.0.attempts.read(Route::List, caller, deadline, send).await
     }
 
     /// Waits for the turn of a change, if there is a place left to wait in.
@@ -154,7 +154,7 @@ impl UpstreamClient {
     /// # Errors
     /// [`UpstreamError::Overloaded`] where there is none, [`UpstreamError::BreakerOpen`] where changes have failed of late.
     pub async fn turn(&self, caller: &Caller) -> Result<Turn, UpstreamError> {
-        self.0.attempts.turn_to_change(caller.scope()).await
+        self.0.attempts.turn_to_change(caller).await
     }
 
     /// Sends `change` with the caller's token: once, whatever comes of it. It has waited for its `turn` before.

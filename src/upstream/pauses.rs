@@ -1,5 +1,5 @@
-//! Who was told by the upstream to wait, and until when: a limit on the rate is the caller's, so it binds all calls of that
-//! caller, not only the one that was refused.
+//! Who was told by the upstream to wait, and until when: a limit on the rate is that of a token, so it binds all calls that
+//! are made with it, not only the one that was refused. With the gateway's own token, these are the calls of all callers.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use crate::caller::Scope;
 
-/// The callers that are to wait: as many as `upstream.max_paused`. One more is not remembered, so its calls are refused by
+/// Those who are to wait, by whom the upstream sees ([`Caller::seen_as`](crate::caller::Caller::seen_as)): as many as `upstream.max_paused`. One more is not remembered, so its calls are refused by
 /// the upstream each for itself.
 #[derive(Debug)]
 pub(super) struct Pauses {
     most: usize,
-    until: Mutex<HashMap<Scope, Instant>>,
+    until: Mutex<HashMap<Option<Scope>, Instant>>,
 }
 
 impl Pauses {
@@ -24,24 +24,24 @@ impl Pauses {
         Self { most, until: Mutex::default() }
     }
 
-    /// The upstream told the caller to wait.
-    pub(super) fn begin(&self, scope: Scope, wait: Duration, now: Instant) {
+    /// The upstream told who asked to wait.
+    pub(super) fn begin(&self, who: Option<Scope>, wait: Duration, now: Instant) {
         let mut pauses = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         if pauses.len() >= self.most {
             pauses.retain(|_, until| *until > now);
         }
-        if pauses.len() < self.most || pauses.contains_key(&scope) {
-            let until = pauses.entry(scope).or_insert(now);
+        if pauses.len() < self.most || pauses.contains_key(&who) {
+            let until = pauses.entry(who).or_insert(now);
             *until = (now + wait).max(*until);
         }
     }
 
-    /// How long the caller is still to wait.
-    pub(super) fn left(&self, scope: Scope, now: Instant) -> Option<Duration> {
+    /// How long that one is still to wait.
+    pub(super) fn left(&self, who: Option<Scope>, now: Instant) -> Option<Duration> {
         let mut pauses = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = pauses.get(&scope)?.saturating_duration_since(now);
+        let left = pauses.get(&who)?.saturating_duration_since(now);
         if left.is_zero() {
-            pauses.remove(&scope);
+            pauses.remove(&who);
         }
         Some(left).filter(|left| !left.is_zero())
     }
@@ -54,9 +54,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn scopes<const N: usize>() -> [Scope; N] {
+    fn scopes<const N: usize>() -> [Option<Scope>; N] {
         let key = ScopeKey::random();
-        std::array::from_fn(|n| Caller::with_token(&n.to_string(), &key).scope())
+        std::array::from_fn(|n| Caller::with_token(&n.to_string(), &key).seen_as())
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Call, Gate, Gateway, PATIENCE, Reply, Upstream, id, ids, served};
+use crate::support::{
+    Call, Gate, Gateway, KeyFile, PATIENCE, Reply, Upstream, id, ids, served, service_token,
+};
 
 /// The default of the program, which the other tests do without.
 const SHARE: (&str, &str) = ("upstream.caller_share", "90");
@@ -103,4 +105,30 @@ async fn callers_take_turns_where_there_is_not_enough_for_all() {
     }
     let place = upstream.seen(|seen| seen.calls.iter().position(|call| call.token() == "quiet").unwrap());
     assert!(place <= 2, "the quiet one's call was number {place}");
+}
+
+#[tokio::test]
+async fn callers_who_share_what_is_remembered_have_a_share_of_the_calls_each() {
+    let gate = Gate::shut();
+    let upstream = Upstream::answering({
+        let gate = gate.clone();
+        move |call| match call.id.as_str() {
+            "token" => service_token(call, 3600),
+            _ => call.appointment().once(&gate),
+        }
+    })
+    .await;
+    upstream.on(&id(999), Call::appointment);
+    let keys = KeyFile::of(&["noisy", "quiet"]);
+    let callers = [("callers.api_keys_file", keys.path()), ("callers.share_cache", "true")];
+    let settings = [&PATIENT[..], &callers, &[SHARE, ("upstream.max_concurrent", "10")]].concat();
+    let gateway = Arc::new(Gateway::of_service(&upstream, &settings).await);
+    let noisy = tokio::spawn({
+        let (gateway, key) = (gateway.clone(), keys.key(0).to_owned());
+        async move { gateway.appointments(&key, &ids(0..100)).await }
+    });
+    until_waiting(&gateway, 91.0).await;
+    assert_eq!(gateway.appointment(keys.key(1), &id(999)).await.faults(), []);
+    gate.open();
+    assert_eq!(noisy.await.unwrap().faults(), []);
 }

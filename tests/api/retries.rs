@@ -14,7 +14,9 @@ use tokio::{
 
 use crate::{
     changes::Kind,
-    support::{Answer, Call, Gate, Gateway, List, PATIENCE, Tells, Upstream, id, ids, served},
+    support::{
+        Answer, Call, Gate, Gateway, KeyFile, List, PATIENCE, Tells, Upstream, id, ids, served, service_token,
+    },
 };
 
 const TWICE: (&str, &str) = ("upstream.retries", "2");
@@ -308,6 +310,33 @@ async fn who_is_told_to_wait_has_none_of_its_reading_sent_before_that_and_others
     // A change is somebody's one deed: whether it is allowed, the upstream says.
     upstream.on(&id(4), Call::changed);
     gateway.update("token", &id(4), json!({ "status": "waiting" })).await.changed();
+}
+
+#[tokio::test]
+async fn a_change_that_is_told_to_wait_has_its_callers_reading_wait_too() {
+    let upstream = Upstream::start().await;
+    upstream.on(&id(1), |_| Answer::status(429).with("Retry-After", "3600"));
+    let gateway = Gateway::before(upstream.url(), &PAUSED).await;
+    gateway.update("token", &id(1), json!({ "status": "waiting" })).await;
+    assert_eq!(gateway.appointment("token", &id(2)).await.codes(), ["RATE_LIMITED"]);
+    assert_eq!(gateway.appointment("other", &id(2)).await.codes(), [""; 0]);
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn where_the_gateway_asks_with_its_own_token_it_is_the_one_that_is_told_to_wait() {
+    let upstream = Upstream::answering(|call| match call.id.as_str() {
+        "token" => service_token(call, 3600),
+        _ => Answer::status(429).with("Retry-After", "3600"),
+    })
+    .await;
+    let keys = KeyFile::of(&["one", "other"]);
+    let settings = [&PAUSED[..], &[("callers.api_keys_file", keys.path())]].concat();
+    let gateway = Gateway::of_service(&upstream, &settings).await;
+    for caller in [0, 1] {
+        assert_eq!(gateway.appointment(keys.key(caller), &id(caller)).await.codes(), ["RATE_LIMITED"]);
+    }
+    assert_eq!(upstream.calls_for_appointments(), 1, "the upstream sees one client");
 }
 
 #[tokio::test]
