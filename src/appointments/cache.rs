@@ -187,7 +187,9 @@ impl AppointmentCache {
         };
         let generations = &self.0.generations;
         self.0.kept.put(key, Kept::new(appointment, asked, times), || {
-            !generations.is_outdated(id, asked) && !generations.is_rejected(key.scope, asked)
+            !generations.is_outdated(id, asked)
+                && !generations.is_rejected(key.scope, asked)
+                && !generations.is_refused_id(key.scope, id, asked)
         });
     }
 
@@ -220,6 +222,12 @@ impl AppointmentCache {
         self.0.generations.refuse(scope);
         self.0.kept.forget_one(Key { scope, id });
         self.0.pages.forget_where(scope, |page| page.shows(id));
+    }
+
+    /// As [`revoke`](Self::revoke), where a change of it was refused: what is under way is not kept either.
+    pub(super) fn revoke_changed(&self, caller: &Caller, id: Uuid) {
+        self.0.generations.refuse_id(caller.scope(), id);
+        self.revoke(caller, id);
     }
 
     /// Forgets the pages that are kept for `caller`, who may not see the list any more.

@@ -87,12 +87,12 @@ impl Shared {
                     Verdict::NotAccepted => self.cache.revoke_all(caller),
                     Verdict::NotTheirs => {
                         if let Some(id) = id {
-                            self.cache.revoke(caller, id);
+                            self.cache.revoke_changed(caller, id);
                         }
                     }
                     Verdict::SomethingElse => {
                         if let Some(id) = id {
-                            self.cache.revoke(caller, id);
+                            self.cache.revoke_changed(caller, id);
                             self.live.changed(caller, id, None);
                         }
                     }

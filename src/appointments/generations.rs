@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::caller::Scope;
 
-/// Ids share counters, and so do callers, so that the memory is bounded (512 KiB) however many there are. A shared counter
+/// Ids share counters, and so do callers, so that the memory is bounded (640 KiB) however many there are. A shared counter
 /// only means that a change of one appointment has another one fetched anew, too.
 const COUNTERS: usize = 1 << 14;
 
@@ -21,6 +21,8 @@ pub(super) struct Generations {
     by_id: Box<[Counter]>,
     all: Counter,
     by_caller: Box<[Refusals]>,
+    /// Of one appointment, in answer to a change.
+    by_caller_and_id: Box<[AtomicU64]>,
     hasher: RandomState,
     /// What doubts are counted from.
     start: Instant,
@@ -35,6 +37,7 @@ pub(super) struct Asked {
     /// What who asks had been refused by then.
     refusals: u64,
     rejections: u64,
+    refusals_of_id: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +62,7 @@ impl Generations {
             by_id: (0..COUNTERS).map(|_| Counter::default()).collect(),
             all: Counter::default(),
             by_caller: (0..COUNTERS).map(|_| Refusals::default()).collect(),
+            by_caller_and_id: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             start: Instant::now(),
         }
@@ -66,12 +70,12 @@ impl Generations {
 
     /// The moment, to be noted before `id` is asked for on behalf of `scope`.
     pub(super) fn ask(&self, scope: Scope, id: Uuid) -> Asked {
-        self.now(scope, self.counter(id).load())
+        self.now(scope, Some(id), self.counter(id).load())
     }
 
     /// The moment, to be noted before a list is asked for.
     pub(super) fn ask_list(&self, scope: Scope) -> Asked {
-        self.now(scope, self.all.load())
+        self.now(scope, None, self.all.load())
     }
 
     /// When `id` was asked for, which came with a list that was `asked` for.
@@ -79,13 +83,14 @@ impl Generations {
         Asked { generation: self.counter(id).load(), ..asked }
     }
 
-    fn now(&self, scope: Scope, generation: u64) -> Asked {
+    fn now(&self, scope: Scope, id: Option<Uuid>, generation: u64) -> Asked {
         let Refusals { refusals, rejections } = self.refusals(scope);
         Asked {
             at: Instant::now(),
             generation,
             refusals: refusals.load(Ordering::SeqCst),
             rejections: rejections.load(Ordering::SeqCst),
+            refusals_of_id: id.map_or(0, |id| self.refusals_of(scope, id).load(Ordering::SeqCst)),
         }
     }
 
@@ -114,6 +119,16 @@ impl Generations {
         self.refusals(scope).refusals.load(Ordering::SeqCst) != asked.refusals
     }
 
+    /// Whether a change of `id` was refused to `scope` since it `asked` for it.
+    pub(super) fn is_refused_id(&self, scope: Scope, id: Uuid, asked: Asked) -> bool {
+        self.refusals_of(scope, id).load(Ordering::SeqCst) != asked.refusals_of_id
+    }
+
+    /// Notes that a change of `id` was refused to `scope`: what it has asked for before may say otherwise.
+    pub(super) fn refuse_id(&self, scope: Scope, id: Uuid) {
+        self.refusals_of(scope, id).fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Notes that `scope` was refused something.
     pub(super) fn refuse(&self, scope: Scope) {
         self.refusals(scope).refusals.fetch_add(1, Ordering::SeqCst);
@@ -131,7 +146,7 @@ impl Generations {
         // All first: who sees a change of an id sees it here too.
         self.all.changes.fetch_add(1, Ordering::SeqCst);
         let previous = id.map_or(0, |id| self.counter(id).changes.fetch_add(1, Ordering::SeqCst));
-        self.now(scope, previous + 1)
+        self.now(scope, id, previous + 1)
     }
 
     /// Notes that a change may have happened, or may yet, for as long as `doubt`: what is asked for meanwhile is outdated
@@ -156,6 +171,10 @@ impl Generations {
 
     fn counter(&self, id: Uuid) -> &Counter {
         &self.by_id[self.hasher.hash_one(id) as usize % COUNTERS]
+    }
+
+    fn refusals_of(&self, scope: Scope, id: Uuid) -> &AtomicU64 {
+        &self.by_caller_and_id[self.hasher.hash_one((scope, id)) as usize % COUNTERS]
     }
 
     fn refusals(&self, scope: Scope) -> &Refusals {

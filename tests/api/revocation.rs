@@ -150,3 +150,27 @@ async fn a_change_that_was_under_way_when_the_token_was_rejected_is_not_kept() {
     assert_eq!(kept(&gateway).await, (0.0, 0.0));
     assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", 1));
 }
+
+#[tokio::test]
+async fn a_read_that_was_under_way_when_a_change_was_refused_brings_nothing_back() {
+    for status in [401, 403, 404, 409] {
+        let gate = Gate::shut();
+        let upstream = Upstream::answering({
+            let gate = gate.clone();
+            move |call| if call.is_change() { Answer::status(status) } else { call.appointment().once(&gate) }
+        })
+        .await;
+        let gateway = Arc::new(Gateway::before(upstream.url(), &LONG).await);
+        let reading = tokio::spawn({
+            let gateway = gateway.clone();
+            async move { gateway.appointments("token", &[id(1), id(2)]).await }
+        });
+        upstream.until_called(2).await;
+        gateway.update("token", &id(1), json!({ "status": "waiting" })).await;
+        gate.open();
+        // Who asked before gets what was so before; nothing of it is kept.
+        assert_eq!(reading.await.unwrap().faults(), []);
+        let others = if status == 401 { 0.0 } else { 1.0 };
+        assert_eq!(kept(&gateway).await, (others, 0.0), "{status}");
+    }
+}
