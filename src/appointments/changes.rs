@@ -93,7 +93,7 @@ impl Shared {
                     Verdict::SomethingElse => {
                         if let Some(id) = id {
                             self.cache.revoke_changed(caller, id);
-                            self.live.changed(caller, id, None);
+                            self.live.look(caller, id);
                         }
                     }
                     Verdict::MayHaveHappened => {
@@ -118,7 +118,8 @@ enum Verdict {
     NotAccepted,
     /// It is not the caller's to change. Nobody else is to be bothered by that.
     NotTheirs,
-    /// It is not what the caller took it for: gone, or in another state.
+    /// It is not what the caller took it for: gone, or in another state. No change was made, so others see it as they
+    /// would without the attempt.
     SomethingElse,
     /// The change may have been made.
     MayHaveHappened,

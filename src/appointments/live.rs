@@ -42,8 +42,9 @@ pub(super) struct Inner {
 /// What is being watched, and how much of it by whom.
 #[derive(Debug, Default)]
 struct Watches {
-    by_key: HashMap<Key, Weak<Watch>>,
-    count_by_scope: HashMap<Scope, usize>,
+    /// Each with who was the first to watch it.
+    by_key: HashMap<Key, (Weak<Watch>, Scope)>,
+    count_by_caller: HashMap<Scope, usize>,
 }
 
 /// An appointment that is being watched by somebody.
@@ -110,7 +111,7 @@ impl Live {
             .by_key
             .iter()
             .filter(|(key, _)| key.id == id)
-            .filter_map(|(_, watch)| watch.upgrade())
+            .filter_map(|(_, (watch, _))| watch.upgrade())
             .collect();
         for watch in watches {
             let order = match now {
@@ -127,16 +128,27 @@ impl Live {
         }
     }
 
+    /// Has the poller of those who watch with `caller`'s token ask, since it is not what the caller took it for.
+    pub(super) fn look(&self, caller: &Caller, id: Uuid) {
+        let key = Key { scope: caller.scope(), id };
+        // Taken out of the table first, as above.
+        let watch = self.0.lock().watch(&key);
+        if let Some(watch) = watch {
+            watch.shown.send_if_modified(Shown::outdate);
+            watch.orders.send_replace(Order::Look);
+        }
+    }
+
     fn join(&self, caller: &Caller, id: Uuid) -> Result<Arc<Watch>, UpstreamError> {
         let key = Key { scope: caller.scope(), id };
         // Declared before the lock is taken, so let go of after: the last hold on a watch takes the lock as it goes.
         let known;
         let mut watches = self.0.lock();
-        known = watches.by_key.get(&key).and_then(Weak::upgrade);
+        known = watches.watch(&key);
         if let Some(watch) = known.as_ref().filter(|watch| watch.is_alive()) {
             return Ok(watch.clone());
         }
-        if watches.is_full_for(key.scope, &self.0.config) {
+        if watches.is_full_for(caller.who(), &self.0.config) {
             return Err(UpstreamError::Overloaded);
         }
         let shown = Arc::new(watch::Sender::new(Shown::default()));
@@ -144,7 +156,7 @@ impl Live {
         let poller = Poller { live: self.0.clone(), caller: caller.clone(), id, shown: shown.clone() };
         let poller = tokio::spawn(poller.run(ordered)).abort_handle();
         let watch = Arc::new(Watch { key, shown, orders, poller, table: Arc::downgrade(&self.0) });
-        watches.insert(key, Arc::downgrade(&watch));
+        watches.insert(key, caller.who(), Arc::downgrade(&watch));
         Ok(watch)
     }
 }
@@ -157,21 +169,26 @@ impl Inner {
 }
 
 impl Watches {
-    /// Whether `scope` may not watch anything more.
-    fn is_full_for(&self, scope: Scope, config: &LiveConfig) -> bool {
-        let of_caller = self.count_by_scope.get(&scope).copied().unwrap_or(0);
+    fn watch(&self, key: &Key) -> Option<Arc<Watch>> {
+        self.by_key.get(key).and_then(|(watch, _)| watch.upgrade())
+    }
+
+    /// Whether `who` may not watch anything more.
+    fn is_full_for(&self, who: Scope, config: &LiveConfig) -> bool {
+        let of_caller = self.count_by_caller.get(&who).copied().unwrap_or(0);
         self.by_key.len() >= config.max_watched || of_caller >= config.max_of_caller()
     }
 
-    fn insert(&mut self, key: Key, watch: Weak<Watch>) {
-        if self.by_key.insert(key, watch).is_none() {
-            *self.count_by_scope.entry(key.scope).or_default() += 1;
-        }
+    fn insert(&mut self, key: Key, who: Scope, watch: Weak<Watch>) {
+        // One that has ended may be there.
+        self.remove(&key);
+        self.by_key.insert(key, (watch, who));
+        *self.count_by_caller.entry(who).or_default() += 1;
     }
 
     fn remove(&mut self, key: &Key) {
-        if self.by_key.remove(key).is_some()
-            && let Entry::Occupied(mut count) = self.count_by_scope.entry(key.scope)
+        if let Some((_, who)) = self.by_key.remove(key)
+            && let Entry::Occupied(mut count) = self.count_by_caller.entry(who)
         {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -214,7 +231,7 @@ impl Drop for Watch {
         let Some(inner) = self.table.upgrade() else { return };
         let mut watches = inner.lock();
         // Another watch may have taken the place since.
-        if watches.by_key.get(&self.key).is_some_and(|watch| std::ptr::eq(watch.as_ptr(), self)) {
+        if watches.by_key.get(&self.key).is_some_and(|(watch, _)| std::ptr::eq(watch.as_ptr(), self)) {
             watches.remove(&self.key);
         }
     }

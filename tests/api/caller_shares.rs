@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, Gateway, List, PATIENCE, Tells, Upstream, id, ids, served};
+use crate::support::{Answer, Call, Gateway, KeyFile, List, PATIENCE, Tells, Upstream, id, ids, served};
 
 /// Room for about 160 appointments such as this upstream's, of which a twentieth are somebody's for certain.
 const SMALL: [(&str, &str); 3] =
@@ -145,4 +145,23 @@ async fn an_appointment_that_is_larger_than_the_room_is_served_and_not_kept() {
     assert_eq!(upstream.calls_for(&id(1)), 2);
     gateway.appointment("token", &id(0)).await.appointment();
     assert_eq!(upstream.calls_for(&id(0)), 1);
+}
+
+#[tokio::test]
+async fn callers_who_share_what_is_remembered_have_a_share_of_what_is_watched_each() {
+    let upstream = Upstream::with_tokens().await;
+    let keys = KeyFile::of(&["noisy", "quiet"]);
+    let settings = [
+        ("callers.api_keys_file", keys.path()),
+        ("callers.share_cache", "true"),
+        ("live.max_watched", "4"),
+        ("live.slow_interval", "10m"),
+    ];
+    let gateway = Gateway::of_service(&upstream, &settings).await;
+    let mut watched = Vec::new();
+    for n in 0..2 {
+        watched.push(gateway.watch(keys.key(0), &id(n)).await);
+    }
+    assert_eq!(gateway.watch(keys.key(0), &id(2)).await.end().await, "OVERLOADED");
+    gateway.watch(keys.key(1), &id(2)).await.next().await;
 }

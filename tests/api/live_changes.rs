@@ -253,3 +253,32 @@ async fn who_may_not_change_an_appointment_has_nobody_else_ask_for_it() {
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     assert_eq!(gets(&upstream, "token"), 1);
 }
+
+#[tokio::test]
+async fn a_change_that_finds_something_else_has_its_caller_look_and_nobody_else() {
+    for status in [404, 409] {
+        let upstream = Upstream::answering(answer).await;
+        let gateway = Gateway::before(upstream.url(), &NEVER).await;
+        let mut own = gateway.watch("token", &id(1)).await;
+        own.next().await;
+        let mut others = Vec::new();
+        for n in 0..10 {
+            let mut other = gateway.watch(&format!("other-{n}"), &id(1)).await;
+            other.next().await;
+            others.push(other);
+        }
+        upstream.on(
+            &id(1),
+            move |call| {
+                if call.is_change() { Answer::status(status) } else { call.appointment() }
+            },
+        );
+        let before = upstream.calls();
+        gateway.update("token", &id(1), json!({ "status": "waiting" })).await;
+        own.next().await;
+        gateway.update("stranger", &id(1), json!({ "status": "waiting" })).await;
+        // Time for the others to look, if they did.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(upstream.calls() - before, 3, "{status}");
+    }
+}
