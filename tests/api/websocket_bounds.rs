@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::{
     limits::limited,
-    support::{Answer, Gateway, Raw, Socket, Upstream, id, peak_memory},
+    support::{Answer, Gate, Gateway, PATIENCE, Raw, Socket, Upstream, id, peak_memory},
     websocket::{ALL, change, codes, handshake, watch},
 };
 
@@ -206,4 +206,39 @@ async fn no_log_has_a_token_or_what_was_said() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     assert!(!log.contains("secret") && !log.contains(ALL), "{log}");
+}
+
+#[tokio::test]
+async fn who_does_not_read_keeps_no_place_among_the_operations() {
+    let upstream = Upstream::answering(|call| {
+        let large = json!({ "data": { "id": call.id, "reference": "x".repeat(900_000) } });
+        Answer::json(200, &large)
+    })
+    .await;
+    let gate = Gate::shut();
+    for n in [1, 2] {
+        let gate = gate.clone();
+        upstream.on(&id(n), move |call| call.appointment().once(&gate));
+    }
+    let gateway = Gateway::before(upstream.url(), &[("limits.operations", "3")]).await;
+    let mut socket = Socket::begin(&gateway, "token").await;
+    for n in [1, 2] {
+        socket.subscribe(&n.to_string(), &format!(r#"{{ appointment(id: "{}") {{ id }} }}"#, id(n))).await;
+    }
+    upstream.until_called(2).await;
+    // More than all the buffers between here and there hold.
+    let large = (0..25).map(|n| format!(r#"a{n}: appointment(id: "{}") {{ reference }} "#, id(3)));
+    socket.subscribe("3", &format!("{{ {} }}", large.collect::<String>())).await;
+    upstream.until_called(3).await;
+    let in_flight = async |count: f64| {
+        let is_so = async {
+            while gateway.metrics().await["gateway_operations_in_flight"] != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE / 3, is_so).await.expect("so many are in flight");
+    };
+    in_flight(2.0).await;
+    gate.open();
+    in_flight(0.0).await;
 }

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_stream::{StreamMap, StreamNotifyClose};
@@ -28,6 +29,7 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, Role, WebSocketConfig},
     },
 };
+use tracing::Instrument as _;
 
 use super::{
     super::{
@@ -79,6 +81,23 @@ enum End {
 struct Running {
     is_subscription: bool,
     answers: StreamNotifyClose<Pin<Box<dyn Stream<Item = Answer> + Send>>>,
+}
+
+/// What has one answer, in a task of its own: it goes on while the client is slow to read, so that it does not keep its
+/// place among the operations until then. Answers that wait to be sent are at most `websocket.max_subscriptions`.
+struct Task(JoinHandle<Answer>);
+
+impl Task {
+    async fn answer(mut self) -> Answer {
+        // What panics has been answered already, so this is the end of the process.
+        (&mut self.0).await.unwrap_or_else(|_| Answer::refused(vec![ApiError::Internal]))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Stream for Running {
@@ -269,12 +288,14 @@ impl Session {
             Box::pin(answers(&gateway, operation, caller, deadline))
         } else {
             // It waits for its turn there, so that nothing else waits with it.
-            Box::pin(stream::once(async move {
+            let answer = async move {
                 match gateway.operations.take().await {
                     Ok(_place) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
                     Err(error) => Answer::refused(vec![error]),
                 }
-            }))
+            };
+            let task = Task(tokio::spawn(answer.in_current_span()));
+            Box::pin(stream::once(task.answer()))
         };
         let answers = StreamNotifyClose::new(answers);
         self.operations.insert(id, Running { is_subscription, answers });
