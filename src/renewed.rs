@@ -123,6 +123,11 @@ impl<T: Send + Sync + 'static> Renewed<T> {
         let state = state.wait_for(|state| !state.is_under_way || newer(state).is_some()).await.ok()?;
         newer(&state)
     }
+
+    /// Whether the last fetch failed, so that there may be a newer one than is known.
+    pub fn is_failing(&self) -> bool {
+        self.0.state.borrow().failure.is_some()
+    }
 }
 
 impl<T> State<T> {

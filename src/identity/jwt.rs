@@ -92,7 +92,7 @@ impl Jwts {
             return Err(Rejection::Malformed);
         }
         if keys.set.find(header.kid.as_deref(), header.alg).is_err_and(|miss| miss == Miss::Unknown) {
-            keys = self.keys.newer_than(&keys).await.ok_or(Rejection::UnknownKey)?;
+            keys = self.keys.newer_than(&keys).await?;
         }
         let key = keys.set.find(header.kid.as_deref(), header.alg).map_err(|_| Rejection::UnknownKey)?;
         let claims = decode::<Claims>(token, &key.decoding, &self.validation(header.alg));
@@ -158,10 +158,15 @@ impl Keys {
         }
     }
 
-    async fn newer_than(&self, known: &KeysNow) -> Option<KeysNow> {
-        match (self, &known.fetched) {
-            (Self::Fetched(keys), Some(known)) => keys.newer_than(known).await.map(KeysNow::fetched),
-            _ => None,
+    async fn newer_than(&self, known: &KeysNow) -> Result<KeysNow, Rejection> {
+        let (Self::Fetched(keys), Some(known)) = (self, &known.fetched) else {
+            return Err(Rejection::UnknownKey);
+        };
+        match keys.newer_than(known).await {
+            Some(newer) => Ok(KeysNow::fetched(newer)),
+            // The issuer may have it: its bearer is not to be sent for another token.
+            None if keys.is_failing() => Err(Rejection::KeysUnavailable),
+            None => Err(Rejection::UnknownKey),
         }
     }
 }

@@ -361,3 +361,22 @@ async fn many_callers_at_once_are_each_told_apart() {
     assert_eq!(upstream.calls_for_appointments(), 10);
     assert_eq!((upstream.calls_for("jwks"), upstream.calls_for("token")), (1, 1));
 }
+
+#[tokio::test]
+async fn who_has_a_key_that_may_be_new_is_not_turned_away_for_good_while_the_keys_cannot_be_fetched() {
+    let (issuer, new) = (Issuer::new("key-1"), Issuer::new("key-2"));
+    let upstream = Upstream::with_tokens().await;
+    upstream.show_keys_of(&[&issuer]);
+    let settings = [("callers.jwks_refresh_interval", "10ms")];
+    let gateway = Gateway::for_issuer(&upstream, &settings).await;
+    assert_eq!(gateway.appointment(&issuer.token("alice"), &id(0)).await.codes(), [""; 0]);
+    upstream.on("jwks", |_| Answer::status(503));
+    for _ in 0..2 {
+        assert_eq!(gateway.appointment(&new.token("alice"), &id(0)).await.codes(), ["UPSTREAM_UNAVAILABLE"]);
+        assert_eq!(gateway.appointment(&issuer.token("alice"), &id(0)).await.codes(), [""; 0]);
+    }
+    upstream.show_keys_of(&[&issuer, &new]);
+    let served =
+        async { while !gateway.appointment(&new.token("alice"), &id(0)).await.codes().is_empty() {} };
+    tokio::time::timeout(PATIENCE, served).await.expect("it is known once the keys are there");
+}
