@@ -174,7 +174,9 @@ impl ListCache {
                 tracing::warn!(list.page = key.page + 1, %error, duration_ms, "fetch failed");
                 match error {
                     UpstreamError::Unauthenticated => self.0.cache.revoke_all(caller),
-                    UpstreamError::Forbidden => self.0.cache.revoke_list(caller),
+                    UpstreamError::Forbidden | UpstreamError::ServiceTokenRefused => {
+                        self.0.cache.revoke_list(caller);
+                    }
                     _ => {}
                 }
                 return Err(error);
