@@ -9,7 +9,7 @@ use std::{
 
 use appointments_gateway::{
     cli::{self, Task},
-    config::{Config, ConfigError, IdentityMode, Sources},
+    config::{Config, ConfigError, IdentityMode, Profile, Sources},
     graphql,
     identity::{NewApiKey, fetched_keys},
     sandbox::{self, TOKEN_ALL, TOKEN_SOME},
@@ -76,7 +76,11 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     };
     let server = Server::new(&config, &upstream, is_sandbox).map_err(Failure::Setup)?;
     let here = format!("http://{}", address(&listener)?);
-    say(format_args!("appointments-gateway {}", env!("CARGO_PKG_VERSION")));
+    let profile = match config.profile {
+        Profile::Development => "",
+        Profile::Production => ", profile production",
+    };
+    say(format_args!("appointments-gateway {}{profile}", env!("CARGO_PKG_VERSION")));
     say(format_args!("  GraphQL   {here}/graphql"));
     if config.graphiql {
         let note =
