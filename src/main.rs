@@ -9,7 +9,7 @@ use std::{
 
 use appointments_gateway::{
     cli::{self, Task},
-    config::{Config, ConfigError, IdentityMode, Sources},
+    config::{Config, ConfigError, IdentityMode, Profile, Sources},
     graphql,
     identity::{NewApiKey, fetched_keys},
     sandbox::{self, TOKEN_ALL, TOKEN_SOME},
@@ -76,7 +76,11 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     };
     let server = Server::new(&config, &upstream, is_sandbox).map_err(Failure::Setup)?;
     let here = format!("http://{}", address(&listener)?);
-    say(format_args!("appointments-gateway {}", env!("CARGO_PKG_VERSION")));
+    let profile = match config.profile {
+        Profile::Development => "",
+        Profile::Production => ", profile production",
+    };
+    say(format_args!("appointments-gateway {}{profile}", env!("CARGO_PKG_VERSION")));
     say(format_args!("  GraphQL   {here}/graphql"));
     if config.graphiql {
         let note =
@@ -99,6 +103,9 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         say(format_args!(
             "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
         ));
+    }
+    if let Some(doubt) = config.doubt() {
+        tracing::warn!("{doubt}");
     }
     tracing::info!(%here, %upstream, profile = config.profile.name(), sandbox = is_sandbox, "serving");
     server.serve(listener, metrics, asked_to_stop(signals)).await;
@@ -127,6 +134,9 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
     say(format_args!("the configuration is right, for the profile {}", config.profile.name()));
+    if let Some(doubt) = config.doubt() {
+        say(format_args!("but {doubt}"));
+    }
     let mut failures = Vec::new();
     let mut told = |answer: Result<String, String>| match answer {
         Ok(text) => say(text),

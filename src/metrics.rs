@@ -64,8 +64,8 @@ pub struct Metrics {
     pub appointments: Counters,
     /// What was kept and had to go, by why.
     pub evictions: Counters,
-    /// What is kept, as of the moment at which it is asked for.
-    pub kept: Kept,
+    /// What the memories hold, as of the moment at which it is asked for.
+    pub kept: Memories,
     /// Calls to the upstream, by what came of them.
     pub upstream_calls: Counters,
     /// How long calls to the upstream took, from the request to the last byte of the answer.
@@ -99,12 +99,12 @@ pub struct Metrics {
 
 /// What the memories hold, by what they are for.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct Memories {
     entries: Family<[(&'static str, &'static str); 1], Gauge>,
     size: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
-impl Kept {
+impl Memories {
     fn register(registry: &mut Registry) -> Self {
         let kept = Self::default();
         registry.register("cache_entries", "What is kept", kept.entries.clone());
@@ -180,7 +180,7 @@ impl Metrics {
                 "cause",
                 &["time", "room", "share", "refusal"],
             ),
-            kept: Kept::register(r),
+            kept: Memories::register(r),
             upstream_calls: counters(
                 r,
                 "upstream_calls",

@@ -91,8 +91,8 @@ impl Server {
         Ok(Self { gateway: Arc::new(gateway) })
     }
 
-    /// Serves `listener`, and at `metrics` what is counted, until `stop`; then stops accepting and returns when what is in flight has been answered, or
-    /// when `http.drain_deadline` has passed.
+    /// Serves `listener`, and at `metrics` what is counted, until `stop`; then stops accepting and returns when what is in
+    /// flight has been answered, or when `http.drain_deadline` has passed.
     pub async fn serve(
         self,
         listener: TcpListener,

@@ -133,10 +133,9 @@ impl Verdict {
             | UpstreamError::UnexpectedStatus { .. }
             | UpstreamError::Lost => Self::MayHaveHappened,
             UpstreamError::Unauthenticated => Self::NotAccepted,
-            UpstreamError::Forbidden => Self::NotTheirs,
+            UpstreamError::Forbidden | UpstreamError::ServiceTokenRefused => Self::NotTheirs,
             UpstreamError::NotFound | UpstreamError::Conflict => Self::SomethingElse,
             UpstreamError::NoServiceToken(_)
-            | UpstreamError::ServiceTokenRefused
             | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
             | UpstreamError::Unreachable(_)

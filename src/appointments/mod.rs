@@ -2,8 +2,8 @@
 //!
 //! [`Appointments`] belongs to one operation of one caller. It gathers the ids that the operation's fields ask for
 //! into one batch ([`loader`]) over what all operations of the process share ([`Shared`]): what is kept ([`cache`],
-//! [`lists`], in memory with a bound: [`kept`], and with one for each caller: [`shares`]), what is under way ([`flight`]), what is watched ([`live`], [`poller`]),
-//! and when what was changed ([`generations`], by [`changes`]).
+//! [`lists`], in memory with a bound: [`kept`], and with one for each caller: [`shares`]), what is under way ([`flight`]),
+//! what is watched ([`live`], [`poller`]), and when what was changed ([`generations`], by [`changes`]).
 
 mod cache;
 mod changes;

@@ -29,8 +29,8 @@ pub const KEYS: &[Key] = &[
         name: "profile",
         default: "development",
         kind: Kind::Choice(PROFILES),
-        help: "Which defaults there are: development has those of this table, production the strict ones under \"In \
-               production\". A key that is set beats either.",
+        help: "Which defaults there are: development, those for a laptop, or production, of which many are strict. A key \
+               that is set beats either.",
         set: |c, v| {
             c.profile = match v {
                 "development" => Profile::Development,
@@ -94,8 +94,8 @@ pub const KEYS: &[Key] = &[
         name: "upstream.caller_share",
         default: "90",
         kind: Kind::Count,
-        help: "How many in a hundred of these two one caller may take, counted from what the others leave: so there is \
-               always something left for one more. Rounded down, at least one.",
+        help: "How many in a hundred of upstream.max_concurrent and upstream.max_waiting one caller may take, counted from \
+               what the others leave: so there is always something left for one more. Rounded down, at least one.",
         set: |c, v| count(v, 1..=100).map(|v| c.upstream.caller_share = v),
     },
     Key {
@@ -528,7 +528,8 @@ pub const KEYS: &[Key] = &[
         name: "limits.cost",
         default: "100000",
         kind: Kind::Count,
-        help: "The most that an operation may cost, by the rule under \"Limits\".",
+        help: "The most that an operation may cost: 1 for a field, 10 more for what it has asked of the upstream, and lists \
+               by their length. The README has the rule under \"Limits\".",
         set: |c, v| count(v, 1..=1_000_000_000).map(|v| c.limits.cost = v),
     },
     Key {

@@ -109,6 +109,14 @@ impl Config {
         }
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
+
+    /// What may be served under, and is hardly meant.
+    pub fn doubt(&self) -> Option<&'static str> {
+        (self.upstream.timeout >= self.http.deadline).then_some(
+            "upstream.timeout is not below http.deadline: a call that hangs ends with its request, so it is not repeated \
+             and opens no breaker",
+        )
+    }
 }
 
 struct Loading {

@@ -44,7 +44,8 @@ async fn timed(request: Request, next: Next) -> Response {
     let duration = started.elapsed().as_secs_f64();
     metrics().requests.count(class(response.status()));
     metrics().request_duration.observe(duration);
-    let duration_ms = duration * 1e3;
+    // To the microsecond: more digits than that are noise.
+    let duration_ms = (duration * 1e6).round() / 1e3;
     if response.status().is_server_error() {
         tracing::warn!(
             http.method = method,

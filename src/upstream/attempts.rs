@@ -363,3 +363,22 @@ fn back_off(retries: u32) -> Duration {
     let longest = BACK_OFF.saturating_mul(2_u32.saturating_pow(retries)).min(LONGEST_BACK_OFF);
     longest.mul_f64(fastrand::f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_pause_is_short_each_further_one_is_longer_and_no_two_are_the_same() {
+        for (retries, longest) in [(0, 50), (1, 100), (2, 200), (4, 800), (5, 1000), (40, 1000)] {
+            let longest = Duration::from_millis(longest);
+            let pauses: Vec<_> = (0..1000).map(|_| back_off(retries)).collect();
+            assert!(pauses.iter().all(|pause| *pause <= longest), "{retries}");
+            // Full jitter: from nothing to the longest, evenly.
+            for tenth in 0..10 {
+                let part = longest * tenth / 10..longest * (tenth + 1) / 10;
+                assert!(pauses.iter().any(|pause| part.contains(pause)), "{retries}: {part:?}");
+            }
+        }
+    }
+}

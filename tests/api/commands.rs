@@ -35,6 +35,11 @@ async fn check_says_whether_the_configuration_is_right_and_the_upstream_answers(
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("sandbox"), "{ended:?}");
 
+    assert!(!ended.stdout.contains("http.deadline"), "{ended:?}");
+    let doubtful = check(&[("upstream.timeout", "10s"), ("http.deadline", "10s")]).await;
+    assert_eq!(doubtful.code, Some(0), "{doubtful:?}");
+    assert!(doubtful.stdout.contains("upstream.timeout is not below http.deadline"), "{doubtful:?}");
+
     let gateway = Gateway::on_sandbox(&[]).await;
     let ended = check(&[("upstream.url", &gateway.sandbox())]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -253,9 +253,13 @@ async fn limits_headers_bounds_the_target_and_the_headers() {
         Raw::once(&gateway, format!("GET /livez HTTP/1.1\r\n{headers}{filler}\r\n\r\n")).await.cooked()
     };
     assert_eq!(with(1024).await.status, 200);
-    assert!(with(1025).await.refused(431, "BAD_REQUEST").contains("limits.headers"));
+    let refused = with(1025).await;
+    assert!(refused.refused(431, "BAD_REQUEST").contains("limits.headers"));
+    let extensions = json!({ "code": "BAD_REQUEST", "limit": "headers", "maximum": 1024, "value": 1025 });
+    assert_eq!(refused.body["errors"][0]["extensions"], extensions);
     let long = format!("/{}", "x".repeat(1024));
     Reply::of(gateway.request(reqwest::Method::GET, &long)).await.refused(431, "BAD_REQUEST");
+    assert_eq!(limited(&gateway, "headers").await, 2.0);
 }
 
 #[tokio::test]

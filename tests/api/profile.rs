@@ -31,6 +31,11 @@ async fn it_shows_nothing_that_a_client_does_not_need() {
     let typo = gateway.query(None, "{ apointment }").await;
     assert!(!typo.refused(400, "GRAPHQL_VALIDATION_FAILED").contains("Did you mean"));
     assert!(!gateway.stdout().contains("GraphiQL") && !gateway.stdout().contains("Metrics"));
+    assert!(
+        gateway.stdout().lines().next().unwrap().ends_with(", profile production"),
+        "{}",
+        gateway.stdout()
+    );
     // Lines are objects.
     let log = loop {
         let log = gateway.stderr();

@@ -1,4 +1,4 @@
-//! What the README says of the program, held against the program.
+//! What the README and SECURITY.md say of the program, held against the program.
 
 use appointments_gateway::{
     config::{KEYS, Key},
@@ -27,6 +27,20 @@ fn every_limit_is_in_the_table_of_limits() {
     told.sort_unstable();
     known.sort_unstable();
     assert_eq!(told, known);
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_is_there() {
+    let security = include_str!("../../SECURITY.md");
+    let tests = include_str!("main.rs");
+    let rows = security.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Who |"));
+    let shown_by = rows.map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default());
+    let mut count = 0;
+    for name in shown_by.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|name| *name != "fuzz") {
+        assert!(tests.contains(&format!("mod {name};")), "{name}");
+        count += 1;
+    }
+    assert!(count > 30, "{count}");
 }
 
 /// The table of the strict defaults.

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, Gateway, Upstream, id, ids};
+use crate::{
+    limits::limited,
+    support::{Answer, Call, Gateway, Upstream, id, ids},
+};
 
 async fn text(gateway: &Gateway, query: &str, variables: Value) -> String {
     let request = gateway
@@ -176,6 +179,7 @@ async fn lists_and_ids_of_an_operation_count_together() {
     let errors = reply.body["errors"].as_array().unwrap();
     let refused = errors.iter().find(|error| error["extensions"]["code"] == "QUERY_TOO_COMPLEX");
     assert_eq!(refused.map(|error| &error["extensions"]["limit"]), Some(&json!("items")));
+    assert_eq!(limited(&gateway, "items").await, 1.0);
     assert_eq!(reply.body["data"], Value::Null);
     assert_eq!(upstream.calls(), 1, "what is over the limit is not asked for");
 }

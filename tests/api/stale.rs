@@ -315,6 +315,45 @@ async fn a_list_is_served_stale_as_its_appointments_are() {
     assert_eq!(gateway.list("token", json!({ "first": 3 })).await.codes(), ["UPSTREAM_UNAVAILABLE"]);
 }
 
+/// A 401 to the gateway's own token, and to a fresh one, is a refusal as any other.
+#[tokio::test]
+async fn after_a_refusal_of_the_gateways_own_token_nothing_is_served_either() {
+    let upstream = Upstream::with_tokens().await;
+    let list = List::of(10, Tells::Meta);
+    upstream.on("appointments", move |call| list.page(call));
+    let keys = KeyFile::of(&["alice"]);
+    let settings = [&SOON_STALE[..], &[("callers.api_keys_file", keys.path())]].concat();
+    let gateway = Gateway::of_service(&upstream, &settings).await;
+    let key = keys.key(0);
+    gateway.list(key, json!({ "first": 3 })).await.list();
+    gateway.appointment(key, &id(7)).await.appointment();
+    gateway.appointment(key, &id(8)).await.appointment();
+    sleep(LONGER).await;
+    let everything = ["appointments".to_owned(), id(7), id(8)];
+    for (status, is_served) in [(500, true), (401, false), (500, false)] {
+        for subject in &everything {
+            upstream.on(subject, move |_| Answer::status(status));
+        }
+        if status == 401 {
+            gateway.update(key, &id(8), json!({ "interpreterLanguage": "xx" })).await;
+            upstream.on(&id(8), |_| Answer::status(500));
+        }
+        let replies = [
+            gateway.list(key, json!({ "first": 3 })).await,
+            gateway.appointment(key, &id(7)).await,
+            gateway.appointment(key, &id(8)).await,
+        ];
+        for (subject, reply) in everything.iter().zip(replies) {
+            assert_eq!(stale(&reply.body).len() == 1, is_served, "{status}: {subject}: {reply:?}");
+            assert_eq!(
+                reply.codes() == ["UPSTREAM_UNAVAILABLE"],
+                !is_served,
+                "{status}: {subject}: {reply:?}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn while_it_is_asked_for_anew_what_was_known_is_served_at_once() {
     let gate = Gate::shut();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Call, Gateway, TlsUpstream, Upstream, id, ids, served};
+use crate::support::{Call, Gateway, TlsUpstream, Upstream, id, ids, program, served};
 
 #[tokio::test]
 async fn a_call_is_a_get_with_the_callers_token_and_nothing_else_of_the_callers() {
@@ -44,6 +44,19 @@ async fn the_path_is_added_to_that_of_the_base_address() {
         let path = upstream.seen(|seen| seen.calls[0].path.clone());
         assert_eq!(path, format!("/tenants/a%20b/api/v1/appointments/{}", id(1)));
     }
+}
+
+/// A proxy would see every token.
+#[tokio::test]
+async fn a_proxy_that_the_environment_names_is_not_asked() {
+    let (upstream, proxy) = (Upstream::start().await, Upstream::start().await);
+    let mut command = program(&["serve"], &[("upstream.url", upstream.url())]);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(name, proxy.url());
+    }
+    let gateway = Gateway::of(command).await;
+    assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", 1));
+    assert_eq!((upstream.calls(), proxy.calls()), (1, 0));
 }
 
 #[tokio::test]

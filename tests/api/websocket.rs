@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Gateway, Raw, RawReply, Socket, Upstream, id};
+use crate::{
+    limits::limited,
+    support::{Gateway, Raw, RawReply, Socket, Upstream, id},
+};
 
 pub const ALL: &str = "sandbox-all";
 
@@ -194,6 +197,7 @@ async fn who_does_not_begin_is_not_waited_for() {
     socket.say(json!({ "type": "ping" })).await;
     assert_eq!(socket.hear().await, json!({ "type": "pong" }));
     assert_eq!(socket.closed().await, (4408, "Connection initialisation timeout".to_owned()));
+    assert_eq!(limited(&gateway, "websocket.init_timeout").await, 1.0);
 
     let mut begun = Socket::begin(&gateway, ALL).await;
     tokio::time::sleep(Duration::from_millis(400)).await;

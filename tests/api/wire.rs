@@ -9,7 +9,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Gateway, PATIENCE, Raw, Reply, raw};
+use crate::{
+    limits::limited,
+    support::{Gateway, PATIENCE, Raw, Reply, raw},
+};
 
 fn served() -> serde_json::Value {
     json!({ "data": { "__typename": "Query" } })
@@ -112,6 +115,7 @@ async fn a_body_that_does_not_end_is_408_at_the_deadline() {
     trickling.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n")).await.unwrap();
     let reply = trickling.exchange_long("", b"1\r\n{\r\n", usize::MAX, b"").await.cooked();
     assert!(matches!(reply.status, 408 | 413), "{reply:?}");
+    assert!(limited(&gateway, "http.deadline").await >= 2.0);
 }
 
 /// What is ready for a client takes memory for as long as the client does not take it.
@@ -130,6 +134,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
     // It may end with a reset: what counts is that it ends, and before all was sent.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut answers)).await.expect("an end");
     assert!(answers.len() < asked * whole, "{} bytes", answers.len());
+    assert_eq!(limited(&gateway, "http.write_timeout").await, 1.0);
 }
 
 #[tokio::test]
