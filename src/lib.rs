@@ -32,12 +32,15 @@
 //! model                       Appointment and what it holds: decoded once, served as they are
 //! ```
 //!
+//! Beside the way stands [`renewed`]: what one task in the background keeps fresh, the gateway's own token and the keys that
+//! callers' tokens are verified with.
+//!
 //! Errors come up the same way: [`upstream::UpstreamError`] for us, translated once, in [`graphql::error`], into the
 //! closed set of codes that clients see.
 //!
 //! # What always holds
 //!
-//! Each has tests under `tests/api` that fail when it is broken.
+//! Each has tests under `tests/api` that fail when it is broken; the soak (`tests/soak`) tries them all at once.
 //!
 //! 1. **No caller gets what was fetched for another.** The scope, a keyed 256-bit digest, is part of every key under which
 //!    something is kept or shared. Where the caller's own token goes to the upstream it is one of the whole token; where

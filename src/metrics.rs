@@ -71,9 +71,9 @@ pub struct Metrics {
     /// How long calls to the upstream took, from the request to the last byte of the answer.
     pub upstream_call_duration: Histogram,
     /// Calls to the upstream that are being made.
-    pub upstream_under_way: Gauge,
+    pub upstream_under_way: Level,
     /// Calls to the upstream that wait for their turn.
-    pub upstream_waiting: Gauge,
+    pub upstream_waiting: Level,
     /// Calls that were repeated, by what came of the attempt before.
     pub upstream_retries: Counters,
     /// Calls that would have been repeated, were it not too many for `upstream.retry_percent`.
@@ -207,8 +207,8 @@ impl Metrics {
                 "upstream_call_duration",
                 "How long calls to the upstream took",
             ),
-            upstream_under_way: gauge(r, "upstream_under_way", "Calls to the upstream that are being made"),
-            upstream_waiting: gauge(r, "upstream_waiting", "Calls to the upstream that wait for their turn"),
+            upstream_under_way: level(r, "upstream_under_way", "Calls to the upstream that are being made"),
+            upstream_waiting: level(r, "upstream_waiting", "Calls to the upstream that wait for their turn"),
             upstream_retries: counters(
                 r,
                 "upstream_retries",
@@ -330,6 +330,19 @@ impl Counters {
     }
 }
 
+/// Gauges that differ in the value of one label.
+#[derive(Debug)]
+pub struct Gauges(Vec<(&'static str, Gauge)>);
+
+impl Gauges {
+    /// Shows `state` of `value`; of what is no value of the label, nothing.
+    pub fn set(&self, value: &str, state: i64) {
+        if let Some((_, gauge)) = self.0.iter().find(|(known, _)| *known == value) {
+            gauge.set(state);
+        }
+    }
+}
+
 /// How many of something there are now.
 #[derive(Debug, Clone, Default)]
 pub struct Level(Gauge);
@@ -352,19 +365,6 @@ impl Drop for Counted {
     }
 }
 
-/// Gauges that differ in the value of one label.
-#[derive(Debug)]
-pub struct Gauges(Vec<(&'static str, Gauge)>);
-
-impl Gauges {
-    /// Shows `state` of `value`; of what is no value of the label, nothing.
-    pub fn set(&self, value: &str, state: i64) {
-        if let Some((_, gauge)) = self.0.iter().find(|(known, _)| *known == value) {
-            gauge.set(state);
-        }
-    }
-}
-
 /// All there from the start, so that a first time shows as a rise.
 fn counters(
     registry: &mut Registry,
@@ -384,18 +384,6 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     counter
 }
 
-fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
-    let level = Level::default();
-    registry.register(name, help, level.0.clone());
-    level
-}
-
-fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
-    let gauge = Gauge::default();
-    registry.register(name, help, gauge.clone());
-    gauge
-}
-
 fn gauges(
     registry: &mut Registry,
     name: &str,
@@ -406,6 +394,12 @@ fn gauges(
     let family = Family::<[(&str, &str); 1], Gauge>::default();
     registry.register(name, help, family.clone());
     Gauges(values.iter().map(|value| (*value, family.get_or_create_owned(&[(label, value)]))).collect())
+}
+
+fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
+    let level = Level::default();
+    registry.register(name, help, level.0.clone());
+    level
 }
 
 fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {

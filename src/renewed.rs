@@ -118,9 +118,10 @@ impl<T: Send + Sync + 'static> Renewed<T> {
             }
             is_asked_for
         });
+        let newer = |state: &State<T>| state.usable().filter(|current| current.generation > known.generation);
         let mut state = self.0.state.subscribe();
-        let state = state.wait_for(|state| !state.is_under_way).await.ok()?;
-        state.usable().filter(|current| current.generation > known.generation)
+        let state = state.wait_for(|state| !state.is_under_way || newer(state).is_some()).await.ok()?;
+        newer(&state)
     }
 }
 

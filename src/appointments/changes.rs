@@ -51,7 +51,8 @@ impl Shared {
             Change::Update(id, _) | Change::Cancel(id, _) => Some(id.0),
         };
         let started = Instant::now();
-        let before = id.map(|id| self.cache.generations().ask(caller.scope(), id));
+        let (generations, scope) = (self.cache.generations(), caller.scope());
+        let before = id.map_or_else(|| generations.ask_list(scope), |id| generations.ask(scope, id));
         let applied = self.upstream.change(turn, caller, &change).await;
         let duration_ms = started.elapsed().as_millis() as u64;
         match &applied {
@@ -65,13 +66,13 @@ impl Shared {
             Ok(Applied::To { appointment, keep }) => {
                 let known = appointment.as_ref().map(|appointment| appointment.id.0).or(id);
                 // Where another change ended while this one was under way, nobody knows which of the two answers is the
-                // newer, and neither is shown to others.
-                let is_alone = !id
-                    .zip(before)
-                    .is_some_and(|(id, before)| self.cache.generations().is_outdated(id, before));
-                let asked = self.cache.generations().advance(caller.scope(), known);
+                // newer, and neither is shown to others. Where the token was rejected meanwhile, nothing that it was
+                // told before is kept.
+                let is_last_word = !id.is_some_and(|id| generations.is_outdated(id, before))
+                    && !generations.is_rejected(scope, before);
+                let asked = generations.advance(scope, known);
                 if let Some(id) = known {
-                    let now = appointment.as_ref().filter(|_| is_alone);
+                    let now = appointment.as_ref().filter(|_| is_last_word);
                     if let Some(now) = now {
                         self.cache.keep(caller, id, Some(now.clone()), keep, asked);
                     }
@@ -97,7 +98,7 @@ impl Shared {
                     }
                     Verdict::MayHaveHappened => {
                         // Its answer was lost, but it may still be on its way.
-                        self.cache.generations().doubt(caller.scope(), id, self.upstream.timeout());
+                        generations.doubt(scope, id, self.upstream.timeout());
                         if let Some(id) = id {
                             self.live.changed(caller, id, None);
                         }

@@ -16,6 +16,7 @@ mod rate_limit;
 mod refusal;
 mod request_id;
 mod unparsed;
+mod unread;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -117,6 +118,8 @@ fn behind_middleware(router: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Rou
         .layer(option_layer(browser::cors(&gateway.http.origins)))
         // no browser makes of an answer what it is not;
         .layer(middleware::map_response(browser::safe))
+        // a client knows when its connection has had its day;
+        .layer(middleware::from_fn(unread::announced))
         // and everything above has a name to be asked about by, in the answer and in the log.
         .layer(middleware::from_fn(request_id::assign))
         .with_state(gateway)

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(scopes.map(|scope| buckets.take(scope).is_ok()), [true, true, true, false]);
         assert_eq!(buckets.limiter.len(), 2);
         assert!(buckets.take(None).is_err(), "the third has taken what those without a credential share");
-        clock.advance(Duration::from_secs(1));
+        clock.advance(Duration::from_secs(3));
         *lock(&buckets.swept) = None;
         assert_eq!([scopes[2], scopes[3], None].map(|scope| buckets.take(scope)), [Ok(()); 3]);
         assert_eq!(buckets.limiter.len(), 2);

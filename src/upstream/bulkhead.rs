@@ -11,7 +11,10 @@ use super::{
     error::UpstreamError,
     shares::{Shares, Ticket},
 };
-use crate::{caller::Scope, metrics::metrics};
+use crate::{
+    caller::Scope,
+    metrics::{Counted, metrics},
+};
 
 /// Places for calls, and slots to make them in. Cheap to clone.
 #[derive(Clone)]
@@ -69,8 +72,7 @@ impl Place {
     }
 
     fn taken(self: &Arc<Self>) -> Slot {
-        metrics().upstream_under_way.inc();
-        Slot(self.clone())
+        Slot { place: self.clone(), _counted: metrics().upstream_under_way.one() }
     }
 }
 
@@ -85,18 +87,17 @@ struct Waiting<'a> {
     place: &'a Arc<Place>,
     /// None once it has it.
     ticket: Option<Ticket>,
+    _counted: Counted,
 }
 
 impl<'a> Waiting<'a> {
     fn new(place: &'a Arc<Place>, ticket: Option<Ticket>) -> Self {
-        metrics().upstream_waiting.inc();
-        Self { place, ticket }
+        Self { place, ticket, _counted: metrics().upstream_waiting.one() }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        metrics().upstream_waiting.dec();
         let Some(ticket) = self.ticket else { return };
         let was_waiting = self.place.bulkhead.lock().stop_waiting(self.place.scope, ticket);
         if !was_waiting {
@@ -108,12 +109,14 @@ impl Drop for Waiting<'_> {
 
 /// A slot that a call is made in, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Place>);
+pub(super) struct Slot {
+    place: Arc<Place>,
+    _counted: Counted,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        metrics().upstream_under_way.dec();
-        let woken = self.0.bulkhead.lock().give_back(self.0.scope);
+        let woken = self.place.bulkhead.lock().give_back(self.place.scope);
         for wake in woken {
             // Who has left gives the slot on.
             let _ = wake.send(());

@@ -94,12 +94,12 @@ impl UpstreamError {
     /// 404, 409), nor where it said something that cannot be used.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::RateLimited { .. }
+            Self::NoServiceToken(_)
+            | Self::RateLimited { .. }
             | Self::Failed { .. }
             | Self::Unreachable(_)
             | Self::Broken(_)
             | Self::BreakerOpen { .. }
-            | Self::NoServiceToken(_)
             | Self::AttemptTimeout
             | Self::DeadlinePassed
             | Self::Overloaded => true,
@@ -166,8 +166,8 @@ impl UpstreamError {
             Self::AttemptTimeout => "timeout",
             Self::TooLarge | Self::Invalid(_) | Self::OutcomeUnknown(_) => "invalid",
             // None of them comes of a call that was made.
-            Self::BreakerOpen { .. }
-            | Self::NoServiceToken(_)
+            Self::NoServiceToken(_)
+            | Self::BreakerOpen { .. }
             | Self::DeadlinePassed
             | Self::Overloaded
             | Self::Lost => "abandoned",

@@ -116,8 +116,9 @@ fn bearer(response: &BasicTokenResponse, least: Duration) -> Result<Fetched<Bear
         .filter(|_| !token.is_empty())
         .ok_or_else(|| Failure::new("its answer is a token that no header can hold"))?;
     header.set_sensitive(true);
-    let by_itself = jwt_expiry(token).map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
-    let lasts = [response.expires_in(), by_itself].into_iter().flatten().min().unwrap_or(UNSAID_LIFE);
+    // What counts from now is right whatever the clocks say.
+    let by_itself = || jwt_expiry(token).map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+    let lasts = response.expires_in().or_else(by_itself).unwrap_or(UNSAID_LIFE);
     // However short it lives, another is not asked for at once.
     let lasts = lasts.max(least);
     // In the last quarter, and not all gateways at once.

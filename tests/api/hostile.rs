@@ -61,6 +61,26 @@ async fn who_asks_before_sending_is_told_before_sending() {
     assert_eq!(raw.reply().await.cooked().body, json!({ "data": { "__typename": "Query" } }));
 }
 
+/// A client that is not told would send its next request on a connection that is about to go.
+#[tokio::test]
+async fn a_connection_that_goes_because_a_body_was_not_read_is_said_to_go() {
+    let gateway = Gateway::on_sandbox(&[]).await;
+    let large = format!("X-Large: {}\r\n", "y".repeat(40 * 1024));
+    for (headers, status) in [("Accept: text/html\r\n", 406), (&large, 431)] {
+        let mut raw = Raw::connect(&gateway).await;
+        raw.send(head(&format!("{headers}Content-Length: 24\r\n"))).await.unwrap();
+        let reply = raw.reply().await;
+        assert_eq!((reply.status, reply.header("connection")), (status, Some("close")));
+        assert_eq!(raw.closed().await, b"");
+    }
+    // One whose body was read stays, whatever the answer.
+    let mut raw = Raw::connect(&gateway).await;
+    for (body, status) in [("no JSON", 400), ("{ \"query\": \"{ __typename }\" }", 200)] {
+        let reply = raw.exchange(raw::post("", body)).await;
+        assert_eq!((reply.status, reply.header("connection")), (status, None));
+    }
+}
+
 #[tokio::test]
 async fn queries_made_to_overwhelm_are_refused_by_the_name_of_a_limit() {
     let gateway = Gateway::on_sandbox(&[]).await;

@@ -9,6 +9,7 @@ mod answers;
 mod batching;
 mod breaker;
 mod bulkhead;
+mod cache_model;
 mod caller_shares;
 mod change_bodies;
 mod changes;

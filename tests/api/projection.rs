@@ -50,12 +50,17 @@ fn answer(worlds: &Worlds, call: &Call) -> Answer {
     let world = &worlds[call.token()];
     if call.id == "appointments" {
         let tells = if world.tells_of_the_rest { Tells::Meta } else { Tells::Nothing };
-        return List::of(world.records.len(), tells).page_of(call, |n| world.records[n].clone());
+        return as_it_is(&List::of(world.records.len(), tells).body_of(call, |n| world.records[n].clone()));
     }
     match world.record(&call.id) {
-        Some(record) => Answer::json(200, &json!({ "data": record })),
+        Some(record) => as_it_is(&json!({ "data": record })),
         None => Answer::status(404),
     }
+}
+
+/// Nothing is planted in what is compared.
+fn as_it_is(body: &Value) -> Answer {
+    Answer::text(200, "application/json", &body.to_string())
 }
 
 /// Asks the gateway, and compares with what is expected.
@@ -99,8 +104,14 @@ async fn check(
         calls.iter().map(|call| call.id.clone()).filter(|id| id != "appointments").collect::<Vec<_>>();
     ids.sort();
     prop_assert_eq!(ids, expected.ids.into_iter().collect::<Vec<_>>(), "{}", text);
+    // Equal windows that are asked for at once are one.
     let pages = calls.iter().filter(|call| call.id == "appointments").count();
-    prop_assert!((expected.windows..=3 * expected.windows).contains(&pages), "{} pages for {}", pages, text);
+    prop_assert!(
+        (expected.windows.min(1)..=3 * expected.windows).contains(&pages),
+        "{} pages for {}",
+        pages,
+        text
+    );
     Ok(())
 }
 
@@ -120,7 +131,7 @@ fn the_answer_is_the_projection_of_what_the_upstream_sends() {
     let cases = if is_said { config.cases } else { CASES };
     let mut runner =
         TestRunner::new(Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..config });
-    let (mut asked, seen) = (0, Mutex::new(Coverage::default()));
+    let seen = Mutex::new(Coverage::default());
     let choices = (vec(any::<u16>(), 0..600), vec(any::<u16>(), 0..600), vec(any::<String>(), 8));
     let result = runner.run(&choices, |(of_operation, of_world, texts)| {
         let world = World::of(&mut Choices::new(of_world), &texts);
@@ -131,24 +142,20 @@ fn the_answer_is_the_projection_of_what_the_upstream_sends() {
         worlds.lock().unwrap().insert(token.clone(), world.clone());
         runtime.block_on(check(&gateway, &upstream, &types, &token, &world, &operation))
     });
-    asked += seen.lock().unwrap().operations;
     if let Err(error) = result {
         panic!("{error}");
     }
     seen.lock().unwrap().assert_all(&types);
-    println!("{asked} operations");
 }
 
 /// What the operations were made of, so that the property is not about nothing.
 #[derive(Default)]
 struct Coverage {
-    operations: usize,
     words: std::collections::HashSet<String>,
 }
 
 impl Coverage {
     fn look(&mut self, text: &str) {
-        self.operations += 1;
         let words = text.split(|c: char| !(c.is_alphanumeric() || "@._$".contains(c)));
         self.words.extend(words.map(str::to_owned));
     }

@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use serde_json::{Value, json};
-use tokio::{net::TcpSocket, time::sleep};
+use serde_json::json;
+use tokio::{
+    net::TcpSocket,
+    time::{sleep, timeout},
+};
 
 use crate::{
     changes::Kind,
-    support::{Answer, Call, Gate, Gateway, List, Tells, Upstream, id, ids, served},
+    support::{Answer, Call, Gate, Gateway, List, PATIENCE, Tells, Upstream, id, ids, served},
 };
 
 const TWICE: (&str, &str) = ("upstream.retries", "2");
@@ -154,6 +157,15 @@ async fn an_upstream_that_always_fails_gets_little_more_than_it_is_asked_for() {
     let metrics = gateway.metrics().await;
     assert!(metrics["gateway_upstream_retries_withheld_total"] > 100.0);
     assert_eq!(metrics["gateway_upstream_retries_total{after=\"failed\"}"], (calls - REQUESTS) as f64);
+}
+
+async fn until_counted(gateway: &Gateway, series: &str) {
+    let counted = async {
+        while gateway.metrics().await[series] == 0.0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, counted).await.expect("it is counted");
 }
 
 /// When an id was asked for.
@@ -318,12 +330,7 @@ async fn who_is_told_to_wait_and_has_the_time_is_served_after_it() {
         async move { gateway.appointment("token", &id(1)).await }
     });
     upstream.until_called(1).await;
-    let limited = async {
-        while gateway.metrics().await["gateway_upstream_retries_total{after=\"rate_limited\"}"] == 0.0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    limited.await;
+    until_counted(&gateway, "gateway_upstream_retries_total{after=\"rate_limited\"}").await;
     let reply = gateway.appointments("token", &ids(2..5)).await;
     assert_eq!(reply.faults(), []);
     assert_eq!(*first.await.unwrap().appointment(), served(&id(1), "token", 2));
@@ -363,13 +370,9 @@ async fn a_look_that_somebody_joins_who_waits_is_repeated_for_them() {
         let gateway = gateway.clone();
         async move { gateway.appointment("token", &id(1)).await }
     });
-    let joined = async {
-        while gateway.metrics().await["gateway_operations_total{kind=\"query\"}"] == 0.0 {
-            sleep(Duration::from_millis(5)).await;
-        }
-        sleep(Duration::from_millis(300)).await;
-    };
-    joined.await;
+    until_counted(&gateway, "gateway_operations_total{kind=\"query\"}").await;
+    // From there it is not far to the call that is under way.
+    sleep(Duration::from_secs(1)).await;
     gate.open();
     assert_eq!(*query.await.unwrap().appointment(), served(&id(1), "token", 2));
     assert_eq!(events.status().await, "call 2");
@@ -377,19 +380,15 @@ async fn a_look_that_somebody_joins_who_waits_is_repeated_for_them() {
 }
 
 #[tokio::test]
-async fn a_failure_that_nobody_waits_for_any_more_is_not_repeated() {
-    let gate = Gate::shut();
-    let upstream = Upstream::answering({
-        let gate = gate.clone();
-        move |_| Answer::status(503).once(&gate)
-    })
-    .await;
-    let settings = [TWICE, ("upstream.timeout", "60s"), ("http.deadline", "500ms")];
-    let gateway = Gateway::before(upstream.url(), &settings).await;
-    let reply = gateway.appointment("token", &id(1)).await;
-    assert_eq!((reply.codes(), &reply.body["data"]["appointment"]), (vec!["UPSTREAM_TIMEOUT"], &Value::Null));
-    gate.open();
-    upstream.until(|seen| seen.hung_up == 1).await;
-    sleep(Duration::from_millis(300)).await;
+async fn a_call_that_nobody_waits_for_any_more_is_not_repeated() {
+    let upstream = Upstream::answering(|_| Answer::status(503).with("Retry-After", "3")).await;
+    let gateway = Arc::new(Gateway::before(upstream.url(), &[TWICE, ("http.deadline", "60s")]).await);
+    let client = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.appointment("token", &id(1)).await }
+    });
+    until_counted(&gateway, "gateway_upstream_retries_total{after=\"failed\"}").await;
+    client.abort();
+    sleep(Duration::from_secs(4)).await;
     assert_eq!(upstream.calls(), 1);
 }

@@ -128,3 +128,25 @@ async fn a_list_that_was_under_way_brings_nothing_back() {
         assert_eq!(gateway.appointment("token", &id(2)).await.body["data"]["appointment"], Value::Null);
     }
 }
+
+#[tokio::test]
+async fn a_change_that_was_under_way_when_the_token_was_rejected_is_not_kept() {
+    let gate = Gate::shut();
+    let upstream = Upstream::answering({
+        let gate = gate.clone();
+        move |call| if call.is_change() { call.changed().once(&gate) } else { call.appointment() }
+    })
+    .await;
+    upstream.on(&id(2), |_| Answer::status(401));
+    let gateway = Arc::new(Gateway::before(upstream.url(), &LONG).await);
+    let changing = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.update("token", &id(1), json!({ "status": "waiting" })).await }
+    });
+    upstream.until_called(1).await;
+    assert_eq!(gateway.appointment("token", &id(2)).await.codes(), ["UNAUTHENTICATED"]);
+    gate.open();
+    assert_eq!(changing.await.unwrap().changed()["status"], "waiting", "who made it is told so");
+    assert_eq!(kept(&gateway).await, (0.0, 0.0));
+    assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", 1));
+}

@@ -35,7 +35,10 @@ struct Making<'c> {
     texts: &'c [String],
 }
 
-/// Nothing that any field takes.
+/// Makes the value of a member.
+type Make<M> = fn(&mut M) -> Value;
+
+/// What most fields do not take.
 const WRONG: [&str; 7] = ["[]", "[1]", "{\"a\":{}}", "1e300", "-0.5", "\"\\u0000nonsense\"", "[[null]]"];
 
 impl Making<'_> {
@@ -112,7 +115,7 @@ impl Making<'_> {
         object.insert(name.to_owned(), value);
     }
 
-    fn object(&mut self, members: &[(&str, fn(&mut Self) -> Value)]) -> Value {
+    fn object(&mut self, members: &[(&str, Make<Self>)]) -> Value {
         let mut object = Map::new();
         for (name, make) in members {
             self.put(&mut object, name, make);

@@ -37,6 +37,11 @@ impl List {
 
     /// The page that is asked for, with what stands at each place.
     pub fn page_of(self, call: &Call, item: impl Fn(usize) -> Value) -> Answer {
+        Answer::json(200, &self.body_of(call, item))
+    }
+
+    /// The same as nothing but its body.
+    pub fn body_of(self, call: &Call, item: impl Fn(usize) -> Value) -> Value {
         let Self { length, tells, cap } = self;
         let page = call.number("page").expect("a list is asked for by page");
         let per_page = call.number("per_page").expect("a list is asked for by pages of a length").min(cap);
@@ -53,7 +58,7 @@ impl List {
                 (page < last).then(|| format!("https://upstream.example/appointments?page={}", page + 1));
             body["links"] = json!({ "next": next });
         }
-        Answer::json(200, &body)
+        body
     }
 }
 

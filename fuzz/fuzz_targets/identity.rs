@@ -1,0 +1,11 @@
+//! What callers are known by: a set of keys as its issuer serves it, a file of API keys.
+
+#![no_main]
+
+use appointments_gateway::identity::{ApiKeys, KeySet};
+
+libfuzzer_sys::fuzz_target!(|data: &str| {
+    for fault in [KeySet::from_file(data).err(), ApiKeys::from_file(data).err()].into_iter().flatten() {
+        assert!(!fault.is_empty());
+    }
+});

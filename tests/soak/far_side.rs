@@ -1,0 +1,383 @@
+//! The upstream, in the worst of health: HTTP/1.1 by hand, so that it can break every rule of it.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    misbehaviour::Misbehaviour,
+    mode::Mode,
+    world::{Access, Provenance, World, access, appointment_number, listed, token_number},
+};
+
+/// How many of ten calls are answered as the mode says; the others are answered well.
+const AS_THE_MODE_SAYS: u8 = 8;
+
+/// Calls that are in flight in so many looks in a row, a tenth of a second apart, were so at the same time.
+const LOOKS: usize = 4;
+
+/// The far side: one listener that comes and goes, and what it has counted.
+pub struct FarSide {
+    world: Arc<World>,
+    port: u16,
+    /// Where nobody may ever call: redirects point there.
+    decoy: u16,
+    mode: AtomicU8,
+    listening: Mutex<Option<AbortHandle>>,
+    rng: Mutex<fastrand::Rng>,
+    next_call: AtomicU64,
+    in_flight: Mutex<HashSet<u64>>,
+    pub counts: Counts,
+}
+
+/// What the far side has counted.
+#[derive(Default)]
+pub struct Counts {
+    /// Calls by mode.
+    pub calls: [AtomicU64; Mode::COUNT],
+    /// Reads that no redirect led to.
+    pub reads: AtomicU64,
+    /// Reads that a redirect led to.
+    pub hops: AtomicU64,
+    /// Changes.
+    pub changes: AtomicU64,
+    /// Calls for which there is no endpoint.
+    pub unknown: AtomicU64,
+    /// The most calls that were certainly in flight at once.
+    pub most_in_flight: AtomicUsize,
+    /// Connections to where nobody may call.
+    pub strayed: AtomicU64,
+}
+
+/// A call as it was read.
+struct Call {
+    method: String,
+    path: String,
+    query: String,
+    token: Option<usize>,
+    body: Value,
+}
+
+/// What is to be answered, if all is well.
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+struct InFlight<'a>(&'a FarSide, u64);
+
+impl FarSide {
+    /// One that listens, healthy, on a port that stays its own.
+    pub async fn start(world: Arc<World>, seed: u64) -> Arc<Self> {
+        let (listener, port) = listen_somewhere().await;
+        let (decoy, decoy_port) = listen_somewhere().await;
+        let far_side = Arc::new(Self {
+            world,
+            port,
+            decoy: decoy_port,
+            mode: AtomicU8::new(Mode::Healthy as u8),
+            listening: Mutex::new(None),
+            rng: Mutex::new(fastrand::Rng::with_seed(seed)),
+            next_call: AtomicU64::new(0),
+            in_flight: Mutex::default(),
+            counts: Counts::default(),
+        });
+        far_side.serve(listener);
+        let strayed = far_side.clone();
+        tokio::spawn(async move {
+            while decoy.accept().await.is_ok() {
+                strayed.counts.strayed.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        tokio::spawn(far_side.clone().watch_in_flight());
+        far_side
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn decoy_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.decoy)
+    }
+
+    pub fn mode(&self) -> Mode {
+        let mode = self.mode.load(Ordering::Relaxed);
+        Mode::BAD.into_iter().find(|bad| *bad as u8 == mode).unwrap_or(Mode::Healthy)
+    }
+
+    /// From now on it behaves like this.
+    pub async fn behave(self: &Arc<Self>, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::Relaxed);
+        if mode == Mode::Killed {
+            self.die();
+        } else {
+            self.live().await;
+        }
+    }
+
+    /// Cuts all connections, and listens again at once, unless it is dead.
+    pub async fn hang_up(self: &Arc<Self>) {
+        if self.die() {
+            self.live().await;
+        }
+    }
+
+    /// With the task that accepts go the listener and all that it has accepted. Whether it was alive.
+    fn die(&self) -> bool {
+        let listening = self.listening.lock().unwrap().take();
+        listening.inspect(AbortHandle::abort).is_some()
+    }
+
+    async fn live(self: &Arc<Self>) {
+        if self.listening.lock().unwrap().is_some() {
+            return;
+        }
+        // The old listener goes with its task, in a moment.
+        let listener = timeout(Duration::from_secs(10), async {
+            loop {
+                match TcpListener::bind(("127.0.0.1", self.port)).await {
+                    Ok(listener) => return listener,
+                    Err(_) => sleep(Duration::from_millis(5)).await,
+                }
+            }
+        });
+        self.serve(listener.await.expect("the port is free again"));
+    }
+
+    fn serve(self: &Arc<Self>, listener: TcpListener) {
+        let far_side = self.clone();
+        let accepting = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                if let Ok((stream, _)) = listener.accept().await {
+                    let far_side = far_side.clone();
+                    connections.spawn(async move {
+                        let _ = far_side.converse(stream).await;
+                    });
+                }
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        *self.listening.lock().unwrap() = Some(accepting.abort_handle());
+    }
+
+    async fn converse(&self, stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let (reader, mut writer) = stream.into_split();
+        let mut reader = BufReader::new(reader);
+        while let Some(call) = read(&mut reader).await? {
+            let _in_flight = self.begin();
+            let misbehaviour = self.misbehaviour();
+            tokio::select! {
+                answered = self.answer(&call, misbehaviour, &mut writer) => answered?,
+                // Who has asked says no more before the answer, unless it leaves.
+                left = reader.fill_buf() => return left.map(drop),
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self) -> InFlight<'_> {
+        let call = self.next_call.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.lock().unwrap().insert(call);
+        InFlight(self, call)
+    }
+
+    /// What is done to the next call; none where it is answered well.
+    fn misbehaviour(&self) -> Option<Misbehaviour> {
+        let mode = self.mode();
+        self.counts.calls[mode as usize].fetch_add(1, Ordering::Relaxed);
+        let mut rng = self.rng.lock().unwrap();
+        let well = mode == Mode::Healthy || rng.u8(0..10) >= AS_THE_MODE_SAYS;
+        (!well).then(|| Misbehaviour { mode, rng: rng.fork() })
+    }
+
+    async fn answer(
+        &self,
+        call: &Call,
+        misbehaviour: Option<Misbehaviour>,
+        writer: &mut OwnedWriteHalf,
+    ) -> io::Result<()> {
+        let answer = self.right_answer(call, misbehaviour.as_ref());
+        match misbehaviour {
+            None => answer.send(writer).await,
+            Some(misbehaviour) => {
+                let target = format!("{}?{}", call.path, call.query);
+                misbehaviour.send(answer, &target, &self.decoy_url(), writer).await
+            }
+        }
+    }
+
+    /// What the API promises; a change is made on the way, unless the misbehaviour is one that keeps it from being made.
+    fn right_answer(&self, call: &Call, misbehaviour: Option<&Misbehaviour>) -> Answer {
+        let counts = &self.counts;
+        let Some(token) = call.token else {
+            return Answer::refusal(401, "Unauthenticated.");
+        };
+        let rest = call.path.strip_prefix("/api/v1/appointments");
+        let path = rest.map(|rest| rest.split('/').skip(1).collect::<Vec<_>>());
+        let appointment = |id: &&str| appointment_number(id);
+        match (call.method.as_str(), path.as_deref()) {
+            ("GET", Some([])) => {
+                self.count_read(call);
+                self.list(token, &call.query)
+            }
+            ("GET", Some([id])) => {
+                self.count_read(call);
+                appointment(id).map_or(Answer::not_found(), |appointment| self.one(token, appointment))
+            }
+            ("PATCH", Some([id])) | ("POST", Some([id, "cancel"])) => {
+                counts.changes.fetch_add(1, Ordering::Relaxed);
+                let number = ["status", "cancellation_reason"]
+                    .iter()
+                    .find_map(|name| call.body[name].as_str()?.strip_prefix("change-")?.parse::<u64>().ok());
+                let (Some(number), Some(appointment)) = (number, appointment(id)) else {
+                    return Answer::refusal(422, "The given data was invalid.");
+                };
+                self.world.asked_for(number);
+                if access(token, appointment) == Access::Visible
+                    && misbehaviour.is_none_or(Misbehaviour::makes_changes)
+                {
+                    self.world.make(number, appointment);
+                }
+                self.one(token, appointment)
+            }
+            _ => {
+                counts.unknown.fetch_add(1, Ordering::Relaxed);
+                Answer::not_found()
+            }
+        }
+    }
+
+    fn count_read(&self, call: &Call) {
+        let hopped = call.query.contains("hop=");
+        let count = if hopped { &self.counts.hops } else { &self.counts.reads };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn one(&self, token: usize, appointment: usize) -> Answer {
+        match access(token, appointment) {
+            Access::Forbidden => Answer::refusal(403, "This action is unauthorized."),
+            Access::Absent => Answer::not_found(),
+            Access::Visible => {
+                let version = self.world.version(appointment);
+                let provenance = Provenance { token, appointment, version };
+                Answer { status: 200, body: json!({ "data": provenance.upstream() }) }
+            }
+        }
+    }
+
+    fn list(&self, token: usize, query: &str) -> Answer {
+        let number = |name: &str| {
+            query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<usize>().ok())
+        };
+        let (page, per_page) = (number("page").unwrap_or(1), number("per_page").unwrap_or(25).max(1));
+        let all = listed(token);
+        let items = all.iter().skip(page.saturating_sub(1) * per_page).take(per_page);
+        let items = items.map(|appointment| {
+            let version = self.world.version(*appointment);
+            Provenance { token, appointment: *appointment, version }.upstream()
+        });
+        let meta = json!({
+            "current_page": page, "per_page": per_page, "total": all.len(), "last_page": all.len().div_ceil(per_page),
+        });
+        Answer { status: 200, body: json!({ "data": items.collect::<Vec<_>>(), "meta": meta }) }
+    }
+
+    /// Counts how many calls are in flight at once. A call that was given up may be seen here for a moment longer, so
+    /// only what stays is counted.
+    async fn watch_in_flight(self: Arc<Self>) {
+        let mut looks = Vec::<HashSet<u64>>::new();
+        loop {
+            sleep(Duration::from_millis(100)).await;
+            looks.push(self.in_flight.lock().unwrap().clone());
+            if looks.len() >= LOOKS {
+                let staying = looks[0].iter().filter(|call| looks.iter().all(|look| look.contains(call)));
+                self.counts.most_in_flight.fetch_max(staying.count(), Ordering::Relaxed);
+                looks.remove(0);
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn refusal(status: u16, message: &str) -> Self {
+        Self { status, body: json!({ "message": message }) }
+    }
+
+    fn not_found() -> Self {
+        Self::refusal(404, "No query results for model [Appointment]")
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.lock().unwrap().remove(&self.1);
+    }
+}
+
+/// Reads a call; none where the connection ends instead.
+async fn read(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Call>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let (mut token, mut length) = (None, 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).await?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "authorization" => token = value.trim().strip_prefix("Bearer ").and_then(token_number),
+            "content-length" => length = value.trim().parse().unwrap_or(0),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).await?;
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    Ok(Some(Call { method, path: path.to_owned(), query: query.to_owned(), token, body }))
+}
+
+/// A listener on a port that the system gives to nobody else meanwhile: below those that it hands out itself.
+async fn listen_somewhere() -> (TcpListener, u16) {
+    loop {
+        let port = free_port();
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
+            return (listener, port);
+        }
+    }
+}
+
+/// A port that nobody listens on now, and that the system gives to no connection.
+pub fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(20_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

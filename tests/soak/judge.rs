@@ -1,0 +1,496 @@
+//! Every answer, held against what is true.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    connection::Reply,
+    world::{APPOINTMENTS, Access, BRIEF, FULL, Provenance, World, access, id, listed},
+};
+
+/// How old an answer may be beyond the gateway's own bounds: what the machine takes.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// How many violations are told word for word.
+const TOLD: usize = 20;
+
+/// Codes with which a read may fail because the far side does, or because there is too much to do.
+const TROUBLE: [&str; 5] =
+    ["RATE_LIMITED", "UPSTREAM_TIMEOUT", "UPSTREAM_UNAVAILABLE", "UPSTREAM_INVALID_RESPONSE", "OVERLOADED"];
+
+/// Codes with which a change fails that has not been made, and that nobody will make.
+const NOT_MADE: [&str; 5] = ["RATE_LIMITED", "UPSTREAM_TIMEOUT", "OVERLOADED", "FORBIDDEN", "NOT_FOUND"];
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// All that was asked for, and right.
+    Right,
+    /// Some of it, and right; errors in the place of the rest.
+    Partial,
+    /// An error that the far side is the cause of.
+    Failed,
+    /// Refused, as it had to be.
+    Refused,
+    /// The gateway was about to end and had not taken it on.
+    TurnedAway,
+    /// The client left.
+    Left,
+}
+
+/// What is asked of appointments.
+#[derive(Debug, Clone, Copy)]
+pub enum Selection {
+    Brief,
+    Full,
+}
+
+/// A moment at which something was asked, and what was known then.
+pub struct Asked {
+    token: usize,
+    at: Instant,
+    acknowledged: Vec<u64>,
+}
+
+/// What is wrong with an answer.
+pub type Verdict<T> = Result<T, String>;
+
+/// Holds answers against the world, and counts.
+pub struct Judge {
+    world: Arc<World>,
+    /// How old what is served may be.
+    max_age: Duration,
+    /// How much older it may be where the answer says that it is stale.
+    stale: Duration,
+    outcomes: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
+    codes: Mutex<BTreeMap<String, u64>>,
+    violations: Mutex<Vec<String>>,
+    pub counts: Counts,
+}
+
+/// What is counted beside outcomes.
+#[derive(Default)]
+pub struct Counts {
+    /// Answers that were not true.
+    pub wrong: AtomicU64,
+    /// Requests that were taken on and got no answer.
+    pub lost: AtomicU64,
+    /// Everything else that must not be.
+    pub other: AtomicU64,
+    /// Reads that the far side would get, were there nothing kept and nothing shared.
+    pub reads_needed: AtomicU64,
+    /// Changes that were asked for.
+    pub changes_needed: AtomicU64,
+    /// Events of subscriptions.
+    pub events: AtomicU64,
+    /// Answers that are stale in some place, and say so.
+    pub stale: AtomicU64,
+}
+
+impl Asked {
+    pub fn now(world: &World, token: usize) -> Self {
+        let acknowledged = (0..APPOINTMENTS).map(|appointment| world.acknowledged(appointment)).collect();
+        Self { token, at: Instant::now(), acknowledged }
+    }
+}
+
+impl Selection {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Brief => BRIEF,
+            Self::Full => FULL,
+        }
+    }
+
+    fn of(self, provenance: Provenance) -> Value {
+        match self {
+            Self::Brief => provenance.brief(),
+            Self::Full => provenance.full(),
+        }
+    }
+}
+
+impl Judge {
+    /// One for a gateway that may serve what is as old as `max_age`, and older by `stale` if it says so.
+    pub fn new(world: Arc<World>, max_age: Duration, stale: Duration) -> Self {
+        Self {
+            world,
+            max_age: max_age + SLACK,
+            stale,
+            outcomes: Mutex::default(),
+            codes: Mutex::default(),
+            violations: Mutex::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Counts what became of a request.
+    pub fn count(&self, kind: &'static str, outcome: Outcome) {
+        *self.outcomes.lock().unwrap().entry((kind, outcome)).or_default() += 1;
+    }
+
+    /// Counts an answer by the verdict on it.
+    pub fn settle(&self, kind: &'static str, reply: &Reply, verdict: Verdict<Outcome>) {
+        self.counts.stale.fetch_add(u64::from(reply.body.get("extensions").is_some()), Ordering::Relaxed);
+        for code in reply.codes() {
+            *self.codes.lock().unwrap().entry(code.to_owned()).or_default() += 1;
+        }
+        match verdict {
+            Ok(outcome) => self.count(kind, outcome),
+            Err(why) => self.wrong(format!("{kind}: {why}: {} {}", reply.status, reply.body)),
+        }
+    }
+
+    /// Notes an answer that is not true.
+    pub fn wrong(&self, what: String) {
+        self.counts.wrong.fetch_add(1, Ordering::Relaxed);
+        self.tell(format!("wrong answer: {what}"));
+    }
+
+    /// Notes a request that was taken on and got no answer.
+    pub fn lost(&self, what: String) {
+        self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        self.tell(format!("lost answer: {what}"));
+    }
+
+    /// Notes what must not be, unless it `is_so`.
+    pub fn ensure(&self, is_so: bool, what: impl FnOnce() -> String) {
+        if !is_so {
+            self.counts.other.fetch_add(1, Ordering::Relaxed);
+            self.tell(what());
+        }
+    }
+
+    fn tell(&self, what: String) {
+        let mut violations = self.violations.lock().unwrap();
+        if violations.len() < TOLD {
+            violations.push(what);
+        }
+    }
+
+    pub fn outcomes(&self) -> BTreeMap<(&'static str, Outcome), u64> {
+        self.outcomes.lock().unwrap().clone()
+    }
+
+    pub fn codes(&self) -> BTreeMap<String, u64> {
+        self.codes.lock().unwrap().clone()
+    }
+
+    /// The first of what went wrong, and whether anything did.
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap().clone()
+    }
+
+    /// The answer to `appointment(id:)` or `appointmentsByIds(ids:)`, under the key `field`.
+    pub fn appointments(
+        &self,
+        asked: &Asked,
+        field: &str,
+        appointments: &[usize],
+        selection: Selection,
+        reply: &Reply,
+    ) -> Verdict<Outcome> {
+        let mut answer = Answer::read(reply)?;
+        let value = &reply.body["data"][field];
+        for (index, appointment) in appointments.iter().enumerate() {
+            let (value, path) = match field {
+                "appointment" => (value, json!([field])),
+                _ => (&value[index], json!([field, index])),
+            };
+            self.appointment(asked, *appointment, selection, value, &path, &mut answer)?;
+        }
+        if field != "appointment" && value.as_array().map(Vec::len) != Some(appointments.len()) {
+            return Err("not as many answers as ids".to_owned());
+        }
+        answer.end(appointments.len())
+    }
+
+    /// The answer to `appointments(first:, after:)` from `start` on; the outcome, and the cursor to go on from.
+    pub fn list(
+        &self,
+        asked: &Asked,
+        start: usize,
+        first: usize,
+        reply: &Reply,
+    ) -> Verdict<(Outcome, Option<String>)> {
+        let mut answer = Answer::read(reply)?;
+        let list = &reply.body["data"]["appointments"];
+        let path = json!(["appointments"]);
+        if list.is_null() {
+            answer.trouble(&path)?;
+            return Ok((answer.end(1)?, None));
+        }
+        answer.is_stale = answer.stale.remove(&path.to_string()).is_some();
+        let all = listed(asked.token);
+        let expected = all.iter().skip(start).take(first);
+        let nodes = list["nodes"].as_array().ok_or("no nodes")?;
+        if nodes.len() != expected.len() {
+            return Err(format!("{} appointments instead of {}", nodes.len(), expected.len()));
+        }
+        for (index, (node, appointment)) in nodes.iter().zip(expected).enumerate() {
+            let path = json!(["appointments", "nodes", index]);
+            self.appointment(asked, *appointment, Selection::Brief, node, &path, &mut answer)?;
+        }
+        let has_next = start + first < all.len();
+        let info = json!({ "hasNextPage": has_next, "endCursor": list["pageInfo"]["endCursor"] });
+        if list["totalCount"] != json!(all.len()) || list["pageInfo"] != info {
+            return Err("the window lies elsewhere".to_owned());
+        }
+        let cursor = info["endCursor"].as_str().map(str::to_owned);
+        Ok((answer.end(1)?, cursor.filter(|_| has_next)))
+    }
+
+    /// The answer to change number `number` of an appointment, under the key `field`.
+    pub fn change(
+        &self,
+        asked: &Asked,
+        field: &str,
+        appointment: usize,
+        number: u64,
+        reply: &Reply,
+    ) -> Verdict<Outcome> {
+        let mut answer = Answer::read(reply)?;
+        let payload = &reply.body["data"][field];
+        let made = self.world.change(number).version;
+        if payload.is_null() {
+            let path = json!([field]);
+            let code = answer.errors.remove(&path.to_string()).ok_or("no payload, and no error")?;
+            let is_known = TROUBLE.contains(&code.as_str()) || code == "OUTCOME_UNKNOWN";
+            let is_access = match access(asked.token, appointment) {
+                Access::Forbidden => code == "FORBIDDEN",
+                Access::Absent => code == "NOT_FOUND",
+                Access::Visible => false,
+            };
+            if !is_known && !is_access {
+                return Err(format!("{code} makes no sense here"));
+            }
+            if made.is_some() && NOT_MADE.contains(&code.as_str()) {
+                return Err(format!("it was made, and {code} says that it was not"));
+            }
+            answer.troubles += usize::from(is_known);
+            return answer.end(1);
+        }
+        let Some(version) = made else { return Err("it was not made".to_owned()) };
+        if payload["userErrors"] != json!([]) {
+            return Err("it was made, and not accepted".to_owned());
+        }
+        let expected = Provenance { token: asked.token, appointment, version }.brief();
+        // The far side need not show what came of a change.
+        if !payload["appointment"].is_null() {
+            let path = vec![json!(field), json!("appointment")];
+            answer.compare(&expected, &payload["appointment"], path)?;
+        }
+        self.world.acknowledge(appointment, version);
+        answer.end(1)
+    }
+
+    /// An event of a subscription to an appointment, and the version that it shows; none where it is an end that has to
+    /// be.
+    pub fn event(
+        &self,
+        asked: &Asked,
+        appointment: usize,
+        seen: u64,
+        answer: &Value,
+    ) -> Verdict<Option<u64>> {
+        self.counts.events.fetch_add(1, Ordering::Relaxed);
+        let reply = Reply { status: 200, headers: Vec::new(), body: answer.clone() };
+        let mut answer = Answer::read(&reply)?;
+        let value = &reply.body["data"]["appointmentChanged"];
+        let path = json!(["appointmentChanged"]);
+        if value.is_null() {
+            let code = answer.errors.remove(&path.to_string()).ok_or("no appointment, and no error")?;
+            let is_final = match access(asked.token, appointment) {
+                Access::Forbidden => code == "FORBIDDEN",
+                Access::Absent => code == "NOT_FOUND",
+                // More may be watched, or asked for, than there is room for.
+                Access::Visible => code == "OVERLOADED",
+            };
+            return if is_final { Ok(None) } else { Err(format!("{code} makes no sense here")) };
+        }
+        let Some(version) = self.look(asked, appointment, Selection::Brief, value, &path, &mut answer)?
+        else {
+            // Nothing in it says which version it is.
+            return Ok(Some(seen));
+        };
+        answer.end(1)?;
+        if version < seen {
+            return Err(format!("version {version} after {seen}"));
+        }
+        Ok(Some(version))
+    }
+
+    fn appointment(
+        &self,
+        asked: &Asked,
+        appointment: usize,
+        selection: Selection,
+        value: &Value,
+        path: &Value,
+        answer: &mut Answer,
+    ) -> Verdict<()> {
+        let access = access(asked.token, appointment);
+        if value.is_null() {
+            return match answer.errors.remove(&path.to_string()) {
+                None if access == Access::Absent => Ok(()),
+                None => Err(format!("{} is missing without an error", id(appointment))),
+                Some(code) if TROUBLE.contains(&code.as_str()) => {
+                    answer.troubles += 1;
+                    Ok(())
+                }
+                Some(code) if code == "FORBIDDEN" && access == Access::Forbidden => Ok(()),
+                Some(code) => Err(format!("{code} makes no sense for {}", id(appointment))),
+            };
+        }
+        let version = self.look(asked, appointment, selection, value, path, answer)?;
+        let superseded = version.and_then(|version| self.world.superseded(appointment, version));
+        let is_stale = answer.stale.remove(&path.to_string()).is_some() || answer.is_stale;
+        let max_age = if is_stale { self.max_age + self.stale } else { self.max_age };
+        match superseded {
+            Some(superseded) if superseded + max_age < asked.at => {
+                Err(format!("{} is {:?} out of date", id(appointment), asked.at - superseded))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Compares an appointment with what it has to be in the version that it says it is.
+    fn look(
+        &self,
+        asked: &Asked,
+        appointment: usize,
+        selection: Selection,
+        value: &Value,
+        path: &Value,
+        answer: &mut Answer,
+    ) -> Verdict<Option<u64>> {
+        if access(asked.token, appointment) != Access::Visible {
+            return Err(format!("{} is not for this caller", id(appointment)));
+        }
+        let Some(from) =
+            ["reference", "status"].iter().find_map(|name| Provenance::read(value[name].as_str()?))
+        else {
+            return Err(format!("nothing says where {} comes from", id(appointment)));
+        };
+        if from.token != asked.token {
+            return Err(format!("{} is what caller {} got", id(appointment), from.token));
+        }
+        if from.appointment != appointment {
+            return Err(format!("it is {} instead of {}", id(from.appointment), id(appointment)));
+        }
+        let least = asked.acknowledged[appointment];
+        if from.version < least {
+            return Err(format!("{} is older than the change that made version {least}", id(appointment)));
+        }
+        if from.version > self.world.version(appointment) {
+            return Err(format!("{} has no version {} yet", id(appointment), from.version));
+        }
+        let path = path.as_array().cloned().unwrap_or_default();
+        answer.compare(&selection.of(from), value, path)?;
+        Ok(Some(from.version))
+    }
+}
+
+/// An answer as it is taken apart: each error has to be for something that is not there.
+struct Answer {
+    /// Codes by path.
+    errors: BTreeMap<String, String>,
+    /// Ages in seconds, by path.
+    stale: BTreeMap<String, u64>,
+    /// Whether all of a list is.
+    is_stale: bool,
+    /// How many of the things that were asked for are not there because of the far side.
+    troubles: usize,
+    /// How many fields of those that are there are not.
+    gaps: usize,
+}
+
+impl Answer {
+    fn read(reply: &Reply) -> Verdict<Self> {
+        if reply.status != 200 {
+            return Err("the status is not 200".to_owned());
+        }
+        let mut errors = BTreeMap::new();
+        for error in reply.body["errors"].as_array().into_iter().flatten() {
+            let code = error["extensions"]["code"].as_str().ok_or("an error without a code")?;
+            if error["message"].as_str().is_none_or(str::is_empty) {
+                return Err("an error without a message".to_owned());
+            }
+            if errors.insert(error["path"].to_string(), code.to_owned()).is_some() {
+                return Err("two errors at one place".to_owned());
+            }
+        }
+        if reply.body.get("data").is_none() {
+            return Err("no data".to_owned());
+        }
+        let mut stale = BTreeMap::new();
+        for place in reply.body["extensions"]["stale"].as_array().into_iter().flatten() {
+            let age = place["ageSeconds"].as_u64().ok_or("something stale of no age")?;
+            stale.insert(place["path"].to_string(), age);
+        }
+        if reply.body.get("extensions").is_some() && stale.is_empty() {
+            return Err("extensions that say nothing".to_owned());
+        }
+        Ok(Self { errors, stale, is_stale: false, troubles: 0, gaps: 0 })
+    }
+
+    /// Takes the error at `path`, which has to be one that the far side can be the cause of.
+    fn trouble(&mut self, path: &Value) -> Verdict<()> {
+        let code = self.errors.remove(&path.to_string()).ok_or("nothing, and no error")?;
+        self.troubles += 1;
+        if TROUBLE.contains(&code.as_str()) { Ok(()) } else { Err(format!("{code} makes no sense here")) }
+    }
+
+    /// Every field has to be what it is, or null with an error at its place.
+    fn compare(&mut self, expected: &Value, value: &Value, path: Vec<Value>) -> Verdict<()> {
+        match (expected, value) {
+            (Value::Object(expected), Value::Object(value)) => {
+                if !expected.keys().eq(value.keys()) && expected.len() != value.len() {
+                    return Err(format!("not the fields that were asked for at {}", json!(path)));
+                }
+                for (name, expected) in expected {
+                    let path = [path.clone(), vec![json!(name)]].concat();
+                    self.compare(expected, value.get(name).unwrap_or(&Value::Null), path)?;
+                }
+                Ok(())
+            }
+            (expected, value) if expected == value => Ok(()),
+            (_, Value::Null) => {
+                self.gaps += 1;
+                let code = self.errors.remove(&json!(path).to_string());
+                match code.as_deref() {
+                    Some("UPSTREAM_INVALID_RESPONSE") => Ok(()),
+                    _ => Err(format!("nothing at {}, and {code:?}", json!(path))),
+                }
+            }
+            _ => Err(format!("{value} instead of {expected} at {}", json!(path))),
+        }
+    }
+
+    /// The outcome, when all of the `things` that were asked for were looked at.
+    fn end(self, things: usize) -> Verdict<Outcome> {
+        if !self.errors.is_empty() {
+            return Err(format!("errors for what was served: {:?}", self.errors));
+        }
+        if !self.stale.is_empty() {
+            return Err(format!("stale what was not served, or may not be: {:?}", self.stale));
+        }
+        Ok(match self.troubles {
+            0 if self.gaps == 0 => Outcome::Right,
+            troubles if troubles == things => Outcome::Failed,
+            _ => Outcome::Partial,
+        })
+    }
+}

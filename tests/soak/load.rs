@@ -1,0 +1,253 @@
+//! Clients that ask over HTTP: each with a token, a connection that it keeps, and a die.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::sleep};
+
+use crate::{
+    connection::{Connection, Lost, Reply, Request},
+    judge::{Asked, Judge, Outcome, Selection},
+    lives::{Life, Lives},
+    malformed::Malformed,
+    world::{APPOINTMENTS, Access, TOKENS, access, id, listed, token},
+};
+
+/// How long who was turned away waits before coming back.
+pub const TURNED_AWAY: Duration = Duration::from_millis(150);
+
+/// What all who ask share.
+pub struct Load {
+    pub lives: Arc<Lives>,
+    pub judge: Arc<Judge>,
+    /// Whether it is over.
+    pub over: watch::Receiver<bool>,
+}
+
+/// A client that asks one thing after the other.
+pub struct Client {
+    load: Arc<Load>,
+    token: usize,
+    rng: fastrand::Rng,
+    connection: Option<(u32, Connection)>,
+}
+
+impl Load {
+    pub fn is_over(&self) -> bool {
+        *self.over.borrow()
+    }
+}
+
+impl Client {
+    pub fn new(load: Arc<Load>, number: usize, seed: u64) -> Self {
+        let rng = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
+        Self { load, token: number % TOKENS, rng, connection: None }
+    }
+
+    pub async fn run(mut self) {
+        while !self.load.is_over() {
+            let life = self.load.lives.serving().await;
+            match self.rng.u8(0..100) {
+                0..40 => self.one(life).await,
+                40..60 => self.several(life).await,
+                60..70 => self.list(life).await,
+                70..84 => self.change(life).await,
+                84..92 => self.leave(life).await,
+                _ => self.malformed(life).await,
+            }
+            sleep(Duration::from_millis(self.rng.u64(0..20))).await;
+        }
+    }
+
+    async fn one(&mut self, life: Life) {
+        let (appointment, selection) = (self.rng.usize(0..APPOINTMENTS), self.selection());
+        let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", selection.text());
+        let asked = self.asked();
+        let variables = json!({ "id": id(appointment) });
+        if let Some(reply) = self.ask("one appointment", life, &query, &variables, 1).await {
+            let judge = &self.load.judge;
+            let verdict = judge.appointments(&asked, "appointment", &[appointment], selection, &reply);
+            judge.settle("one appointment", &reply, verdict);
+        }
+    }
+
+    async fn several(&mut self, life: Life) {
+        let appointments = (0..self.rng.usize(2..30)).map(|_| self.rng.usize(0..APPOINTMENTS));
+        let (appointments, selection) = (appointments.collect::<Vec<_>>(), self.selection());
+        let query = format!("query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {} }}", selection.text());
+        let asked = self.asked();
+        let variables = json!({ "ids": appointments.iter().map(|it| id(*it)).collect::<Vec<_>>() });
+        let needed = appointments.iter().collect::<HashSet<_>>().len() as u64;
+        if let Some(reply) = self.ask("several by ids", life, &query, &variables, needed).await {
+            let judge = &self.load.judge;
+            let verdict = judge.appointments(&asked, "appointmentsByIds", &appointments, selection, &reply);
+            judge.settle("several by ids", &reply, verdict);
+        }
+    }
+
+    /// A window of the list, and sometimes those behind it.
+    async fn list(&mut self, mut life: Life) {
+        let query = "query ($first: Int, $after: String) { appointments(first: $first, after: $after) {
+            nodes { id reference status } pageInfo { hasNextPage endCursor } totalCount
+        } }";
+        let first = self.rng.usize(1..=40);
+        let (mut start, mut after) = (0, None);
+        loop {
+            let asked = self.asked();
+            let variables = json!({ "first": first, "after": after });
+            // A window lies in two pages at most.
+            let Some(reply) = self.ask("a window of the list", life, query, &variables, 2).await else {
+                return;
+            };
+            let verdict = self.load.judge.list(&asked, start, first, &reply);
+            let next = verdict.as_ref().ok().and_then(|(_, next)| next.clone());
+            self.load.judge.settle("a window of the list", &reply, verdict.map(|(outcome, _)| outcome));
+            if next.is_none() || self.rng.bool() {
+                return;
+            }
+            (start, after, life) = (start + first, next, self.load.lives.serving().await);
+        }
+    }
+
+    async fn change(&mut self, life: Life) {
+        let (appointment, number) = (self.any_appointment(), self.load.judge.world().new_change());
+        let (field, query, variables) = match self.rng.u8(0..4) {
+            0 => (
+                "cancelAppointment",
+                CANCEL,
+                json!({ "id": id(appointment), "reason": format!("change-{number}") }),
+            ),
+            _ => {
+                let input = json!({ "status": format!("change-{number}"), "durationInMinutes": 30 });
+                ("updateAppointment", UPDATE, json!({ "id": id(appointment), "input": input }))
+            }
+        };
+        let asked = self.asked();
+        self.load.judge.counts.changes_needed.fetch_add(1, Ordering::Relaxed);
+        let request = self.request(query, &variables);
+        match self.send(life, &request).await {
+            Ok(reply) => {
+                let verdict = self.load.judge.change(&asked, field, appointment, number, &reply);
+                self.load.judge.settle("a change", &reply, verdict);
+            }
+            Err(mut lost) => {
+                // What has reached the far side was certainly read by the gateway.
+                lost.was_taken_on |= self.load.judge.world().change(number).asked > 0;
+                self.answerless("a change", life, lost).await;
+            }
+        }
+    }
+
+    /// Begins something and leaves in the middle of it.
+    async fn leave(&mut self, life: Life) {
+        let appointment = self.any_appointment();
+        let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", Selection::Full.text());
+        let request = self.request(&query, &json!({ "id": id(appointment) }));
+        self.load.judge.counts.reads_needed.fetch_add(1, Ordering::Relaxed);
+        let opened = self.load.lives.connect(life).await.and_then(Connection::over);
+        let Ok(mut connection) = opened else { return };
+        let bytes = format!("{}{}", request.head(), request.body);
+        let part = match self.rng.u8(0..3) {
+            0 => self.rng.usize(0..bytes.len()),
+            _ => bytes.len(),
+        };
+        if connection.send(&bytes.as_bytes()[..part]).await.is_ok() {
+            sleep(Duration::from_millis(self.rng.u64(0..100))).await;
+        }
+        self.load.judge.count("left in the middle", Outcome::Left);
+    }
+
+    /// Sends something that has to be refused, and looks at how it is.
+    async fn malformed(&mut self, life: Life) {
+        let malformed = Malformed::any(&mut self.rng, &token(self.token));
+        match self.send(life, &malformed.request).await {
+            Ok(reply) => {
+                let verdict = malformed.judge(&reply);
+                self.load.judge.settle("malformed", &reply, verdict);
+            }
+            Err(lost) => self.answerless("malformed", life, lost).await,
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        kind: &'static str,
+        life: Life,
+        query: &str,
+        variables: &Value,
+        needed: u64,
+    ) -> Option<Reply> {
+        self.load.judge.counts.reads_needed.fetch_add(needed, Ordering::Relaxed);
+        let request = self.request(query, variables);
+        match self.send(life, &request).await {
+            Ok(reply) => Some(reply),
+            Err(lost) => {
+                self.answerless(kind, life, lost).await;
+                None
+            }
+        }
+    }
+
+    /// Sends `request` on the connection that is open, or on a new one.
+    async fn send(&mut self, life: Life, request: &Request) -> Result<Reply, Lost> {
+        let kept = self.connection.take().filter(|(number, _)| *number == life.number);
+        let mut connection = match kept {
+            Some((_, connection)) => connection,
+            None => {
+                let opened = self.load.lives.connect(life).await.and_then(Connection::over);
+                let why = |error| format!("no connection: {error}");
+                opened.map_err(|error| Lost { written: None, was_taken_on: false, why: why(error) })?
+            }
+        };
+        let reply = connection.exchange(request).await?;
+        if reply.keeps_alive() && self.rng.u8(0..20) > 0 {
+            self.connection = Some((life.number, connection));
+        }
+        Ok(reply)
+    }
+
+    /// Counts a request that got no answer: as lost, unless the gateway was ending and had not read it.
+    async fn answerless(&self, kind: &'static str, life: Life, lost: Lost) {
+        let written = lost.written.unwrap_or_else(Instant::now);
+        if !lost.was_taken_on && self.load.lives.excuse(life, written) {
+            self.load.judge.count(kind, Outcome::TurnedAway);
+            sleep(TURNED_AWAY).await;
+        } else {
+            self.load.judge.lost(format!("{kind} in {life:?}: {} after {:?}", lost.why, lost.written));
+        }
+    }
+
+    fn request(&mut self, query: &str, variables: &Value) -> Request {
+        Request::post(Some(&token(self.token)), query, variables, self.rng.u8(0..4) == 0)
+    }
+
+    fn asked(&self) -> Asked {
+        Asked::now(self.load.judge.world(), self.token)
+    }
+
+    fn selection(&mut self) -> Selection {
+        if self.rng.bool() { Selection::Brief } else { Selection::Full }
+    }
+
+    /// Mostly one that the client may have.
+    fn any_appointment(&mut self) -> usize {
+        let appointment = self.rng.usize(0..APPOINTMENTS);
+        if access(self.token, appointment) == Access::Visible || self.rng.u8(0..4) == 0 {
+            return appointment;
+        }
+        let all = listed(self.token);
+        all[self.rng.usize(0..all.len())]
+    }
+}
+
+const UPDATE: &str = "mutation ($id: UUID!, $input: UpdateAppointmentInput!) {
+    updateAppointment(id: $id, input: $input) { appointment { id reference status } userErrors { field message } }
+}";
+
+const CANCEL: &str = "mutation ($id: UUID!, $reason: String) {
+    cancelAppointment(id: $id, reason: $reason) { appointment { id reference status } userErrors { field message } }
+}";

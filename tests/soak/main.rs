@@ -1,0 +1,240 @@
+//! The soak: load from clients of every kind on a gateway that is terminated and restarted, before a far side that
+//! misbehaves in every way there is. Every answer is held against what is true; in the end there is nothing left over.
+//!
+//! `cargo test --test soak` takes half a minute, `SOAK=10m cargo test --release --test soak` ten. `SOAK_SEED` repeats the
+//! script of a run: what the far side does when, what each client asks, and when the gateway ends. How these meet is
+//! still the machine's doing.
+
+#![expect(unreachable_pub, reason = "a test binary has no outside")]
+#![expect(clippy::unwrap_used, reason = "a lock that is poisoned ends the soak")]
+#![expect(clippy::print_stdout, reason = "the report is what it is for")]
+
+mod world;
+
+mod far_side;
+mod misbehaviour;
+mod mode;
+
+mod connection;
+mod load;
+mod malformed;
+mod watching;
+
+mod gateway;
+mod lives;
+
+mod judge;
+mod report;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+
+use far_side::{FarSide, free_port};
+use judge::{Asked, Judge, Outcome, Selection};
+use lives::{End, Holdings, Lives, RECOVERY};
+use load::{Client, Load};
+use mode::Mode;
+use report::Promises;
+use watching::{POLLED, Watcher};
+use world::{APPOINTMENTS, TOKENS, World, id, token};
+
+/// How many clients ask, and how many watch over each of the two transports.
+const CLIENTS: usize = 32;
+const WATCHERS: usize = 8;
+
+const MAX_CONCURRENT: usize = 16;
+const RETRY_PERCENT: u64 = 20;
+const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(1);
+const CACHE_TTL: Duration = Duration::from_secs(1);
+const STALE_IF_ERROR: Duration = Duration::from_secs(3);
+
+/// The most memory that a life may take, in MiB.
+const MEMORY: u64 = 96;
+
+/// What the gateway is set to: everything short, so that much happens.
+fn settings() -> Vec<(&'static str, String)> {
+    let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
+    vec![
+        ("upstream.timeout", milliseconds(UPSTREAM_TIMEOUT)),
+        ("upstream.connect_timeout", "500ms".to_owned()),
+        ("upstream.max_concurrent", MAX_CONCURRENT.to_string()),
+        ("upstream.max_waiting", "256".to_owned()),
+        ("upstream.max_response", "256KiB".to_owned()),
+        ("upstream.retry_percent", RETRY_PERCENT.to_string()),
+        ("upstream.breaker_window", "2s".to_owned()),
+        ("upstream.breaker_pause", "300ms".to_owned()),
+        ("cache.ttl", milliseconds(CACHE_TTL)),
+        ("cache.absence_ttl", "500ms".to_owned()),
+        ("cache.list_ttl", "500ms".to_owned()),
+        ("cache.stale_if_error", milliseconds(STALE_IF_ERROR)),
+        ("cache.stale_while_revalidate", "200ms".to_owned()),
+        ("live.fast_interval", milliseconds(POLLED)),
+        ("live.slow_interval", "1s".to_owned()),
+        ("live.keep_alive", "5s".to_owned()),
+        ("http.deadline", "3s".to_owned()),
+        // Who is refused for asking too often asks nothing of what is to be tried here.
+        ("rate_limit.per_second", "0".to_owned()),
+        ("log.level", "error".to_owned()),
+    ]
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let duration = match std::env::var("SOAK").map(|text| humantime::parse_duration(&text)) {
+        Ok(Ok(duration)) => duration,
+        Ok(Err(error)) => {
+            println!("SOAK: {error}. Say how long to go on, as in SOAK=10m.");
+            return ExitCode::from(2);
+        }
+        Err(_) => Duration::from_secs(25),
+    };
+    let seed = std::env::var("SOAK_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
+    println!("A soak of {duration:?}; SOAK_SEED={seed} repeats its script.\n");
+    if soak(duration, seed).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether all promises were kept.
+async fn soak(duration: Duration, seed: u64) -> bool {
+    let world = Arc::new(World::new());
+    let far_side = FarSide::start(world.clone(), seed).await;
+    let judge = Arc::new(Judge::new(world, CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR));
+    let lives = Arc::new(Lives::new(free_port(), far_side.clone(), settings()));
+    let mut rng = fastrand::Rng::with_seed(seed);
+
+    let (over, is_over) = watch::channel(false);
+    let load = Arc::new(Load { lives: lives.clone(), judge: judge.clone(), over: is_over });
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        clients.spawn(Client::new(load.clone(), number, seed).run());
+    }
+    for number in 0..2 * WATCHERS {
+        clients.spawn(Watcher::new(load.clone(), number, seed).run(number % 2 == 0));
+    }
+    let moods = tokio::spawn(moods(far_side.clone(), rng.fork(), duration));
+
+    // At least three lives, and a short one is long enough for every mode of the far side.
+    let (began, life) = (Instant::now(), (duration / 3).min(Duration::from_secs(20)));
+    let mut at_rest = lives.begin(End::Announced).await;
+    let mut end = End::Blunt;
+    while began.elapsed() + life < duration {
+        sleep(life.mul_f64(0.7 + 0.3 * rng.f64())).await;
+        lives.end(&judge).await;
+        at_rest = lives.begin(end).await;
+        end = if end == End::Blunt { End::Announced } else { End::Blunt };
+    }
+    sleep(duration.saturating_sub(began.elapsed())).await;
+
+    moods.abort();
+    far_side.behave(Mode::Healthy).await;
+    let _ = over.send(true);
+    while let Some(ended) = clients.join_next().await {
+        judge.ensure(ended.is_ok(), || format!("a client of the soak failed: {ended:?}"));
+    }
+    let recovered = recovery(&lives, &judge).await;
+    judge.ensure(recovered, || format!("all is not well {RECOVERY:?} after the far side is"));
+    let left = lives.holdings(at_rest).await;
+    let panics = lives.metrics().await["gateway_panics_total"];
+    judge.ensure(panics == 0.0, || format!("{panics} panics"));
+
+    let promises = promises(&judge, &far_side, &lives, at_rest, left);
+    println!(
+        "{}\n{}\n\n{}\n",
+        report::requests(&judge),
+        report::codes(&judge.codes()),
+        report::modes(&far_side)
+    );
+    let [events, stale] =
+        [&judge.counts.events, &judge.counts.stale].map(|count| count.load(Ordering::Relaxed));
+    println!(
+        "Events of subscriptions: {events}. Answers that were stale in some place and said so: {stale}.\n"
+    );
+    println!("The gateway was terminated and restarted {} times under load.\n", lives.ended());
+    println!("{}", promises.table());
+    for violation in judge.violations() {
+        println!("- {violation}");
+    }
+    if !promises.are_kept() {
+        println!("Broken. SOAK_SEED={seed} repeats the script.");
+    }
+    promises.are_kept()
+}
+
+/// Every bad mode of the far side, in an order that the die says, again and again, with health in between.
+async fn moods(far_side: Arc<FarSide>, mut rng: fastrand::Rng, duration: Duration) {
+    // In a short soak each has to have its turn.
+    let longest = (duration / 25).min(Duration::from_secs(3)).as_millis() as u64;
+    loop {
+        let mut modes = Mode::BAD;
+        rng.shuffle(&mut modes);
+        for mode in modes {
+            far_side.behave(mode).await;
+            sleep(Duration::from_millis(rng.u64(longest / 3..longest))).await;
+            far_side.behave(Mode::Healthy).await;
+            sleep(Duration::from_millis(rng.u64(longest / 6..longest / 2))).await;
+        }
+    }
+}
+
+/// Waits until every caller gets everything that it may have; whether that comes to be.
+async fn recovery(lives: &Lives, judge: &Judge) -> bool {
+    let began = Instant::now();
+    let query =
+        format!("query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {} }}", Selection::Full.text());
+    let all = (0..APPOINTMENTS).collect::<Vec<_>>();
+    let variables = json!({ "ids": all.iter().map(|it| id(*it)).collect::<Vec<_>>() });
+    while began.elapsed() < RECOVERY {
+        let mut is_well = true;
+        for number in 0..TOKENS {
+            let asked = Asked::now(judge.world(), number);
+            let request = connection::Request::post(Some(&token(number)), &query, &variables, false);
+            judge.counts.reads_needed.fetch_add(APPOINTMENTS as u64, Ordering::Relaxed);
+            let Ok(mut connection) = connection::Connection::open(lives.port()).await else { return false };
+            let Ok(reply) = connection.exchange(&request).await else { return false };
+            let verdict = judge.appointments(&asked, "appointmentsByIds", &all, Selection::Full, &reply);
+            is_well &= verdict == Ok(Outcome::Right) && reply.body.get("extensions").is_none();
+            judge.settle("after it all", &reply, verdict);
+        }
+        if is_well {
+            return true;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    false
+}
+
+fn promises(judge: &Judge, far_side: &FarSide, lives: &Lives, start: Holdings, end: Holdings) -> Promises {
+    let (counts, found) = (&far_side.counts, &judge.counts);
+    let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+    let (asked_for, repeated) = judge.world().changes();
+    let changes = load(&found.changes_needed);
+    // A change may have all who watch look anew.
+    let needed = load(&found.reads_needed) + changes * TOKENS as u64;
+    // Each life begins with ten repetitions to its credit.
+    let reads = needed + needed * RETRY_PERCENT / 100 + 10 * (lives.ended() as u64 + 1);
+    let mut promises = Promises::new();
+    promises.at_most("wrong answers", 0, load(&found.wrong));
+    promises.at_most("answers lost, while draining or ever", 0, load(&found.lost));
+    promises.at_most("other faults", 0, load(&found.other));
+    promises.at_most("GETs upstream, all repetitions among them", reads, load(&counts.reads));
+    promises.at_most("GETs after redirects", 3 * load(&counts.reads), load(&counts.hops));
+    promises.at_most("changes sent upstream", changes, asked_for as u64);
+    promises.at_most("changes sent more than once", 0, repeated as u64);
+    promises.at_most(
+        "calls upstream in flight",
+        MAX_CONCURRENT as u64,
+        counts.most_in_flight.load(Ordering::Relaxed) as u64,
+    );
+    promises.at_most("calls to where a redirect leads abroad", 0, load(&counts.strayed));
+    promises.at_most("calls to no endpoint", 0, load(&counts.unknown));
+    promises.at_most("peak memory of the gateway, MiB", MEMORY, lives.most_memory() / 1024);
+    promises.equal("tasks at the end", start.tasks, end.tasks);
+    promises.equal("open files at the end", start.open_files, end.open_files);
+    promises
+}
