@@ -20,8 +20,8 @@ use appointments_gateway::{
 use tokio::{net::TcpListener, signal};
 use url::Url;
 
-/// With the system's own (glibc), a cache of 64 MiB through which much goes takes about 180 MiB, in pieces that are too
-/// small for anything else; with this one about 90. `tests/memory` measures it.
+/// With the own one of the system (glibc), a cache of 64 MiB through which much goes takes 150 to 190 MiB, in pieces too
+/// small for anything else; with this one about 100. `tests/memory` measures it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
