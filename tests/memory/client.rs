@@ -43,6 +43,14 @@ impl Connection {
         assert_eq!(answer, format!(r#"{{"data":{{"it":[{}]}}}}"#, items.join(",")));
     }
 
+    /// A figure of the gateway's metrics.
+    pub(crate) async fn metric(&mut self, name: &str) -> f64 {
+        self.stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
+        let text = self.answer().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        value.trim().parse().unwrap()
+    }
+
     async fn answer(&mut self) -> String {
         self.read.clear();
         let mut end = None;

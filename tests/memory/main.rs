@@ -81,6 +81,10 @@ async fn main() {
         );
         beside.push((name, quiet.take()));
         report(&format!("quiet caller beside {name}"), beside.last().unwrap().1);
+        let mut metrics = Connection::open(&gateway.address).await;
+        let entries = metrics.metric("gateway_cache_entries{cache=\"appointments\"}").await;
+        let size = metrics.metric("gateway_cache_size_bytes{cache=\"appointments\"}").await;
+        println!("kept: {entries} appointments, which count for {}", mebibytes(size as u64));
     }
     println!("calls to the upstream     {}", upstream.calls());
     let peak = gateway.memory("VmHWM:");
