@@ -128,6 +128,9 @@ enum Verdict {
 impl Verdict {
     fn of(error: &UpstreamError) -> Self {
         match error {
+            // A request that the upstream found at fault (RFC 9110, section 15.5) was not carried out; of one that it was
+            // tired of waiting for (408), nobody knows.
+            UpstreamError::UnexpectedStatus { status: 400..=407 | 409..=499 } => Self::NothingHappened,
             UpstreamError::OutcomeUnknown(_)
             | UpstreamError::ChangeFailed { .. }
             | UpstreamError::UnexpectedStatus { .. }

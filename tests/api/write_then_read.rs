@@ -121,7 +121,7 @@ async fn refusing(refused: u16) -> Upstream {
 
 #[tokio::test]
 async fn a_change_that_is_not_accepted_leaves_what_is_kept() {
-    for refused in [422, 429] {
+    for refused in [400, 415, 422, 429] {
         let upstream = refusing(refused).await;
         let gateway = Gateway::before(upstream.url(), &PATIENT).await;
         gateway.list("token", json!({})).await.list();
@@ -154,13 +154,14 @@ async fn a_change_that_tells_something_else_of_the_appointment_has_it_read_anew_
 #[tokio::test]
 async fn a_change_that_may_have_been_made_outdates_as_one_that_was() {
     type Script = fn(&Call) -> Answer;
-    let cases: [(&str, Script); 6] = [
+    let cases: [(&str, Script); 7] = [
         ("cut", |_| Answer::cut()),
         ("cut in the body", |call| call.changed().short_of(5)),
         ("garbage", |_| Answer::text(200, "text/html", "<html>")),
         ("500", |_| Answer::status(500)),
         ("503", |_| Answer::status(503)),
         ("302", |_| Answer::status(302)),
+        ("408", |_| Answer::status(408)),
     ];
     for (case, script) in cases {
         let upstream =
