@@ -146,7 +146,7 @@ impl Verdict {
             | UpstreamError::BreakerOpen { .. }
             | UpstreamError::AttemptTimeout
             | UpstreamError::DeadlinePassed
-            | UpstreamError::Overloaded
+            | UpstreamError::Overloaded { .. }
             | UpstreamError::TooLarge
             | UpstreamError::Invalid(_) => Self::NothingHappened,
         }

@@ -149,7 +149,7 @@ impl Live {
             return Ok(watch.clone());
         }
         if watches.is_full_for(caller.who(), &self.0.config) {
-            return Err(UpstreamError::Overloaded);
+            return Err(UpstreamError::Overloaded { limit: "live.max_watched" });
         }
         let shown = Arc::new(watch::Sender::new(Shown::default()));
         let (orders, ordered) = watch::channel(Order::default());

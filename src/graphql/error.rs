@@ -44,8 +44,6 @@ pub enum ApiError {
     ChangeFailed,
     /// The upstream's answer is not what its API promises.
     UpstreamInvalidResponse(&'static str),
-    /// The gateway has more to do than it may take on.
-    Overloaded,
     /// Refused before GraphQL: method, media type, body, headers.
     BadRequest(Cow<'static, str>),
     /// The query text is no GraphQL.
@@ -100,7 +98,6 @@ impl ApiError {
                 "UPSTREAM_UNAVAILABLE"
             }
             Self::UpstreamInvalidResponse(_) => "UPSTREAM_INVALID_RESPONSE",
-            Self::Overloaded => "OVERLOADED",
             Self::BadRequest(_) => "BAD_REQUEST",
             Self::ParseFailed(_) => "GRAPHQL_PARSE_FAILED",
             Self::ValidationFailed(_) => "GRAPHQL_VALIDATION_FAILED",
@@ -138,7 +135,6 @@ impl ApiError {
                     .into()
             }
             Self::UpstreamInvalidResponse(text) | Self::CannotIdentify(text) => (*text).into(),
-            Self::Overloaded => "The gateway has too much to do. Try again shortly.".into(),
             Self::OverLimit(limited) => limited.message.clone(),
             Self::PersistedQueryNotSupported => "PersistedQueryNotSupported".into(),
             Self::NotRun => "This change was not sent, since one before it failed.".into(),
@@ -170,7 +166,6 @@ impl ApiError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } | Self::UpstreamUnavailable { retry_after } => *retry_after,
-            Self::Overloaded => Some(OVERLOADED_RETRY_AFTER),
             Self::OverLimit(limited) => limited.retry_after,
             _ => None,
         }
@@ -229,7 +224,7 @@ impl From<UpstreamError> for ApiError {
                     "The appointments service answered with something that cannot be used.",
                 )
             }
-            UpstreamError::Overloaded => Self::Overloaded,
+            UpstreamError::Overloaded { limit } => OverLimit::no_room(limit),
             UpstreamError::Lost => Self::Internal,
         }
     }
@@ -276,7 +271,7 @@ mod tests {
             (UpstreamError::UnexpectedStatus { status: 302 }, "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::TooLarge, "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::Invalid("it is not JSON"), "UPSTREAM_INVALID_RESPONSE"),
-            (UpstreamError::Overloaded, "OVERLOADED"),
+            (UpstreamError::Overloaded { limit: "upstream.max_waiting" }, "OVERLOADED"),
             (UpstreamError::Lost, "INTERNAL"),
         ] {
             let error = ApiError::from(fault);

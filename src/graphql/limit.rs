@@ -11,6 +11,7 @@ pub const LIMITS: &[&str] = &[
     "headers",
     "header_count",
     "uri",
+    "token",
     "query",
     "tokens",
     "depth",
@@ -24,6 +25,8 @@ pub const LIMITS: &[&str] = &[
     "items",
     "operations",
     "rate_limit.per_second",
+    "upstream.max_waiting",
+    "live.max_watched",
     "live.max_event_streams",
     "websocket.init_timeout",
     "websocket.max_connections",
@@ -34,6 +37,9 @@ pub const LIMITS: &[&str] = &[
     "http.header_timeout",
     "http.write_timeout",
 ];
+
+/// What is said where nothing that is asked for would help.
+pub const TOO_MUCH: &str = "The gateway has too much to do. Try again shortly.";
 
 /// A limit, and what it refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +110,17 @@ impl OverLimit {
         message: impl Into<Cow<'static, str>>,
     ) -> ApiError {
         Self::error("OVERLOADED", limit, Some(maximum as u64), None, message, Some(OVERLOADED_RETRY_AFTER))
+    }
+
+    /// There is no room for more, all told or for this caller.
+    pub(super) fn no_room(limit: &'static str) -> ApiError {
+        Self::error("OVERLOADED", limit, None, None, TOO_MUCH, Some(OVERLOADED_RETRY_AFTER))
+    }
+
+    /// The token has `value` bytes.
+    pub fn bad_token(maximum: u64, value: u64) -> ApiError {
+        let message = "The token is longer than limits.token allows.";
+        Self::error("UNAUTHENTICATED", "token", Some(maximum), Some(value), message, None)
     }
 
     /// The caller asks too often.

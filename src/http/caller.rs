@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     caller::Caller,
     config::Limits,
-    graphql::error::ApiError,
+    graphql::{error::ApiError, limit::OverLimit},
     identity::{Identity, Rejection},
 };
 
@@ -71,7 +71,7 @@ pub(super) fn bearer(value: &[u8], limits: &Limits) -> Result<Token, ApiError> {
         return Err(refuse("The Authorization header is not of the form \"Bearer <token>\"."));
     }
     if token.len() as u64 > limits.token.as_u64() {
-        return Err(refuse("The token is longer than limits.token allows."));
+        return Err(OverLimit::bad_token(limits.token.as_u64(), token.len() as u64));
     }
     match std::str::from_utf8(token) {
         Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => {

@@ -9,7 +9,10 @@ use tokio::{
 
 use crate::{
     config::Limits,
-    graphql::{error::ApiError, limit::OverLimit},
+    graphql::{
+        error::ApiError,
+        limit::{OverLimit, TOO_MUCH},
+    },
     metrics::{Counted, Level, metrics},
 };
 
@@ -52,7 +55,7 @@ impl Places {
     }
 
     fn none_is_free(&self) -> ApiError {
-        OverLimit::overloaded(self.limit, self.most, "The gateway has too much to do. Try again shortly.")
+        OverLimit::overloaded(self.limit, self.most, TOO_MUCH)
     }
 }
 

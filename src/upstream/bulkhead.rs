@@ -32,7 +32,9 @@ impl Bulkhead {
     /// [`UpstreamError::Overloaded`] where there is none, or none for this caller.
     pub(super) fn enter(&self, scope: Scope) -> Result<Arc<Place>, UpstreamError> {
         let is_free = self.lock().enter(scope);
-        is_free.then(|| Arc::new(Place { bulkhead: self.clone(), scope })).ok_or(UpstreamError::Overloaded)
+        is_free
+            .then(|| Arc::new(Place { bulkhead: self.clone(), scope }))
+            .ok_or(UpstreamError::Overloaded { limit: "upstream.max_waiting" })
     }
 
     fn lock(&self) -> MutexGuard<'_, Shares<oneshot::Sender<()>>> {

@@ -75,9 +75,12 @@ pub enum UpstreamError {
     /// Who asked stopped waiting: the operation's deadline passed first.
     #[error("the deadline of the operation passed")]
     DeadlinePassed,
-    /// More calls wait already than `upstream.max_waiting` allows, or the caller's share of it.
-    #[error("more calls to the upstream wait than upstream.max_waiting and upstream.caller_share allow")]
-    Overloaded,
+    /// There is no room for more, or the caller has its share of it.
+    #[error("there is no more room under {limit}, all told or for this caller")]
+    Overloaded {
+        /// The key of the bound that there is no room under.
+        limit: &'static str,
+    },
     /// The answer is larger than `upstream.max_response`.
     #[error("the upstream's answer is larger than upstream.max_response")]
     TooLarge,
@@ -102,7 +105,7 @@ impl UpstreamError {
             | Self::BreakerOpen { .. }
             | Self::AttemptTimeout
             | Self::DeadlinePassed
-            | Self::Overloaded => true,
+            | Self::Overloaded { .. } => true,
             Self::Unauthenticated
             | Self::ServiceTokenRefused
             | Self::Forbidden
@@ -169,7 +172,7 @@ impl UpstreamError {
             Self::NoServiceToken(_)
             | Self::BreakerOpen { .. }
             | Self::DeadlinePassed
-            | Self::Overloaded
+            | Self::Overloaded { .. }
             | Self::Lost => "abandoned",
         }
     }

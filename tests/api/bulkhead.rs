@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Call, Gate, Gateway, Upstream, id, ids, served};
+use crate::{
+    limits::limited,
+    support::{Answer, Call, Gate, Gateway, Upstream, id, ids, served},
+};
 
 #[tokio::test]
 async fn no_more_calls_are_under_way_at_once_than_allowed() {
@@ -48,6 +51,7 @@ async fn no_more_calls_wait_than_allowed_and_who_gives_up_leaves_the_place_to_ot
     assert_eq!(reply.body["data"]["appointmentsByIds"], json!(vec![Value::Null; 12]));
     let count = |code| reply.codes().iter().filter(|it| **it == code).count();
     assert_eq!((count("UPSTREAM_TIMEOUT"), count("OVERLOADED")), (5, 7), "two under way, three waiting");
+    assert_eq!(limited(&gateway, "upstream.max_waiting").await, 7.0);
     let errors = reply.body["errors"].as_array().unwrap();
     for error in errors.iter().filter(|error| error["extensions"]["code"] == "OVERLOADED") {
         assert_eq!(error["extensions"]["retryAfterSeconds"], 1);

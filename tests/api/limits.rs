@@ -274,6 +274,8 @@ async fn limits_token_bounds_the_token() {
         } else {
             assert_eq!(reply.codes(), ["UNAUTHENTICATED"]);
             assert!(reply.body["errors"][0]["message"].as_str().unwrap().contains("limits.token"));
+            assert_eq!(reply.body["errors"][0]["extensions"]["limit"], "token");
+            assert_eq!(limited(&gateway, "token").await, 1.0);
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::{
+    limits::limited,
     live::polls,
     support::{Answer, Gate, Gateway, PATIENCE, Told, Upstream, id, served},
 };
@@ -70,6 +71,7 @@ async fn no_more_is_watched_than_is_allowed() {
     for (token, n) in [("token", 2), ("third", 1)] {
         assert_eq!(gateway.watch(token, &id(n)).await.end().await, "OVERLOADED");
     }
+    assert_eq!(limited(&gateway, "live.max_watched").await, 2.0);
     assert_eq!(upstream.calls(), 2);
     // What is watched already may be watched by more, and what is left makes room.
     let mut more = gateway.watch("token", &id(1)).await;
