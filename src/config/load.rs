@@ -102,6 +102,10 @@ impl Config {
                 "is not set, and listen is an address that others can reach; set upstream.url, or say --sandbox to \
                  serve them the sandbox's made-up data",
             ),
+            (None, false) if self.profile == Profile::Production => fault(
+                "upstream.url",
+                "is not set in production; set it, or say --sandbox to serve the sandbox's made-up data",
+            ),
             _ => {}
         }
         for (place, problem) in identity::faults(&self.identity, &self.callers, self.upstream.url.is_none()) {
@@ -323,6 +327,10 @@ mod tests {
         assert!(serving(&[open, named]).is_ok());
         assert!(serving(&[open, url]).is_ok());
         assert!(serving(&[url, named]).is_err());
+        let production = ("GATEWAY_PROFILE", "production");
+        assert!(serving(&[production]).is_err());
+        assert!(serving(&[production, named]).is_ok());
+        assert!(serving(&[production, url]).is_ok());
     }
 
     proptest! {

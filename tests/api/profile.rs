@@ -9,6 +9,9 @@ use crate::{
 };
 
 const PRODUCTION: (&str, &str) = ("profile", "production");
+
+/// There, made-up data is served to nobody who does not say so.
+const SANDBOX: (&str, &str) = ("sandbox.enabled", "true");
 const FULL: &str = include_str!("../fixtures/full.json");
 const INTROSPECTION: &str = include_str!("../fixtures/introspection.graphql");
 
@@ -21,7 +24,7 @@ fn everything() -> &'static str {
 
 #[tokio::test]
 async fn it_shows_nothing_that_a_client_does_not_need() {
-    let gateway = Gateway::on_sandbox(&[PRODUCTION]).await;
+    let gateway = Gateway::on_sandbox(&[PRODUCTION, SANDBOX]).await;
     for path in ["/", "/graphiql.json", "/metrics", "/assets/index.js"] {
         Reply::of(gateway.request(Method::GET, path)).await.refused(404, "BAD_REQUEST");
     }
@@ -53,7 +56,7 @@ async fn it_shows_nothing_that_a_client_does_not_need() {
 
 #[tokio::test]
 async fn metrics_are_shown_at_their_own_address_all_the_same() {
-    let gateway = Gateway::on_sandbox(&[PRODUCTION, ("metrics.listen", "127.0.0.1:0")]).await;
+    let gateway = Gateway::on_sandbox(&[PRODUCTION, SANDBOX, ("metrics.listen", "127.0.0.1:0")]).await;
     let stdout = gateway.stdout();
     let address =
         stdout.lines().find_map(|line| line.trim().strip_prefix("Metrics")).unwrap().trim().to_owned();
@@ -106,7 +109,7 @@ async fn what_mobile_apps_and_their_backends_ask_for_is_within_its_limits() {
 
 #[tokio::test]
 async fn it_is_strict_with_who_asks_for_more() {
-    let gateway = Gateway::on_sandbox(&[PRODUCTION]).await;
+    let gateway = Gateway::on_sandbox(&[PRODUCTION, SANDBOX]).await;
     let aliases = (0..26).map(|n| format!("a{n}: __typename ")).collect::<String>();
     let depth = format!("{}__typename{}", "... { ".repeat(15), "}".repeat(15));
     let directives = "__typename @skip(if: false) ".repeat(21);
@@ -143,13 +146,13 @@ async fn any_layer_may_choose_it_and_an_explicit_key_beats_it() {
         gateway.query(None, "{ __schema { queryType { name } } }").await.body.get("data").is_some()
     };
     let page = async |gateway: &Gateway| Reply::of(gateway.request(Method::GET, "/")).await.status;
-    let of_file = Gateway::of(program(&["serve", "--config", file.path()], &[])).await;
+    let of_file = Gateway::of(program(&["serve", "--config", file.path()], &[SANDBOX])).await;
     assert_eq!((introspects(&of_file).await, page(&of_file).await), (true, 404));
-    let flag = Gateway::of(program(&["serve", "--profile", "production", "--graphiql"], &[])).await;
+    let flag = Gateway::of(program(&["serve", "--profile", "production", "--graphiql"], &[SANDBOX])).await;
     assert_eq!((introspects(&flag).await, page(&flag).await), (false, 200));
     assert!(flag.stdout().contains("graphql.introspection is off"), "{}", flag.stdout());
     // A key that is set in a lower layer than the profile beats it, too.
-    let mixed = program(&["serve", "--profile", "production"], &[("graphql.introspection", "true")]);
+    let mixed = program(&["serve", "--profile", "production"], &[SANDBOX, ("graphql.introspection", "true")]);
     assert!(introspects(&Gateway::of(mixed).await).await);
     let back = program(&["serve", "--config", file.path(), "--profile", "development"], &[]);
     assert_eq!(page(&Gateway::of(back).await).await, 200);
@@ -162,17 +165,22 @@ async fn any_layer_may_choose_it_and_an_explicit_key_beats_it() {
 #[tokio::test]
 async fn check_says_which_it_is() {
     for profile in ["development", "production"] {
-        let ended = Ended::of(program(&["check"], &[("profile", profile)])).await;
+        let ended = Ended::of(program(&["check"], &[("profile", profile), SANDBOX])).await;
         assert!(ended.stdout.contains(&format!("for the profile {profile}")), "{ended:?}");
     }
     let ended = Ended::of(program(&["check"], &[])).await;
     assert!(ended.stdout.contains("for the profile development"), "{ended:?}");
+    let ended = Ended::of(program(&["serve"], &[PRODUCTION])).await;
+    assert!(
+        ended.code == Some(2) && ended.stderr.contains("upstream.url: is not set in production"),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]
 async fn all_audits_of_graphql_over_http_pass_in_it() {
     // Four of them ask for a type of the schema.
-    let gateway = Gateway::on_sandbox(&[PRODUCTION, ("graphql.introspection", "true")]).await;
+    let gateway = Gateway::on_sandbox(&[PRODUCTION, SANDBOX, ("graphql.introspection", "true")]).await;
     let text = run("graphql-http.mjs", &gateway).await;
     assert!(text.contains("61 of 61 audits ok"), "{text}");
 }
