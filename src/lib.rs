@@ -52,8 +52,9 @@
 //!    through this gateway: also what was already under way when the change was made is neither kept nor shown to who asks
 //!    after it. Past its time to live alone it may stand in for a failure of the upstream, within a bound, and the answer
 //!    says that it does.
-//! 3. **One call is in flight for each scope and id.** Who leaves takes nothing from the others, also who came first;
-//!    each has a clock of its own; when the last has left, the call ends.
+//! 3. **One call is in flight for each scope and id**, and a second attempt beside it only where the operator wants hedging
+//!    (`upstream.hedge_percent`). Who leaves takes nothing from the others, also who came first; each has a clock of its
+//!    own; when the last has left, the call ends.
 //! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.
 //! 5. **Failures are never kept.** That there is no appointment (404) is, briefly, for the scope that was told so, and
 //!    never past its time.

@@ -322,9 +322,11 @@ impl Process {
 pub struct Counters(Vec<(&'static str, Counter)>);
 
 impl Counters {
-    /// Counts one more of `value`; of what is no value of the label, nothing.
+    /// Counts one more of `value`; of what is no value of the label, nothing. The tests do not let that happen.
     pub fn count(&self, value: &str) {
-        if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == value) {
+        let counter = self.0.iter().find(|(known, _)| *known == value);
+        debug_assert!(counter.is_some(), "the label has all the values that are counted");
+        if let Some((_, counter)) = counter {
             counter.inc();
         }
     }

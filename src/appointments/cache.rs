@@ -19,7 +19,7 @@ use crate::{
     config::CacheConfig,
     metrics::metrics,
     model::SharedAppointment,
-    upstream::{Answer, Deadline, Keep, UpstreamClient, UpstreamError},
+    upstream::{Answer, Deadline, Keep, Refused, UpstreamClient, UpstreamError},
 };
 
 /// What everything that is kept or shared goes by: no two callers have a key in common.
@@ -98,37 +98,40 @@ impl AppointmentCache {
     /// Dropping the future leaves the call to the others who wait for it.
     pub(super) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
         let key = Key { scope: caller.scope(), id };
-        if let Some(kept) = self.kept(&key).filter(|kept| !kept.is_fresh() && kept.may_be_served_meanwhile())
-        {
-            self.refresh(caller, id);
+        if let Some(kept) = self.kept(&key).filter(Kept::may_be_served_meanwhile) {
+            if !kept.is_fresh() {
+                self.refresh(caller, id);
+            }
             return Ok(served(kept));
         }
-        let (from, fetched) = self.current(caller, id, deadline);
-        let fetched = timeout_at(deadline, fetched).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
+        let joined = self.join(caller, id, deadline, || self.fresh(&key), None);
+        let from = joined.way();
+        let fetched = timeout_at(deadline, joined.outcome()).await;
+        let fetched = fetched.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if fetched.as_ref().is_err_and(UpstreamError::is_outage)
             && let Some(kept) = self.kept(&key).filter(Kept::may_stand_in_for_an_error)
         {
             return Ok(served(kept));
         }
         metrics().appointments.count(from);
-        fetched.map(|appointment| appointment.map(Served::now))
+        fetched.map(|fetched| fetched.appointment.map(Served::now))
     }
 
-    /// As [`get`](Self::get), but nothing that is not known to be so; and by what way it is come by. A call is repeated
-    /// until `deadline` where that may help.
-    pub(super) fn current(
+    /// As [`get`](Self::get), but nothing that is not known to be so. A call is repeated until `deadline` where that may
+    /// help.
+    pub(super) async fn current(
         &self,
         caller: &Caller,
         id: Uuid,
         deadline: Instant,
-    ) -> (&'static str, impl Future<Output = Result<Option<SharedAppointment>, UpstreamError>> + use<>) {
+    ) -> Result<Option<SharedAppointment>, UpstreamError> {
         let key = Key { scope: caller.scope(), id };
-        // Looked for without the lock first.
-        let joined = match self.fresh(&key) {
-            Some(kept) => Joined::Kept(kept),
-            None => self.join(caller, id, deadline, || self.fresh(&key), None),
-        };
-        (joined.way(), async move { joined.outcome().await.map(|fetched| fetched.appointment) })
+        // First of all: what is known is not to wait for a call that is under way.
+        if let Some(kept) = self.fresh(&key) {
+            return Ok(kept.appointment);
+        }
+        let joined = self.join(caller, id, deadline, || self.fresh(&key), None);
+        joined.outcome().await.map(|fetched| fetched.appointment)
     }
 
     /// What the upstream says now, whatever is kept; what the call under way brings will do. `known` is what was seen
@@ -280,10 +283,10 @@ impl AppointmentCache {
             }
             Err(error) => {
                 tracing::warn!(appointment.id = %id, %error, duration_ms, "fetch failed");
-                match error {
-                    UpstreamError::Unauthenticated => self.revoke_all(caller),
-                    UpstreamError::Forbidden | UpstreamError::ServiceTokenRefused => self.revoke(caller, id),
-                    _ => {}
+                match error.refused() {
+                    Refused::Everything => self.revoke_all(caller),
+                    Refused::This => self.revoke(caller, id),
+                    Refused::Nothing => {}
                 }
                 Err(error)
             }
@@ -293,7 +296,7 @@ impl AppointmentCache {
 
 /// What is kept, with its age if it is stale. That there is none is never kept beyond its time.
 fn served(kept: Kept<Known>) -> Option<Served> {
-    let age = (!kept.is_fresh()).then(|| kept.age());
+    let age = kept.stale_age();
     metrics().appointments.count(if age.is_some() { "stale" } else { "cache" });
     kept.value.map(|appointment| Served { appointment, age })
 }

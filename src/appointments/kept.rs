@@ -98,19 +98,25 @@ impl<V> Kept<V> {
         Self { value, asked, since: Instant::now(), times, number: 0 }
     }
 
-    /// How long it has been here.
-    pub(super) fn age(&self) -> Duration {
+    fn age(&self) -> Duration {
         self.since.elapsed()
     }
 
+    /// How long it has been here, where that is past its time.
+    pub(super) fn stale_age(&self) -> Option<Duration> {
+        let age = self.age();
+        (age >= self.times.fresh).then_some(age)
+    }
+
     pub(super) fn is_fresh(&self) -> bool {
-        self.age() < self.times.fresh
+        self.stale_age().is_none()
     }
 
     pub(super) fn may_stand_in_for_an_error(&self) -> bool {
         self.age() < self.times.fresh + self.times.stale_if_error
     }
 
+    /// While it is fresh, and beyond that while it is asked for anew.
     pub(super) fn may_be_served_meanwhile(&self) -> bool {
         self.age() < self.times.fresh + self.times.stale_while_revalidate
     }

@@ -16,7 +16,7 @@ use crate::{
     caller::{Caller, Scope},
     config::CacheConfig,
     model::SharedAppointment,
-    upstream::{Deadline, Page, UpstreamClient, UpstreamError},
+    upstream::{Deadline, Page, Refused, UpstreamClient, UpstreamError},
 };
 
 /// A window of the list.
@@ -172,12 +172,10 @@ impl ListCache {
             Ok(page) => Arc::new(page),
             Err(error) => {
                 tracing::warn!(list.page = key.page + 1, %error, duration_ms, "fetch failed");
-                match error {
-                    UpstreamError::Unauthenticated => self.0.cache.revoke_all(caller),
-                    UpstreamError::Forbidden | UpstreamError::ServiceTokenRefused => {
-                        self.0.cache.revoke_list(caller);
-                    }
-                    _ => {}
+                match error.refused() {
+                    Refused::Everything => self.0.cache.revoke_all(caller),
+                    Refused::This => self.0.cache.revoke_list(caller),
+                    Refused::Nothing => {}
                 }
                 return Err(error);
             }
@@ -198,7 +196,7 @@ impl ListCache {
 
 /// What is kept, with its age if it is stale.
 fn aged(kept: Kept<Arc<Page>>) -> Aged {
-    let age = (!kept.is_fresh()).then(|| kept.age());
+    let age = kept.stale_age();
     (kept.value, age)
 }
 
@@ -285,15 +283,13 @@ impl Reader<'_> {
     async fn page(&self, page: u64, per_page: u32) -> Result<Aged, UpstreamError> {
         let Self { lists, caller, deadline } = *self;
         let key = Key { scope: caller.scope(), page, per_page };
-        if let Some(kept) = lists.kept(&key).filter(|kept| !kept.is_fresh() && kept.may_be_served_meanwhile())
-        {
-            lists.refresh(caller, key);
+        if let Some(kept) = lists.kept(&key).filter(Kept::may_be_served_meanwhile) {
+            if !kept.is_fresh() {
+                lists.refresh(caller, key);
+            }
             return Ok(aged(kept));
         }
-        let page = match lists.fresh(&key) {
-            Some(page) => return Ok((page, None)),
-            None => lists.join(caller, key, deadline).outcome(),
-        };
+        let page = lists.join(caller, key, deadline).outcome();
         let page = timeout_at(deadline, page).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if page.as_ref().is_err_and(UpstreamError::is_outage)
             && let Some(kept) = lists.kept(&key).filter(Kept::may_stand_in_for_an_error)

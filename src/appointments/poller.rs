@@ -101,7 +101,7 @@ impl Poller {
         // The next look is this one's repetition, so the call need not be repeated for it.
         let deadline = Instant::now();
         if is_first {
-            let appointment = cache.current(&self.caller, self.id, deadline).1.await?;
+            let appointment = cache.current(&self.caller, self.id, deadline).await?;
             return Ok(Fetched { appointment, etag: None });
         }
         cache.look(&self.caller, self.id, deadline, etag.zip(self.latest())).await

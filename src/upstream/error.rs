@@ -92,7 +92,45 @@ pub enum UpstreamError {
     Lost,
 }
 
+/// What a caller who was told no is not shown any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Nothing was refused.
+    Nothing,
+    /// What was asked for.
+    This,
+    /// Whatever there is: the credential is not accepted.
+    Everything,
+}
+
 impl UpstreamError {
+    /// What an error tells who only read that it may not see, or that is not there, any more.
+    pub fn refused(&self) -> Refused {
+        match self {
+            Self::Unauthenticated => Refused::Everything,
+            Self::Forbidden
+            | Self::NotFound
+            | Self::ServiceTokenRefused
+            | Self::UnexpectedStatus { status: 404 | 410 } => Refused::This,
+            Self::Conflict
+            | Self::OutcomeUnknown(_)
+            | Self::ChangeFailed { .. }
+            | Self::UnexpectedStatus { .. }
+            | Self::NoServiceToken(_)
+            | Self::RateLimited { .. }
+            | Self::Failed { .. }
+            | Self::Unreachable(_)
+            | Self::Broken(_)
+            | Self::BreakerOpen { .. }
+            | Self::AttemptTimeout
+            | Self::DeadlinePassed
+            | Self::Overloaded { .. }
+            | Self::TooLarge
+            | Self::Invalid(_)
+            | Self::Lost => Refused::Nothing,
+        }
+    }
+
     /// Whether the upstream could not say: what was known before is as true as it was. Not so where it said no (401, 403,
     /// 404, 409), nor where it said something that cannot be used.
     pub fn is_outage(&self) -> bool {

@@ -31,6 +31,6 @@ pub use attempts::Turn;
 pub use cache_control::Keep;
 pub use client::UpstreamClient;
 pub use deadline::Deadline;
-pub use error::UpstreamError;
+pub use error::{Refused, UpstreamError};
 pub use outside::Outside;
 pub use service_token::ServiceToken;

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::caller::Scope;
 
-/// Those who are to wait, by whom the upstream sees ([`Caller::seen_as`](crate::caller::Caller::seen_as)): as many as `upstream.max_paused`. One more is not remembered, so its calls are refused by
-/// the upstream each for itself.
+/// Those who are to wait, by whom the upstream sees ([`Caller::seen_as`](crate::caller::Caller::seen_as)): as many as
+/// `upstream.max_paused`. One more is not remembered, so its calls are refused by the upstream each for itself.
 #[derive(Debug)]
 pub(super) struct Pauses {
     most: usize,

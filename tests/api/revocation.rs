@@ -90,7 +90,7 @@ async fn a_token_that_is_not_accepted_any_more_leaves_nothing() {
 
 #[tokio::test]
 async fn a_list_that_is_refused_takes_its_pages() {
-    for (status, appointments) in [(401, 0.0), (403, 5.0)] {
+    for (status, appointments) in [(401, 0.0), (403, 5.0), (404, 5.0), (410, 5.0)] {
         let upstream = Upstream::answering(answer).await;
         let gateway = Gateway::before(upstream.url(), &LONG).await;
         let first = gateway.list("token", json!({ "first": 5 })).await;

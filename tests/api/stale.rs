@@ -16,7 +16,7 @@ use crate::{
     freshness::jwt,
     support::{
         Answer, Call, Events, Gate, Gateway, KeyFile, List, Reply, Socket, Tells, Upstream, id, listed,
-        served, service_token,
+        served,
     },
 };
 
@@ -453,24 +453,5 @@ async fn a_new_answer_that_fails_leaves_what_was_known() {
     while failures.load(Ordering::SeqCst) < 3 {
         assert_stale(&gateway.appointment("token", &id(1)).await, &served(&id(1), "token", 1));
         sleep(Duration::from_millis(5)).await;
-    }
-}
-
-#[tokio::test]
-async fn a_list_for_which_the_gateways_own_token_was_refused_is_never_served_stale() {
-    let upstream = Upstream::answering(|call| match call.id.as_str() {
-        "token" => service_token(call, 3600),
-        _ => List::of(10, Tells::Meta).page(call),
-    })
-    .await;
-    let keys = KeyFile::of(&["one"]);
-    let settings = [&SOON_STALE[..], &[("callers.api_keys_file", keys.path())]].concat();
-    let gateway = Gateway::of_service(&upstream, &settings).await;
-    gateway.list(keys.key(0), json!({})).await.list();
-    sleep(LONGER).await;
-    for status in [401, 503] {
-        upstream.on("appointments", move |_| Answer::status(status));
-        let reply = gateway.list(keys.key(0), json!({})).await;
-        assert_eq!(reply.codes(), ["UPSTREAM_UNAVAILABLE"], "{status}");
     }
 }

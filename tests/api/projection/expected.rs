@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     operation::{Call, Field, Operation, Selection},
-    record::World,
+    record::{FLAGS, World},
     types::Types,
 };
 
@@ -276,18 +276,7 @@ fn phase(known: &Value) -> Is {
 
 /// The flags that are known, in the order of the schema.
 fn all(known: &Value, enabled: Option<&Value>) -> Is {
-    let names = [
-        "call_recording",
-        "breakout_room",
-        "webcam_access_agent",
-        "webcam_access_claimant",
-        "webcam_background_blurring",
-        "microphone_access",
-        "screen_sharing",
-        "messages_chat",
-        "participant_list",
-    ];
-    let flags = names.map(|name| (name, &known[format!("features_{name}_enable")]));
+    let flags = FLAGS.map(|name| (name, &known[format!("features_{name}_enable")]));
     let is_listed = |flag: &Value| flag.is_boolean() && enabled.is_none_or(|enabled| enabled == flag);
     let listed = flags.iter().filter(|(_, flag)| is_listed(flag));
     let list = Is::List(

@@ -5,6 +5,19 @@ use serde_json::{Map, Value, json};
 use super::choices::Choices;
 use crate::support::id;
 
+/// The switches, without what the names of all have in common, in the order of the schema.
+pub const FLAGS: [&str; 9] = [
+    "call_recording",
+    "breakout_room",
+    "webcam_access_agent",
+    "webcam_access_claimant",
+    "webcam_background_blurring",
+    "microphone_access",
+    "screen_sharing",
+    "messages_chat",
+    "participant_list",
+];
+
 /// What one caller may see.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -57,17 +70,7 @@ impl Making<'_> {
         for name in ["is_interpreter_needed", "use_custom_post_call_redirect"] {
             self.put(&mut it, name, Self::flag);
         }
-        for name in [
-            "call_recording",
-            "breakout_room",
-            "webcam_access_agent",
-            "webcam_access_claimant",
-            "webcam_background_blurring",
-            "microphone_access",
-            "screen_sharing",
-            "messages_chat",
-            "participant_list",
-        ] {
+        for name in FLAGS {
             self.put(&mut it, &format!("features_{name}_enable"), Self::flag);
         }
         self.put(&mut it, "features_bandwidth", |it| it.choices.one_of(&["low", "medium", "high"]).into());
