@@ -3,14 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -21,9 +17,7 @@ use crate::{
     appointments::Shared,
     config::Config,
     graphql::Api,
-    http::{
-        Drain, Gateway, GraphiqlSettings, Patient, Places, RateLimit, Turns, Worded, metrics_router, router,
-    },
+    http::{Drain, Gateway, GraphiqlSettings, Patient, Places, RateLimit, Service, Turns, Worded},
     identity::Identity,
     metrics::metrics,
     sandbox,
@@ -101,8 +95,8 @@ impl Server {
     ) {
         let Self { gateway } = self;
         let connections =
-            Connections::new(gateway.clone(), router(gateway.clone()), gateway.http.max_connections);
-        let scrapes = Connections::new(gateway.clone(), metrics_router(gateway.clone()), MAX_SCRAPES);
+            Connections::new(gateway.clone(), Service::new(gateway.clone()), gateway.http.max_connections);
+        let scrapes = Connections::new(gateway.clone(), Service::of_metrics(gateway.clone()), MAX_SCRAPES);
         let scraped = async {
             match &metrics {
                 Some(listener) => scrapes.accept(listener).await,
@@ -134,14 +128,14 @@ impl Server {
 /// How connections are served: HTTP/1.0 and HTTP/1.1, and what an HTTP/1.1 connection is upgraded to.
 struct Connections {
     http: http1::Builder,
-    router: Router,
+    service: Service,
     gateway: Arc<Gateway>,
     /// How many more may be served.
     places: Arc<Semaphore>,
 }
 
 impl Connections {
-    fn new(gateway: Arc<Gateway>, router: Router, most: usize) -> Self {
+    fn new(gateway: Arc<Gateway>, service: Service, most: usize) -> Self {
         let mut http = http1::Builder::new();
         // hyper reads the headers before anything of ours sees them, so it gets a bound too, above the one that
         // answers with a text (`limits.headers`).
@@ -151,7 +145,7 @@ impl Connections {
         if gateway.limits.header_count >= HYPERS_HEADERS {
             http.max_headers(gateway.limits.header_count + 1);
         }
-        Self { http, router, gateway, places: Arc::new(Semaphore::new(most)) }
+        Self { http, service, gateway, places: Arc::new(Semaphore::new(most)) }
     }
 
     /// Serves whoever comes, for as long as it is polled.
@@ -174,7 +168,11 @@ impl Connections {
     fn serve(&self, stream: TcpStream, place: Option<OwnedSemaphorePermit>) {
         // An answer leaves at once; the worst that a failure costs is a delay.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(self.router.clone());
+        let service = self.service.clone();
+        let service = service_fn(move |request| {
+            let service = service.clone();
+            async move { Ok::<_, Infallible>(service.answer(request).await) }
+        });
         let stream = Worded::new(Patient::new(stream, self.gateway.http.write_timeout));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut open = self.gateway.drain.open();

@@ -1,27 +1,16 @@
 //! How large the head of a request may be. hyper reads it before anything here sees it, within bounds of its own above
 //! these (see [`crate::server`]); what it refuses is put into words by [`super::unparsed`].
 
-use std::sync::Arc;
+use axum::http::{Request, StatusCode};
 
-use axum::{
-    extract::{Request, State},
-    http::StatusCode,
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
-
-use super::{Gateway, Refusal};
+use super::Refusal;
 use crate::{config::Limits, graphql::limit::OverLimit};
 
-/// Hands on a request whose head is within the limits.
-pub(super) async fn bounded(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
-    match check(&request, &gateway.limits) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-fn check(request: &Request, limits: &Limits) -> Result<(), Refusal> {
+/// Makes sure that the head of `request` is within the limits.
+///
+/// # Errors
+/// 414 and 431, naming the limit.
+pub(super) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refusal> {
     let target = request.uri().path_and_query().map_or(0, |it| it.as_str().len()) as u64;
     let headers = request.headers();
     // ": " and the end of the line count as they do on the wire.

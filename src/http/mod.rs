@@ -18,17 +18,20 @@ mod request_id;
 mod unparsed;
 mod unread;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderValue, StatusCode, header},
+    body::Body,
+    http::{self, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
-    routing::{any, get},
+    routing::get,
 };
-use tower::util::option_layer;
-use tower_http::catch_panic::CatchPanicLayer;
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_http::cors::CorsLayer;
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
@@ -39,6 +42,7 @@ use places::Place;
 pub use places::{Places, Turns};
 pub use rate_limit::RateLimit;
 use refusal::Refusal;
+use request_id::RequestId;
 pub use unparsed::Worded;
 
 use crate::{
@@ -81,48 +85,120 @@ pub struct Gateway {
     pub drain: Drain,
 }
 
-/// All routes, behind the middleware.
-pub fn router(gateway: Arc<Gateway>) -> Router {
-    let mut router = Router::new()
-        .route("/graphql", any(graphql::serve))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready));
-    if gateway.serves_metrics {
-        router = router.route("/metrics", get(metrics::show));
-    }
-    if gateway.graphiql.is_some() {
-        router = router
-            .route("/", get(graphiql::page))
-            .route("/graphiql.json", get(graphiql::settings))
-            .route("/assets/{name}", get(graphiql::asset))
-            .route("/THIRD-PARTY-LICENSES.txt", get(graphiql::licences));
-    }
-    behind_middleware(router, gateway)
+/// Answers whatever is asked over a connection. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    gateway: Arc<Gateway>,
+    /// Whether GraphQL is served. It is none of the routes, since it is to be fast: a router boxes and clones what it hands on.
+    has_graphql: bool,
+    routes: Router,
+    cors: Option<CorsLayer>,
 }
 
-/// What is served at `metrics.listen`: the metrics and nothing else.
-pub fn metrics_router(gateway: Arc<Gateway>) -> Router {
-    behind_middleware(Router::new().route("/metrics", get(metrics::show)), gateway)
+/// What comes with a request beside its head, of which the one who hands it on sees what is left.
+#[derive(Debug)]
+struct Lent<'r> {
+    id: &'r RequestId,
+    body: &'r mut Incoming,
 }
 
-fn behind_middleware(router: Router<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
-    router
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        // From the innermost to the outermost:
-        // what is too large to be looked at closely is not looked at;
-        .layer(middleware::from_fn_with_state(gateway.clone(), head::bounded))
-        // a fault of ours is one request's, not the process's;
-        .layer(CatchPanicLayer::custom(panicked))
-        // pages of other sites read what they may, also why they were refused;
-        .layer(option_layer(browser::cors(&gateway.http.origins)))
-        // no browser makes of an answer what it is not;
-        .layer(middleware::map_response(browser::safe))
-        // a client knows when its connection has had its day;
-        .layer(middleware::from_fn(unread::announced))
-        // and everything above has a name to be asked about by, in the answer and in the log.
-        .layer(middleware::from_fn(request_id::assign))
-        .with_state(gateway)
+type Request<'r> = http::Request<Lent<'r>>;
+
+impl Service {
+    /// All that is served at `listen`.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        let mut routes =
+            Router::new().route("/livez", get(health::live)).route("/readyz", get(health::ready));
+        if gateway.serves_metrics {
+            routes = routes.route("/metrics", get(metrics::show));
+        }
+        if gateway.graphiql.is_some() {
+            routes = routes
+                .route("/", get(graphiql::page))
+                .route("/graphiql.json", get(graphiql::settings))
+                .route("/assets/{name}", get(graphiql::asset))
+                .route("/THIRD-PARTY-LICENSES.txt", get(graphiql::licences));
+        }
+        Self::of(gateway, true, routes)
+    }
+
+    /// What is served at `metrics.listen`: the metrics and nothing else.
+    pub fn of_metrics(gateway: Arc<Gateway>) -> Self {
+        Self::of(gateway, false, Router::new().route("/metrics", get(metrics::show)))
+    }
+
+    fn of(gateway: Arc<Gateway>, has_graphql: bool, routes: Router<Arc<Gateway>>) -> Self {
+        let routes = routes
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(middleware::from_fn(request_id::routed))
+            .with_state(gateway.clone());
+        let cors = browser::cors(&gateway.http.origins);
+        Self(Arc::new(Inner { gateway, has_graphql, routes, cors }))
+    }
+
+    /// The way of every request, from the outermost to the innermost:
+    pub async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        let (head, mut body) = request.into_parts();
+        // everything has a name to be asked about by, in the answer and in the log;
+        let id = &RequestId::of(&head.headers);
+        request_id::assigned(id, head, async |head| {
+            let waits = head.headers.contains_key(header::EXPECT);
+            let lent = Lent { id, body: &mut body };
+            let mut response = self.cross_origin(Request::from_parts(head, lent)).await;
+            // no browser makes of an answer what it is not;
+            browser::make_safe(&mut response);
+            // a client knows when its connection has had its day;
+            unread::announce(&mut response, body, waits).await;
+            response
+        })
+        .await
+    }
+
+    /// pages of other sites read what they may, also why they were refused;
+    async fn cross_origin(&self, request: Request<'_>) -> Response {
+        let Some(cors) = &self.0.cors else { return self.unbroken(request).await };
+        let (head, lent) = request.into_parts();
+        let mut lent = Some(lent);
+        let inner = service_fn(|request: http::Request<()>| {
+            let request = lent.take().map(|lent| request.map(|()| lent));
+            async {
+                match request {
+                    Some(request) => Ok::<_, Infallible>(self.unbroken(request).await),
+                    // A layer asks once.
+                    None => Ok(Refusal::from(ApiError::Internal).into_response()),
+                }
+            }
+        });
+        let Ok(response) = cors.layer(inner).oneshot(http::Request::from_parts(head, ())).await;
+        response
+    }
+
+    /// a fault of ours is one request's, not the process's;
+    async fn unbroken(&self, request: Request<'_>) -> Response {
+        // The panic's text may hold anything, so nobody gets to see it; where it happened is in the log (see
+        // [`crate::telemetry`]).
+        let refuse = |_| Refusal::from(ApiError::Internal).into_response();
+        AssertUnwindSafe(self.bounded(request)).catch_unwind().await.unwrap_or_else(refuse)
+    }
+
+    /// and what is too large to be looked at closely is not looked at.
+    async fn bounded(&self, request: Request<'_>) -> Response {
+        let Inner { gateway, has_graphql, routes, .. } = &*self.0;
+        if let Err(refusal) = head::check(&request, &gateway.limits) {
+            return refusal.into_response();
+        }
+        if *has_graphql && request.uri().path() == "/graphql" {
+            return graphql::serve(gateway, request).await.into_response();
+        }
+        // What is there to be read takes nothing.
+        // Nobody waits for these, and those who do not need them should not carry the room that they take.
+        let Ok(response) = Box::pin(routes.clone().oneshot(request.map(|_| Body::empty()))).await;
+        response
+    }
 }
 
 async fn not_found() -> Refusal {
@@ -132,10 +208,4 @@ async fn not_found() -> Refusal {
 async fn method_not_allowed() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "This is read with GET.")
         .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
-}
-
-/// The panic's text may hold anything, so nobody gets to see it; where it happened is in the log (see
-/// [`crate::telemetry`]).
-fn panicked(_: Box<dyn Any + Send>) -> Response {
-    Refusal::from(ApiError::Internal).into_response()
 }

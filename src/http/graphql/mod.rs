@@ -16,19 +16,20 @@ use std::sync::Arc;
 
 use async_graphql::{ServerError, Value};
 use axum::{
-    extract::{Request, State},
+    body::Bytes,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use event_stream::NO_SINGLE_CONNECTION;
 pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
 
-use super::{Gateway, Open, Place, Refusal, caller, refusal::count};
+use super::{Gateway, Lent, Open, Place, Refusal, Request, caller, refusal::count};
 use crate::{
     appointments::Appointments,
     caller::Caller,
@@ -36,10 +37,7 @@ use crate::{
 };
 
 /// `POST /graphql` and `GET /graphql`.
-pub(super) async fn serve(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request,
-) -> Result<Response, Refusal> {
+pub(super) async fn serve(gateway: &Arc<Gateway>, request: Request<'_>) -> Result<Response, Refusal> {
     let deadline = Instant::now() + gateway.http.deadline;
     let is_get = *request.method() == Method::GET;
     if !is_get && *request.method() != Method::POST {
@@ -48,26 +46,42 @@ pub(super) async fn serve(
         return Err(method_not_allowed(text, "GET, POST"));
     }
     if websocket::is_asked_for(request.headers()) {
-        return websocket::open(&gateway, request);
+        return websocket::open(gateway, request);
     }
-    let (head, body) = request.into_parts();
+    let (head, Lent { id, body }) = request.into_parts();
     let token = caller::token(&head.headers, &gateway.limits);
     let caller = caller::identify(&token, &gateway.identity, deadline).await;
     if let Err(too_often) = gateway.rate_limit.admit(&caller) {
-        request::pass_over(body, &head.headers, &gateway, deadline).await;
+        request::pass_over(body, &head.headers, gateway, deadline).await;
         return Err(too_often.into());
     }
     let accepted = negotiate::answer_type(&head.headers)?;
     if event_stream::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
-    let request = if is_get {
+    let source = if is_get {
         negotiate::no_simple_get(&head.headers)?;
-        request::from_query_string(head.uri.query().unwrap_or_default())?
+        Source::QueryString(head.uri.query().unwrap_or_default())
     } else {
         negotiate::json_body(&head.headers)?;
-        let body = request::read(body, &head.headers, &gateway, deadline).await?;
-        request::from_json(&body)?
+        Source::Body(request::read(body, &head.headers, gateway, deadline).await?)
+    };
+    // Much smaller as a pointer: every request has room for it.
+    Box::pin(carry_out(gateway, source, accepted, caller, deadline)).instrument(id.late_span()).await
+}
+
+/// From the text of a request to its answer.
+async fn carry_out(
+    gateway: &Arc<Gateway>,
+    source: Source<'_>,
+    accepted: Accepted,
+    caller: Result<Caller, ApiError>,
+    deadline: Instant,
+) -> Result<Response, Refusal> {
+    let is_get = matches!(source, Source::QueryString(_));
+    let request = match source {
+        Source::QueryString(query) => request::from_query_string(query)?,
+        Source::Body(body) => request::from_json(&body)?,
     };
     let place = gateway.operations.take().await?;
 
@@ -92,10 +106,10 @@ pub(super) async fn serve(
             // It stays for long, and has a place among its kind.
             drop(place);
             let place = gateway.event_streams.take()?;
-            Ok(event_stream::of(&gateway, operation, caller, deadline, place))
+            Ok(event_stream::of(gateway, operation, caller, deadline, place))
         }
         Accepted { best: MediaType::EventStream, .. } => {
-            Ok(event_stream::of(&gateway, operation, caller, deadline, place))
+            Ok(event_stream::of(gateway, operation, caller, deadline, place))
         }
         _ if operation.is_subscription() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -103,12 +117,18 @@ pub(super) async fn serve(
              WebSocket here with the sub-protocol graphql-transport-ws.",
         )),
         Accepted { best, .. } => {
-            let access = access(&gateway, caller, deadline);
+            let access = access(gateway, caller, deadline);
             let answer = gateway.api.execute(operation, access).await;
             drop(place);
             Ok(respond(answer, best))
         }
     }
+}
+
+/// Where the parameters of a request stand.
+enum Source<'r> {
+    QueryString(&'r str),
+    Body(Bytes),
 }
 
 fn method_not_allowed(message: &'static str, allow: &'static str) -> Refusal {

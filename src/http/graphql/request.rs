@@ -2,10 +2,11 @@
 
 use async_graphql::Variables;
 use axum::{
-    body::Body,
+    body::Bytes,
     http::{HeaderMap, StatusCode, header},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -23,11 +24,11 @@ const MOST_SKIPPED: usize = 64 << 20;
 /// 413 beyond that, 408 where it is not whole after `http.body_timeout` or at the deadline, 400 where the connection
 /// breaks.
 pub(super) async fn read(
-    body: Body,
+    body: &mut Incoming,
     headers: &HeaderMap,
     gateway: &Gateway,
     deadline: Instant,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Bytes, Refusal> {
     let most = gateway.limits.body.as_u64() as usize;
     let reading = async {
         let stated =
@@ -37,9 +38,8 @@ pub(super) async fn read(
         if waits && stated.is_some_and(|stated: u64| stated > most as u64) {
             return Err(too_large(most));
         }
-        let mut body = body;
-        match Limited::new(&mut body, most).collect().await {
-            Ok(collected) => Ok(collected.to_bytes().into()),
+        match Limited::new(&mut *body, most).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => {
                 skip(body).await;
                 Err(too_large(most))
@@ -57,14 +57,19 @@ pub(super) async fn read(
 }
 
 /// Reads a body that nobody wants to know, so that the client is done sending and reads why.
-pub(super) async fn pass_over(body: Body, headers: &HeaderMap, gateway: &Gateway, deadline: Instant) {
+pub(super) async fn pass_over(
+    body: &mut Incoming,
+    headers: &HeaderMap,
+    gateway: &Gateway,
+    deadline: Instant,
+) {
     // Who waits for "100 Continue" has sent nothing, and is not asked to.
     if !headers.contains_key(header::EXPECT) {
         let _ = read(body, headers, gateway, deadline).await;
     }
 }
 
-async fn skip(mut body: Body) {
+async fn skip(body: &mut Incoming) {
     let mut left = MOST_SKIPPED;
     while let Some(Ok(frame)) = body.frame().await {
         left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));

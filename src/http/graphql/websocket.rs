@@ -9,7 +9,6 @@ mod session;
 use std::sync::Arc;
 
 use axum::{
-    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::Authority},
     response::{IntoResponse as _, Response},
 };
@@ -19,7 +18,7 @@ use tracing::Instrument as _;
 use url::Url;
 
 use self::session::Session;
-use super::{Gateway, Refusal, caller::token, method_not_allowed};
+use super::{Gateway, Refusal, Request, caller::token, method_not_allowed};
 use crate::graphql::error::ApiError;
 
 /// The sub-protocol, as npm `graphql-ws` speaks it.
@@ -38,7 +37,7 @@ pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
 /// # Errors
 /// 400 or 426 where it is no handshake of this protocol, 403 for a page of another site, 503 where there are as many
 /// as there may be.
-pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Response, Refusal> {
+pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Result<Response, Refusal> {
     if *request.method() != Method::GET {
         return Err(method_not_allowed("A WebSocket is opened with GET.", "GET"));
     }
@@ -71,6 +70,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Respo
         return Err(bad("This connection cannot become a WebSocket. Ask with HTTP/1.1."));
     };
 
+    let span = request.body().id.late_span();
     let (gateway, open) = (gateway.clone(), gateway.drain.open());
     let served = async move {
         // That fails where the client has gone.
@@ -79,7 +79,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request) -> Result<Respo
         }
         drop(place);
     };
-    tokio::spawn(served.in_current_span());
+    tokio::spawn(served.instrument(span).in_current_span());
 
     let accept = HeaderValue::from_str(&key).map_err(|_| Refusal::from(ApiError::Internal))?;
     let headers = [
