@@ -32,6 +32,7 @@ use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::CorsLayer;
+use tracing::Instrument as _;
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
@@ -42,7 +43,7 @@ use places::Place;
 pub use places::{Places, Turns};
 pub use rate_limit::RateLimit;
 use refusal::Refusal;
-use request_id::RequestId;
+use request_id::{Answering, GRAPHQL, RequestId, Since};
 pub use unparsed::Worded;
 
 use crate::{
@@ -143,19 +144,23 @@ impl Service {
     /// The way of every request, from the outermost to the innermost:
     pub async fn answer(&self, request: http::Request<Incoming>) -> Response {
         let (head, mut body) = request.into_parts();
-        // everything has a name to be asked about by, in the answer and in the log;
-        let id = &RequestId::of(&head.headers);
-        request_id::assigned(id, head, async |head| {
-            let waits = head.headers.contains_key(header::EXPECT);
-            let lent = Lent { id, body: &mut body };
-            let mut response = self.cross_origin(Request::from_parts(head, lent)).await;
-            // no browser makes of an answer what it is not;
-            browser::make_safe(&mut response);
-            // a client knows when its connection has had its day;
-            unread::announce(&mut response, body, waits).await;
-            response
-        })
-        .await
+        let waits = head.headers.contains_key(header::EXPECT);
+        // everything has a name to be asked about by, in the answer and in the log, and is counted;
+        let id = RequestId::of(&head.headers);
+        let answering = Answering::begin(&head);
+        let lent = Lent { id: &id, body: &mut body };
+        let answered = self.cross_origin(Request::from_parts(head, lent));
+        let mut response = match id.span(Since::Beginning) {
+            Some(span) => Box::pin(answered).instrument(span).await,
+            None => answered.await,
+        };
+        // a client knows when its connection has had its day;
+        unread::announce(&mut response, body, waits).await;
+        // no browser makes of an answer what it is not;
+        browser::make_safe(&mut response);
+        answering.end(&response, &id);
+        id.assign(&mut response);
+        response
     }
 
     /// pages of other sites read what they may, also why they were refused;
@@ -191,7 +196,7 @@ impl Service {
         if let Err(refusal) = head::check(&request, &gateway.limits) {
             return refusal.into_response();
         }
-        if *has_graphql && request.uri().path() == "/graphql" {
+        if *has_graphql && request.uri().path() == GRAPHQL {
             return graphql::serve(gateway, request).await.into_response();
         }
         // What is there to be read takes nothing.

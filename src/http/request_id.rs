@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use tracing::{Instrument as _, Level, Span};
+use tracing::{Level, Span};
 use uuid::Uuid;
 
 use crate::metrics::metrics;
@@ -16,8 +16,20 @@ use crate::metrics::metrics;
 /// The name of the header that carries it.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Where GraphQL is.
+pub(super) const GRAPHQL: &str = "/graphql";
+
 /// The longest id of a client's own that is kept.
 const LONGEST: usize = 128;
+
+/// From when on a request has a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Before anything is known of it.
+    Beginning,
+    /// Since something is to be carried out for it.
+    CarryingOut,
+}
 
 /// What a request is called.
 #[derive(Debug)]
@@ -30,36 +42,22 @@ impl RequestId {
         Self(kept.unwrap_or_else(new))
     }
 
-    /// What everything is logged in on behalf of the request, where everything is logged.
-    pub(super) fn span(&self) -> Span {
-        if logs_everything() { self.new_span() } else { Span::none() }
+    /// What is logged in on behalf of the request, from the beginning where everything is logged, and else from where
+    /// something may have to be: most requests end before, and a span costs as much as all else that they need.
+    pub(super) fn span(&self, since: Since) -> Option<Span> {
+        let from_the_beginning = tracing::enabled!(Level::DEBUG);
+        (from_the_beginning == (since == Since::Beginning)).then(|| self.new_span())
     }
 
-    /// What is logged in on behalf of the request from where something may have to be logged at other levels: most
-    /// requests end before, and a span costs more than all that they need.
-    pub(super) fn late_span(&self) -> Span {
-        if logs_everything() { Span::none() } else { self.new_span() }
+    /// Gives `response` the name.
+    pub(super) fn assign(self, response: &mut Response) {
+        response.headers_mut().insert(X_REQUEST_ID, self.0);
     }
 
     /// At the level of errors, so that whatever is logged at all is logged with it.
     fn new_span(&self) -> Span {
         tracing::error_span!("request", id = self.0.to_str().unwrap_or_default())
     }
-}
-
-fn logs_everything() -> bool {
-    tracing::enabled!(Level::DEBUG)
-}
-
-/// Has `answer` answer a request by the name of `id`, counts it and logs it.
-pub(super) async fn assigned(
-    id: &RequestId,
-    head: Parts,
-    answer: impl AsyncFnOnce(Parts) -> Response,
-) -> Response {
-    let mut response = timed(id, head, answer).instrument(id.span()).await;
-    response.headers_mut().insert(X_REQUEST_ID, id.0.clone());
-    response
 }
 
 /// A random UUID (RFC 9562, section 5.4). It is no secret, so randomness that costs nothing will do.
@@ -79,39 +77,50 @@ pub(super) async fn routed(route: Option<MatchedPath>, request: Request, next: N
     response
 }
 
-async fn timed(id: &RequestId, head: Parts, answer: impl AsyncFnOnce(Parts) -> Response) -> Response {
-    let started = Instant::now();
-    let method = known(&head.method);
-    let is_graphql = head.uri.path() == "/graphql";
-    let response = answer(head).await;
-    // The route, not the path, nor the query: those are the client's, and may hold anything.
-    let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let route = route.unwrap_or(if is_graphql { "/graphql" } else { "(none)" });
-    let status = response.status().as_u16();
-    let duration = started.elapsed().as_secs_f64();
-    metrics().requests.count(class(response.status()));
-    metrics().request_duration.observe(duration);
-    // To the microsecond: more digits than that are noise.
-    let duration_ms = (duration * 1e6).round() / 1e3;
-    if response.status().is_server_error() {
-        let _in_span = id.late_span().entered();
-        tracing::warn!(
-            http.method = method,
-            http.route = route,
-            http.status = status,
-            duration_ms,
-            "answered"
-        );
-    } else {
-        tracing::debug!(
-            http.method = method,
-            http.route = route,
-            http.status = status,
-            duration_ms,
-            "answered"
-        );
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Answering {
+    since: Instant,
+    method: &'static str,
+    is_graphql: bool,
+}
+
+impl Answering {
+    /// From now on.
+    pub(super) fn begin(head: &Parts) -> Self {
+        let is_graphql = head.uri.path() == GRAPHQL;
+        Self { since: Instant::now(), method: known(&head.method), is_graphql }
     }
-    response
+
+    /// Counts and logs that `response` was the answer.
+    pub(super) fn end(self, response: &Response, id: &RequestId) {
+        let status = response.status();
+        let duration = self.since.elapsed().as_secs_f64();
+        metrics().requests.count(class(status));
+        metrics().request_duration.observe(duration);
+        // The route, not the path, nor the query: those are the client's, and may hold anything.
+        let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let route = route.unwrap_or(if self.is_graphql { GRAPHQL } else { "(none)" });
+        let (method, status_code) = (self.method, status.as_u16());
+        // To the microsecond: more digits than that are noise.
+        let duration_ms = (duration * 1e6).round() / 1e3;
+        macro_rules! answered {
+            ($level:ident) => {
+                tracing::$level!(
+                    http.method = method,
+                    http.route = route,
+                    http.status = status_code,
+                    duration_ms,
+                    "answered"
+                )
+            };
+        }
+        if status.is_server_error() {
+            id.new_span().in_scope(|| answered!(warn));
+        } else if tracing::enabled!(Level::DEBUG) {
+            id.new_span().in_scope(|| answered!(debug));
+        }
+    }
 }
 
 fn class(status: StatusCode) -> &'static str {

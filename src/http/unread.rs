@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// connection then, and a client that is not told may send its next request into the void. RFC 9112, section 9.6. Who
 /// `waits` for "100 Continue" has sent nothing, and is not asked to.
 pub(super) async fn announce(response: &mut Response, body: Incoming, waits: bool) {
-    let is_read = body.is_end_stream() || !waits && timeout(PATIENCE, pass_over(body)).await.unwrap_or(false);
+    let is_read =
+        body.is_end_stream() || !waits && Box::pin(timeout(PATIENCE, pass_over(body))).await.unwrap_or(false);
     if !is_read {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

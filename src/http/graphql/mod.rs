@@ -29,7 +29,7 @@ use event_stream::NO_SINGLE_CONNECTION;
 pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
 
-use super::{Gateway, Lent, Open, Place, Refusal, Request, caller, refusal::count};
+use super::{Gateway, Lent, Open, Place, Refusal, Request, Since, caller, refusal::count};
 use crate::{
     appointments::Appointments,
     caller::Caller,
@@ -67,7 +67,11 @@ pub(super) async fn serve(gateway: &Arc<Gateway>, request: Request<'_>) -> Resul
         Source::Body(request::read(body, &head.headers, gateway, deadline).await?)
     };
     // Much smaller as a pointer: every request has room for it.
-    Box::pin(carry_out(gateway, source, accepted, caller, deadline)).instrument(id.late_span()).await
+    let carried_out = Box::pin(carry_out(gateway, source, accepted, caller, deadline));
+    match id.span(Since::CarryingOut) {
+        Some(span) => carried_out.instrument(span).await,
+        None => carried_out.await,
+    }
 }
 
 /// From the text of a request to its answer.

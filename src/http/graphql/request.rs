@@ -1,12 +1,14 @@
 //! From the bytes of a body or of a query string to a [`GraphqlRequest`].
 
+use std::{future::poll_fn, pin::pin, task::Poll};
+
 use async_graphql::Variables;
 use axum::{
     body::Bytes,
     http::{HeaderMap, StatusCode, header},
 };
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -29,31 +31,55 @@ pub(super) async fn read(
     gateway: &Gateway,
     deadline: Instant,
 ) -> Result<Bytes, Refusal> {
-    let most = gateway.limits.body.as_u64() as usize;
-    let reading = async {
-        let stated =
-            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        // Who waits for "100 Continue" has sent nothing, and is not asked to.
-        let waits = headers.contains_key(header::EXPECT);
-        if waits && stated.is_some_and(|stated: u64| stated > most as u64) {
-            return Err(too_large(most));
+    let mut reading = pin!(read_whole(body, headers, gateway.limits.body.as_u64() as usize));
+    // Most bodies came with their heads, and are there at the second look. A clock for them would cost more than they do.
+    let mut has_looked = false;
+    let at_once = poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending if has_looked => Poll::Ready(None),
+        Poll::Pending => {
+            has_looked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
         }
-        match Limited::new(&mut *body, most).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                skip(body).await;
-                Err(too_large(most))
-            }
-            Err(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "The request's body broke off.")),
-        }
-    };
+    });
+    if let Some(read) = at_once.await {
+        return read;
+    }
     let patience = Instant::now() + gateway.http.body_timeout;
-    timeout_at(deadline.min(patience), reading).await.unwrap_or_else(|_| {
+    Box::pin(timeout_at(deadline.min(patience), reading)).await.unwrap_or_else(|_| {
         let limit = if deadline < patience { "http.deadline" } else { "http.body_timeout" };
         let message =
             format!("The request's body was not there when the time that {limit} allows had passed.");
         Err(Refusal::of(StatusCode::REQUEST_TIMEOUT, OverLimit::bad_request(limit, None, None, message)))
     })
+}
+
+async fn read_whole(body: &mut Incoming, headers: &HeaderMap, most: usize) -> Result<Bytes, Refusal> {
+    let stated = body.size_hint().exact();
+    // Who waits for "100 Continue" has sent nothing, and is not asked to.
+    if stated.is_some_and(|stated| stated > most as u64) && headers.contains_key(header::EXPECT) {
+        return Err(too_large(most));
+    }
+    let (mut whole, mut rest) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "The request's body broke off."));
+        };
+        // What is no data is a trailer, and nobody's.
+        let Ok(piece) = frame.into_data() else { continue };
+        if whole.len() + rest.len() + piece.len() > most {
+            skip(body).await;
+            return Err(too_large(most));
+        }
+        if whole.is_empty() {
+            // It is seldom in pieces, and then need not be copied.
+            whole = piece;
+        } else {
+            rest.extend_from_slice(&piece);
+        }
+    }
+    if rest.is_empty() { Ok(whole) } else { Ok([whole.as_ref(), &rest].concat().into()) }
 }
 
 /// Reads a body that nobody wants to know, so that the client is done sending and reads why.

@@ -14,11 +14,11 @@ use axum::{
 };
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use url::Url;
 
 use self::session::Session;
-use super::{Gateway, Refusal, Request, caller::token, method_not_allowed};
+use super::{Gateway, Refusal, Request, Since, caller::token, method_not_allowed};
 use crate::graphql::error::ApiError;
 
 /// The sub-protocol, as npm `graphql-ws` speaks it.
@@ -70,7 +70,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Result<R
         return Err(bad("This connection cannot become a WebSocket. Ask with HTTP/1.1."));
     };
 
-    let span = request.body().id.late_span();
+    let span = request.body().id.span(Since::CarryingOut).unwrap_or_else(Span::current);
     let (gateway, open) = (gateway.clone(), gateway.drain.open());
     let served = async move {
         // That fails where the client has gone.
@@ -79,7 +79,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Result<R
         }
         drop(place);
     };
-    tokio::spawn(served.instrument(span).in_current_span());
+    tokio::spawn(served.instrument(span));
 
     let accept = HeaderValue::from_str(&key).map_err(|_| Refusal::from(ApiError::Internal))?;
     let headers = [
