@@ -9,6 +9,8 @@ pub struct Head {
     pub length: usize,
     /// Of the body, in bytes.
     pub body: usize,
+    /// How the body is compressed; none where it is plain.
+    pub encoding: Option<String>,
 }
 
 impl Head {
@@ -27,6 +29,7 @@ impl Head {
             status: status.ok_or_else(|| format!("no status line: {text}"))?,
             length: end + 4,
             body: header("content-length").ok_or_else(|| format!("no length: {text}"))?.parse()?,
+            encoding: header("content-encoding").map(str::to_owned),
         }))
     }
 }

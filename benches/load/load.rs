@@ -9,10 +9,18 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
-use crate::{Result, client::PATIENCE, exchange::Exchange, http::Head};
+use crate::{
+    Result,
+    client::{Client, PATIENCE},
+    exchange::Exchange,
+    http::Head,
+};
 
 /// The head of an answer is smaller.
 const HEAD: usize = 2048;
+
+/// As many connections are opened in one go: fewer than a server lets wait at its door.
+const WAVE: usize = 100;
 
 /// When it is enough.
 #[derive(Clone, Copy)]
@@ -26,7 +34,7 @@ pub struct Sample {
     pub requests: usize,
     pub elapsed: Duration,
     /// Of each request, in nanoseconds, the shortest first.
-    pub latencies: Vec<u32>,
+    pub latencies: Vec<u64>,
 }
 
 /// Open connections.
@@ -50,6 +58,10 @@ impl Load {
     pub fn open(address: SocketAddr, connections: usize, exchange: &Exchange) -> Result<Self> {
         let poll = Poll::new()?;
         let connections = (0..connections).map(|number| {
+            if number % WAVE == WAVE - 1 {
+                // Its answer says that the server has let in all who came before.
+                Client::open(address)?.ask(&exchange.request)?;
+            }
             let mut stream = open(address)?;
             poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
             Ok(Connection {
@@ -94,7 +106,7 @@ impl Load {
                     continue;
                 }
                 last = Instant::now();
-                latencies.push(u32::try_from((last - connection.sent).as_nanos()).unwrap_or(u32::MAX));
+                latencies.push(u64::try_from((last - connection.sent).as_nanos())?);
                 let is_enough = match until {
                     Until::Time(time) => last - begun >= time,
                     Until::Requests(requests) => latencies.len() + under_way > requests,

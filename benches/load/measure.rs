@@ -22,9 +22,15 @@ const WARM_UP: Duration = Duration::from_millis(200);
 
 /// What is measured: a server and what it is asked.
 pub struct Target<'a> {
-    pub name: String,
+    pub name: &'static str,
     pub server: &'a Process,
     pub exchange: Exchange,
+}
+
+impl<'a> Target<'a> {
+    pub fn new(name: &'static str, server: &'a Process, exchange: Exchange) -> Self {
+        Self { name, server, exchange }
+    }
 }
 
 /// What one load on one server showed.
@@ -56,8 +62,12 @@ impl Series {
 }
 
 /// Each target in turn, again and again.
-pub fn in_turn(targets: &mut [Target<'_>], connections: usize, plan: Plan) -> Result<Vec<Series>> {
-    let mut series = targets.iter().map(|_| Series(Vec::new())).collect::<Vec<_>>();
+pub fn in_turn<const N: usize>(
+    mut targets: [Target<'_>; N],
+    connections: usize,
+    plan: Plan,
+) -> Result<[Series; N]> {
+    let mut series = [const { Series(Vec::new()) }; N];
     for _ in 0..plan.repetitions {
         for (target, series) in targets.iter_mut().zip(&mut series) {
             series.0.push(once(target, connections, plan.time)?);
@@ -67,7 +77,7 @@ pub fn in_turn(targets: &mut [Target<'_>], connections: usize, plan: Plan) -> Re
 }
 
 /// One load on one target, behind a warm-up.
-pub fn once(target: &mut Target<'_>, connections: usize, time: Duration) -> Result<Measurement> {
+fn once(target: &mut Target<'_>, connections: usize, time: Duration) -> Result<Measurement> {
     let (server, exchange) = (target.server, &mut target.exchange);
     let measured = Load::open(server.address(), connections, exchange).and_then(|mut load| {
         load.run(exchange, Until::Time(WARM_UP))?;
@@ -79,11 +89,11 @@ pub fn once(target: &mut Target<'_>, connections: usize, time: Duration) -> Resu
 }
 
 impl Measurement {
-    pub fn of(sample: &Sample, cpu: Duration) -> Self {
+    fn of(sample: &Sample, cpu: Duration) -> Self {
         let requests = sample.requests as f64;
         let percentile = |it: usize| {
             let place = (sample.latencies.len() * it / 100).min(sample.latencies.len().saturating_sub(1));
-            sample.latencies.get(place).map_or(0.0, |nanoseconds| f64::from(*nanoseconds) / 1000.0)
+            sample.latencies.get(place).map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1000.0)
         };
         Self {
             rate: requests / sample.elapsed.as_secs_f64(),

@@ -122,7 +122,8 @@ impl Report {
         }
         text.push_str(
             "\n## Throughput\n\nMedians, with the least and the most in parentheses. CPU is the processor time of the \
-             server for a request, in µs; a share of the limit is that of the limit server in the same run.\n\n\
+             server for a request, in µs; a share of the limit is that of the limit server in the same run. Where the server was not busy \
+             nearly all the time, something else had its core: then the shares by CPU are those to trust.\n\n\
              | Workload | Requests/s | Limit server | Of the limit | CPU | Limit server | Of the limit by CPU | p50, µs \
              | p99, µs | Busy, % |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
         );

@@ -1,7 +1,9 @@
 //! What is measured, and with which goals.
 
+mod compressed;
 mod latency;
 mod memory;
+mod scale;
 mod start;
 mod throughput;
 mod together;
@@ -40,6 +42,7 @@ pub const WORKLOADS: &[Workload] = &[
         run: throughput::full_executed,
     },
     Workload { name: "cold", what: "the mobile query, for a new id each time", run: throughput::cold },
+    Workload { name: "compressed", what: "hot-one and full, with br and with gzip", run: compressed::run },
     Workload {
         name: "latency",
         what: "one connection: hot, cold, limit server, upstream",
@@ -47,6 +50,10 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload { name: "together", what: "200 requests at once for one new id", run: together::run },
     Workload { name: "memory", what: "idle, and after many ids and many query texts", run: memory::run },
+    Workload { name: "threads", what: "hot-one with one thread and with two", run: scale::threads },
+    Workload { name: "connections", what: "hot-one with 64 to 10,000 connections", run: scale::connections },
+    Workload { name: "ids", what: "the mobile query for 1 to 1,000,000 ids in turn", run: scale::ids },
+    Workload { name: "tokens", what: "tokens of 10 and 100 KB, which are refused", run: scale::tokens },
     Workload {
         name: "start",
         what: "from the start to the first answer; size of the binary",
@@ -72,8 +79,7 @@ impl Bench {
         machine::allow_connections()?;
         machine::pin(cores.of_load())?;
         let gateway = Gateway::find(arguments.gateway.clone())?;
-        let mut program = Command::new(std::env::current_exe()?);
-        let upstream = Process::start(program.arg("upstream"), cores.of_load())?;
+        let upstream = stub(cores.of_load())?;
         let is_quick = arguments.is_quick;
         let plan = if is_quick {
             Plan { repetitions: 2, time: Duration::from_millis(700) }
@@ -115,4 +121,9 @@ impl Bench {
     pub fn upstream(&self) -> Result<Client> {
         Client::open(self.upstream.address())
     }
+}
+
+/// A stub of the upstream.
+pub fn stub(cores: &[usize]) -> Result<Process> {
+    Process::start(Command::new(std::env::current_exe()?).arg("upstream"), cores)
 }

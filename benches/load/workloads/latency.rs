@@ -4,11 +4,11 @@ use crate::{
     Result,
     baseline::Figure,
     client::Client,
-    exchange::{Asked, Exchange, Numbers},
+    exchange::{Exchange, Numbers},
     measure::{Target, in_turn},
-    queries,
+    queries::{MOBILE, UPSTREAM},
     report::Report,
-    workloads::Bench,
+    workloads::{Bench, stub},
 };
 
 /// The numbers of the ids that nobody has asked for before.
@@ -16,30 +16,24 @@ const FRESH: u32 = 0x2000_0000;
 
 pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let gateway = bench.gateway(1, &[])?;
-    let mobile = Asked { request: &|id| queries::mobile(id, None), data: &|id| queries::mobile_data(id) };
-    let raw = Asked { request: &queries::upstream, data: &queries::upstream_data };
+    // One of its own in the gateway's place: as far away as the gateway is.
+    let upstream = stub(bench.cores.of_server(1))?;
     let mut client = Client::open(gateway.address())?;
-    let hot = Exchange::learn(&mut client, &mobile, Numbers::cycle(1))?;
-    let cold = Exchange::learn(&mut client, &mobile, Numbers::fresh(FRESH))?;
+    let hot = Exchange::learn(&mut client, &MOBILE, Numbers::cycle(1))?;
+    let cold = Exchange::learn(&mut client, &MOBILE, Numbers::fresh(FRESH))?;
+    let raw = Exchange::learn(&mut Client::open(upstream.address())?, &UPSTREAM, Numbers::fresh(FRESH))?;
     let limit = bench.limit(1, hot.answer.len())?;
-    let target = |name: &str, server, exchange| Target { name: name.to_owned(), server, exchange };
-    let mut targets = [
-        target("limit", &limit, Exchange::with_limit(&hot)),
-        target("hot", &gateway, hot),
-        target(
-            "upstream",
-            &bench.upstream,
-            Exchange::learn(&mut bench.upstream()?, &raw, Numbers::fresh(FRESH))?,
-        ),
-        target("cold", &gateway, cold),
+    let targets = [
+        Target::new("limit server", &limit, hot.to_limit()),
+        Target::new("hot", &gateway, hot),
+        Target::new("upstream", &upstream, raw),
+        Target::new("cold", &gateway, cold),
     ];
-    let series = in_turn(&mut targets, 1, bench.plan)?;
-    for (target, series) in targets.iter().zip(&series) {
+    let names = targets.each_ref().map(|target| target.name);
+    let series = in_turn(targets, 1, bench.plan)?;
+    for (name, series) in names.iter().zip(&series) {
         let (p50, p99) = (series.spread(|it| it.p50), series.spread(|it| it.p99).median);
-        report.add_fact(
-            &format!("one connection, {}", target.name),
-            format!("p50 {p50:.1} µs, p99 {p99:.1} µs"),
-        );
+        report.add_fact(&format!("one connection, {name}"), format!("p50 {p50:.1} µs, p99 {p99:.1} µs"));
     }
     let goals = [("hot", "limit server", 20.0, 1, 0), ("cold", "upstream", 100.0, 3, 2)];
     for (what, other, goal, own, beside) in goals {

@@ -4,11 +4,9 @@ use crate::{
     Result,
     baseline::Figure,
     client::Client,
-    exchange::{Asked, Exchange, Numbers},
-    gateway::CACHES,
-    ids::id,
+    exchange::{Exchange, Numbers},
     load::{Load, Until},
-    queries,
+    queries::{FULL, MOBILE, MOBILE_TEXTS},
     report::Report,
     spread::Spread,
     workloads::{Bench, CONNECTIONS},
@@ -35,14 +33,11 @@ pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     report.add_goal("memory, idle", "≤ 16 MiB", format!("{idle:.1} MiB"), idle <= 16.0);
     report.figures.push(Figure::lower_is_better("memory, idle, MiB".to_owned(), Spread::of([idle])));
 
-    let full = Asked { request: &|_| queries::full(None), data: &|_| queries::full_data() };
-    let ids = Asked { request: &|id| queries::mobile(id, None), data: &|id| queries::mobile_data(id) };
-    let texts = Asked { request: &queries::mobile_text, data: &|_| queries::mobile_data(&id(0)) };
     let times = |number: usize| if bench.is_quick { number * QUICKLY / 100 } else { number };
     let stages = [
-        ("20 ids × all fields, hot", full, Numbers::cycle(1), times(IDS) / 10),
-        ("distinct ids", ids, Numbers::fresh(FRESH), times(IDS)),
-        ("distinct query texts", texts, Numbers::fresh(FRESH), times(TEXTS)),
+        ("20 ids × all fields, hot", FULL, Numbers::cycle(1), times(IDS) / 10),
+        ("distinct ids", MOBILE, Numbers::fresh(FRESH), times(IDS)),
+        ("distinct query texts", MOBILE_TEXTS, Numbers::fresh(FRESH), times(TEXTS)),
     ];
     for (what, asked, numbers, requests) in stages {
         let mut exchange = Exchange::learn(&mut Client::open(gateway.address())?, &asked, numbers)?;
@@ -53,7 +48,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         report.add_fact(&format!("memory after {requests} {what}"), format!("{now:.1} MiB ({rate:.0}/s)"));
     }
     let (_, peak) = mebibytes()?;
-    let caches = CACHES as f64 / MIB;
+    let caches = bench.gateway.caches as f64 / MIB;
     let text = format!("≤ {caches:.0} MiB of caches + {BESIDE:.0} MiB");
     report.add_goal("memory, at its peak", &text, format!("{peak:.1} MiB"), peak <= caches + BESIDE);
     report.figures.push(Figure::lower_is_better("memory, peak, MiB".to_owned(), Spread::of([peak])));

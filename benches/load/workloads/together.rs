@@ -3,10 +3,10 @@
 use crate::{
     Result,
     client::Client,
-    exchange::{Asked, Exchange, Numbers},
+    exchange::{Exchange, Numbers},
     ids::SLOW,
     load::{Load, Until},
-    queries,
+    queries::MOBILE,
     report::Report,
     upstream,
     workloads::Bench,
@@ -16,10 +16,9 @@ const AT_ONCE: usize = 200;
 
 pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let gateway = bench.gateway(1, &[])?;
-    let asked = Asked { request: &|id| queries::mobile(id, None), data: &|id| queries::mobile_data(id) };
     // The upstream takes its time for the one that is asked for then.
     let mut exchange =
-        Exchange::learn(&mut Client::open(gateway.address())?, &asked, Numbers::cycle(2))?.only(SLOW);
+        Exchange::learn(&mut Client::open(gateway.address())?, &MOBILE, Numbers::cycle(2))?.only(SLOW);
     let mut load = Load::open(gateway.address(), AT_ONCE, &exchange)?;
     let before = upstream::calls(&mut bench.upstream()?)?;
     load.run(&mut exchange, Until::Requests(AT_ONCE))?;
