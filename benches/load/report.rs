@@ -1,0 +1,156 @@
+//! What came of a run, for people: on standard output while it goes on, and as Markdown.
+
+use std::fmt::Write as _;
+
+use crate::{
+    baseline::Figure,
+    chart::Bar,
+    measure::{Measurement, Series},
+    spread::Spread,
+};
+
+/// What is found out.
+#[derive(Default)]
+pub struct Report {
+    /// The machine, what runs where, how often.
+    pub circumstances: Vec<String>,
+    pub goals: Vec<Goal>,
+    pub throughput: Vec<Throughput>,
+    pub facts: Vec<Fact>,
+    pub bars: Vec<Bar>,
+    pub figures: Vec<Figure>,
+}
+
+/// A goal with the figure that it is held against.
+pub struct Goal {
+    pub workload: String,
+    pub goal: String,
+    pub figure: String,
+    pub is_met: bool,
+}
+
+/// A server under load beside the limit server.
+pub struct Throughput {
+    pub workload: String,
+    pub rate: Spread,
+    pub cpu: Spread,
+    pub p50: Spread,
+    pub p99: Spread,
+    pub busy: Spread,
+    pub limit_rate: Spread,
+    pub limit_cpu: Spread,
+    pub of_limit_by_rate: Spread,
+    pub of_limit_by_cpu: Spread,
+}
+
+/// Something measured for which there is no goal.
+pub struct Fact {
+    pub what: String,
+    pub figure: String,
+}
+
+impl Throughput {
+    pub fn new(workload: &str, own: &Series, limit: &Series) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            rate: own.spread(|it| it.rate),
+            cpu: own.spread(|it| it.cpu),
+            p50: own.spread(|it| it.p50),
+            p99: own.spread(|it| it.p99),
+            busy: own.spread(|it| it.busy),
+            limit_rate: limit.spread(|it| it.rate),
+            limit_cpu: limit.spread(|it| it.cpu),
+            of_limit_by_rate: own.against(limit, by_rate),
+            of_limit_by_cpu: own.against(limit, by_cpu),
+        }
+    }
+}
+
+/// How many requests one server answers where the other answers one, in the same time.
+pub fn by_rate(own: &Measurement, other: &Measurement) -> f64 {
+    own.rate / other.rate
+}
+
+/// The same, with the same processor time.
+pub fn by_cpu(own: &Measurement, other: &Measurement) -> f64 {
+    other.cpu / own.cpu
+}
+
+impl Report {
+    /// A server under load, held against the limit server.
+    pub fn add_throughput(&mut self, throughput: Throughput) {
+        let it = &throughput;
+        println!(
+            "  {}\n    {:.0}/s, {:.2} µs of CPU, busy {:.0} %, p50 {:.0} µs, p99 {:.0} µs; \
+             limit {:.0}/s, {:.2} µs\n    of the limit: {:.3} by requests, {:.3} by CPU",
+            it.workload,
+            it.rate,
+            it.cpu,
+            it.busy.median,
+            it.p50.median,
+            it.p99.median,
+            it.limit_rate.median,
+            it.limit_cpu.median,
+            it.of_limit_by_rate,
+            it.of_limit_by_cpu
+        );
+        let name = |what: &str| format!("{}: of the limit, by {what}", it.workload);
+        self.figures.push(Figure::higher_is_better(name("requests"), it.of_limit_by_rate));
+        self.figures.push(Figure::higher_is_better(name("CPU"), it.of_limit_by_cpu));
+        self.throughput.push(throughput);
+    }
+
+    pub fn add_goal(&mut self, workload: &str, goal: &str, figure: String, is_met: bool) {
+        println!("  {workload}: {figure}; goal {goal}: {}", verdict(is_met));
+        self.goals.push(Goal { workload: workload.to_owned(), goal: goal.to_owned(), figure, is_met });
+    }
+
+    pub fn add_fact(&mut self, what: &str, figure: String) {
+        println!("  {what}: {figure}");
+        self.facts.push(Fact { what: what.to_owned(), figure });
+    }
+
+    pub fn markdown(&self) -> String {
+        let mut text =
+            String::from("# The benchmark's figures\n\n`cargo bench --bench load` makes this file.\n\n");
+        for line in &self.circumstances {
+            let _ = writeln!(text, "- {line}");
+        }
+        text.push_str("\n## Goals\n\n| Workload | Goal | Figure | Met |\n| --- | --- | --: | --- |\n");
+        for Goal { workload, goal, figure, is_met } in &self.goals {
+            let _ = writeln!(text, "| {workload} | {goal} | {figure} | {} |", verdict(*is_met));
+        }
+        text.push_str(
+            "\n## Throughput\n\nMedians, with the least and the most in parentheses. CPU is the processor time of the \
+             server for a request, in µs; a share of the limit is that of the limit server in the same run. Where the server was not busy \
+             nearly all the time, something else had its core: then the shares by CPU are those to trust.\n\n\
+             | Workload | Requests/s | Limit server | Of the limit | CPU | Limit server | Of the limit by CPU | p50, µs \
+             | p99, µs | Busy, % |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+        );
+        for it in &self.throughput {
+            let _ = writeln!(
+                text,
+                "| {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
+                it.workload,
+                it.rate,
+                it.limit_rate.median,
+                it.of_limit_by_rate,
+                it.cpu,
+                it.limit_cpu.median,
+                it.of_limit_by_cpu,
+                it.p50.median,
+                it.p99.median,
+                it.busy.median
+            );
+        }
+        text.push_str("\n## The rest\n\n| What | Figure |\n| --- | --: |\n");
+        for Fact { what, figure } in &self.facts {
+            let _ = writeln!(text, "| {what} | {figure} |");
+        }
+        text
+    }
+}
+
+const fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "not met" }
+}
