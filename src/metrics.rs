@@ -324,10 +324,15 @@ pub struct Counters(Vec<(&'static str, Counter)>);
 impl Counters {
     /// Counts one more of `value`; of what is no value of the label, nothing. The tests do not let that happen.
     pub fn count(&self, value: &str) {
+        self.count_many(value, 1);
+    }
+
+    /// Counts so many more of `value`.
+    pub fn count_many(&self, value: &str, more: u64) {
         let counter = self.0.iter().find(|(known, _)| *known == value);
         debug_assert!(counter.is_some(), "the label has all the values that are counted");
         if let Some((_, counter)) = counter {
-            counter.inc();
+            counter.inc_by(more);
         }
     }
 }
