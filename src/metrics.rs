@@ -62,6 +62,8 @@ pub struct Metrics {
     pub panics: Counter,
     /// How appointments that were asked for were come by.
     pub appointments: Counters,
+    /// Requests that were looked up in the answer cache, by what came of it.
+    pub answer_lookups: Counters,
     /// What was kept and had to go, by why.
     pub evictions: Counters,
     /// What the memories hold, as of the moment at which it is asked for.
@@ -172,6 +174,13 @@ impl Metrics {
                 "Appointments asked for, by how they were come by",
                 "from",
                 &["cache", "call_under_way", "new_call", "stale"],
+            ),
+            answer_lookups: counters(
+                r,
+                "answer_lookups",
+                "Requests looked up in the answer cache, by whether it had their answer",
+                "outcome",
+                &["hit", "miss"],
             ),
             evictions: counters(
                 r,

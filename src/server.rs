@@ -22,7 +22,8 @@ use crate::{
     config::Config,
     graphql::Api,
     http::{
-        Drain, Gateway, GraphiqlSettings, Patient, Places, RateLimit, Turns, Worded, metrics_router, router,
+        Answers, Drain, Gateway, GraphiqlSettings, Patient, Places, RateLimit, Turns, Worded, metrics_router,
+        router,
     },
     identity::Identity,
     metrics::metrics,
@@ -64,9 +65,11 @@ impl Server {
             },
             false => GraphiqlSettings::default(),
         });
+        let appointments = Shared::new(&config.cache, config.live.clone(), upstream);
         let gateway = Gateway {
             api: Api::new(config.limits.clone(), &config.graphql),
-            appointments: Shared::new(&config.cache, config.live.clone(), upstream),
+            answers: Answers::new(&config.cache, appointments.clone()),
+            appointments,
             identity: Identity::new(config.identity.mode, &config.callers, &outside),
             http: config.http.clone(),
             limits: config.limits.clone(),

@@ -4,6 +4,7 @@
 
 mod browser;
 mod caller;
+mod compression;
 mod drain;
 mod graphiql;
 mod graphql;
@@ -32,6 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
+pub use graphql::Answers;
 #[cfg(fuzzing)]
 pub use graphql::fuzzing;
 pub use patience::Patient;
@@ -55,6 +57,8 @@ pub struct Gateway {
     pub api: Api,
     /// What operations read and change through.
     pub appointments: Shared,
+    /// Finished answers, for equal requests.
+    pub answers: Answers,
     /// Tells who asks.
     pub identity: Identity,
     /// Clocks, and which pages may ask.

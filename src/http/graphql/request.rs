@@ -2,7 +2,7 @@
 
 use async_graphql::Variables;
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{HeaderMap, StatusCode, header},
 };
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -27,7 +27,7 @@ pub(super) async fn read(
     headers: &HeaderMap,
     gateway: &Gateway,
     deadline: Instant,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Bytes, Refusal> {
     let most = gateway.limits.body.as_u64() as usize;
     let reading = async {
         let stated =
@@ -39,7 +39,7 @@ pub(super) async fn read(
         }
         let mut body = body;
         match Limited::new(&mut body, most).collect().await {
-            Ok(collected) => Ok(collected.to_bytes().into()),
+            Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => {
                 skip(body).await;
                 Err(too_large(most))
