@@ -131,6 +131,8 @@ pub struct CacheConfig {
     pub list_ttl: Duration,
     /// `cache.list_size`
     pub list_size: ByteSize,
+    /// `cache.answers_size`
+    pub answers_size: ByteSize,
     /// `cache.stale_if_error`
     pub stale_if_error: Duration,
     /// `cache.stale_while_revalidate`
@@ -235,6 +237,8 @@ pub struct RateLimitConfig {
 pub struct HttpConfig {
     /// `http.origins`, each as browsers send it
     pub origins: Vec<String>,
+    /// `http.compression`
+    pub compression: bool,
     /// `http.deadline`
     pub deadline: Duration,
     /// `http.max_connections`

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub panics: Counter,
     /// How appointments that were asked for were come by.
     pub appointments: Counters,
+    /// Requests that were looked up in the answer cache, by what came of it.
+    pub answer_lookups: Counters,
     /// What was kept and had to go, by why.
     pub evictions: Counters,
     /// What the memories hold, as of the moment at which it is asked for.
@@ -172,6 +174,13 @@ impl Metrics {
                 "Appointments asked for, by how they were come by",
                 "from",
                 &["cache", "call_under_way", "new_call", "stale"],
+            ),
+            answer_lookups: counters(
+                r,
+                "answer_lookups",
+                "Requests looked up in the answer cache, by whether it had their answer",
+                "outcome",
+                &["hit", "miss"],
             ),
             evictions: counters(
                 r,
@@ -324,10 +333,15 @@ pub struct Counters(Vec<(&'static str, Counter)>);
 impl Counters {
     /// Counts one more of `value`; of what is no value of the label, nothing. The tests do not let that happen.
     pub fn count(&self, value: &str) {
+        self.count_many(value, 1);
+    }
+
+    /// Counts so many more of `value`.
+    pub fn count_many(&self, value: &str, more: u64) {
         let counter = self.0.iter().find(|(known, _)| *known == value);
         debug_assert!(counter.is_some(), "the label has all the values that are counted");
         if let Some((_, counter)) = counter {
-            counter.inc();
+            counter.inc_by(more);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     appointments::Shared,
     config::Config,
     graphql::Api,
-    http::{Drain, Gateway, GraphiqlSettings, Patient, Places, RateLimit, Service, Turns, Worded},
+    http::{Answers, Drain, Gateway, GraphiqlSettings, Patient, Places, RateLimit, Service, Turns, Worded},
     identity::Identity,
     metrics::metrics,
     sandbox,
@@ -58,9 +58,11 @@ impl Server {
             },
             false => GraphiqlSettings::default(),
         });
+        let appointments = Shared::new(&config.cache, config.live.clone(), upstream);
         let gateway = Gateway {
             api: Api::new(config.limits.clone(), &config.graphql),
-            appointments: Shared::new(&config.cache, config.live.clone(), upstream),
+            answers: Answers::new(&config.cache, appointments.clone()),
+            appointments,
             identity: Identity::new(config.identity.mode, &config.callers, &outside),
             http: config.http.clone(),
             limits: config.limits.clone(),

@@ -1,7 +1,11 @@
 //! The appointments that the process remembers: keyed by caller scope and id, bounded in bytes, with one call in flight
 //! for each key.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
+};
 
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
@@ -115,6 +119,37 @@ impl AppointmentCache {
         }
         metrics().appointments.count(from);
         fetched.map(|fetched| fetched.appointment.map(Served::now))
+    }
+
+    /// What is kept of `id` for `caller` and fresh: none where it has to be asked for.
+    pub(super) fn get_fresh(&self, caller: &Caller, id: Uuid) -> Option<Option<Served>> {
+        self.kept(&Key { scope: caller.scope(), id }).filter(Kept::is_fresh).map(served)
+    }
+
+    /// The number by which what `scope` was `served` of `id` is kept, and how much longer it is fresh as of `now`; none
+    /// where that is not so, or what is kept is something else.
+    pub(super) fn version(
+        &self,
+        scope: Scope,
+        id: Uuid,
+        served: Option<&Served>,
+        now: StdInstant,
+    ) -> Option<(u64, Duration)> {
+        let kept = self.kept(&Key { scope, id })?;
+        let is_same = match (&kept.value, served) {
+            (Some(kept), Some(served)) => Arc::ptr_eq(kept, &served.appointment),
+            (None, None) => true,
+            _ => false,
+        };
+        kept.fresh_for(now).filter(|_| is_same).map(|left| (kept.number(), left))
+    }
+
+    /// Whether each of `versions`, ids with the numbers by which they were kept for `scope`, is what would be served.
+    pub(super) fn are_current(&self, scope: Scope, versions: &[(Uuid, u64)], now: StdInstant) -> bool {
+        versions.iter().all(|(id, number)| {
+            let kept = self.kept(&Key { scope, id: *id });
+            kept.is_some_and(|kept| kept.number() == *number && kept.fresh_for(now).is_some())
+        })
     }
 
     /// As [`get`](Self::get), but nothing that is not known to be so. A call is repeated until `deadline` where that may

@@ -2,11 +2,12 @@
 //! nothing from before is taken for current.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher as _,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
+use foldhash::quality::RandomState;
 use uuid::Uuid;
 
 use crate::caller::Scope;
@@ -40,6 +41,13 @@ pub(super) struct Asked {
     refusals_of_id: u64,
 }
 
+impl Asked {
+    /// Of what is not asked for upstream, so that nothing outdates it.
+    pub(super) fn now() -> Self {
+        Self { at: Instant::now(), generation: 0, refusals: 0, rejections: 0, refusals_of_id: 0 }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counter {
     changes: AtomicU64,
@@ -63,7 +71,7 @@ impl Generations {
             all: Counter::default(),
             by_caller: (0..COUNTERS).map(|_| Refusals::default()).collect(),
             by_caller_and_id: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             start: Instant::now(),
         }
     }

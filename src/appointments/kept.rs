@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use foldhash::quality::RandomState;
 use moka::{
     Expiry,
     notification::RemovalCause,
@@ -31,7 +32,7 @@ pub(super) trait Key: Copy + Eq + Hash + Send + Sync + 'static {
 }
 
 /// Something that can be kept.
-pub(super) trait Size: Clone + Send + Sync + 'static {
+pub trait Size: Send + Sync + 'static {
     /// The bytes that it takes beside itself.
     fn size(&self) -> usize;
 }
@@ -74,6 +75,11 @@ impl Staleness {
 }
 
 impl Times {
+    /// For so long, and not beyond.
+    pub(super) fn of(fresh: Duration) -> Self {
+        Self { fresh, stale_if_error: Duration::ZERO, stale_while_revalidate: Duration::ZERO }
+    }
+
     /// For as long as everyone allows: the configuration, the upstream, and the token of who asked. What may not be kept
     /// while it is fresh is not kept for later either.
     pub(super) fn new(ttl: Duration, staleness: Staleness, keep: Keep, caller: &Caller) -> Self {
@@ -112,6 +118,16 @@ impl<V> Kept<V> {
         self.stale_age().is_none()
     }
 
+    /// How much longer it is fresh, as of `now`; none where it is not.
+    pub(super) fn fresh_for(&self, now: Instant) -> Option<Duration> {
+        let left = self.times.fresh.saturating_sub(now.saturating_duration_since(self.since));
+        (!left.is_zero()).then_some(left)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) fn may_stand_in_for_an_error(&self) -> bool {
         self.age() < self.times.fresh + self.times.stale_if_error
     }
@@ -128,12 +144,13 @@ const ENTRY: usize = 600;
 
 /// A memory. Cheap to clone.
 pub(super) struct Memory<K, V> {
-    entries: Cache<K, Kept<V>>,
+    /// Seeded at random: it is not for whoever chooses the keys to have them fall together.
+    entries: Cache<K, Kept<V>, RandomState>,
     shares: Arc<Shares<K>>,
     size: u64,
 }
 
-impl<K: Key, V: Size> Memory<K, V> {
+impl<K: Key, V: Size + Clone> Memory<K, V> {
     /// An empty one of `size`, of which a share is so many percent.
     pub(super) fn new(size: ByteSize, percent: u8) -> Self {
         // A little less than all, since moka notices what has gone a little later.
@@ -158,7 +175,7 @@ impl<K: Key, V: Size> Memory<K, V> {
                     }
                 }
             })
-            .build();
+            .build_with_hasher(RandomState::default());
         Self { entries, shares, size }
     }
 
@@ -178,7 +195,7 @@ impl<K: Key, V: Size> Memory<K, V> {
         let (held, leaving) = self.shares.take(key.scope(), key, bytes);
         for held in leaving {
             metrics().evictions.count("share");
-            self.remove_if(held.key, |there| there.number == held.number);
+            self.drop_version(held.key, held.number);
         }
         kept.number = held.number;
         let put = self.entries.entry(key).and_compute_with(|there| {
@@ -196,6 +213,11 @@ impl<K: Key, V: Size> Memory<K, V> {
         if self.remove_if(key, |_| true) {
             metrics().evictions.count("refusal");
         }
+    }
+
+    /// Removes what is outdated, unless something else has taken its place.
+    pub(super) fn drop_version(&self, key: K, number: u64) {
+        self.remove_if(key, |there| there.number == number);
     }
 
     /// Removes all that is `scope`'s, to whom it was refused.

@@ -1,6 +1,10 @@
 //! The list of appointments that a caller may see, a window of it at a time, over the pages of the upstream.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
+};
 
 use futures_util::future::try_join;
 use tokio::time::{Instant, timeout_at};
@@ -11,6 +15,7 @@ use super::{
     flight::{Flights, Joined},
     generations::Asked,
     kept::{self, Kept, Memory, Size, Staleness, Times},
+    provenance::Record,
 };
 use crate::{
     caller::{Caller, Scope},
@@ -115,20 +120,35 @@ impl ListCache {
 
     /// The window at `place`: one page upstream where it lies within a page, two at once where it does not; and once more
     /// where the upstream turns out to give shorter pages than were asked for. Pages that are not there by `deadline`, or that
-    /// the upstream fails to give, are what they were until lately.
+    /// the upstream fails to give, are what they were until lately. What it is made of is noted in `record`.
     pub(super) async fn window(
         &self,
         caller: &Caller,
         place: Place,
         deadline: Instant,
+        record: &Record,
     ) -> Result<Window, UpstreamError> {
-        let reader = Reader { lists: self, caller, deadline };
+        let reader = Reader { lists: self, caller, deadline, record };
         let capped = match reader.window_or_place(place).await? {
             Ok(window) => return Ok(window),
             Err(capped) => capped,
         };
         let unsteady = UpstreamError::Invalid("its pages have no steady length");
         reader.window_or_place(capped).await?.map_err(|_| unsteady)
+    }
+
+    /// The number by which `page` is kept, and how much longer it is fresh as of `now`; none where that is not so.
+    pub(super) fn version(&self, key: &Key, page: &Arc<Page>, now: StdInstant) -> Option<(u64, Duration)> {
+        let kept = self.kept(key).filter(|kept| Arc::ptr_eq(&kept.value, page))?;
+        kept.fresh_for(now).map(|left| (kept.number(), left))
+    }
+
+    /// Whether each of `versions`, pages with the numbers by which they were kept, is what would be served.
+    pub(super) fn are_current(&self, versions: &[(Key, u64)], now: StdInstant) -> bool {
+        versions.iter().all(|(key, number)| {
+            let kept = self.kept(key);
+            kept.is_some_and(|kept| kept.number() == *number && kept.fresh_for(now).is_some())
+        })
     }
 
     /// Has a page asked for while nobody waits for it, unless a call for it is under way.
@@ -205,6 +225,7 @@ struct Reader<'a> {
     lists: &'a ListCache,
     caller: &'a Caller,
     deadline: Instant,
+    record: &'a Record,
 }
 
 impl Reader<'_> {
@@ -281,8 +302,17 @@ impl Reader<'_> {
 
     /// Page `page`, counted from 0.
     async fn page(&self, page: u64, per_page: u32) -> Result<Aged, UpstreamError> {
-        let Self { lists, caller, deadline } = *self;
-        let key = Key { scope: caller.scope(), page, per_page };
+        let key = Key { scope: self.caller.scope(), page, per_page };
+        let page = self.page_of(key).await;
+        match &page {
+            Ok((page, None)) => self.record.note_page(key, page),
+            Ok((_, Some(_))) | Err(_) => self.record.note_what_is_not_kept(),
+        }
+        page
+    }
+
+    async fn page_of(&self, key: Key) -> Result<Aged, UpstreamError> {
+        let Self { lists, caller, deadline, .. } = *self;
         if let Some(kept) = lists.kept(&key).filter(Kept::may_be_served_meanwhile) {
             if !kept.is_fresh() {
                 lists.refresh(caller, key);

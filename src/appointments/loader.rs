@@ -1,20 +1,30 @@
 //! Many fields of one operation, one batch of distinct ids.
 //!
-//! The `Loader` of the `dataloader` crate holds its lock while a batch runs, and loses the batch if the task that
-//! carries it is dropped. Both are harmless to a loader that one operation owns and harmful to one that is shared, so
-//! there is one for each operation.
+//! What is fresh in memory is served at once. Only the rest goes through the `Loader` of the `dataloader` crate, which
+//! gathers by giving way ten times to whoever else asks. It holds its lock while a batch runs, and loses the batch if the
+//! task that carries it is dropped. Both are harmless to a loader that one operation owns and harmful to one that is
+//! shared, so there is one for each operation.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::Arc,
+};
 
 use dataloader::{BatchFn, cached};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Outcome, cache::AppointmentCache};
+use super::{Outcome, cache::AppointmentCache, provenance::Record};
 use crate::{caller::Caller, upstream::UpstreamError};
 
-pub(super) struct Loader(cached::Loader<Uuid, Outcome, Batch>);
+pub(super) struct Loader {
+    cache: AppointmentCache,
+    caller: Caller,
+    record: Arc<Record>,
+    batches: cached::Loader<Uuid, Outcome, Batch>,
+}
 
 /// Asks the cache for all ids of a batch at once.
 struct Batch {
@@ -35,21 +45,57 @@ impl BatchFn<Uuid, Outcome> for Batch {
 }
 
 impl Loader {
-    pub(super) fn new(cache: AppointmentCache, caller: Caller, deadline: Instant) -> Self {
-        let batch = Batch { cache, caller, deadline };
+    pub(super) fn new(
+        cache: AppointmentCache,
+        caller: Caller,
+        deadline: Instant,
+        record: Arc<Record>,
+    ) -> Self {
+        let batch = Batch { cache: cache.clone(), caller: caller.clone(), deadline };
         // How many ids an operation may ask for is bounded by the limits, and how many calls are under way by the
         // upstream client. A bound on the batch would only make the rest wait for the whole of the first part.
-        Self(cached::Loader::new(batch).with_max_batch_size(usize::MAX))
+        let batches = cached::Loader::new(batch).with_max_batch_size(usize::MAX);
+        Self { cache, caller, record, batches }
     }
 
     pub(super) async fn load(&self, id: Uuid) -> Outcome {
+        if let Some(outcome) = self.known(id) {
+            return outcome;
+        }
         // The crate reports a key that its batch left out. Ours leaves out none.
-        self.0.try_load(id).await.unwrap_or(Err(UpstreamError::Lost))
+        let outcome = self.batches.try_load(id).await.unwrap_or(Err(UpstreamError::Lost));
+        self.noted(id, outcome)
     }
 
     pub(super) async fn load_many(&self, ids: Vec<Uuid>) -> Vec<Outcome> {
-        let found = self.0.try_load_many(ids.clone()).await.unwrap_or_default();
-        ids.iter().map(|id| found.get(id).cloned().unwrap_or(Err(UpstreamError::Lost))).collect()
+        let known = ids.iter().map(|id| self.known(*id)).collect::<Vec<_>>();
+        let unknown = ids.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(id, _)| *id);
+        let unknown = unknown.collect::<Vec<_>>();
+        let found = match unknown.is_empty() {
+            true => HashMap::new(),
+            false => self.batches.try_load_many(unknown).await.unwrap_or_default(),
+        };
+        let outcome = |(id, known): (&Uuid, Option<Outcome>)| {
+            known.unwrap_or_else(|| {
+                self.noted(*id, found.get(id).cloned().unwrap_or(Err(UpstreamError::Lost)))
+            })
+        };
+        ids.iter().zip(known).map(outcome).collect()
+    }
+
+    /// What the operation has been told of `id`, or can be told at once.
+    fn known(&self, id: Uuid) -> Option<Outcome> {
+        match self.record.outcomes().entry(id) {
+            Entry::Occupied(told) => Some(told.get().clone()),
+            Entry::Vacant(new) => {
+                self.cache.get_fresh(&self.caller, id).map(|served| new.insert(Ok(served)).clone())
+            }
+        }
+    }
+
+    /// `outcome`, unless the operation has been told another one meanwhile, which it then stays with.
+    fn noted(&self, id: Uuid, outcome: Outcome) -> Outcome {
+        self.record.outcomes().entry(id).or_insert(outcome).clone()
     }
 }
 

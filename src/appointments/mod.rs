@@ -3,10 +3,12 @@
 //! [`Appointments`] belongs to one operation of one caller. It gathers the ids that the operation's fields ask for
 //! into one batch ([`loader`]) over what all operations of the process share ([`Shared`]): what is kept ([`cache`],
 //! [`lists`], in memory with a bound: [`kept`], and with one for each caller: [`shares`]), what is under way ([`flight`]),
-//! what is watched ([`live`], [`poller`]), and when what was changed ([`generations`], by [`changes`]).
+//! what is watched ([`live`], [`poller`]), and when what was changed ([`generations`], by [`changes`]). What is made from
+//! appointments knows from which ([`provenance`]), and can be kept for as long as these are current ([`derived`]).
 
 mod cache;
 mod changes;
+mod derived;
 mod flight;
 mod generations;
 mod kept;
@@ -14,17 +16,21 @@ mod lists;
 mod live;
 mod loader;
 mod poller;
+mod provenance;
 mod shares;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use changes::Changed;
+pub use derived::{Derived, Made};
+pub use kept::Size;
 pub use lists::{Place, Window};
 pub use live::Seen;
+pub use provenance::Provenance;
 
 use crate::{
     caller::Caller,
@@ -81,20 +87,25 @@ impl Shared {
     }
 }
 
-/// The appointments as one operation of one caller sees them: within the operation an id has one outcome.
+/// The appointments as one operation of one caller sees them: within the operation an id has one outcome. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Appointments(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Appointments {
+struct Inner {
     shared: Shared,
     caller: Caller,
     deadline: Instant,
     loader: loader::Loader,
+    record: Arc<provenance::Record>,
 }
 
 impl Appointments {
     /// For an operation of `caller` that stops waiting at `deadline`.
     pub fn new(shared: Shared, caller: Caller, deadline: Instant) -> Self {
-        let loader = loader::Loader::new(shared.cache.clone(), caller.clone(), deadline);
-        Self { shared, caller, deadline, loader }
+        let record = Arc::<provenance::Record>::default();
+        let loader = loader::Loader::new(shared.cache.clone(), caller.clone(), deadline, record.clone());
+        Self(Arc::new(Inner { shared, caller, deadline, loader, record }))
     }
 
     /// One appointment, none where there is none by that id.
@@ -102,12 +113,12 @@ impl Appointments {
     /// # Errors
     /// As [`UpstreamError`] says.
     pub async fn get(&self, id: Uuid) -> Outcome {
-        self.loader.load(id).await
+        self.0.loader.load(id).await
     }
 
     /// Several, in the order of `ids`. One that fails leaves the others as they are.
     pub async fn get_many(&self, ids: Vec<Uuid>) -> Vec<Outcome> {
-        self.loader.load_many(ids).await
+        self.0.loader.load_many(ids).await
     }
 
     /// A window of the list of those that the caller may see.
@@ -115,7 +126,8 @@ impl Appointments {
     /// # Errors
     /// As [`UpstreamError`] says.
     pub async fn window(&self, place: Place) -> Result<Window, UpstreamError> {
-        self.shared.lists.window(&self.caller, place, self.deadline).await
+        let Inner { shared, caller, deadline, record, .. } = &*self.0;
+        shared.lists.window(caller, place, *deadline, record).await
     }
 
     /// Sends a change, once.
@@ -124,11 +136,21 @@ impl Appointments {
     /// [`UpstreamError::OutcomeUnknown`] where it may have happened; all others say that it did not, or, as a 5xx does,
     /// nothing of it.
     pub async fn change(&self, change: Change) -> Result<Changed, UpstreamError> {
-        self.shared.change(&self.caller, change, self.deadline).await
+        let Inner { shared, caller, deadline, record, .. } = &*self.0;
+        record.note_what_is_not_kept();
+        shared.change(caller, change, *deadline).await
     }
 
     /// The appointment now, and again each time that it has changed; ends with the error that ended it.
     pub fn watch(&self, id: Uuid) -> impl Stream<Item = Seen> + Send + use<> {
-        self.shared.live.watch(&self.caller, id)
+        self.0.record.note_what_is_not_kept();
+        self.0.shared.live.watch(&self.0.caller, id)
+    }
+
+    /// What the operation, which is over, was served: none unless all of it is kept and fresh, and for one that failed in
+    /// part, changed something or watched something.
+    pub fn provenance(&self) -> Option<Provenance> {
+        let Inner { shared, caller, record, .. } = &*self.0;
+        Provenance::of(record, caller.scope(), shared)
     }
 }

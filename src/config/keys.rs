@@ -340,6 +340,14 @@ pub const KEYS: &[Key] = &[
         set: |c, v| size(v, 0).map(|v| c.cache.list_size = v),
     },
     Key {
+        name: "cache.answers_size",
+        default: "16MiB",
+        kind: Kind::Size,
+        help: "How much memory finished answers may take, beside cache.size: an equal request of the same caller is \
+               answered with one as long as everything that it was made from is remembered and fresh. 0: none.",
+        set: |c, v| size(v, 0).map(|v| c.cache.answers_size = v),
+    },
+    Key {
         name: "cache.stale_if_error",
         default: "5m",
         kind: Kind::Duration,
@@ -358,8 +366,8 @@ pub const KEYS: &[Key] = &[
         name: "cache.caller_share",
         default: "5",
         kind: Kind::Count,
-        help: "What one token may take of cache.size, and of cache.list_size, for certain, in percent. Who has more gives \
-               way first when there is no room.",
+        help: "What one token may take of cache.size, cache.list_size and cache.answers_size for certain, in percent. Who \
+               has more gives way first when there is no room.",
         set: |c, v| count(v, 1..=100).map(|v| c.cache.caller_share = v as u8),
     },
     Key {
@@ -597,6 +605,13 @@ pub const KEYS: &[Key] = &[
                the host that they open it to, with commas between them: \
                https://app.example,https://admin.example:8443.",
         set: |c, v| origins(v).map(|v| c.http.origins = v),
+    },
+    Key {
+        name: "http.compression",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether answers are compressed (br or gzip) for clients that ask for it.",
+        set: |c, v| switch(v).map(|v| c.http.compression = v),
     },
     Key {
         name: "http.deadline",

@@ -4,6 +4,7 @@
 
 mod browser;
 mod caller;
+mod compression;
 mod drain;
 mod graphiql;
 mod graphql;
@@ -36,6 +37,7 @@ use tracing::Instrument as _;
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
+pub use graphql::Answers;
 #[cfg(fuzzing)]
 pub use graphql::fuzzing;
 pub use patience::Patient;
@@ -60,6 +62,8 @@ pub struct Gateway {
     pub api: Api,
     /// What operations read and change through.
     pub appointments: Shared,
+    /// Finished answers, for equal requests.
+    pub answers: Answers,
     /// Tells who asks.
     pub identity: Identity,
     /// Clocks, and which pages may ask.

@@ -3,6 +3,9 @@
 //!
 //! Everything happens in an order that the test decides: the [far side](far_side) holds each answer back until the next
 //! step is to let go of it, and every step waits until its effect is seen. Nothing is timed but what is to expire.
+//!
+//! Reads are repeated to the letter, in each of several manners, so that many are answered from the answer cache: the model
+//! knows nothing of that, and judges them like all others.
 
 mod far_side;
 mod judge;
@@ -31,7 +34,7 @@ use self::{
 };
 use crate::{
     freshness::jwt,
-    support::{Answer, Gateway, PATIENCE, Reply, Upstream},
+    support::{Answer, Gateway, PATIENCE, Reply, Upstream, Way as Manner},
 };
 
 /// How many cases there are for each [`Setting`], unless `PROPTEST_CASES` says so.
@@ -40,10 +43,18 @@ const CASES: u32 = 24;
 /// The callers; the last one's token has expired.
 const CALLERS: usize = 3;
 
+/// How reads are sent.
+const MANNERS: [Manner; 4] =
+    [Manner::POST, Manner::GET, Manner::POST.taking("br"), Manner::GET.taking("gzip, identity;q=0.5")];
+
+/// As much of an appointment as is worth compressing.
+const FIELDS: &str =
+    "{ id reference status claimant { name phoneNumber email dateOfBirth data { name value } } }";
+
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody reads.
-    Read(usize, Subject),
+    /// Somebody reads, so many times, in one of the manners.
+    Read(usize, Subject, usize, usize),
     /// Somebody changes something, and this becomes of it.
     Change(usize, usize, Outcome),
     /// The upstream answers one of the calls that it holds.
@@ -64,7 +75,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     let of_read = prop_oneof![1 => Just(Outcome::Shown), 2 => select(&Outcome::OF_READS[..])];
     let of_change = prop_oneof![1 => Just(Outcome::Shown), 2 => select(&Outcome::OF_CHANGES[..])];
     prop_oneof![
-        8 => (0..CALLERS, any_subject()).prop_map(|(caller, subject)| Step::Read(caller, subject)),
+        8 => (0..CALLERS, any_subject(), 0..MANNERS.len(), 1..4_usize)
+            .prop_map(|(caller, subject, manner, times)| Step::Read(caller, subject, manner, times)),
         3 => (0..CALLERS, 0..IDS, of_change).prop_map(|(caller, n, outcome)| Step::Change(caller, n, outcome)),
         9 => any::<usize>().prop_map(Step::Release),
         3 => any::<usize>().prop_map(Step::Abandon),
@@ -157,16 +169,22 @@ impl Case {
     }
 
     async fn read_all(&mut self) -> Result<(), String> {
-        for (caller, subject) in Self::everything() {
-            self.read(caller, subject).await?;
-            self.release_all().await?;
+        for manner in 0..MANNERS.len() {
+            for (caller, subject) in Self::everything() {
+                self.read(caller, subject, manner).await?;
+                self.release_all().await?;
+            }
         }
         Ok(())
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Read(caller, subject) => self.read(*caller, *subject).await?,
+            Step::Read(caller, subject, manner, times) => {
+                for _ in 0..*times {
+                    self.read(*caller, *subject, *manner).await?;
+                }
+            }
             Step::Change(caller, n, outcome) => self.change(*caller, *n, *outcome).await,
             Step::Release(n) => {
                 let held = self.held();
@@ -212,7 +230,7 @@ impl Case {
     }
 
     /// Asks, and waits until there is an answer, or it is known which call it waits for.
-    async fn read(&mut self, caller: usize, subject: Subject) -> Result<(), String> {
+    async fn read(&mut self, caller: usize, subject: Subject, manner: usize) -> Result<(), String> {
         let scope = self.tokens[caller].clone();
         let (asked, joins) = {
             let mut log = self.far.log();
@@ -220,8 +238,8 @@ impl Case {
         };
         let read = Read { scope: scope.clone(), subject, asked };
         let mut query = match subject {
-            Subject::One(n) => format!("it: appointment(id: {:?}) {{ id reference status }}", self.far.id(n)),
-            Subject::List => format!("it: appointments(first: {IDS}) {{ nodes {{ id reference status }} }}"),
+            Subject::One(n) => format!("it: appointment(id: {:?}) {FIELDS}", self.far.id(n)),
+            Subject::List => format!("it: appointments(first: {IDS}) {{ nodes {FIELDS} }}"),
         };
         // Who joins a call leaves no trace upstream, but by what else it asks for at the same time.
         let probe = joins.map(|_| self.far.probe(self.probes));
@@ -230,7 +248,8 @@ impl Case {
             query += &format!(" probe: appointment(id: {probe:?}) {{ id }}");
         }
         let gateway = self.gateway.clone();
-        let reply = tokio::spawn(async move { gateway.query(Some(&scope), &format!("{{ {query} }}")).await });
+        let query = format!("{{ {query} }}");
+        let reply = tokio::spawn(async move { MANNERS[manner].ask(&gateway, &scope, &query).await });
         let mut changed = self.far.watch();
         let call = loop {
             {
@@ -392,6 +411,8 @@ struct Runner {
     far_sides: FarSides,
     cases: usize,
     ways: HashSet<Way>,
+    /// How many reads were answered from the answer cache.
+    hits: f64,
 }
 
 impl Runner {
@@ -405,7 +426,7 @@ impl Runner {
             }
         });
         let upstream = Arc::new(upstream.await);
-        Self { setting, upstream, far_sides, cases: 0, ways: HashSet::new() }
+        Self { setting, upstream, far_sides, cases: 0, ways: HashSet::new(), hits: 0.0 }
     }
 
     async fn run(&mut self, steps: &[Step]) -> Result<(), String> {
@@ -431,6 +452,7 @@ impl Runner {
         };
         let result = case.run(steps).await;
         self.ways.extend(&case.ways);
+        self.hits += case.gateway.answer_lookups().await.0;
         result
     }
 }
@@ -449,7 +471,7 @@ fn check(setting: Setting) {
     if let Err(error) = result {
         panic!("{setting:?}: {error}");
     }
-    let ways = runner.into_inner().unwrap().ways;
+    let Runner { ways, hits, .. } = runner.into_inner().unwrap();
     let mut expected = vec![Way::Call, Way::Kept];
     match setting {
         Setting { pause: Duration::ZERO, .. } => expected.push(Way::Listed),
@@ -458,6 +480,7 @@ fn check(setting: Setting) {
     }
     let missing: Vec<_> = expected.into_iter().filter(|way| !ways.contains(way)).collect();
     assert!(missing.is_empty(), "{setting:?}: nobody was told anything by way of {missing:?}");
+    assert!(hits >= f64::from(cases), "{setting:?}: {hits} answers came from the answer cache");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 mod support;
 
+mod answer_cache;
+mod answer_cache_bounds;
 mod answers;
 mod batching;
 mod breaker;
@@ -42,6 +44,7 @@ mod subscribing_clients;
 mod websocket;
 mod websocket_bounds;
 
+mod compression;
 mod execution;
 mod identity;
 mod page;

@@ -29,7 +29,7 @@ pub fn request(bytes: &[u8]) {
         Err(refusal) => is_worded(refusal),
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        match request::from_query_string(text) {
+        match request::from_query_string(text.as_bytes()) {
             Ok(request) => comes_back(&request),
             Err(refusal) => is_worded(refusal),
         }

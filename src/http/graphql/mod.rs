@@ -3,8 +3,10 @@
 //!
 //! A request goes through here from top to bottom, and each step either hands on less than it got or refuses:
 //! method → WebSocket ([`websocket`])? → caller, and how often it asks → media types ([`negotiate`]) → body or query
-//! string ([`request`]) → its turn → operation → one answer, or a stream of them ([`event_stream`]).
+//! string → an answer that is kept ([`answers`])? → parameters ([`request`]) → its turn → operation → one answer, or a
+//! stream of them ([`event_stream`]).
 
+mod answers;
 mod event_stream;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -16,7 +18,6 @@ use std::sync::Arc;
 
 use async_graphql::{ServerError, Value};
 use axum::{
-    body::Bytes,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -25,11 +26,17 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+pub use answers::Answers;
+use answers::{Finished, Form, Question};
 use event_stream::NO_SINGLE_CONNECTION;
 pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
 
-use super::{Gateway, Lent, Open, Place, Refusal, Request, Since, caller, refusal::count};
+use super::{
+    Gateway, Lent, Open, Place, Refusal, Request, Since, caller,
+    compression::{self, Coding, Effort},
+    refusal::count,
+};
 use crate::{
     appointments::Appointments,
     caller::Caller,
@@ -59,15 +66,25 @@ pub(super) async fn serve(gateway: &Arc<Gateway>, request: Request<'_>) -> Resul
     if event_stream::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
-    let source = if is_get {
+    let sent;
+    let question = if is_get {
         negotiate::no_simple_get(&head.headers)?;
-        Source::QueryString(head.uri.query().unwrap_or_default())
+        let query = head.uri.query().unwrap_or_default();
+        Question { form: Form::QueryString, media_type: accepted.best, text: query.as_bytes() }
     } else {
         negotiate::json_body(&head.headers)?;
-        Source::Body(request::read(body, &head.headers, gateway, deadline).await?)
+        sent = request::read(body, &head.headers, gateway, deadline).await?;
+        Question { form: Form::Body, media_type: accepted.best, text: &sent }
     };
+    let takes = compression::coding(&head.headers).filter(|_| gateway.http.compression);
+    if let Ok(caller) = &caller
+        && accepted.best != MediaType::EventStream
+        && let Some(answer) = gateway.answers.find(caller, question, takes).await
+    {
+        return Ok(answer.into_response());
+    }
     // Much smaller as a pointer: every request has room for it.
-    let carried_out = Box::pin(carry_out(gateway, source, accepted, caller, deadline));
+    let carried_out = Box::pin(carry_out(gateway, question, accepted, takes, caller, deadline));
     match id.span(Since::CarryingOut) {
         Some(span) => carried_out.instrument(span).await,
         None => carried_out.await,
@@ -77,27 +94,29 @@ pub(super) async fn serve(gateway: &Arc<Gateway>, request: Request<'_>) -> Resul
 /// From the text of a request to its answer.
 async fn carry_out(
     gateway: &Arc<Gateway>,
-    source: Source<'_>,
+    question: Question<'_>,
     accepted: Accepted,
+    takes: Option<Coding>,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
 ) -> Result<Response, Refusal> {
-    let is_get = matches!(source, Source::QueryString(_));
-    let request = match source {
-        Source::QueryString(query) => request::from_query_string(query)?,
-        Source::Body(body) => request::from_json(&body)?,
+    let is_get = question.form == Form::QueryString;
+    let request = match question.form {
+        Form::QueryString => request::from_query_string(question.text)?,
+        Form::Body => request::from_json(question.text)?,
     };
     let place = gateway.operations.take().await?;
 
     let refuse = |answer| match accepted.best {
         MediaType::EventStream => event_stream::of_one(answer),
-        best => respond(answer, best),
+        best => finished(answer, best).into_response(),
     };
     let parsed = match gateway.api.parse(request) {
         Ok(parsed) => parsed,
         Err(answer) => return Ok(refuse(answer)),
     };
-    if is_get && parsed.is_mutation() {
+    let is_mutation = parsed.is_mutation();
+    if is_get && is_mutation {
         return Err(method_not_allowed("A mutation is asked with POST.", "POST"));
     }
     let operation = match gateway.api.prepare(parsed).await {
@@ -122,17 +141,17 @@ async fn carry_out(
         )),
         Accepted { best, .. } => {
             let access = access(gateway, caller, deadline);
+            let appointments = access.as_ref().ok().filter(|_| !is_mutation).cloned();
             let answer = gateway.api.execute(operation, access).await;
             drop(place);
-            Ok(respond(answer, best))
+            let is_whole = answer.data.is_some() && answer.errors.is_empty() && answer.stale.is_empty();
+            let finished = finished(answer, best).varying(gateway.http.compression);
+            if let Some(appointments) = appointments.filter(|_| is_whole) {
+                gateway.answers.keep(question, &finished, &appointments);
+            }
+            Ok(finished.taken(takes, Effort::Quick).await.into_response())
         }
     }
-}
-
-/// Where the parameters of a request stand.
-enum Source<'r> {
-    QueryString(&'r str),
-    Body(Bytes),
 }
 
 fn method_not_allowed(message: &'static str, allow: &'static str) -> Refusal {
@@ -191,14 +210,14 @@ impl From<Answer> for Document {
 
 /// GraphQL over HTTP, section 6.4: under `application/json` the status says only whether there is a GraphQL answer;
 /// under `application/graphql-response+json` it says whether the operation was run.
-fn respond(answer: Answer, media_type: MediaType) -> Response {
+fn finished(answer: Answer, media_type: MediaType) -> Finished {
     let status = match (media_type, &answer.data) {
         (MediaType::GraphqlResponse, None) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     };
     // GraphQL values are always JSON.
     let body = serde_json::to_vec(&Document::from(answer)).unwrap_or_default();
-    (status, answer_headers(media_type), body).into_response()
+    Finished::plain(status, media_type, body)
 }
 
 fn answer_headers(media_type: MediaType) -> HeaderMap {

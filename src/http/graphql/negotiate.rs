@@ -6,7 +6,7 @@ use mime::Mime;
 use super::Refusal;
 
 /// What an answer can be sent as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum MediaType {
     /// `application/graphql-response+json`
     GraphqlResponse,

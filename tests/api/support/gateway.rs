@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use flate2::read::GzDecoder;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -226,11 +227,12 @@ impl Drop for Gateway {
 }
 
 impl Reply {
-    /// Sends `request` and reads the answer; a body that is no JSON becomes a string.
+    /// Sends `request` and reads the answer, as it was before it was compressed; a body that is no JSON becomes a string.
     pub async fn of(request: reqwest::RequestBuilder) -> Self {
         let response = timeout(PATIENCE, request.send()).await.expect("an answer in time").unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = timeout(PATIENCE, response.text()).await.expect("a body in time").unwrap();
+        let body = timeout(PATIENCE, response.bytes()).await.expect("a body in time").unwrap();
+        let text = String::from_utf8(decoded(&headers, &body)).unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         canary::assert_discreet(&body);
         canary::assert_untold("the headers of an answer", &format!("{headers:?}"), &BTreeSet::new());
@@ -257,6 +259,18 @@ impl Reply {
         let errors = self.body["errors"].as_array().map_or(&[][..], Vec::as_slice);
         errors.iter().map(|error| error["extensions"]["code"].as_str().unwrap_or("(none)")).collect()
     }
+}
+
+/// A body as it was before it was compressed.
+pub fn decoded(headers: &reqwest::header::HeaderMap, body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match headers.get("content-encoding").map(|coding| coding.to_str().unwrap()) {
+        None => plain.extend_from_slice(body),
+        Some("gzip") => drop(GzDecoder::new(body).read_to_end(&mut plain).unwrap()),
+        Some("br") => brotli::BrotliDecompress(&mut &*body, &mut plain).unwrap(),
+        Some(other) => panic!("{other:?} is no coding that was asked for"),
+    }
+    plain
 }
 
 /// What lies between a question and a call is switched off, so that tests of anything else can count calls: each is sent

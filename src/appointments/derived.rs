@@ -1,0 +1,97 @@
+//! What was made from appointments, kept for as long as it would be made of the same ones.
+
+use std::{fmt, sync::Arc};
+
+use bytesize::ByteSize;
+
+use super::{
+    Shared,
+    generations::Asked,
+    kept::{self, Kept, Memory, Size, Times},
+    provenance::Provenance,
+};
+use crate::caller::{Caller, Scope};
+
+/// Things that were made from appointments, each for one caller, in a memory with a bound in bytes and a share for each
+/// caller.
+pub struct Derived<V> {
+    kept: Memory<Key, Arc<Made<V>>>,
+    shared: Shared,
+}
+
+/// What they are kept under. Two things may have a hash in common, but no two callers have a key in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    scope: Scope,
+    hash: u64,
+}
+
+impl kept::Key for Key {
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+}
+
+/// Something with what it was made from.
+#[derive(Debug)]
+pub struct Made<V> {
+    /// What was made.
+    pub value: V,
+    provenance: Arc<Provenance>,
+}
+
+impl<V: Size> Size for Arc<Made<V>> {
+    fn size(&self) -> usize {
+        // With the counters of both.
+        size_of::<Made<V>>() + size_of::<Provenance>() + 32 + self.value.size() + self.provenance.size()
+    }
+}
+
+impl<V: Size> Derived<V> {
+    /// None yet, in a memory of `size` of which a share is so many `percent`, beside the `shared` ones that they are made
+    /// from.
+    pub fn new(size: ByteSize, percent: u8, shared: Shared) -> Self {
+        Self { kept: Memory::new(size, percent), shared }
+    }
+
+    /// What is kept for `caller` under `hash`, if `is_it` says so, and if everything that it was made from is current;
+    /// what is not is dropped.
+    pub fn get(&self, caller: &Caller, hash: u64, is_it: impl FnOnce(&V) -> bool) -> Option<Arc<Made<V>>> {
+        let key = Key { scope: caller.scope(), hash };
+        let kept = self.kept.get(&key)?;
+        if !is_it(&kept.value.value) {
+            return None;
+        }
+        if !kept.value.provenance.is_current(&self.shared) {
+            self.kept.drop_version(key, kept.number());
+            return None;
+        }
+        Some(kept.value)
+    }
+
+    /// Keeps `value` under `hash` for as long as what it was made from is current.
+    pub fn keep(&self, hash: u64, value: V, provenance: impl Into<Arc<Provenance>>) {
+        let provenance = provenance.into();
+        let key = Key { scope: provenance.scope, hash };
+        // Whether it is current is looked at when it is asked for; its time only has it gone when nobody asks.
+        let times = Times::of(provenance.fresh_for);
+        let asked = Asked::now();
+        self.kept.put(key, Kept::new(Arc::new(Made { value, provenance }), asked, times), || true);
+    }
+
+    /// Keeps `value` under `hash` as made from the same as `other`.
+    pub fn keep_beside(&self, other: &Made<V>, hash: u64, value: V) {
+        self.keep(hash, value, other.provenance.clone());
+    }
+
+    /// How many there are, and how many bytes they take.
+    pub fn total(&self) -> (usize, u64) {
+        self.kept.total()
+    }
+}
+
+impl<V> fmt::Debug for Derived<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Derived").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! What an answer was made from, so that it can be told whether it would be made of the same things now.
+//!
+//! While an operation goes on, a [`Record`] notes what it is served. When it is over, a [`Provenance`] says by which
+//! numbers these things are kept; where one of them is not kept, there is none. It is current for as long as each would
+//! still be served from memory: so whatever ends that for an appointment (its time, a refusal, a change, its place in the
+//! memory) ends it for all that was made from it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use super::{Outcome, Shared, lists};
+use crate::{caller::Scope, metrics::metrics, upstream::Page};
+
+/// What one operation has been served so far.
+#[derive(Default)]
+pub(super) struct Record {
+    /// Within the operation an id has one outcome: whoever asks for it later is told this.
+    outcomes: Mutex<HashMap<Uuid, Outcome>>,
+    pages: Mutex<Vec<(lists::Key, Arc<Page>)>>,
+    /// Whether it was served, or did, what nothing that is kept can stand for.
+    is_beyond_memory: AtomicBool,
+}
+
+impl Record {
+    pub(super) fn outcomes(&self) -> MutexGuard<'_, HashMap<Uuid, Outcome>> {
+        // What is behind the lock is whole at any moment.
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_page(&self, key: lists::Key, page: &Arc<Page>) {
+        self.pages().push((key, page.clone()));
+    }
+
+    /// Notes that something changed, is watched, failed or is stale.
+    pub(super) fn note_what_is_not_kept(&self) {
+        self.is_beyond_memory.store(true, Ordering::Relaxed);
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Vec<(lists::Key, Arc<Page>)>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an answer was made from: of each thing, the number under which it is kept.
+pub struct Provenance {
+    pub(super) scope: Scope,
+    appointments: Box<[(Uuid, u64)]>,
+    pages: Box<[(lists::Key, u64)]>,
+    /// How long all of it is fresh, counted from when the operation was over.
+    pub(super) fresh_for: Duration,
+}
+
+impl Provenance {
+    /// Of what was served to `scope`: none unless all of it is kept and fresh, and the very thing that was served.
+    pub(super) fn of(record: &Record, scope: Scope, shared: &Shared) -> Option<Self> {
+        if record.is_beyond_memory.load(Ordering::Relaxed) {
+            return None;
+        }
+        let now = Instant::now();
+        let mut fresh_for = Duration::MAX;
+        let mut appointments = Vec::new();
+        for (id, outcome) in record.outcomes().iter() {
+            let served =
+                outcome.as_ref().ok().filter(|served| served.as_ref().is_none_or(|it| it.age.is_none()));
+            let (number, left) = shared.cache.version(scope, *id, served?.as_ref(), now)?;
+            fresh_for = fresh_for.min(left);
+            appointments.push((*id, number));
+        }
+        let mut pages = Vec::new();
+        for (key, page) in record.pages().iter() {
+            let (number, left) = shared.lists.version(key, page, now)?;
+            fresh_for = fresh_for.min(left);
+            pages.push((*key, number));
+        }
+        Some(Self { scope, appointments: appointments.into(), pages: pages.into(), fresh_for })
+    }
+
+    /// Whether each is still what would be served: which counts as reading it.
+    pub(super) fn is_current(&self, shared: &Shared) -> bool {
+        let now = Instant::now();
+        let is_current = shared.cache.are_current(self.scope, &self.appointments, now)
+            && shared.lists.are_current(&self.pages, now);
+        if is_current {
+            metrics().appointments.count_many("cache", self.appointments.len() as u64);
+        }
+        is_current
+    }
+
+    /// The bytes that it takes beside itself.
+    pub(super) fn size(&self) -> usize {
+        size_of_val(&*self.appointments) + size_of_val(&*self.pages)
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Provenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provenance").finish_non_exhaustive()
+    }
+}
