@@ -34,12 +34,18 @@ pub(super) const HEADERS: [(HeaderName, HeaderValue); 7] = [
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// Makes `response` say [`HEADERS`] as well.
-pub(super) fn make_safe(response: &mut Response) {
+/// [`HEADERS`], for an answer to begin with: to copy them all at once takes half as long as to put in one after the other.
+pub(super) fn headers() -> HeaderMap {
     static ALL: LazyLock<HeaderMap> = LazyLock::new(|| HEADERS.into_iter().collect());
-    // To copy them all at once takes half as long as to put in one after the other.
-    let own = mem::replace(response.headers_mut(), ALL.clone());
-    response.headers_mut().extend(own);
+    ALL.clone()
+}
+
+/// Makes `response` say [`HEADERS`] as well, if it did not begin with them.
+pub(super) fn make_safe(response: &mut Response) {
+    if !response.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS) {
+        let own = mem::replace(response.headers_mut(), headers());
+        response.headers_mut().extend(own);
+    }
 }
 
 /// Lets pages of exactly these `origins` ask `/graphql` and read the answers, refusals too; none where there are none,

@@ -5,7 +5,7 @@
 //! made from is what would be served now, which [`Derived`] looks at each time. So it is never older than they are.
 //! What a request passes before it is carried out (who asks, how often, its media types and its size), it passes here too.
 
-use std::hash::BuildHasher as _;
+use std::{hash::BuildHasher as _, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -14,12 +14,15 @@ use axum::{
 };
 use foldhash::quality::RandomState;
 
-use super::{MediaType, answer_headers};
+use super::MediaType;
 use crate::{
-    appointments::{Appointments, Derived, Shared, Size},
+    appointments::{Appointments, Derived, Made, Shared, Size},
     caller::Caller,
     config::CacheConfig,
-    http::compression::{self, Coding, Effort},
+    http::{
+        browser,
+        compression::{self, Coding, Effort},
+    },
     metrics::metrics,
 };
 
@@ -103,7 +106,18 @@ impl Answers {
         takes: Option<Coding>,
     ) -> Option<Finished> {
         let kept = self.kept.as_ref()?;
-        let found = self.look_up(kept, caller, question, takes).await;
+        let look = |takes| {
+            let hash = self.hasher.hash_one((question, takes));
+            kept.get(caller, hash, |entry| entry.answers(question, takes))
+        };
+        let found = match (look(takes), takes) {
+            (Some(found), _) => Some(found.value.answer.clone()),
+            (None, None) => None,
+            (None, takes) => match look(None) {
+                Some(plain) => Some(Box::pin(self.compress(kept, plain, question, takes)).await),
+                None => None,
+            },
+        };
         metrics().answer_lookups.count(if found.is_some() { "hit" } else { "miss" });
         if found.is_some() {
             metrics().operations.count("query");
@@ -111,27 +125,19 @@ impl Answers {
         found
     }
 
-    async fn look_up(
+    /// Compresses what was sent as it is until now, and keeps that beside it.
+    async fn compress(
         &self,
         kept: &Derived<Entry>,
-        caller: &Caller,
+        plain: Arc<Made<Entry>>,
         question: Question<'_>,
         takes: Option<Coding>,
-    ) -> Option<Finished> {
-        let look = |takes| {
-            let hash = self.hasher.hash_one((question, takes));
-            kept.get(caller, hash, |entry| entry.answers(question, takes))
-        };
-        if let Some(found) = look(takes) {
-            return Some(found.value.answer.clone());
-        }
-        takes?;
-        let plain = look(None)?;
+    ) -> Finished {
         let answer = plain.value.answer.clone().taken(takes, Effort::Thorough).await;
         // Where nothing is gained it is kept as it is, so that this is not tried again.
         let hash = self.hasher.hash_one((question, takes));
         kept.keep_beside(&plain, hash, Entry::of(question, takes, answer.clone()));
-        Some(answer)
+        answer
     }
 
     /// Keeps the whole answer to a query that was carried out through `appointments`, if all that it was made from is
@@ -176,8 +182,11 @@ impl Finished {
 impl IntoResponse for Finished {
     fn into_response(self) -> Response {
         let Self { status, media_type, body, coding, varies } = self;
-        let mut response = (status, answer_headers(media_type), Body::from(body)).into_response();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
         let headers = response.headers_mut();
+        *headers = browser::headers();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type()));
         if varies {
             headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         }

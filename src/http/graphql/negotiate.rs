@@ -1,6 +1,6 @@
 //! Media types, and what a browser must not be tricked into sending.
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use mime::Mime;
 
 use super::Refusal;
@@ -64,6 +64,9 @@ pub(in super::super) const FORCES_PREFLIGHT: [&str; 5] = [
 /// # Errors
 /// 406 where nothing that it accepts can be served.
 pub(super) fn answer_type(headers: &HeaderMap) -> Result<Accepted, Refusal> {
+    if let Some(usual) = usual(headers) {
+        return Ok(usual);
+    }
     let mut best: Option<(MediaType, f32)> = None;
     let (mut said, mut event_stream) = (false, false);
     for range in accepted(headers) {
@@ -87,6 +90,21 @@ pub(super) fn answer_type(headers: &HeaderMap) -> Result<Accepted, Refusal> {
              If you are a person with a browser: GraphiQL is at /.",
         )),
     }
+}
+
+/// What clients usually say, to the letter, or nothing: to take media types apart costs more than all else that is looked at.
+fn usual(headers: &HeaderMap) -> Option<Accepted> {
+    let best = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
+        None | Some(b"*/*" | b"application/json" | b"application/json, */*") => MediaType::Json,
+        Some(
+            b"application/graphql-response+json"
+            | b"application/graphql-response+json, application/json"
+            | b"application/graphql-response+json,application/json;q=0.9",
+        ) => MediaType::GraphqlResponse,
+        Some(_) => return None,
+    };
+    let is_one = headers.get_all(header::ACCEPT).iter().nth(1).is_none();
+    is_one.then_some(Accepted { best, event_stream: false })
 }
 
 /// Whether a GET could have been sent by a page of another site without the browser asking for permission first.
@@ -113,10 +131,13 @@ pub(super) fn no_simple_get(headers: &HeaderMap) -> Result<(), Refusal> {
 /// 415 where it does not, or where the JSON is encoded in a way that is not read.
 pub(super) fn json_body(headers: &HeaderMap) -> Result<(), Refusal> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_json = content_type.and_then(|value| value.parse::<Mime>().ok()).is_some_and(|value| {
-        value.essence_str() == "application/json"
-            && value.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8)
-    });
+    // To the letter, as most say it.
+    let is_plainly_json = content_type == Some("application/json");
+    let is_json = is_plainly_json
+        || content_type.and_then(|value| value.parse::<Mime>().ok()).is_some_and(|value| {
+            value.essence_str() == "application/json"
+                && value.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8)
+        });
     if !is_json {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
