@@ -13,6 +13,8 @@
 //! cargo bench --bench load -- --gateway PATH         # measures another build of the gateway
 //! ```
 //!
+//! It takes Linux, which says in `/proc` what a process has taken. The gateway has as many threads as cores that it may use.
+//!
 //! Machines differ: what counts is the share of the limit server's figure in the same run. Where something else keeps the
 //! machine busy, the processor time for a request is the steadier one.
 

@@ -6,7 +6,7 @@ use crate::{
     exchange::{Asked, Exchange, Numbers},
     measure::{Target, in_turn},
     queries,
-    report::{Report, Throughput, by_rate},
+    report::{Report, Throughput, share},
     workloads::{Bench, CONNECTIONS},
 };
 
@@ -48,7 +48,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
             let workload = format!("{what}, {encoding}");
             println!("  {workload}: {size} bytes instead of {plain_size}");
             report.add_throughput(Throughput::new(&workload, own, limit));
-            let share = own.against(&plain, by_rate);
+            let share = share(own, &plain);
             let text = format!("≥ {GOAL} of our own plain figure");
             report.add_goal(&workload, &text, format!("{share:.2}"), share.median >= GOAL);
         }

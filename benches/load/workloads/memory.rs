@@ -35,7 +35,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
 
     let times = |number: usize| if bench.is_quick { number * QUICKLY / 100 } else { number };
     let stages = [
-        ("20 ids × all fields, hot", FULL, Numbers::cycle(1), times(IDS) / 10),
+        ("20 ids × all fields, hot", FULL, Numbers::cycle(1), times(IDS) / 100),
         ("distinct ids", MOBILE, Numbers::fresh(FRESH), times(IDS)),
         ("distinct query texts", MOBILE_TEXTS, Numbers::fresh(FRESH), times(TEXTS)),
     ];

@@ -29,9 +29,10 @@ pub fn threads(bench: &Bench, report: &mut Report) -> Result<()> {
     for cores in [1, 2] {
         let conditions =
             Conditions { cores, plan: shorter(bench), ..Conditions::usual(bench, Numbers::cycle(1)) };
+        let threads = if cores == 1 { "thread" } else { "threads" };
         let is_shared = cores == bench.cores.count();
         let note = if is_shared { ", one on the core of the load" } else { "" };
-        add(&format!("hot, one id, {cores} threads{note}"), bench, &conditions, report)?;
+        add(&format!("hot, one id, {cores} {threads}{note}"), bench, &conditions, report)?;
     }
     Ok(())
 }

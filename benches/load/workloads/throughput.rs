@@ -8,7 +8,7 @@ use crate::{
     load::{Load, Until},
     measure::{Plan, Series, Target, in_turn},
     queries::{FULL, MOBILE},
-    report::{Report, Throughput},
+    report::{Report, Throughput, share},
     workloads::{Bench, CONNECTIONS},
 };
 
@@ -84,9 +84,9 @@ pub fn measure(bench: &Bench, asked: &Asked<'_>, conditions: &Conditions<'_>) ->
     let exchange = Exchange::learn(&mut Client::open(gateway.address())?, asked, numbers)?;
     let size = exchange.answer.len();
     let limit = bench.limit(cores, size)?;
-    if let Some(count) = numbers.count() {
+    let few = if bench.is_quick { 1000 } else { 100_000 };
+    if let Some(requests) = numbers.count().filter(|count| *count <= few) {
         // Each once, so that what is measured is as warm as it gets.
-        let requests = count.min(if bench.is_quick { 1000 } else { 100_000 });
         let mut exchange = exchange.clone();
         Load::open(gateway.address(), CONNECTIONS, &exchange)?
             .run(&mut exchange, Until::Requests(requests))?;
@@ -100,9 +100,8 @@ pub fn measure(bench: &Bench, asked: &Asked<'_>, conditions: &Conditions<'_>) ->
 
 /// A goal that is a share of the limit server's requests.
 fn of_limit(workload: &str, goal: f64, own: &Series, limit: &Series, report: &mut Report) {
-    let throughput = Throughput::new(workload, own, limit);
-    let share = throughput.of_limit_by_rate;
-    report.add_throughput(throughput);
+    let share = share(own, limit);
+    report.add_throughput(Throughput::new(workload, own, limit));
     let text = format!("≥ {goal} of the limit server");
     report.add_goal(workload, &text, format!("{share:.2}"), share.median >= goal);
     report.bars.push(Bar { label: workload.to_owned(), share: share.median, goal: Some(goal) });
@@ -111,7 +110,7 @@ fn of_limit(workload: &str, goal: f64, own: &Series, limit: &Series, report: &mu
 /// A goal that is processor time for a request, in µs.
 fn of_processor(workload: &str, goal: f64, own: &Series, limit: &Series, report: &mut Report) {
     let throughput = Throughput::new(workload, own, limit);
-    let (cpu, share) = (throughput.cpu, throughput.of_limit_by_rate);
+    let (cpu, share) = (throughput.cpu, share(own, limit));
     report.add_throughput(throughput);
     report.add_goal(workload, &format!("≤ {goal} µs of CPU"), format!("{cpu:.1} µs"), cpu.median <= goal);
     report.bars.push(Bar { label: workload.to_owned(), share: share.median, goal: None });
