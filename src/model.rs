@@ -137,6 +137,19 @@ pub struct Appointment {
 impl Appointment {
     /// When the appointment is to end. Derived: `appointmentAt` + `durationInMinutes`.
     async fn ends_at(&self) -> Field<DateTime> {
+        self.end()
+    }
+
+    /// Where the appointment stands. Derived from the timestamps alone: CANCELLED where `cancelledAt` is set, else
+    /// ENDED, IN_SESSION or SCHEDULED by `sessionEndedAt` and `sessionStartedAt`.
+    async fn phase(&self) -> AppointmentPhase {
+        self.current_phase()
+    }
+}
+
+impl Appointment {
+    /// `endsAt`
+    pub fn end(&self) -> Field<DateTime> {
         let minutes = match self.duration_in_minutes {
             Field::Value(minutes) => minutes,
             Field::Absent => return Field::Absent,
@@ -147,9 +160,8 @@ impl Appointment {
         })
     }
 
-    /// Where the appointment stands. Derived from the timestamps alone: CANCELLED where `cancelledAt` is set, else
-    /// ENDED, IN_SESSION or SCHEDULED by `sessionEndedAt` and `sessionStartedAt`.
-    async fn phase(&self) -> AppointmentPhase {
+    /// `phase`
+    pub fn current_phase(&self) -> AppointmentPhase {
         if self.cancelled_at.value().is_some() {
             AppointmentPhase::Cancelled
         } else if self.session_ended_at.value().is_some() {
@@ -281,6 +293,13 @@ impl Features {
         #[graphql(desc = "Keep only flags that are on (true) or off (false). Left out: both.")]
         enabled: Option<bool>,
     ) -> Entries<Feature> {
+        self.known_flags(enabled)
+    }
+}
+
+impl Features {
+    /// `all(enabled:)`
+    pub fn known_flags(&self, enabled: Option<bool>) -> Entries<Feature> {
         let flags = self.flags();
         Entries {
             malformed: flags.iter().any(|(_, flag)| *flag == Field::Malformed),

@@ -2,11 +2,8 @@
 
 use async_graphql::SimpleObject;
 
-use super::cursor::Cursor;
-use crate::{
-    appointments::Window,
-    model::{Entries, SharedAppointment},
-};
+use super::{appointment::Written, cursor::Cursor};
+use crate::{appointments::Window, model::Entries};
 
 /// A window of the list of appointments.
 #[derive(SimpleObject)]
@@ -14,7 +11,7 @@ pub(super) struct AppointmentConnection {
     /// The appointments with their cursors.
     edges: Entries<AppointmentEdge>,
     /// The appointments alone.
-    nodes: Entries<SharedAppointment>,
+    nodes: Entries<Written>,
     /// Where the window lies in the list.
     page_info: PageInfo,
     /// How long the whole list is. Null where the upstream does not say.
@@ -27,7 +24,7 @@ pub(super) struct AppointmentEdge {
     /// Its place: what to give as `after` to go on behind it.
     cursor: String,
     /// The appointment.
-    node: SharedAppointment,
+    node: Written,
 }
 
 /// Where a window lies in its list.
@@ -57,11 +54,14 @@ impl AppointmentConnection {
                 end_cursor: last.map(cursor),
             },
             total_count: total.and_then(|total| i32::try_from(total).ok()),
-            nodes: Entries { items: items.iter().map(|(_, node)| node.clone()).collect(), malformed },
+            nodes: Entries {
+                items: items.iter().map(|(_, node)| Written(node.clone())).collect(),
+                malformed,
+            },
             edges: Entries {
                 items: items
                     .into_iter()
-                    .map(|(position, node)| AppointmentEdge { cursor: cursor(position), node })
+                    .map(|(position, node)| AppointmentEdge { cursor: cursor(position), node: Written(node) })
                     .collect(),
                 malformed,
             },

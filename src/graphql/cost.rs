@@ -8,10 +8,10 @@
 //! It is the flattened operation that is weighed: with its variables, without what is skipped, each field once.
 
 use async_graphql::{
-    Value, Variables,
-    parser::types::{Field, OperationDefinition, OperationType, Selection, SelectionSet},
+    Name, Value, Variables,
+    parser::types::{Field, OperationDefinition, Selection, SelectionSet},
 };
-use async_graphql_value::Value as Literal;
+use async_graphql_value::{Number, Value as Literal};
 
 use super::{
     error::ApiError,
@@ -27,93 +27,125 @@ const ASKED: u64 = 10;
 /// How long a list is taken to be of which nobody can know.
 const ASSUMED: u64 = 10;
 
-/// Makes sure that `operation`, flattened and valid, costs no more than it may. It recurses with the operation's depth.
-///
-/// # Errors
-/// `QUERY_TOO_COMPLEX` with the cost.
-pub(super) fn check(
-    operation: &OperationDefinition,
-    variables: &Variables,
-    types: &Types,
-    limits: &Limits,
-) -> Result<(), ApiError> {
-    let cost = Weighing { types, variables, limits }.operation(operation);
-    if cost > limits.cost as u64 {
-        return Err(OverLimit::too_complex("cost", "points of cost", limits.cost, cost));
-    }
-    Ok(())
+/// What an operation costs, as far as its variables leave that open. Sums and products of it stop at the greatest number.
+#[derive(Debug, Default)]
+pub(super) struct Price {
+    fixed: u64,
+    /// What each costs of those of which a variable says how many there are.
+    open: Vec<(Times, Name, u64)>,
 }
 
-struct Weighing<'a> {
-    types: &'a Types,
-    variables: &'a Variables,
-    limits: &'a Limits,
+/// What says how many of something there will be.
+#[derive(Debug, Clone, Copy)]
+enum Times {
+    /// The number of ids.
+    Ids,
+    /// The length of the window.
+    First,
 }
 
-impl Weighing<'_> {
-    fn operation(&self, operation: &OperationDefinition) -> u64 {
-        let fields = self.types.root(operation.ty);
-        sum(&operation.selection_set.node, |field| self.root(field, operation.ty, fields))
+impl Price {
+    /// That of `operation`, flattened and valid. It recurses with the operation's depth.
+    pub(super) fn of(operation: &OperationDefinition, types: &Types, limits: &Limits) -> Self {
+        let mut price = Self::default();
+        let root = types.root(operation.ty);
+        for field in fields(&operation.selection_set.node) {
+            let inner = |list| sum(&field.selection_set.node, behind(field, root, types), types, list);
+            let fixed = match field.name.node.as_str() {
+                "appointmentsByIds" => {
+                    price.add_each(Times::Ids, field, inner(ASSUMED).saturating_add(ASKED), limits);
+                    0
+                }
+                "appointments" => {
+                    // What is listed comes as often as the window is long, the rest once.
+                    let (none, one) = (inner(0), inner(1));
+                    price.add_each(Times::First, field, one.saturating_sub(none), limits);
+                    none.saturating_add(2 * ASKED)
+                }
+                "__typename" | "__schema" | "__type" => inner(ASSUMED),
+                _ => inner(ASSUMED).saturating_add(ASKED),
+            };
+            price.add(fixed.saturating_add(1));
+        }
+        price
     }
 
-    /// A field at the top.
-    fn root(&self, field: &Field, kind: OperationType, fields: Option<&Fields>) -> u64 {
-        // How many things it asks for, and how many of what is selected there will be; of a window, its length.
-        let (asked, times, window) = match (kind, field.name.node.as_str()) {
-            (_, "__typename" | "__schema" | "__type") => (0, 1, None),
-            (_, "appointmentsByIds") => {
-                let ids = self.ids(field);
-                (ids, ids, None)
+    /// Makes sure that it is no more than it may be.
+    ///
+    /// # Errors
+    /// `QUERY_TOO_COMPLEX` with the cost.
+    pub(super) fn check(&self, variables: &Variables, limits: &Limits) -> Result<(), ApiError> {
+        let cost = self.open.iter().fold(self.fixed, |cost, (times, name, each)| {
+            let count = match variables.get(name) {
+                Some(Value::List(ids)) => times.count(Some(ids.len()), None, limits),
+                Some(Value::Number(number)) => times.count(None, Some(number), limits),
+                _ => times.count(None, None, limits),
+            };
+            cost.saturating_add(count.saturating_mul(*each))
+        });
+        if cost > limits.cost as u64 {
+            return Err(OverLimit::too_complex("cost", "points of cost", limits.cost, cost));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, cost: u64) {
+        self.fixed = self.fixed.saturating_add(cost);
+    }
+
+    /// As many times `each` as the argument of `field` says.
+    fn add_each(&mut self, times: Times, field: &Field, each: u64, limits: &Limits) {
+        let count = match field.get_argument(times.argument()).map(|value| &value.node) {
+            Some(Literal::Variable(name)) => return self.open.push((times, name.clone(), each)),
+            Some(Literal::List(ids)) => times.count(Some(ids.len()), None, limits),
+            Some(Literal::Number(number)) => times.count(None, Some(number), limits),
+            _ => times.count(None, None, limits),
+        };
+        self.add(count.saturating_mul(each));
+    }
+}
+
+impl Times {
+    fn argument(self) -> &'static str {
+        match self {
+            Self::Ids => "ids",
+            Self::First => "first",
+        }
+    }
+
+    /// How many, where the argument is a list of that length, or that number. More than may be there fail by themselves.
+    fn count(self, list: Option<usize>, number: Option<&Number>, limits: &Limits) -> u64 {
+        match self {
+            // One id stands for a list of one.
+            Self::Ids => list.unwrap_or(1).min(limits.ids) as u64,
+            Self::First => {
+                let first =
+                    number.map_or(DEFAULT_WINDOW.into(), |number| number.as_i64().unwrap_or_default());
+                first.clamp(0, LONGEST_WINDOW.into()).unsigned_abs()
             }
-            (_, "appointments") => (2, 1, Some(self.first(field))),
-            _ => (1, 1, None),
-        };
-        let inner = self.inner(field, fields, window);
-        1_u64.saturating_add(ASKED.saturating_mul(asked)).saturating_add(inner.saturating_mul(times))
-    }
-
-    /// What is selected in `field`, one of `fields`, once.
-    fn inner(&self, field: &Field, fields: Option<&Fields>, window: Option<u64>) -> u64 {
-        let fields =
-            fields.and_then(|fields| fields.get(&field.name.node)).and_then(|it| self.types.behind(it));
-        sum(&field.selection_set.node, |field| {
-            let is_list =
-                fields.and_then(|fields| fields.get(&field.name.node)).is_some_and(|field| field.is_list);
-            let times = if is_list { window.unwrap_or(ASSUMED) } else { 1 };
-            1_u64.saturating_add(self.inner(field, fields, None).saturating_mul(times))
-        })
-    }
-
-    /// How many ids there are. More than may be there fail by themselves.
-    fn ids(&self, field: &Field) -> u64 {
-        let count = match self.argument(field, "ids") {
-            Some(Literal::List(ids)) => ids.len(),
-            _ => 1,
-        };
-        count.min(self.limits.ids) as u64
-    }
-
-    /// How long the window is. A length that may not be fails by itself.
-    fn first(&self, field: &Field) -> u64 {
-        let first = match self.argument(field, "first") {
-            Some(Literal::Number(first)) => first.as_i64().unwrap_or_default(),
-            _ => DEFAULT_WINDOW.into(),
-        };
-        first.clamp(0, LONGEST_WINDOW.into()).unsigned_abs()
-    }
-
-    fn argument(&self, field: &Field, name: &str) -> Option<Literal> {
-        match &field.get_argument(name)?.node {
-            Literal::Variable(name) => self.variables.get(name).cloned().map(Value::into),
-            literal => Some(literal.clone()),
         }
     }
 }
 
-fn sum(set: &SelectionSet, cost: impl Fn(&Field) -> u64) -> u64 {
-    set.items.iter().fold(0, |sum, selection| match &selection.node {
-        Selection::Field(field) => sum.saturating_add(cost(&field.node)),
-        // There are none once it is flattened.
-        Selection::InlineFragment(_) | Selection::FragmentSpread(_) => sum,
+/// What is selected in `set`, of the object that has these `fields`, once; of a list of it, `list`.
+fn sum(set: &SelectionSet, of: Option<&Fields>, types: &Types, list: u64) -> u64 {
+    fields(set).fold(0, |cost, field| {
+        let is_list = of.and_then(|of| of.get(&field.name.node)).is_some_and(|field| field.is_list);
+        let inner = sum(&field.selection_set.node, behind(field, of, types), types, ASSUMED);
+        let times = if is_list { list } else { 1 };
+        cost.saturating_add(1).saturating_add(inner.saturating_mul(times))
     })
+}
+
+fn fields(set: &SelectionSet) -> impl Iterator<Item = &Field> {
+    set.items.iter().filter_map(|selection| match &selection.node {
+        Selection::Field(field) => Some(&field.node),
+        // There are none once it is flattened.
+        Selection::InlineFragment(_) | Selection::FragmentSpread(_) => None,
+    })
+}
+
+/// The fields of what `field`, one of `of`, leads to.
+fn behind<'t>(field: &Field, of: Option<&'t Fields>, types: &'t Types) -> Option<&'t Fields> {
+    types.behind(of?.get(&field.name.node)?)
 }

@@ -177,6 +177,15 @@ pub fn code(error: &ServerError) -> Option<&str> {
     word(error, "code")
 }
 
+/// Gives `error` a code, if it has none: with its text, as `otherwise` says.
+pub(super) fn ensure_code(error: &mut ServerError, otherwise: impl FnOnce(String) -> ApiError) {
+    if code(error).is_none() {
+        let api_error = otherwise(std::mem::take(&mut error.message));
+        error.message = api_error.message().into_owned();
+        error.extensions = Some(api_error.extensions());
+    }
+}
+
 /// The `extensions.limit` of an error.
 pub fn limit(error: &ServerError) -> Option<&str> {
     word(error, "limit")

@@ -33,7 +33,7 @@ impl<T: OutputType> OutputType for Field<T> {
             Self::Value(value) => value.resolve(ctx, selection).await,
             Self::Absent => Ok(Value::Null),
             Self::Malformed => {
-                report(ctx, selection, "The appointments service sent a value of an unexpected kind.");
+                report(ctx, selection, malformed_value());
                 Ok(Value::Null)
             }
         }
@@ -59,18 +59,24 @@ impl<T: OutputType> OutputType for Entries<T> {
         selection: &Positioned<Selection>,
     ) -> ServerResult<Value> {
         if self.malformed {
-            report(
-                ctx,
-                selection,
-                "The appointments service sent a list, or entries of it, of an unexpected kind.",
-            );
+            report(ctx, selection, malformed_list());
         }
         self.items.resolve(ctx, selection).await
     }
 }
 
-fn report(ctx: &ContextSelectionSet<'_>, selection: &Positioned<Selection>, message: &'static str) {
-    let mut error = ServerError::from(ApiError::UpstreamInvalidResponse(message));
+/// The error of a field in place of which there is null.
+pub(super) fn malformed_value() -> ServerError {
+    ApiError::UpstreamInvalidResponse("The appointments service sent a value of an unexpected kind.").into()
+}
+
+/// The error of a list that is not all there.
+pub(super) fn malformed_list() -> ServerError {
+    let text = "The appointments service sent a list, or entries of it, of an unexpected kind.";
+    ApiError::UpstreamInvalidResponse(text).into()
+}
+
+fn report(ctx: &ContextSelectionSet<'_>, selection: &Positioned<Selection>, mut error: ServerError) {
     error.locations = vec![selection.pos];
     ctx.add_error(ctx.set_error_path(error));
 }

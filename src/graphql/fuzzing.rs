@@ -3,12 +3,12 @@
 use std::{cell::LazyCell, sync::Arc};
 
 use async_graphql::{
-    Value, Variables,
-    parser::types::{ExecutableDocument, Field, Selection, SelectionSet},
+    Name, Value, Variables,
+    parser::types::{ExecutableDocument, Selection, SelectionSet},
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use super::{Answer, Api, GraphqlRequest, cursor::Cursor, document, error::ApiError};
+use super::{Answer, Api, GraphqlRequest, cursor::Cursor, document, error::ApiError, rewrite};
 use crate::config::{Config, Limits};
 
 thread_local! {
@@ -40,7 +40,7 @@ pub fn query(text: &str) {
     let operation_name = parts.next().map(str::to_owned);
     let request = GraphqlRequest { query, operation_name, variables: Variables::from_json(variables) };
     if let Err(answer) = API.with(|api| run(api, request)) {
-        assert_eq!(answer.data, None);
+        assert!(answer.data.is_none());
         assert!(!answer.errors.is_empty());
         is_coded(&answer);
     }
@@ -56,12 +56,13 @@ fn run(api: &Api, request: GraphqlRequest) -> Result<(), Answer> {
 
     let operation =
         api.prepare(parsed).now_or_never().expect("to judge an operation nothing is waited for")?;
-    let flat = asked_for(&operation.document, None);
+    let document = operation.plan.document();
+    let run = asked_for(&document, None);
     // What is run is no more than what was written.
-    assert!(flat.is_within(&limits) && flat.fields <= written.fields && flat.aliases <= written.aliases);
+    assert!(run.is_within(&limits) && run.fields <= written.fields && run.aliases <= written.aliases);
 
     // Whoever asks without a credential gets a whole answer, and nothing is waited for.
-    let selected = names(&operation.document);
+    let selected = names(&document);
     let access = Err(ApiError::Unauthenticated("There is no token.".into()));
     let answer = if operation.is_subscription() {
         let mut answers = std::pin::pin!(api.subscribe(operation, access));
@@ -70,14 +71,18 @@ fn run(api: &Api, request: GraphqlRequest) -> Result<(), Answer> {
         api.execute(operation, access).now_or_never().expect("without a credential nothing is waited for")
     };
     is_coded(&answer);
-    match &answer.data {
+    let mut json = Vec::new();
+    answer.write(&mut json);
+    let document: Value = serde_json::from_slice(&json).expect("an answer is JSON");
+    let Value::Object(mut document) = document else { panic!("an answer is an object") };
+    match document.swap_remove("data") {
         Some(Value::Object(data)) => {
             assert!(
                 data.keys().eq(&selected),
                 "the names of the answer are those of the query, in its order"
             );
         }
-        data => assert!(*data == Some(Value::Null) && !answer.errors.is_empty()),
+        data => assert!(data == Some(Value::Null) && !answer.errors.is_empty()),
     }
     Ok(())
 }
@@ -113,7 +118,8 @@ impl Sum {
                 Selection::Field(field) => {
                     self.fields += 1;
                     self.root_fields += usize::from(is_root);
-                    self.aliases += usize::from(field.node.alias.is_some() && !is_nothing(&field.node));
+                    self.aliases +=
+                        usize::from(field.node.alias.is_some() && !rewrite::is_nothing(&field.node));
                     let inner = &field.node.selection_set.node;
                     if !inner.items.is_empty() {
                         self.add(document, inner, depth + 1, false);
@@ -139,19 +145,11 @@ fn asked_for(document: &ExecutableDocument, name: Option<&str>) -> Sum {
 }
 
 /// The names at the top of what is run.
-fn names(document: &ExecutableDocument) -> Vec<async_graphql::Name> {
+fn names(document: &ExecutableDocument) -> Vec<Name> {
     let operation = document::operation(document, None).expect("what is run is one operation");
-    let items = operation.node.selection_set.node.items.iter();
-    let fields = items.map(|selection| match &selection.node {
-        Selection::Field(field) => &field.node,
-        _ => panic!("what is run has no fragments"),
-    });
-    fields.filter(|field| !is_nothing(field)).map(|field| field.response_key().node.clone()).collect()
-}
-
-/// Whether it stands where everything is skipped.
-fn is_nothing(field: &Field) -> bool {
-    field.alias.as_ref().is_some_and(|alias| alias.node.starts_with("__"))
+    let set = &operation.node.selection_set.node;
+    assert!(set.items.iter().all(|selection| matches!(selection.node, Selection::Field(_))));
+    rewrite::fields(set).map(|field| field.node.response_key().node.clone()).collect()
 }
 
 /// A cursor; or, before a colon, its place and, after it, the length of a page.

@@ -4,6 +4,8 @@
 //! run, [`Api::execute`] and [`Api::subscribe`] run it. All of them know nothing of HTTP, and a panic within one of them
 //! is the answer to that operation alone: what is shared with others is never left half changed.
 
+mod answer;
+mod appointment;
 mod arguments;
 mod connection;
 mod cost;
@@ -15,25 +17,29 @@ mod field;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod introspection;
+mod json;
 pub mod limit;
 mod mutation;
 mod overlap;
 mod place;
+mod plan;
 mod query;
 mod rewrite;
 mod scalars;
+mod selection;
 mod stale;
 mod subscription;
 mod tokens;
 mod typename;
 mod types;
 mod variables;
+mod writer;
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{
-    Context, PathSegment, Request, Response, SDLExportOptions, Schema, SchemaBuilder, ServerError,
-    ValidationMode, Value, Variables, async_trait,
+    ContextBase, Request, Response, SDLExportOptions, Schema, SchemaBuilder, ValidationMode, Variables,
+    async_trait,
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
     parser::types::{ExecutableDocument, OperationType},
 };
@@ -42,8 +48,9 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use self::{
     error::ApiError,
     mutation::{Mutation, Sequence},
+    plan::Plan,
     query::{Query, Tally},
-    rewrite::Shape,
+    rewrite::Decisions,
     stale::Staleness,
     subscription::Subscription,
     types::Types,
@@ -54,6 +61,7 @@ use crate::{
     metrics::metrics,
 };
 
+pub use answer::{Answer, Data};
 pub use stale::Stale;
 
 /// What a client asks to be run, as it came: nothing of it has been looked at.
@@ -77,29 +85,32 @@ pub struct Parsed {
 
 /// An operation that may be run: valid, with coerced variables.
 pub struct Operation {
-    document: ExecutableDocument,
-    shape: Shape,
-    kind: OperationType,
+    plan: Arc<Plan>,
     variables: Variables,
 }
 
 /// What an operation may ask through: none where its caller has no credential, so that there is nothing to ask with.
 pub type Access = Result<Appointments, ApiError>;
 
-fn access<'a>(ctx: &Context<'a>) -> Result<&'a Appointments, ApiError> {
-    // Every request is given one.
-    ctx.data_unchecked::<Access>().as_ref().map_err(Clone::clone)
+/// One operation that is being run, as its resolvers see it.
+struct Run {
+    access: Access,
+    plan: Arc<Plan>,
+    sequence: Sequence,
+    tally: Tally,
+    staleness: Staleness,
 }
 
-/// The answer to a request.
-#[derive(Debug)]
-pub struct Answer {
-    /// None where nothing was run: a fault of the request. GraphQL, section 7.1.
-    pub data: Option<Value>,
-    /// What went wrong, each once.
-    pub errors: Vec<ServerError>,
-    /// What of the data is stale.
-    pub stale: Vec<Stale>,
+impl Run {
+    fn of<'a, T>(ctx: &ContextBase<'a, T>) -> &'a Self {
+        // Every request is given one.
+        ctx.data_unchecked::<Arc<Self>>()
+    }
+
+    /// What to ask through.
+    fn appointments(&self) -> Result<&Appointments, ApiError> {
+        self.access.as_ref().map_err(Clone::clone)
+    }
 }
 
 /// The schema with what is needed to run operations against it.
@@ -183,19 +194,21 @@ impl Api {
 
     async fn made_of(&self, parsed: Parsed) -> Result<Operation, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
-        let Parsed { document, name, kind, variables } = parsed;
+        let Parsed { document, name, variables, .. } = parsed;
         if !self.has_introspection {
             introspection::refuse(&document).map_err(|error| Answer::not_run(vec![error]))?;
         }
         overlap::check(&document).map_err(refuse)?;
         arguments::check(&document, &self.types).map_err(Answer::not_run)?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
-        let variables = self.types.coerce(&operation.node, variables).map_err(Answer::refused)?;
-        let (flat, shape) = rewrite::flatten(&document, operation, &variables).map_err(refuse)?;
+        let definitions = &operation.node.variable_definitions;
+        let variables = self.types.coerce(definitions, variables).map_err(Answer::refused)?;
+        let decisions = Decisions::of(definitions, &variables);
+        let flat = rewrite::flatten(&document, operation, &decisions).map_err(refuse)?;
         self.validate(document, name).await?;
-        let flat_operation = &document::operation(&flat, None).map_err(refuse)?.node;
-        cost::check(flat_operation, &variables, &self.types, &self.limits).map_err(refuse)?;
-        Ok(Operation { kind, document: flat, shape, variables })
+        let plan = Plan::of(flat, &self.types, &self.limits);
+        plan.price.check(&variables, &self.limits).map_err(refuse)?;
+        Ok(Operation { plan: Arc::new(plan), variables })
     }
 
     /// Holds the whole document against the schema. Variables have been looked at already, and do not count here.
@@ -205,18 +218,18 @@ impl Api {
         request.operation_name = name;
         let mut errors = self.judge.execute(request).await.errors;
         for error in &mut errors {
-            ensure_code(error, ApiError::ValidationFailed);
+            error::ensure_code(error, ApiError::ValidationFailed);
         }
         if errors.is_empty() { Ok(()) } else { Err(Answer::not_run(errors)) }
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
     pub async fn execute(&self, operation: Operation, access: Access) -> Answer {
-        let (request, shape, staleness) = operation.into_request(access);
+        let (request, run) = operation.into_request(access);
         let answer = async {
-            let mut answer = Answer::of(self.schema.execute(request).await, &shape);
-            if answer.data != Some(Value::Null) {
-                answer.stale = staleness.noted();
+            let mut answer = Answer::of(self.schema.execute(request).await, &run.plan);
+            if answer.data.as_ref().is_some_and(|data| !data.is_null()) {
+                answer.stale = run.staleness.noted();
             }
             answer
         };
@@ -230,8 +243,9 @@ impl Api {
         access: Access,
     ) -> impl Stream<Item = Answer> + Send + use<> {
         // What is watched is waited for until it is known again: nothing of it is stale.
-        let (request, shape, _) = operation.into_request(access);
-        let answers = self.schema.execute_stream(request).map(move |response| Answer::of(response, &shape));
+        let (request, run) = operation.into_request(access);
+        let answers =
+            self.schema.execute_stream(request).map(move |response| Answer::of(response, &run.plan));
         AssertUnwindSafe(answers).catch_unwind().map(|answer| answer.unwrap_or_else(|_| Answer::failed()))
     }
 }
@@ -262,23 +276,20 @@ impl Parsed {
 impl Operation {
     /// Whether it has more than one answer.
     pub fn is_subscription(&self) -> bool {
-        self.kind == OperationType::Subscription
+        self.plan.kind() == OperationType::Subscription
     }
 
-    fn into_request(self, access: Access) -> (Request, Shape, Staleness) {
-        metrics().operations.count(match self.kind {
+    fn into_request(self, access: Access) -> (Request, Arc<Run>) {
+        let Self { plan, variables } = self;
+        metrics().operations.count(match plan.kind() {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",
             OperationType::Subscription => "subscription",
         });
-        let Self { document, variables, shape, .. } = self;
-        let staleness = Staleness::default();
-        let request = request(document, variables)
-            .data(access)
-            .data(Sequence::default())
-            .data(Tally::default())
-            .data(staleness.clone());
-        (request, shape, staleness)
+        let document = plan.document();
+        let (sequence, tally, staleness) = Default::default();
+        let run = Arc::new(Run { access, plan, sequence, tally, staleness });
+        (request(document, variables).data(run.clone()), run)
     }
 }
 
@@ -286,52 +297,6 @@ fn request(document: ExecutableDocument, variables: Variables) -> Request {
     let mut request = Request::new(String::new()).variables(variables);
     request.set_parsed_query(document);
     request
-}
-
-impl Answer {
-    /// Nothing was run, for these reasons.
-    pub fn refused(errors: Vec<ApiError>) -> Self {
-        Self::not_run(errors.into_iter().map(ServerError::from).collect())
-    }
-
-    fn not_run(errors: Vec<ServerError>) -> Self {
-        Self { data: None, errors, stale: Vec::new() }
-    }
-
-    /// Something panicked. Only this answer is lost: a WebSocket, or an event stream, carries others.
-    fn failed() -> Self {
-        Self { data: Some(Value::Null), ..Self::refused(vec![ApiError::Internal]) }
-    }
-
-    fn of(response: Response, shape: &Shape) -> Self {
-        let Response { data, mut errors, .. } = response;
-        errors.retain(|error| error::code(error) != Some(ApiError::NotRun.code()));
-        for error in &mut errors {
-            // Resolvers fail with an `ApiError` and nothing else, so this is the library, of an argument that validation
-            // let pass. Its text repeats the argument.
-            ensure_code(error, |_| {
-                ApiError::BadUserInput("An argument of this field cannot be read.".to_owned())
-            });
-        }
-        // async-graphql leaves out a top field that failed and must not be null, where section 6.4.4 wants null in place
-        // of all data.
-        let is_lost = |error: &ServerError| match (error.path.first(), &data) {
-            (Some(PathSegment::Field(key)), Value::Object(fields)) => {
-                shape.has(key) && !fields.contains_key(key.as_str())
-            }
-            _ => true,
-        };
-        let data = if errors.iter().any(is_lost) { Value::Null } else { shape.arrange(data) };
-        Self { data: Some(data), errors, stale: Vec::new() }
-    }
-}
-
-fn ensure_code(error: &mut ServerError, otherwise: impl FnOnce(String) -> ApiError) {
-    if error::code(error).is_none() {
-        let api_error = otherwise(std::mem::take(&mut error.message));
-        error.message = api_error.message().into_owned();
-        error.extensions = Some(api_error.extensions());
-    }
 }
 
 impl fmt::Debug for GraphqlRequest {
@@ -348,7 +313,7 @@ impl fmt::Debug for Parsed {
 
 impl fmt::Debug for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Operation").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Operation").field("kind", &self.plan.kind()).finish_non_exhaustive()
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_graphql::{Context, MaybeUndefined, Object, SimpleObject};
 
-use super::{access, error::ApiError};
+use super::{Run, appointment::Written, error::ApiError};
 use crate::{
     appointments::Changed,
-    model::{Change, CreateAppointmentInput, SharedAppointment, UpdateAppointmentInput, Uuid},
+    model::{Change, CreateAppointmentInput, UpdateAppointmentInput, Uuid},
 };
 
 /// Changing.
@@ -18,7 +18,7 @@ pub(super) struct Mutation;
 #[derive(SimpleObject)]
 pub(super) struct AppointmentPayload {
     /// The appointment as it now is. Null where nothing was changed, or where the upstream did not show it.
-    appointment: Option<SharedAppointment>,
+    appointment: Option<Written>,
     /// What is wrong with the input. Empty where the change was made.
     user_errors: Vec<UserError>,
 }
@@ -83,8 +83,7 @@ async fn carry_out(
     ctx: &Context<'_>,
     change: Result<Change, ApiError>,
 ) -> Result<AppointmentPayload, ApiError> {
-    // Every request is given one.
-    let sequence = ctx.data_unchecked::<Sequence>();
+    let sequence = &Run::of(ctx).sequence;
     if sequence.has_failed.load(Ordering::Relaxed) {
         return Err(ApiError::NotRun);
     }
@@ -94,8 +93,10 @@ async fn carry_out(
 }
 
 async fn send(ctx: &Context<'_>, change: Result<Change, ApiError>) -> Result<AppointmentPayload, ApiError> {
-    Ok(match access(ctx)?.change(change?).await? {
-        Changed::To(appointment) => AppointmentPayload { appointment, user_errors: Vec::new() },
+    Ok(match Run::of(ctx).appointments()?.change(change?).await? {
+        Changed::To(appointment) => {
+            AppointmentPayload { appointment: appointment.map(Written), user_errors: Vec::new() }
+        }
         Changed::Rejected(faults) => AppointmentPayload {
             appointment: None,
             user_errors: faults

@@ -11,13 +11,13 @@ use std::{
 use async_graphql::{Context, Object};
 
 use super::{
-    access, connection::AppointmentConnection, cursor::Cursor, error::ApiError, limit::OverLimit,
-    stale::Staleness,
+    Run, appointment::Written, connection::AppointmentConnection, cursor::Cursor, error::ApiError,
+    limit::OverLimit, stale::Staleness,
 };
 use crate::{
     appointments::{Outcome, Place, Served},
     config::Limits,
-    model::{SharedAppointment, Uuid},
+    model::Uuid,
 };
 
 /// Reading.
@@ -35,7 +35,7 @@ pub(super) struct Tally {
 }
 
 /// An appointment as a nullable field serves it: `None` is null, `Some(Err(…))` is null with an error at its place.
-type Found = Option<Result<SharedAppointment, ApiError>>;
+type Found = Option<Result<Written, ApiError>>;
 
 /// Reading, as the bearer of the request's token.
 #[Object]
@@ -46,7 +46,7 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "The appointment's id.")] id: Uuid,
     ) -> Found {
-        match self.admit(ctx, &[id.0], 1).and_then(|()| access(ctx)) {
+        match self.admit(ctx, &[id.0], 1).and_then(|()| Run::of(ctx).appointments()) {
             Ok(appointments) => found(ctx, None, appointments.get(id.0).await),
             Err(error) => Some(Err(error)),
         }
@@ -63,7 +63,7 @@ impl Query {
         }
         let ids = ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
         self.admit(ctx, &ids, ids.len())?;
-        Ok(match access(ctx) {
+        Ok(match Run::of(ctx).appointments() {
             Ok(appointments) => {
                 let outcomes = appointments.get_many(ids).await.into_iter().enumerate();
                 outcomes.map(|(index, outcome)| found(ctx, Some(index), outcome)).collect()
@@ -105,7 +105,7 @@ impl Query {
             page_cap: after.and_then(|cursor| cursor.page_cap),
         };
         self.admit(ctx, &[], place.length as usize)?;
-        let window = access(ctx)?.window(place).await?;
+        let window = Run::of(ctx).appointments()?.window(place).await?;
         if let Some(age) = window.age {
             Staleness::note(ctx, None, age);
         }
@@ -126,8 +126,7 @@ impl Query {
 
     /// Makes sure that an operation with many fields asks for no more than one with few.
     fn admit(&self, ctx: &Context<'_>, ids: &[uuid::Uuid], items: usize) -> Result<(), ApiError> {
-        // Every request is given one.
-        let tally = ctx.data_unchecked::<Tally>();
+        let tally = &Run::of(ctx).tally;
         let items = tally.items.fetch_add(items, Ordering::Relaxed) + items;
         if items > self.max_items {
             let what = "appointments in all its fields";
@@ -155,6 +154,6 @@ fn found(ctx: &Context<'_>, index: Option<usize>, outcome: Outcome) -> Found {
         if let Some(age) = age {
             Staleness::note(ctx, index, age);
         }
-        appointment
+        Written(appointment)
     }))
 }

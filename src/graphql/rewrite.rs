@@ -5,8 +5,8 @@
 //! that is selected twice twice (and a change that is selected twice is sent twice), answers fields in the order in which
 //! they are ready, makes null of an object of which everything is skipped, and takes an argument whose variable is absent
 //! for null. So what it is given has none of that: every fragment is in its place, what is skipped is gone, what is
-//! selected twice is merged, what is absent is left out. And what it answers is [arranged](Shape::arrange) by the order
-//! in which it was asked for.
+//! selected twice is merged, what is absent is left out. And what it answers is written in the order in which it was
+//! asked for ([`super::answer`]).
 
 use std::collections::HashSet;
 
@@ -14,8 +14,8 @@ use async_graphql::{
     Name, Pos, Positioned, Value, Variables,
     indexmap::IndexMap,
     parser::types::{
-        Directive, DocumentOperations, ExecutableDocument, Field, OperationDefinition, OperationType,
-        Selection, SelectionSet,
+        BaseType, Directive, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
+        SelectionSet, VariableDefinition,
     },
 };
 use async_graphql_value::Value as Literal;
@@ -25,11 +25,45 @@ use super::error::ApiError;
 /// Stands where nothing was selected, so that there is an object in the answer.
 const NOTHING: &str = "__nothing";
 
-/// The names of an answer, in the order in which they were asked for.
-#[derive(Debug, Default)]
-pub(super) struct Shape(Vec<(Name, Shape)>);
+/// What the variables of a request have to say in how its operation is flattened. Requests that agree in it agree in what
+/// is run, whatever else their variables hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Decisions(Vec<(Name, Decision)>);
 
-/// What `operation` asks for under `variables`, as a document of its own, and the shape of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// It has neither a value nor a default. What is given it counts as left out (sections 6.4.1 and 3.10).
+    Absent,
+    Boolean(bool),
+    /// Anything else; of a Boolean, null.
+    Given,
+}
+
+impl Decisions {
+    /// Those of `variables`, coerced, which are declared as `definitions` say.
+    pub(super) fn of(definitions: &[Positioned<VariableDefinition>], variables: &Variables) -> Self {
+        let decision = |definition: &Positioned<VariableDefinition>| {
+            let VariableDefinition { name, var_type, default_value, .. } = &definition.node;
+            let is_boolean = matches!(&var_type.node.base, BaseType::Named(ty) if ty == "Boolean");
+            let may_be_absent = var_type.node.nullable && default_value.is_none();
+            let decision = match variables.get(&name.node) {
+                None => Decision::Absent,
+                Some(Value::Boolean(value)) if is_boolean => Decision::Boolean(*value),
+                Some(_) => Decision::Given,
+            };
+            (is_boolean || may_be_absent).then(|| (name.node.clone(), decision))
+        };
+        Self(definitions.iter().filter_map(decision).collect())
+    }
+
+    fn on(&self, name: &Name) -> Decision {
+        let known = self.0.iter().find(|(known, _)| known == name);
+        known.map_or(Decision::Given, |(_, decision)| *decision)
+    }
+}
+
+/// What `operation` asks for under variables that make these `decisions`, and nothing else. Its variables have no defaults any
+/// more: those are among the coerced ones.
 ///
 /// Its arguments have been looked at, and its fragments end; the rest of the document is judged afterwards.
 ///
@@ -38,72 +72,82 @@ pub(super) struct Shape(Vec<(Name, Shape)>);
 pub(super) fn flatten(
     document: &ExecutableDocument,
     operation: &Positioned<OperationDefinition>,
-    variables: &Variables,
-) -> Result<(ExecutableDocument, Shape), ApiError> {
-    let rewriting = Rewriting { document, variables, absent: absent(&operation.node, variables) };
-    let (selection_set, shape) = rewriting.object(&[&operation.node.selection_set]);
+    decisions: &Decisions,
+) -> Result<OperationDefinition, ApiError> {
+    let rewriting = Rewriting { document, decisions };
+    let selection_set = rewriting.object(&[&operation.node.selection_set]);
     if operation.node.ty == OperationType::Subscription {
-        let is_one = shape.0.len() == 1 && !selection_set.node.items.iter().any(is_introspection);
+        let is_one =
+            selection_set.node.items.len() == 1 && !selection_set.node.items.iter().any(is_introspection);
         if !is_one {
             return Err(ApiError::ValidationFailed(
                 "A subscription has exactly one field at its top.".to_owned(),
             ));
         }
     }
-    let operation = OperationDefinition {
+    let mut variable_definitions = operation.node.variable_definitions.clone();
+    for definition in &mut variable_definitions {
+        definition.node.default_value = None;
+        definition.node.directives = Vec::new();
+    }
+    Ok(OperationDefinition {
         ty: operation.node.ty,
-        variable_definitions: operation.node.variable_definitions.clone(),
+        variable_definitions,
         directives: Vec::new(),
         selection_set,
-    };
-    let operations = DocumentOperations::Single(Positioned::new(operation, Pos::default()));
-    Ok((ExecutableDocument { operations, fragments: Default::default() }, shape))
+    })
 }
 
-/// The variables that `operation` declares and that have neither a value nor a default. What is given one of them counts
-/// as left out (sections 6.4.1 and 3.10).
-fn absent<'d>(operation: &'d OperationDefinition, variables: &Variables) -> HashSet<&'d Name> {
-    let declared = operation.variable_definitions.iter().map(|definition| &definition.node.name.node);
-    declared.filter(|name| !variables.contains_key(*name)).collect()
+/// The fields of `set`, which is flattened, as they are in the answer.
+pub(super) fn fields(set: &SelectionSet) -> impl Iterator<Item = &Positioned<Field>> {
+    set.items.iter().filter_map(|selection| match &selection.node {
+        Selection::Field(field) if !is_nothing(&field.node) => Some(field),
+        // There are no fragments once it is flattened.
+        _ => None,
+    })
 }
 
 fn is_introspection(selection: &Positioned<Selection>) -> bool {
     matches!(&selection.node, Selection::Field(field) if field.node.name.node.starts_with("__"))
 }
 
+/// The same, to be changed.
+pub(super) fn fields_mut(set: &mut SelectionSet) -> impl Iterator<Item = &mut Positioned<Field>> {
+    set.items.iter_mut().filter_map(|selection| match &mut selection.node {
+        Selection::Field(field) if !is_nothing(&field.node) => Some(field),
+        _ => None,
+    })
+}
+
 struct Rewriting<'d> {
     document: &'d ExecutableDocument,
-    variables: &'d Variables,
-    absent: HashSet<&'d Name>,
+    decisions: &'d Decisions,
 }
 
 impl<'d> Rewriting<'d> {
     /// What all `sets` select of one object, each name once.
-    fn object(&self, sets: &[&'d Positioned<SelectionSet>]) -> (Positioned<SelectionSet>, Shape) {
+    fn object(&self, sets: &[&'d Positioned<SelectionSet>]) -> Positioned<SelectionSet> {
         let mut fields = IndexMap::new();
         let mut seen = HashSet::new();
         for set in sets {
             self.collect(&set.node, &mut seen, &mut fields);
         }
         let mut items = Vec::with_capacity(fields.len().max(1));
-        let mut shape = Shape(Vec::with_capacity(fields.len().max(1)));
-        for (key, fields) in fields {
-            let (field, inner) = self.field(&fields);
-            items.push(Positioned::new(Selection::Field(field), fields[0].pos));
-            shape.0.push((key.clone(), inner));
+        for fields in fields.values() {
+            items.push(Positioned::new(Selection::Field(self.field(fields)), fields[0].pos));
         }
         let pos = sets.first().map(|set| set.pos).unwrap_or_default();
         if items.is_empty() {
             items.push(nothing(pos));
         }
-        (Positioned::new(SelectionSet { items }, pos), shape)
+        Positioned::new(SelectionSet { items }, pos)
     }
 
     /// One field of the several that have one name, which are the same but for what they select.
-    fn field(&self, fields: &[&'d Positioned<Field>]) -> (Positioned<Field>, Shape) {
+    fn field(&self, fields: &[&'d Positioned<Field>]) -> Positioned<Field> {
         let field = fields[0];
         let is_leaf = field.node.selection_set.node.items.is_empty();
-        let (selection_set, shape) = if is_leaf {
+        let selection_set = if is_leaf {
             Default::default()
         } else {
             self.object(&fields.iter().map(|field| &field.node.selection_set).collect::<Vec<_>>())
@@ -118,7 +162,7 @@ impl<'d> Rewriting<'d> {
             directives: Vec::new(),
             selection_set,
         };
-        (Positioned::new(rewritten, field.pos), shape)
+        Positioned::new(rewritten, field.pos)
     }
 
     fn collect(
@@ -161,9 +205,9 @@ impl<'d> Rewriting<'d> {
             };
             let condition = match directive.node.get_argument("if").map(|condition| &condition.node) {
                 Some(Literal::Boolean(condition)) => Some(*condition),
-                Some(Literal::Variable(name)) => match self.variables.get(name) {
-                    Some(Value::Boolean(condition)) => Some(*condition),
-                    _ => None,
+                Some(Literal::Variable(name)) => match self.decisions.on(name) {
+                    Decision::Boolean(condition) => Some(condition),
+                    Decision::Absent | Decision::Given => None,
                 },
                 _ => None,
             };
@@ -171,10 +215,14 @@ impl<'d> Rewriting<'d> {
         })
     }
 
-    /// The value without what is absent from it; none where it is absent itself.
+    /// The value without what is absent from it, and with the Booleans that are given; none where it is absent itself.
     fn present(&self, value: &Literal) -> Option<Literal> {
         Some(match value {
-            Literal::Variable(name) if self.absent.contains(name) => return None,
+            Literal::Variable(name) => match self.decisions.on(name) {
+                Decision::Absent => return None,
+                Decision::Boolean(value) => Literal::Boolean(value),
+                Decision::Given => value.clone(),
+            },
             Literal::Object(fields) => Literal::Object(
                 fields
                     .iter()
@@ -202,23 +250,7 @@ fn nothing(pos: Pos) -> Positioned<Selection> {
     Positioned::new(Selection::Field(Positioned::new(field, pos)), pos)
 }
 
-impl Shape {
-    /// Whether the answer has a field by that name at its top.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|(name, _)| name == key)
-    }
-
-    /// `value` with its fields in this order (section 7.2.2), and without those that stand for nothing.
-    pub(super) fn arrange(&self, value: Value) -> Value {
-        match value {
-            Value::Object(mut fields) => {
-                let field = |(key, inner): &(Name, Self)| {
-                    Some((key.clone(), inner.arrange(fields.swap_remove(key)?)))
-                };
-                Value::Object(self.0.iter().filter_map(field).collect())
-            }
-            Value::List(items) => Value::List(items.into_iter().map(|item| self.arrange(item)).collect()),
-            other => other,
-        }
-    }
+/// Whether `field` stands where nothing was selected.
+pub(super) fn is_nothing(field: &Field) -> bool {
+    field.alias.as_ref().is_some_and(|alias| alias.node == NOTHING)
 }

@@ -2,12 +2,14 @@
 //! it is asked anew.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use async_graphql::{Context, PathSegment};
 use serde::Serialize;
+
+use super::Run;
 
 /// Something in an answer that is stale: `{"path": ["appointment"], "ageSeconds": 40}`.
 #[derive(Debug, Clone, Serialize)]
@@ -20,8 +22,8 @@ pub struct Stale {
 }
 
 /// What the fields of one operation note as they are resolved. As many as they serve appointments: `limits.items`.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Staleness(Arc<Mutex<Vec<Stale>>>);
+#[derive(Debug, Default)]
+pub(super) struct Staleness(Mutex<Vec<Stale>>);
 
 impl Staleness {
     /// Notes that the field that is being resolved serves something of this `age`: at `index`, where it serves a list.
@@ -30,8 +32,7 @@ impl Staleness {
         let field = ctx.field();
         let key = PathSegment::Field(field.alias().unwrap_or_else(|| field.name()).to_owned());
         let path = [key].into_iter().chain(index.map(PathSegment::Index)).collect();
-        // Every request is given one.
-        let Self(noted) = ctx.data_unchecked::<Self>();
+        let Self(noted) = &Run::of(ctx).staleness;
         let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted.push(Stale { path, age_seconds: age.as_secs() });
     }

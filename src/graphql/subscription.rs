@@ -3,8 +3,8 @@
 use async_graphql::{Context, Subscription as Root};
 use futures_util::{Stream, StreamExt as _, future, stream};
 
-use super::{access, error::ApiError};
-use crate::model::{SharedAppointment, Uuid};
+use super::{Run, appointment::Written, error::ApiError};
+use crate::model::Uuid;
 
 /// Watching.
 #[derive(Debug)]
@@ -18,10 +18,11 @@ impl Subscription {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The appointment's id.")] id: Uuid,
-    ) -> impl Stream<Item = Result<SharedAppointment, ApiError>> {
-        match access(ctx) {
+    ) -> impl Stream<Item = Result<Written, ApiError>> {
+        match Run::of(ctx).appointments() {
             Ok(appointments) => {
-                appointments.watch(id.0).map(|seen| seen.map_err(ApiError::from)).left_stream()
+                let seen = appointments.watch(id.0);
+                seen.map(|seen| seen.map(Written).map_err(ApiError::from)).left_stream()
             }
             Err(error) => stream::once(future::ready(Err(error))).right_stream(),
         }

@@ -60,7 +60,7 @@ pub(super) struct Field {
     pub(super) arguments: Inputs,
     pub(super) is_list: bool,
     /// What is within the lists, if it is one.
-    ty: Name,
+    pub(super) ty: Name,
 }
 
 /// None of ours may stand twice in one place.

@@ -4,9 +4,9 @@
 //! request with bad variables refused as a whole, so this is done here, by the types of our own schema.
 
 use async_graphql::{
-    Name, Value, Variables,
+    Name, Positioned, Value, Variables,
     indexmap::IndexMap,
-    parser::types::{BaseType, OperationDefinition, Type},
+    parser::types::{BaseType, Type, VariableDefinition},
 };
 use serde_json::Number;
 
@@ -17,20 +17,20 @@ use super::{
 };
 
 impl Types {
-    /// The variables that `operation` declares, as they are given or by their defaults; what it does not declare is
-    /// left out.
+    /// The variables that an operation declares by `definitions`, as they are given or by their defaults; what it does
+    /// not declare is left out.
     ///
     /// # Errors
     /// `BAD_USER_INPUT` for each variable that is missing or does not fit, with the place within it, and without the
     /// value, which may be personal data.
     pub(super) fn coerce(
         &self,
-        operation: &OperationDefinition,
+        definitions: &[Positioned<VariableDefinition>],
         mut given: Variables,
     ) -> Result<Variables, Vec<ApiError>> {
         let mut coerced = Variables::default();
         let mut faults = Vec::new();
-        for definition in &operation.variable_definitions {
+        for definition in definitions {
             let definition = &definition.node;
             let name = &definition.name.node;
             let ty = &definition.var_type.node;
@@ -157,7 +157,7 @@ mod tests {
         let operation = &document.operations.iter().next().unwrap().1.node;
         Types::of(SDL)
             .unwrap()
-            .coerce(operation, Variables::from_json(given))
+            .coerce(&operation.variable_definitions, Variables::from_json(given))
             .map(|variables| serde_json::to_value(variables).unwrap())
             .map_err(|faults| faults.iter().map(|fault| fault.message().into_owned()).collect())
     }

@@ -4,7 +4,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{HeaderMap, HeaderName, HeaderValue},
     response::{IntoResponse as _, Response},
 };
@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
-use super::{Document, Gateway, MediaType, Open, Place, answer_headers, answers};
+use super::{Gateway, MediaType, Open, Place, answer_headers, answers, write};
 use crate::{
     caller::Caller,
     graphql::{Answer, Operation, error::ApiError},
@@ -41,7 +41,7 @@ pub(super) const NO_SINGLE_CONNECTION: &str = "GraphQL over SSE is spoken here i
 
 /// One answer and the end: the protocol has even what could not be run told in an event.
 pub(super) fn of_one(answer: Answer) -> Response {
-    respond(Body::from([next(answer), COMPLETE.to_owned()].concat()))
+    respond(Body::from([&next(answer), COMPLETE.as_bytes()].concat()))
 }
 
 /// The answers of `operation`, which has its `place`, as they come, until the last or until the gateway ends.
@@ -66,7 +66,7 @@ pub(super) fn of(
             let mut events = events?;
             match events.chunk().await {
                 Some(chunk) => Some((chunk, Some(events))),
-                None => Some((COMPLETE.to_owned(), None)),
+                None => Some((COMPLETE.into(), None)),
             }
         }
         .instrument(span.clone())
@@ -86,7 +86,7 @@ struct Events {
 impl Events {
     /// What is sent next; none where nothing more is to come. It is asked for when there is room for it, so that a slow
     /// reader has no queue.
-    async fn chunk(&mut self) -> Option<String> {
+    async fn chunk(&mut self) -> Option<Bytes> {
         let told_to_end = async {
             match &mut self.open {
                 Some(open) => open.told_to_end().await,
@@ -101,17 +101,18 @@ impl Events {
                     self.place = self.place.take().filter(|_| self.open.is_some());
                     answer.map(next)
                 }
-                Err(_) => Some(SIGN_OF_LIFE.to_owned()),
+                Err(_) => Some(SIGN_OF_LIFE.into()),
             },
         }
     }
 }
 
 /// The event of an answer. JSON as it is written here has no line breaks, so it is one line of data.
-fn next(answer: Answer) -> String {
-    // GraphQL values are always JSON.
-    let document = serde_json::to_string(&Document::from(answer)).unwrap_or_default();
-    format!("event: next\ndata: {document}\n\n")
+fn next(answer: Answer) -> Bytes {
+    let mut event = b"event: next\ndata: ".to_vec();
+    write(&answer, &mut event);
+    event.extend_from_slice(b"\n\n");
+    event.into()
 }
 
 fn respond(body: Body) -> Response {

@@ -16,13 +16,11 @@ mod websocket;
 
 use std::sync::Arc;
 
-use async_graphql::{ServerError, Value};
 use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use serde::Serialize;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -40,7 +38,7 @@ use super::{
 use crate::{
     appointments::Appointments,
     caller::Caller,
-    graphql::{Answer, Operation, Stale, error::ApiError},
+    graphql::{Answer, Operation, error::ApiError},
 };
 
 /// `POST /graphql` and `GET /graphql`.
@@ -183,29 +181,11 @@ fn answers(
     stream::once(async move { gateway.api.execute(operation, access).await }).right_stream()
 }
 
-/// An [`Answer`] as the JSON document that clients read. GraphQL, section 7.1.
-#[derive(Serialize)]
-struct Document {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<ServerError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    extensions: Option<Extensions>,
-}
-
-/// What is said of the answer as a whole.
-#[derive(Serialize)]
-struct Extensions {
-    stale: Vec<Stale>,
-}
-
-impl From<Answer> for Document {
-    fn from(Answer { data, errors, stale }: Answer) -> Self {
-        count(&errors);
-        let extensions = (!stale.is_empty()).then_some(Extensions { stale });
-        Self { errors, data, extensions }
-    }
+/// Adds an answer to `out`, as the JSON document that clients read. Its errors are told with that, and counted.
+fn write(answer: &Answer, out: &mut Vec<u8>) {
+    count(&answer.errors);
+    out.reserve(answer.length());
+    answer.write(out);
 }
 
 /// GraphQL over HTTP, section 6.4: under `application/json` the status says only whether there is a GraphQL answer;
@@ -215,8 +195,8 @@ fn finished(answer: Answer, media_type: MediaType) -> Finished {
         (MediaType::GraphqlResponse, None) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     };
-    // GraphQL values are always JSON.
-    let body = serde_json::to_vec(&Document::from(answer)).unwrap_or_default();
+    let mut body = Vec::new();
+    write(&answer, &mut body);
     Finished::plain(status, media_type, body)
 }
 

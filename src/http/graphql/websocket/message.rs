@@ -3,7 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
-use super::super::{Document, request::Parameters};
+use super::super::{count, request::Parameters, write};
+use crate::graphql::Answer;
 
 type Payload = Option<Map<String, Value>>;
 
@@ -42,20 +43,25 @@ pub(super) enum Outgoing<'a> {
         payload: Payload,
     },
     /// An answer, perhaps with more to come.
-    Next { id: &'a str, payload: Document },
+    Next {
+        id: &'a str,
+        #[serde(skip)]
+        payload: Answer,
+    },
     /// It was not run; no more is to come.
     Error {
         id: &'a str,
         #[serde(serialize_with = "errors")]
-        payload: Document,
+        payload: Answer,
     },
     /// No more is to come.
     Complete { id: &'a str },
 }
 
 /// The protocol has the errors alone in such a message.
-fn errors<S: Serializer>(document: &Document, serializer: S) -> Result<S::Ok, S::Error> {
-    document.errors.serialize(serializer)
+fn errors<S: Serializer>(answer: &Answer, serializer: S) -> Result<S::Ok, S::Error> {
+    count(&answer.errors);
+    answer.errors.serialize(serializer)
 }
 
 impl Incoming {
@@ -82,8 +88,16 @@ fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parameters, 
 
 impl Outgoing<'_> {
     pub(super) fn write(&self) -> String {
-        // Strings, numbers and GraphQL values are always JSON.
-        serde_json::to_string(self).unwrap_or_default()
+        // Strings, numbers and errors are always JSON.
+        let mut json = serde_json::to_vec(self).unwrap_or_default();
+        if let Self::Next { payload, .. } = self {
+            // An answer writes itself, as the last member of the object.
+            json.pop();
+            json.extend_from_slice(b",\"payload\":");
+            write(payload, &mut json);
+            json.push(b'}');
+        }
+        String::from_utf8(json).unwrap_or_default()
     }
 }
 

@@ -262,7 +262,7 @@ impl Session {
         // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
         let caller = identify(&self.token, &self.gateway.identity, deadline).await;
         if let Err(too_often) = self.gateway.rate_limit.admit(&caller) {
-            let payload = Answer::refused(vec![too_often]).into();
+            let payload = Answer::refused(vec![too_often]);
             return self.say(Outgoing::Error { id: &id, payload }).await;
         }
         let request = parameters
@@ -275,12 +275,12 @@ impl Session {
                  first, or open another WebSocket."
             );
             let error = OverLimit::overloaded("websocket.max_subscriptions", most, message);
-            return self.say(Outgoing::Error { id: &id, payload: Answer::refused(vec![error]).into() }).await;
+            return self.say(Outgoing::Error { id: &id, payload: Answer::refused(vec![error]) }).await;
         }
         let api = &self.gateway.api;
         let operation = match async { api.prepare(api.parse(request)?).await }.await {
             Ok(operation) => operation,
-            Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer.into() }).await,
+            Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer }).await,
         };
         let is_subscription = operation.is_subscription();
         let gateway = self.gateway.clone();
@@ -306,11 +306,11 @@ impl Session {
     async fn answer(&mut self, id: &str, answer: Option<Answer>) -> Result<(), End> {
         match answer {
             Some(answer @ Answer { data: Some(_), .. }) => {
-                self.say(Outgoing::Next { id, payload: answer.into() }).await
+                self.say(Outgoing::Next { id, payload: answer }).await
             }
             Some(answer) => {
                 self.operations.remove(id);
-                self.say(Outgoing::Error { id, payload: answer.into() }).await
+                self.say(Outgoing::Error { id, payload: answer }).await
             }
             None => {
                 self.operations.remove(id);

@@ -1,0 +1,97 @@
+//! What is made of an operation before it is run. It holds for all requests that agree in what their variables
+//! [decide](super::rewrite::Decisions).
+
+use async_graphql::{
+    Name, Pos, Positioned,
+    parser::types::{
+        DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, SelectionSet,
+    },
+};
+
+use super::{
+    cost::Price,
+    rewrite,
+    selection::Selection,
+    types::{Fields, Types},
+    writer::Object as _,
+};
+use crate::{config::Limits, model::Appointment};
+
+/// An operation as it is run: async-graphql resolves the fields down to the appointments, and what is selected of those is
+/// [written](super::appointment) at once.
+pub(super) struct Plan {
+    /// Flattened; what is selected of an appointment is left out, and its [number](mark) stands there.
+    operation: OperationDefinition,
+    selections: Vec<Selection>,
+    pub(super) shape: Shape,
+    pub(super) price: Price,
+}
+
+/// The names of an answer, down to the appointments, in the order in which they were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Shape(pub(super) Vec<(Name, Shape)>);
+
+impl Plan {
+    /// Of an `operation` that is flattened and valid. It recurses with the operation's depth.
+    pub(super) fn of(mut operation: OperationDefinition, types: &Types, limits: &Limits) -> Self {
+        let price = Price::of(&operation, types, limits);
+        let mut cutting = Cutting { types, selections: Vec::new() };
+        let shape = cutting.object(&mut operation.selection_set, types.root(operation.ty));
+        Self { operation, selections: cutting.selections, shape, price }
+    }
+
+    pub(super) fn kind(&self) -> OperationType {
+        self.operation.ty
+    }
+
+    /// What async-graphql runs.
+    pub(super) fn document(&self) -> ExecutableDocument {
+        let operation = Positioned::new(self.operation.clone(), Pos::default());
+        ExecutableDocument {
+            operations: DocumentOperations::Single(operation),
+            fragments: Default::default(),
+        }
+    }
+
+    /// What is selected of the appointment of which async-graphql has this `set` to run.
+    pub(super) fn selection(&self, set: &Positioned<SelectionSet>) -> &Selection {
+        static NOTHING: Selection = Selection::NOTHING;
+        self.selections.get(set.pos.line).unwrap_or(&NOTHING)
+    }
+}
+
+/// Stands for what is selected by `number`.
+fn mark(number: usize) -> Positioned<SelectionSet> {
+    Positioned::new(SelectionSet::default(), Pos { line: number, column: 0 })
+}
+
+struct Cutting<'t> {
+    types: &'t Types,
+    selections: Vec<Selection>,
+}
+
+impl Cutting<'_> {
+    /// Takes what is selected of appointments out of `set`, of an object that has these `fields`.
+    fn object(&mut self, set: &mut Positioned<SelectionSet>, fields: Option<&Fields>) -> Shape {
+        let selected = rewrite::fields_mut(&mut set.node).map(|field| {
+            let field = &mut field.node;
+            let known = fields.and_then(|fields| fields.get(&field.name.node));
+            let shape = if known.is_some_and(|known| known.ty == Appointment::OUTLINE.name) {
+                let set = std::mem::replace(&mut field.selection_set, mark(self.selections.len()));
+                self.selections.push(Selection::of(&set.node, &Appointment::OUTLINE));
+                Shape::default()
+            } else {
+                self.object(&mut field.selection_set, known.and_then(|known| self.types.behind(known)))
+            };
+            (field.response_key().node.clone(), shape)
+        });
+        Shape(selected.collect())
+    }
+}
+
+impl Shape {
+    /// Whether the answer has a field by that name at its top.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(name, _)| name == key)
+    }
+}
