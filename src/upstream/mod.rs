@@ -34,3 +34,4 @@ pub use deadline::Deadline;
 pub use error::{Refused, UpstreamError};
 pub use outside::Outside;
 pub use service_token::ServiceToken;
+pub use wire::{NoAppointment, appointment as decode};

@@ -27,15 +27,18 @@ use crate::model::{
 
 /// Why an answer is no appointment at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoAppointment {
+pub enum NoAppointment {
+    /// The answer is not JSON.
     NotJson,
+    /// There is no object under `data`.
     NoData,
+    /// The object has no `id` that is a UUID.
     NoId,
 }
 
 impl NoAppointment {
     /// For the log: nothing of the answer is in it.
-    pub(super) fn text(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         match self {
             Self::NotJson => "it is not JSON",
             Self::NoData => "it has nothing that is expected under `data`",
@@ -45,7 +48,10 @@ impl NoAppointment {
 }
 
 /// Reads `{"data": {appointment}}`.
-pub(super) fn appointment(body: &[u8]) -> Result<Appointment, NoAppointment> {
+///
+/// # Errors
+/// Where there is no appointment in it; a field of it that is wrong is none.
+pub fn appointment(body: &[u8]) -> Result<Appointment, NoAppointment> {
     let body: &RawValue = serde_json::from_slice(body).map_err(|_| NoAppointment::NotJson)?;
     let mut data = None;
     members(body, |name, value| {

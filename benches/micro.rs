@@ -1,0 +1,160 @@
+//! What the parts of a request take, one by one: `cargo bench --bench micro`.
+//!
+//! Decoding, the caller's key, the document cache, execution and the writing of an answer; all on one thread, with the
+//! built-in sandbox as the upstream.
+
+#![expect(missing_docs, reason = "a benchmark has no outside")]
+
+use std::{future::pending, hint::black_box, time::Duration};
+
+use appointments_gateway::{
+    appointments::{Appointments, Shared},
+    caller::{Caller, ScopeKey},
+    config::Config,
+    graphql::{Answer, Api, GraphqlRequest, Operation},
+    sandbox::{self, Faults},
+    upstream::{UpstreamClient, decode as decoded},
+};
+use async_graphql::Variables;
+use bytesize::ByteSize;
+use criterion::{Criterion, criterion_group, criterion_main};
+use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
+use url::Url;
+use uuid::Uuid;
+
+const MOBILE: &str = include_str!("load/data/mobile.graphql");
+const FULL: &str = include_str!("load/data/full.graphql");
+const APPOINTMENT: &str = include_str!("load/data/appointment.json");
+
+const LIST: &str = "{ appointments(first: 20) { nodes { id } } }";
+
+/// Far enough away for all that is measured.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+criterion_group!(benches, decode, key, document, execution, writing);
+criterion_main!(benches);
+
+fn decode(criterion: &mut Criterion) {
+    let body = APPOINTMENT.replace("{id}", &Uuid::nil().to_string());
+    criterion.bench_function("decode: an appointment", |bencher| {
+        bencher.iter(|| decoded(black_box(body.as_bytes())).is_ok());
+    });
+}
+
+fn key(criterion: &mut Criterion) {
+    let key = ScopeKey::random();
+    let jwt = format!("e30.eyJleHAiOjQxMDI0NDQ4MDAsInN1YiI6Im1hZGUtdXAifQ.{}", "s".repeat(342));
+    for (name, token) in [("of 40 bytes", "t".repeat(40)), ("a JWT of 400 bytes", jwt)] {
+        criterion.bench_function(&format!("key: a token, {name}"), |bencher| {
+            bencher.iter(|| Caller::with_token(black_box(&token), &key));
+        });
+    }
+}
+
+fn document(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let ids = vec![Uuid::nil(); 20];
+    for (name, query) in [("8 fields", MOBILE), ("all fields", FULL)] {
+        for (way, size) in [("known", None), ("new", Some(0))] {
+            let api = api(size);
+            criterion.bench_function(&format!("document: {name}, {way}"), |bencher| {
+                bencher.iter(|| runtime.block_on(prepared(&api, black_box(query), &ids)));
+            });
+        }
+    }
+}
+
+fn execution(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let hot = runtime.block_on(Hot::start());
+    for (name, query) in [("8 fields", MOBILE), ("20 × all fields", FULL)] {
+        criterion.bench_function(&format!("document and execution: {name}"), |bencher| {
+            bencher.iter(|| runtime.block_on(hot.answer(query)));
+        });
+    }
+}
+
+fn writing(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let hot = runtime.block_on(Hot::start());
+    for (name, query) in [("8 fields", MOBILE), ("20 × all fields", FULL)] {
+        let answer = runtime.block_on(hot.answer(query));
+        criterion.bench_function(&format!("assembly: {name}"), |bencher| {
+            bencher.iter(|| {
+                let mut out = Vec::with_capacity(answer.length());
+                answer.write(&mut out);
+                out
+            });
+        });
+    }
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// With a document cache of so many bytes, or the usual one.
+fn api(documents_size: Option<u64>) -> Api {
+    let mut config = Config::default();
+    if let Some(size) = documents_size {
+        config.graphql.documents_size = ByteSize(size);
+    }
+    Api::new(config.limits, &config.graphql)
+}
+
+/// What operations are carried out through, with all that they ask for in its memory.
+struct Hot {
+    api: Api,
+    shared: Shared,
+    key: ScopeKey,
+    ids: Vec<Uuid>,
+}
+
+impl Hot {
+    async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let sandbox = tokio::spawn(sandbox::serve(listener, Faults::default(), pending()));
+        let mut config = Config::default();
+        (config.cache.ttl, config.cache.list_ttl) = (PATIENCE, PATIENCE);
+        let url = Url::parse(&format!("http://{address}")).expect("an address");
+        let upstream = UpstreamClient::new(&config.upstream, &url, None).expect("a client");
+        let shared = Shared::new(&config.cache, config.live, upstream);
+        let mut hot = Self { api: api(None), shared, key: ScopeKey::random(), ids: Vec::new() };
+        // What comes with a list is remembered one by one.
+        let mut list = Vec::new();
+        hot.answer(LIST).await.write(&mut list);
+        let list: serde_json::Value = serde_json::from_slice(&list).expect("JSON");
+        let nodes = list["data"]["appointments"]["nodes"].as_array().expect("a list");
+        hot.ids = nodes.iter().filter_map(|node| node["id"].as_str()?.parse().ok()).collect();
+        assert_eq!(hot.ids.len(), 20);
+        sandbox.abort();
+        hot
+    }
+
+    async fn answer(&self, query: &str) -> Answer {
+        let caller = Caller::with_token(sandbox::TOKEN_ALL, &self.key);
+        let appointments = Appointments::new(self.shared.clone(), caller, Instant::now() + PATIENCE);
+        let operation = prepared(&self.api, query, &self.ids).await;
+        let answer = self.api.execute(operation, Ok(appointments)).await;
+        assert!(answer.errors.is_empty(), "{query}");
+        answer
+    }
+}
+
+async fn prepared(api: &Api, query: &str, ids: &[Uuid]) -> Operation {
+    let variables = match query {
+        MOBILE => json!({ "id": ids[0] }),
+        FULL => json!({ "ids": ids }),
+        _ => json!({}),
+    };
+    let variables = Variables::from_json(variables);
+    let request = GraphqlRequest { query: query.to_owned(), operation_name: None, variables };
+    let parsed = api.parse(request).unwrap_or_else(|_| panic!("{query}"));
+    api.prepare(parsed).await.unwrap_or_else(|_| panic!("{query}"))
+}
