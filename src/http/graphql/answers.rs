@@ -14,7 +14,7 @@ use axum::{
 };
 use foldhash::quality::RandomState;
 
-use super::{MediaType, answer_headers};
+use super::MediaType;
 use crate::{
     appointments::{Appointments, Derived, Shared, Size},
     caller::Caller,
@@ -22,6 +22,9 @@ use crate::{
     http::compression::{self, Coding, Effort},
     metrics::metrics,
 };
+
+/// How many headers an answer leaves with, at most but for those of CORS.
+const HEADERS: usize = 14;
 
 /// The answers that the process remembers.
 #[derive(Debug)]
@@ -31,8 +34,8 @@ pub struct Answers {
     hasher: RandomState,
 }
 
-/// A request, as far as its answer depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A request, as far as its answer depends on it. It does not print.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Question<'q> {
     pub(super) form: Form,
     /// What it is to be answered as.
@@ -48,8 +51,8 @@ pub(super) enum Form {
     QueryString,
 }
 
-/// An answer as it is sent.
-#[derive(Debug, Clone)]
+/// An answer as it is sent. It does not print.
+#[derive(Clone)]
 pub(super) struct Finished {
     pub(super) status: StatusCode,
     pub(super) media_type: MediaType,
@@ -125,8 +128,7 @@ impl Answers {
         if let Some(found) = look(takes) {
             return Some(found.value.answer.clone());
         }
-        takes?;
-        let plain = look(None)?;
+        let plain = takes.and_then(|_| look(None))?;
         let answer = plain.value.answer.clone().taken(takes, Effort::Thorough).await;
         // Where nothing is gained it is kept as it is, so that this is not tried again.
         let hash = self.hasher.hash_one((question, takes));
@@ -141,7 +143,9 @@ impl Answers {
             && let Some(provenance) = appointments.provenance()
         {
             let hash = self.hasher.hash_one((question, None::<Coding>));
-            kept.keep(hash, Entry::of(question, None, answer.clone()), provenance);
+            // A copy takes the bytes that it has; what was written may have room for as many again.
+            let answer = Finished { body: Bytes::copy_from_slice(&answer.body), ..answer.clone() };
+            kept.keep(hash, Entry::of(question, None, answer), provenance);
         }
     }
 
@@ -176,8 +180,12 @@ impl Finished {
 impl IntoResponse for Finished {
     fn into_response(self) -> Response {
         let Self { status, media_type, body, coding, varies } = self;
-        let mut response = (status, answer_headers(media_type), Body::from(body)).into_response();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
         let headers = response.headers_mut();
+        // Room for what every answer is given on its way out, too.
+        headers.reserve(HEADERS);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type.content_type()));
         if varies {
             headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         }
