@@ -14,6 +14,7 @@
 //!     ├ http::places          so many operations, WebSockets and event streams at once
 //!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
 //!        │                    WebSocket: answers
+//!        ├ http::graphql::answers  an equal request: its finished answer, while all that it was made from is current
 //!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation, cost and execution
 //!           ├ graphql::plan   what of it async-graphql resolves, and what of it is written straight to JSON
 //!           │  └ graphql::appointment  an appointment as JSON; put into its place by graphql::answer
@@ -25,6 +26,7 @@
 //!                 ├ appointments::lists    windows of the list over the upstream's pages
 //!                 ├ appointments::changes  changes, each sent once; generations: nothing from before is current
 //!                 ├ appointments::live     one poller for all who watch with one token
+//!                 ├ appointments::provenance  what an answer was made from, and whether that is current
 //!                 └ upstream               one call: address, token, status → UpstreamError
 //!                    ├ upstream::attempts  when it is made and how often: repetitions within a budget, hedging
 //!                    ├ upstream::breaker   whether it is made at all, by route
@@ -53,7 +55,7 @@
 //!    caller's token where that fetched it, a refusal (401, 403, 404, also for the pages that show it), or a change made
 //!    through this gateway: also what was already under way when the change was made is neither kept nor shown to who asks
 //!    after it. Past its time to live alone it may stand in for a failure of the upstream, within a bound, and the answer
-//!    says that it does.
+//!    says that it does. A finished answer is served again only while each thing that it was made from would be served.
 //! 3. **One call is in flight for each scope and id**, and a second attempt beside it only where the operator wants hedging
 //!    (`upstream.hedge_percent`). Who leaves takes nothing from the others, also who came first; each has a clock of its
 //!    own; when the last has left, the call ends.

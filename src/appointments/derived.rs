@@ -33,7 +33,6 @@ impl kept::Key for Key {
 }
 
 /// Something with what it was made from.
-#[derive(Debug)]
 pub struct Made<V> {
     /// What was made.
     pub value: V,
@@ -87,6 +86,12 @@ impl<V: Size> Derived<V> {
     /// How many there are, and how many bytes they take.
     pub fn total(&self) -> (usize, u64) {
         self.kept.total()
+    }
+}
+
+impl<V> fmt::Debug for Made<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Made").finish_non_exhaustive()
     }
 }
 

@@ -76,6 +76,8 @@ impl Coding {
                 encoder.finish()?;
             }
         }
+        // It may be kept for long.
+        compressed.shrink_to_fit();
         Ok(compressed)
     }
 }

@@ -390,15 +390,14 @@ async fn what_is_stale_is_told_with_its_age_each_time() {
 async fn failures_and_what_is_only_a_part_are_told_anew_each_time() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &LONG).await;
-    let malformed = json!({ "data": { "id": id(9), "reference": ["7"] } });
-    let failures: [Box<dyn Fn(&Call) -> Answer + Send + Sync>; 6] = [
-        Box::new(|_| Answer::status(403)),
-        Box::new(|_| Answer::status(429)),
-        Box::new(|_| Answer::status(500)),
-        Box::new(|_| Answer::cut()),
-        Box::new(|_| Answer::text(200, "text/html", "<html>")),
+    let failures: [fn(&Call) -> Answer; 6] = [
+        |_| Answer::status(403),
+        |_| Answer::status(429),
+        |_| Answer::status(500),
+        |_| Answer::cut(),
+        |_| Answer::text(200, "text/html", "<html>"),
         // It is kept, and its answer has an error at the field each time.
-        Box::new(move |_| Answer::json(200, &malformed)),
+        |call| Answer::json(200, &json!({ "data": { "id": call.id, "reference": ["7"] } })),
     ];
     for failure in failures {
         upstream.on(&id(9), failure);
@@ -497,4 +496,61 @@ async fn what_was_made_of_no_appointment_is_kept_as_well() {
     }
     assert_eq!(gateway.answer_lookups().await, before, "who has no token is nobody's equal");
     assert_eq!(upstream.calls(), 0);
+}
+
+/// A newer one of the same appointment takes the place of the older one, though neither is past its time.
+#[tokio::test]
+async fn what_a_list_has_brought_since_is_told_from_then_on() {
+    let upstream = Upstream::answering(listing).await;
+    let gateway = Gateway::before(upstream.url(), &LONG).await;
+    for way in Way::EACH {
+        assert!(!hot(&gateway, way, "token", &one(1)).await.appointment().is_null());
+    }
+    Way::POST.ask(&gateway, "token", LIST).await.list();
+    for way in Way::EACH {
+        for _ in 0..3 {
+            assert_eq!(
+                way.ask(&gateway, "token", &one(1)).await.appointment()["status"],
+                "listed",
+                "{way:?}"
+            );
+        }
+    }
+}
+
+/// The operation waits for one, and is told of the other what was so before the change.
+#[tokio::test]
+async fn what_was_changed_while_an_operation_waited_is_not_told_from_before() {
+    let gate = Gate::shut();
+    let upstream = Upstream::answering({
+        let gate = gate.clone();
+        move |call| match call.id == id(2) {
+            true => call.appointment().once(&gate),
+            false => listing(call),
+        }
+    })
+    .await;
+    let gateway = Arc::new(Gateway::before(upstream.url(), &LONG).await);
+    let query = many(&[id(1), id(2)]);
+    let waiting = tokio::spawn({
+        let (gateway, query) = (gateway.clone(), query.clone());
+        async move { Way::POST.ask(&gateway, "token", &query).await }
+    });
+    timeout(PATIENCE, async {
+        while gateway.metrics().await["gateway_cache_entries{cache=\"appointments\"}"] < 1.0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the first is there");
+    gateway.update("token", &id(1), json!({ "status": "changed" })).await.changed();
+    gate.open();
+    assert_eq!(
+        nths(&waiting.await.unwrap()),
+        ["call 1", "call 1"],
+        "who asked before is told what was so before"
+    );
+    for _ in 0..3 {
+        assert_eq!(nths(&Way::POST.ask(&gateway, "token", &query).await), ["changed", "call 1"]);
+    }
 }

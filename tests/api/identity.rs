@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Raw, Reply, raw};
+use crate::support::{Gateway, Raw, Reply, Way, raw};
 
 const BY_IDS: &str = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }";
 
@@ -34,6 +34,24 @@ async fn each_caller_sees_its_own_and_a_forbidden_id_leaves_its_siblings_alone()
         let expected = [2, 3, 4].map(|index| json!(["appointmentsByIds", index]));
         assert_eq!(paths, expected);
     }
+    // Nor is it where the request is the same to the last byte, and the answer of who sees all is kept as it is.
+    let query = format!("{{ appointmentsByIds(ids: {ids:?}) {{ id }} }}");
+    for way in Way::EACH {
+        for _ in 0..3 {
+            assert_eq!(
+                way.ask(&gateway, "sandbox-all", &query).await.body,
+                json!({ "data": seen(&[]) }),
+                "{way:?}"
+            );
+            let some = way.ask(&gateway, "sandbox-some", &query).await;
+            assert_eq!(
+                (&some.body["data"], some.codes()),
+                (&seen(&[2, 3, 4]), vec!["FORBIDDEN"; 3]),
+                "{way:?}"
+            );
+        }
+    }
+    assert!(gateway.answer_lookups().await.0 >= 2.0 * Way::EACH.len() as f64);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Answer, Gateway, PATIENCE, Upstream, id, ids, served};
+use crate::support::{Answer, Gateway, PATIENCE, Upstream, Way, id, ids, served};
 
 #[tokio::test]
 async fn many_callers_interleaved_over_many_ids_are_each_served_their_own() {
@@ -33,6 +33,19 @@ async fn many_callers_interleaved_over_many_ids_are_each_served_their_own() {
         let expected = ids.iter().map(|id| served(id, token, nth(&upstream, token, id))).collect::<Vec<_>>();
         assert_eq!(reply.body, json!({ "data": { "appointmentsByIds": expected } }));
     }
+    // And in requests that are the same to the last byte but for who asks, by every way, until they are answered from there.
+    let query = format!("{{ appointmentsByIds(ids: {ids:?}) {{ id reference status }} }}");
+    for _ in 0..3 {
+        for way in Way::EACH {
+            let replies = tokens.iter().map(|token| way.ask(&gateway, token, &query));
+            for (token, reply) in tokens.iter().zip(join_all(replies).await) {
+                let expected = ids.iter().map(|id| served(id, token, nth(&upstream, token, id)));
+                let expected = json!({ "appointmentsByIds": expected.collect::<Vec<_>>() });
+                assert_eq!(reply.body, json!({ "data": expected }), "{way:?}");
+            }
+        }
+    }
+    assert!(gateway.answer_lookups().await.0 >= (Way::EACH.len() * 2 * tokens.len()) as f64);
     assert_eq!(upstream.calls(), tokens.len() * ids.len());
 }
 

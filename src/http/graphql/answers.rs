@@ -34,8 +34,8 @@ pub struct Answers {
     hasher: RandomState,
 }
 
-/// A request, as far as its answer depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A request, as far as its answer depends on it. It does not print.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Question<'q> {
     pub(super) form: Form,
     /// What it is to be answered as.
@@ -51,8 +51,8 @@ pub(super) enum Form {
     QueryString,
 }
 
-/// An answer as it is sent.
-#[derive(Debug, Clone)]
+/// An answer as it is sent. It does not print.
+#[derive(Clone)]
 pub(super) struct Finished {
     pub(super) status: StatusCode,
     pub(super) media_type: MediaType,
@@ -147,7 +147,9 @@ impl Answers {
             && let Some(provenance) = appointments.provenance()
         {
             let hash = self.hasher.hash_one((question, None::<Coding>));
-            kept.keep(hash, Entry::of(question, None, answer.clone()), provenance);
+            // A copy takes the bytes that it has; what was written may have room for as many again.
+            let answer = Finished { body: Bytes::copy_from_slice(&answer.body), ..answer.clone() };
+            kept.keep(hash, Entry::of(question, None, answer), provenance);
         }
     }
 

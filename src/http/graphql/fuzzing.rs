@@ -10,7 +10,7 @@ use super::{negotiate, request, websocket};
 use crate::{
     config::Config,
     graphql::GraphqlRequest,
-    http::{Refusal, caller},
+    http::{Refusal, caller, compression},
 };
 
 pub use websocket::fuzzing::message;
@@ -58,7 +58,14 @@ pub(super) fn is_worded(refusal: Refusal) {
 
 /// The headers by which a request is judged, one a line.
 pub fn headers(bytes: &[u8]) {
-    let names = [header::ACCEPT, header::CONTENT_TYPE, header::AUTHORIZATION, header::HOST, header::ORIGIN];
+    let names = [
+        header::ACCEPT,
+        header::CONTENT_TYPE,
+        header::AUTHORIZATION,
+        header::HOST,
+        header::ORIGIN,
+        header::ACCEPT_ENCODING,
+    ];
     let values = bytes.split(|byte| *byte == b'\n').map(|line| HeaderValue::from_bytes(line).ok());
     let headers: HeaderMap = names
         .into_iter()
@@ -74,6 +81,7 @@ pub fn headers(bytes: &[u8]) {
             let _ = refusal.into_response();
         }
     }
+    compression::coding(&headers);
     let _ = caller::token(&headers, &Config::default().limits);
     websocket::fuzzing::handshake(&headers);
 }

@@ -3,7 +3,7 @@
 //!
 //! A request goes through here from top to bottom, and each step either hands on less than it got or refuses:
 //! method → WebSocket ([`websocket`])? → caller, and how often it asks → media types ([`negotiate`]) → body or query
-//! string → an answer that is kept ([`answers`])? → parameters ([`request`]) → its turn → operation → one answer, or a
+//! string → an answer that is kept ([`mod@answers`])? → parameters ([`request`]) → its turn → operation → one answer, or a
 //! stream of them ([`event_stream`]).
 
 mod answers;
