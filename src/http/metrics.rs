@@ -14,5 +14,6 @@ use crate::metrics::{CONTENT_TYPE, metrics};
 /// OpenMetrics text.
 pub(super) async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
     gateway.appointments.observe();
+    gateway.api.observe();
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics().text()).into_response()
 }
