@@ -255,13 +255,15 @@ pub struct HttpConfig {
     pub drain_deadline: Duration,
 }
 
-/// `graphql.*`: what clients are told of the schema.
+/// `graphql.*`: what clients are told of the schema, and what is remembered of their queries.
 #[derive(Debug, Clone, Default)]
 pub struct GraphqlConfig {
     /// `graphql.introspection`
     pub introspection: bool,
     /// `graphql.suggestions`
     pub suggestions: bool,
+    /// `graphql.documents_size`
+    pub documents_size: ByteSize,
 }
 
 /// `metrics.*`: where what is counted can be read.

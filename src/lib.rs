@@ -16,6 +16,7 @@
 //!        │                    WebSocket: answers
 //!        ├ http::graphql::answers  an equal request: its finished answer, while all that it was made from is current
 //!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation, cost and execution
+//!           ├ graphql::documents  queries that are known: all but what depends on the variables is done
 //!           ├ graphql::plan   what of it async-graphql resolves, and what of it is written straight to JSON
 //!           │  └ graphql::appointment  an appointment as JSON; put into its place by graphql::answer
 //!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub request_duration: Histogram,
     /// Operations that were found valid and run.
     pub operations: Counters,
+    /// How documents that were asked for were come by.
+    pub documents: Counters,
     /// Errors that clients were told, by their code.
     pub errors: Counters,
     /// What limits refused, by the limit's name.
@@ -159,6 +161,13 @@ impl Metrics {
                 "Operations run, by their kind",
                 "kind",
                 &["query", "mutation", "subscription"],
+            ),
+            documents: counters(
+                r,
+                "documents",
+                "Documents asked for, by how they were come by",
+                "from",
+                &["cache", "text"],
             ),
             errors: counters(r, "errors", "Errors that clients were told, by their code", "code", CODES),
             limited: counters(r, "limited", "What limits refused, by the limit's name", "limit", LIMITS),

@@ -418,7 +418,7 @@ impl Claimant {
 }
 
 /// What `bytes` on the heap take: allocators give them out in steps of 16 and keep 8 for themselves.
-fn allocation(bytes: usize) -> usize {
+pub(crate) fn allocation(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
 }
 

@@ -681,6 +681,13 @@ pub const KEYS: &[Key] = &[
         set: |c, v| switch(v).map(|v| c.graphql.suggestions = v),
     },
     Key {
+        name: "graphql.documents_size",
+        default: "4MiB",
+        kind: Kind::Size,
+        help: "How much memory the queries may take that were found valid and are not read again. 0: none is remembered.",
+        set: |c, v| size(v, 0).map(|v| c.graphql.documents_size = v),
+    },
+    Key {
         name: "graphiql.enabled",
         default: "true",
         kind: Kind::Switch,

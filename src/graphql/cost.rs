@@ -89,6 +89,11 @@ impl Price {
         Ok(())
     }
 
+    /// The bytes that it takes beside itself.
+    pub(super) fn size(&self) -> usize {
+        self.open.capacity() * size_of::<(Times, Name, u64)>()
+    }
+
     fn add(&mut self, cost: u64) {
         self.fixed = self.fixed.saturating_add(cost);
     }

@@ -51,7 +51,8 @@ fn run(api: &Api, request: GraphqlRequest) -> Result<(), Answer> {
     let parsed = api.parse(request)?;
     let limits = limits();
     assert!(length as u64 <= limits.query.as_u64());
-    let written = asked_for(&parsed.document, parsed.name.as_deref());
+    let document = document::parse(&parsed.text, &limits).map_err(|error| Answer::refused(vec![error]))?;
+    let written = asked_for(&document, parsed.name.as_deref());
     assert!(written.is_within(&limits), "{written:?}");
 
     let operation =

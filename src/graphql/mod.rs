@@ -12,6 +12,7 @@ mod cost;
 mod count;
 mod cursor;
 mod document;
+mod documents;
 pub mod error;
 mod field;
 #[cfg(fuzzing)]
@@ -27,6 +28,7 @@ mod query;
 mod rewrite;
 mod scalars;
 mod selection;
+mod size;
 mod stale;
 mod subscription;
 mod tokens;
@@ -46,6 +48,7 @@ use async_graphql::{
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 use self::{
+    documents::{Documents, Known},
     error::ApiError,
     mutation::{Mutation, Sequence},
     plan::Plan,
@@ -75,12 +78,21 @@ pub struct GraphqlRequest {
     pub variables: Variables,
 }
 
-/// A request whose text is GraphQL, within the limits. Nothing has been held against the schema.
+/// A request whose text is GraphQL, within the limits. It may be that nothing has been held against the schema.
 pub struct Parsed {
-    document: ExecutableDocument,
+    text: String,
     name: Option<String>,
-    kind: OperationType,
     variables: Variables,
+    kind: OperationType,
+    document: Document,
+}
+
+/// What is known of a document's text.
+enum Document {
+    /// It has been judged before.
+    Known(Arc<Known>),
+    /// It has not.
+    New(Box<ExecutableDocument>),
 }
 
 /// An operation that may be run: valid, with coerced variables.
@@ -121,6 +133,7 @@ pub struct Api {
     types: Types,
     limits: Limits,
     has_introspection: bool,
+    documents: Documents,
 }
 
 type Builder = SchemaBuilder<Query, Mutation, Subscription>;
@@ -167,7 +180,8 @@ impl Api {
         // What it is given has been judged.
         let schema = schema.validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
-        Self { schema, judge, types, limits, has_introspection: config.introspection }
+        let documents = Documents::new(config.documents_size);
+        Self { schema, judge, types, limits, has_introspection: config.introspection, documents }
     }
 
     /// Parses `request`, within the limits, and chooses its operation.
@@ -176,11 +190,17 @@ impl Api {
     /// The answer to give instead.
     pub fn parse(&self, request: GraphqlRequest) -> Result<Parsed, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
-        let GraphqlRequest { query, operation_name, variables } = request;
-        let document = document::parse(&query, &self.limits).map_err(refuse)?;
+        let GraphqlRequest { query: text, operation_name, variables } = request;
         let name = operation_name.filter(|name| !name.is_empty());
+        if let Some(known) = self.documents.get(&text, name.as_deref()) {
+            metrics().documents.count("cache");
+            let kind = known.kind;
+            return Ok(Parsed { text, name, variables, kind, document: Document::Known(known) });
+        }
+        metrics().documents.count("text");
+        let document = document::parse(&text, &self.limits).map_err(refuse)?;
         let kind = document::operation(&document, name.as_deref()).map_err(refuse)?.node.ty;
-        Ok(Parsed { document, name, kind, variables })
+        Ok(Parsed { text, name, variables, kind, document: Document::New(Box::new(document)) })
     }
 
     /// Makes sure that what was parsed is valid, and makes of it what can be run.
@@ -193,22 +213,60 @@ impl Api {
     }
 
     async fn made_of(&self, parsed: Parsed) -> Result<Operation, Answer> {
+        let Parsed { text, name, variables, document, .. } = parsed;
+        let (plan, variables) = match document {
+            Document::Known(known) => self.plan_again(text, name, variables, &known)?,
+            Document::New(document) => self.plan(text, name, variables, *document).await?,
+        };
+        plan.price.check(&variables, &self.limits).map_err(|error| Answer::refused(vec![error]))?;
+        Ok(Operation { plan, variables })
+    }
+
+    /// The plan of a document of which nothing is known, and the coerced variables.
+    async fn plan(
+        &self,
+        text: String,
+        name: Option<String>,
+        variables: Variables,
+        document: ExecutableDocument,
+    ) -> Result<(Arc<Plan>, Variables), Answer> {
         let refuse = |error| Answer::refused(vec![error]);
-        let Parsed { document, name, variables, .. } = parsed;
         if !self.has_introspection {
             introspection::refuse(&document).map_err(|error| Answer::not_run(vec![error]))?;
         }
         overlap::check(&document).map_err(refuse)?;
         arguments::check(&document, &self.types).map_err(Answer::not_run)?;
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
-        let definitions = &operation.node.variable_definitions;
-        let variables = self.types.coerce(definitions, variables).map_err(Answer::refused)?;
-        let decisions = Decisions::of(definitions, &variables);
+        let known = Known::new(operation.node.ty, &operation.node.variable_definitions);
+        let variables = self.types.coerce(&known.definitions, variables).map_err(Answer::refused)?;
+        let decisions = Decisions::of(&known.definitions, &variables);
         let flat = rewrite::flatten(&document, operation, &decisions).map_err(refuse)?;
-        self.validate(document, name).await?;
-        let plan = Plan::of(flat, &self.types, &self.limits);
-        plan.price.check(&variables, &self.limits).map_err(refuse)?;
-        Ok(Operation { plan: Arc::new(plan), variables })
+        self.validate(document, name.clone()).await?;
+        let plan = Arc::new(Plan::of(flat, &self.types, &self.limits));
+        self.documents.put(text, name, known.with(decisions, plan.clone()));
+        Ok((plan, variables))
+    }
+
+    /// The same of a document of which nothing has to be checked again but what depends on the variables.
+    fn plan_again(
+        &self,
+        text: String,
+        name: Option<String>,
+        variables: Variables,
+        known: &Known,
+    ) -> Result<(Arc<Plan>, Variables), Answer> {
+        let refuse = |error| Answer::refused(vec![error]);
+        let variables = self.types.coerce(&known.definitions, variables).map_err(Answer::refused)?;
+        let decisions = Decisions::of(&known.definitions, &variables);
+        if let Some(plan) = known.plan(&decisions) {
+            return Ok((plan.clone(), variables));
+        }
+        let document = document::parse(&text, &self.limits).map_err(refuse)?;
+        let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
+        let flat = rewrite::flatten(&document, operation, &decisions).map_err(refuse)?;
+        let plan = Arc::new(Plan::of(flat, &self.types, &self.limits));
+        self.documents.put(text, name, known.with(decisions, plan.clone()));
+        Ok((plan, variables))
     }
 
     /// Holds the whole document against the schema. Variables have been looked at already, and do not count here.
@@ -221,6 +279,11 @@ impl Api {
             error::ensure_code(error, ApiError::ValidationFailed);
         }
         if errors.is_empty() { Ok(()) } else { Err(Answer::not_run(errors)) }
+    }
+
+    /// Shows how much is kept, as of now, in the [metrics].
+    pub fn observe(&self) {
+        metrics().kept.set(&[("documents", self.documents.total())]);
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.

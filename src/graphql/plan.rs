@@ -12,10 +12,14 @@ use super::{
     cost::Price,
     rewrite,
     selection::Selection,
+    size,
     types::{Fields, Types},
     writer::Object as _,
 };
-use crate::{config::Limits, model::Appointment};
+use crate::{
+    config::Limits,
+    model::{Appointment, allocation},
+};
 
 /// An operation as it is run: async-graphql resolves the fields down to the appointments, and what is selected of those is
 /// [written](super::appointment) at once.
@@ -51,6 +55,16 @@ impl Plan {
             operations: DocumentOperations::Single(operation),
             fragments: Default::default(),
         }
+    }
+
+    /// The bytes that it takes.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>()
+            + size::operation(&self.operation)
+            + allocation(self.selections.capacity() * size_of::<Selection>())
+            + self.selections.iter().map(Selection::size).sum::<usize>()
+            + self.shape.size()
+            + self.price.size()
     }
 
     /// What is selected of the appointment of which async-graphql has this `set` to run.
@@ -90,6 +104,12 @@ impl Cutting<'_> {
 }
 
 impl Shape {
+    /// Beside itself, and beside its names, which are those of the operation.
+    fn size(&self) -> usize {
+        allocation(self.0.capacity() * size_of::<(Name, Self)>())
+            + self.0.iter().map(|(_, inner)| inner.size()).sum::<usize>()
+    }
+
     /// Whether the answer has a field by that name at its top.
     pub(super) fn has(&self, key: &str) -> bool {
         self.0.iter().any(|(name, _)| name == key)

@@ -20,7 +20,8 @@ use async_graphql::{
 };
 use async_graphql_value::Value as Literal;
 
-use super::error::ApiError;
+use super::{error::ApiError, size};
+use crate::model::allocation;
 
 /// Stands where nothing was selected, so that there is an object in the answer.
 const NOTHING: &str = "__nothing";
@@ -54,6 +55,14 @@ impl Decisions {
             (is_boolean || may_be_absent).then(|| (name.node.clone(), decision))
         };
         Self(definitions.iter().filter_map(decision).collect())
+    }
+
+    /// The bytes that they take.
+    pub(super) fn size(&self) -> usize {
+        let names = self.0.iter().map(|(name, _)| size::name(name));
+        size_of::<Self>()
+            + allocation(self.0.capacity() * size_of::<(Name, Decision)>())
+            + names.sum::<usize>()
     }
 
     fn on(&self, name: &Name) -> Decision {

@@ -8,6 +8,7 @@ use async_graphql::{
 use async_graphql_value::Value as Literal;
 
 use super::rewrite;
+use crate::model::allocation;
 
 /// What is selected of an object.
 #[derive(Debug)]
@@ -59,6 +60,13 @@ impl Selection {
         let fields: Vec<_> = selected.collect();
         let length = |field: &Selected| field.key.len() + VALUE + field.inner.length;
         Self { length: 2 + fields.iter().map(length).sum::<usize>(), fields }
+    }
+
+    /// The bytes that it takes beside itself.
+    pub(super) fn size(&self) -> usize {
+        let field = |field: &Selected| allocation(field.key.len()) + field.inner.size();
+        allocation(self.fields.capacity() * size_of::<Selected>())
+            + self.fields.iter().map(field).sum::<usize>()
     }
 }
 

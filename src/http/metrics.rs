@@ -15,5 +15,6 @@ use crate::metrics::{CONTENT_TYPE, metrics};
 pub(super) async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
     gateway.appointments.observe();
     gateway.answers.observe();
+    gateway.api.observe();
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics().text()).into_response()
 }

@@ -6,6 +6,7 @@
 //! ([`expected`]).
 
 mod choices;
+mod documents;
 mod expected;
 mod operation;
 mod record;
