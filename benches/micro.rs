@@ -3,8 +3,6 @@
 //! Decoding, the caller's key, the document cache, execution and the writing of an answer; all on one thread, with the
 //! built-in sandbox as the upstream.
 
-#![expect(missing_docs, reason = "a benchmark has no outside")]
-
 use std::{future::pending, hint::black_box, time::Duration};
 
 use appointments_gateway::{
