@@ -2,8 +2,8 @@
 
 use std::{
     fmt,
-    hash::Hash,
-    sync::Arc,
+    hash::{BuildHasher as _, Hash},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,6 @@ use foldhash::quality::RandomState;
 use moka::{
     Expiry,
     notification::RemovalCause,
-    ops::compute::{CompResult, Op},
     policy::EvictionPolicy,
     sync::Cache,
 };
@@ -147,8 +146,13 @@ pub(super) struct Memory<K, V> {
     /// Seeded at random: it is not for whoever chooses the keys to have them fall together.
     entries: Cache<K, Kept<V>, RandomState>,
     shares: Arc<Shares<K>>,
+    turns: Arc<[Mutex<()>]>,
+    hasher: RandomState,
     size: u64,
 }
+
+/// Keys share turns.
+const TURNS: usize = 64;
 
 impl<K: Key, V: Size + Clone> Memory<K, V> {
     /// An empty one of `size`, of which a share is so many percent.
@@ -176,7 +180,8 @@ impl<K: Key, V: Size + Clone> Memory<K, V> {
                 }
             })
             .build_with_hasher(RandomState::default());
-        Self { entries, shares, size }
+        let turns = (0..TURNS).map(|_| Mutex::default()).collect();
+        Self { entries, shares, turns, hasher: RandomState::default(), size }
     }
 
     pub(super) fn get(&self, key: &K) -> Option<Kept<V>> {
@@ -187,8 +192,7 @@ impl<K: Key, V: Size + Clone> Memory<K, V> {
     /// says no. What then has to give way for it goes.
     pub(super) fn put(&self, key: K, mut kept: Kept<V>, is_current: impl Fn() -> bool) {
         let bytes = weight::<K, V>(&kept);
-        if kept.times.fresh.is_zero() || u64::from(bytes) > self.entries.policy().max_capacity().unwrap_or(0)
-        {
+        if kept.times.fresh.is_zero() || u64::from(bytes) > self.size {
             self.remove_if(key, |there| there.asked.at <= kept.asked.at && is_current());
             return;
         }
@@ -198,13 +202,13 @@ impl<K: Key, V: Size + Clone> Memory<K, V> {
             self.drop_version(held.key, held.number);
         }
         kept.number = held.number;
-        let put = self.entries.entry(key).and_compute_with(|there| {
-            let is_newer = there.is_some_and(|there| there.value().asked.at > kept.asked.at);
-            // Here, since whoever removes what is here waits for this.
-            if is_newer || !is_current() { Op::Nop } else { Op::Put(kept) }
-        });
-        if matches!(put, CompResult::StillNone(_) | CompResult::Unchanged(_)) {
+        let _turn = self.turn(&key);
+        let is_newer = self.entries.get(&key).is_some_and(|there| there.asked.at > kept.asked.at);
+        // Here, since whoever removes what is here waits for this.
+        if is_newer || !is_current() {
             self.shares.leave(key.scope(), held.number);
+        } else {
+            self.entries.insert(key, kept);
         }
     }
 
@@ -241,11 +245,19 @@ impl<K: Key, V: Size + Clone> Memory<K, V> {
 
     /// Whether it did.
     fn remove_if(&self, key: K, is_to_go: impl FnOnce(&Kept<V>) -> bool) -> bool {
-        let result = self.entries.entry(key).and_compute_with(|there| match there {
-            Some(there) if is_to_go(there.value()) => Op::Remove,
-            _ => Op::Nop,
-        });
-        matches!(result, CompResult::Removed(_))
+        let _turn = self.turn(&key);
+        let goes = self.entries.get(&key).is_some_and(|there| is_to_go(&there));
+        if goes {
+            self.entries.invalidate(&key);
+        }
+        goes
+    }
+
+    /// Whoever looks at what is under a key and then changes it has a turn to itself. (moka can do that too, for several
+    /// microseconds.) Nothing that runs meanwhile asks for another turn.
+    fn turn(&self, key: &K) -> MutexGuard<'_, ()> {
+        let turn = self.hasher.hash_one(key) as usize % TURNS;
+        self.turns[turn].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -255,7 +267,9 @@ fn weight<K: Key, V: Size>(kept: &Kept<V>) -> u32 {
 
 impl<K, V> Clone for Memory<K, V> {
     fn clone(&self) -> Self {
-        Self { entries: self.entries.clone(), shares: self.shares.clone(), size: self.size }
+        let Self { entries, shares, turns, hasher, size } = self;
+        let (entries, shares, turns) = (entries.clone(), shares.clone(), turns.clone());
+        Self { entries, shares, turns, hasher: hasher.clone(), size: *size }
     }
 }
 

@@ -54,7 +54,9 @@ impl Loader {
         let batch = Batch { cache: cache.clone(), caller: caller.clone(), deadline };
         // How many ids an operation may ask for is bounded by the limits, and how many calls are under way by the
         // upstream client. A bound on the batch would only make the rest wait for the whole of the first part.
-        let batches = cached::Loader::new(batch).with_max_batch_size(usize::MAX);
+        // All fields of an operation are asked one after the other before any of them is asked again: a batch that steps
+        // back once has them all.
+        let batches = cached::Loader::new(batch).with_max_batch_size(usize::MAX).with_yield_count(1);
         Self { cache, caller, record, batches }
     }
 
