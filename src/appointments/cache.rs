@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant as StdInstant},
 };
 
@@ -46,6 +46,12 @@ impl Size for Known {
     fn size(&self) -> usize {
         self.as_ref().map_or(0, |appointment| appointment.size())
     }
+}
+
+/// Something kept that an answer was made from. It does not keep it.
+pub(super) struct Source {
+    key: Key,
+    kept: Weak<Kept<Known>>,
 }
 
 /// What a call has brought.
@@ -102,20 +108,20 @@ impl AppointmentCache {
     /// Dropping the future leaves the call to the others who wait for it.
     pub(super) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
         let key = Key { scope: caller.scope(), id };
-        if let Some(kept) = self.kept(&key).filter(Kept::may_be_served_meanwhile) {
+        if let Some(kept) = self.kept(&key).filter(|kept| kept.may_be_served_meanwhile()) {
             if !kept.is_fresh() {
                 self.refresh(caller, id);
             }
-            return Ok(served(kept));
+            return Ok(served(&kept));
         }
         let joined = self.join(caller, id, deadline, || self.fresh(&key), None);
         let from = joined.way();
         let fetched = timeout_at(deadline, joined.outcome()).await;
         let fetched = fetched.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if fetched.as_ref().is_err_and(UpstreamError::is_outage)
-            && let Some(kept) = self.kept(&key).filter(Kept::may_stand_in_for_an_error)
+            && let Some(kept) = self.kept(&key).filter(|kept| kept.may_stand_in_for_an_error())
         {
-            return Ok(served(kept));
+            return Ok(served(&kept));
         }
         metrics().appointments.count(from);
         fetched.map(|fetched| fetched.appointment.map(Served::now))
@@ -123,33 +129,43 @@ impl AppointmentCache {
 
     /// What is kept of `id` for `caller` and fresh: none where it has to be asked for.
     pub(super) fn get_fresh(&self, caller: &Caller, id: Uuid) -> Option<Option<Served>> {
-        self.kept(&Key { scope: caller.scope(), id }).filter(Kept::is_fresh).map(served)
+        let kept = self.kept(&Key { scope: caller.scope(), id }).filter(|kept| kept.is_fresh())?;
+        Some(served(&kept))
     }
 
-    /// The number by which what `scope` was `served` of `id` is kept, and how much longer it is fresh as of `now`; none
-    /// where that is not so, or what is kept is something else.
-    pub(super) fn version(
+    /// What is kept of `id` for `scope`, and how much longer it is fresh as of `now`; none where that is something else than
+    /// what was `served`.
+    pub(super) fn source(
         &self,
         scope: Scope,
         id: Uuid,
         served: Option<&Served>,
         now: StdInstant,
-    ) -> Option<(u64, Duration)> {
-        let kept = self.kept(&Key { scope, id })?;
+    ) -> Option<(Source, Duration)> {
+        let key = Key { scope, id };
+        let kept = self.kept(&key)?;
         let is_same = match (&kept.value, served) {
             (Some(kept), Some(served)) => Arc::ptr_eq(kept, &served.appointment),
             (None, None) => true,
             _ => false,
         };
-        kept.fresh_for(now).filter(|_| is_same).map(|left| (kept.number(), left))
+        let left = kept.fresh_for(now).filter(|_| is_same)?;
+        Some((Source { key, kept: Arc::downgrade(&kept) }, left))
     }
 
-    /// Whether each of `versions`, ids with the numbers by which they were kept for `scope`, is what would be served.
-    pub(super) fn are_current(&self, scope: Scope, versions: &[(Uuid, u64)], now: StdInstant) -> bool {
-        versions.iter().all(|(id, number)| {
-            let kept = self.kept(&Key { scope, id: *id });
-            kept.is_some_and(|kept| kept.number() == *number && kept.fresh_for(now).is_some())
+    /// Whether each of `sources` is what would be served.
+    pub(super) fn are_current(&self, sources: &[Source], now: StdInstant) -> bool {
+        sources.iter().all(|Source { key, kept }| {
+            let kept = kept.upgrade().filter(|kept| kept.is_there(now));
+            kept.is_some_and(|kept| !self.0.generations.is_outdated(key.id, kept.asked))
         })
+    }
+
+    /// Counts each of `sources` as read.
+    pub(super) fn touch(&self, sources: &[Source]) {
+        for source in sources {
+            self.0.kept.get(&source.key);
+        }
     }
 
     /// As [`get`](Self::get), but nothing that is not known to be so. A call is repeated until `deadline` where that may
@@ -283,12 +299,12 @@ impl AppointmentCache {
     }
 
     fn fresh(&self, key: &Key) -> Option<Fetched> {
-        let kept = self.kept(key).filter(Kept::is_fresh)?;
-        Some(Fetched { appointment: kept.value, etag: None })
+        let kept = self.kept(key).filter(|kept| kept.is_fresh())?;
+        Some(Fetched { appointment: kept.value.clone(), etag: None })
     }
 
     /// What is kept and was not changed since, fresh or not.
-    fn kept(&self, key: &Key) -> Option<Kept<Known>> {
+    fn kept(&self, key: &Key) -> Option<Arc<Kept<Known>>> {
         self.0.kept.get(key).filter(|kept| !self.0.generations.is_outdated(key.id, kept.asked))
     }
 
@@ -330,10 +346,10 @@ impl AppointmentCache {
 }
 
 /// What is kept, with its age if it is stale. That there is none is never kept beyond its time.
-fn served(kept: Kept<Known>) -> Option<Served> {
+fn served(kept: &Kept<Known>) -> Option<Served> {
     let age = kept.stale_age();
     metrics().appointments.count(if age.is_some() { "stale" } else { "cache" });
-    kept.value.map(|appointment| Served { appointment, age })
+    kept.value.clone().map(|appointment| Served { appointment, age })
 }
 
 impl fmt::Debug for AppointmentCache {

@@ -1,6 +1,6 @@
 //! What was made from appointments, kept for as long as it would be made of the same ones.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use bytesize::ByteSize;
 
@@ -15,7 +15,7 @@ use crate::caller::{Caller, Scope};
 /// Things that were made from appointments, each for one caller, in a memory with a bound in bytes and a share for each
 /// caller.
 pub struct Derived<V> {
-    kept: Memory<Key, Arc<Made<V>>>,
+    kept: Memory<Key, Thing<V>>,
     shared: Shared,
 }
 
@@ -33,16 +33,27 @@ impl kept::Key for Key {
 }
 
 /// Something with what it was made from.
-pub struct Made<V> {
+pub struct Thing<V> {
     /// What was made.
     pub value: V,
     provenance: Arc<Provenance>,
 }
 
-impl<V: Size> Size for Arc<Made<V>> {
+/// Something that was made, as it is kept. Cheap to clone.
+pub struct Made<V>(Arc<Kept<Thing<V>>>);
+
+impl<V> Deref for Made<V> {
+    type Target = Thing<V>;
+
+    fn deref(&self) -> &Thing<V> {
+        &self.0.value
+    }
+}
+
+impl<V: Size> Size for Thing<V> {
     fn size(&self) -> usize {
-        // With the counters of both.
-        size_of::<Made<V>>() + size_of::<Provenance>() + 32 + self.value.size() + self.provenance.size()
+        // With the counters of the shared one.
+        size_of::<Provenance>() + 16 + self.value.size() + self.provenance.size()
     }
 }
 
@@ -55,7 +66,7 @@ impl<V: Size> Derived<V> {
 
     /// What is kept for `caller` under `hash`, if `is_it` says so, and if everything that it was made from is current;
     /// what is not is dropped.
-    pub fn get(&self, caller: &Caller, hash: u64, is_it: impl FnOnce(&V) -> bool) -> Option<Arc<Made<V>>> {
+    pub fn get(&self, caller: &Caller, hash: u64, is_it: impl FnOnce(&V) -> bool) -> Option<Made<V>> {
         let key = Key { scope: caller.scope(), hash };
         let kept = self.kept.get(&key)?;
         if !is_it(&kept.value.value) {
@@ -65,7 +76,7 @@ impl<V: Size> Derived<V> {
             self.kept.drop_version(key, kept.number());
             return None;
         }
-        Some(kept.value)
+        Some(Made(kept))
     }
 
     /// Keeps `value` under `hash` for as long as what it was made from is current.
@@ -75,7 +86,7 @@ impl<V: Size> Derived<V> {
         // Whether it is current is looked at when it is asked for; its time only has it gone when nobody asks.
         let times = Times::of(provenance.fresh_for);
         let asked = Asked::now();
-        self.kept.put(key, Kept::new(Arc::new(Made { value, provenance }), asked, times), || true);
+        self.kept.put(key, Kept::new(Thing { value, provenance }, asked, times), || true);
     }
 
     /// Keeps `value` under `hash` as made from the same as `other`.
@@ -98,5 +109,11 @@ impl<V> fmt::Debug for Made<V> {
 impl<V> fmt::Debug for Derived<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Derived").finish_non_exhaustive()
+    }
+}
+
+impl<V> fmt::Debug for Thing<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Thing").finish_non_exhaustive()
     }
 }

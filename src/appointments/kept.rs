@@ -3,18 +3,16 @@
 use std::{
     fmt,
     hash::{BuildHasher as _, Hash},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytesize::ByteSize;
 use foldhash::quality::RandomState;
-use moka::{
-    Expiry,
-    notification::RemovalCause,
-    policy::EvictionPolicy,
-    sync::Cache,
-};
+use moka::{Expiry, notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 
 use super::{generations::Asked, shares::Shares};
 use crate::{
@@ -37,7 +35,7 @@ pub trait Size: Send + Sync + 'static {
 }
 
 /// Something that is kept.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Kept<V> {
     pub(super) value: V,
     pub(super) asked: Asked,
@@ -45,6 +43,8 @@ pub(super) struct Kept<V> {
     times: Times,
     /// What tells it from everything else that was ever put into this memory.
     number: u64,
+    /// Whether it is not kept any more, for those who still hold on to it.
+    has_gone: AtomicBool,
 }
 
 /// For how long something may be served.
@@ -100,7 +100,7 @@ impl Times {
 impl<V> Kept<V> {
     /// Of now.
     pub(super) fn new(value: V, asked: Asked, times: Times) -> Self {
-        Self { value, asked, since: Instant::now(), times, number: 0 }
+        Self { value, asked, since: Instant::now(), times, number: 0, has_gone: AtomicBool::new(false) }
     }
 
     fn age(&self) -> Duration {
@@ -127,6 +127,11 @@ impl<V> Kept<V> {
         self.number
     }
 
+    /// Whether it is still kept, and fresh as of `now`: what a look-up would tell, for a tenth of the time.
+    pub(super) fn is_there(&self, now: Instant) -> bool {
+        !self.has_gone.load(Ordering::Acquire) && self.fresh_for(now).is_some()
+    }
+
     pub(super) fn may_stand_in_for_an_error(&self) -> bool {
         self.age() < self.times.fresh + self.times.stale_if_error
     }
@@ -144,7 +149,7 @@ const ENTRY: usize = 600;
 /// A memory. Cheap to clone.
 pub(super) struct Memory<K, V> {
     /// Seeded at random: it is not for whoever chooses the keys to have them fall together.
-    entries: Cache<K, Kept<V>, RandomState>,
+    entries: Cache<K, Arc<Kept<V>>, RandomState>,
     shares: Arc<Shares<K>>,
     turns: Arc<[Mutex<()>]>,
     hasher: RandomState,
@@ -154,7 +159,7 @@ pub(super) struct Memory<K, V> {
 /// Keys share turns.
 const TURNS: usize = 64;
 
-impl<K: Key, V: Size + Clone> Memory<K, V> {
+impl<K: Key, V: Size> Memory<K, V> {
     /// An empty one of `size`, of which a share is so many percent.
     pub(super) fn new(size: ByteSize, percent: u8) -> Self {
         // A little less than all, since moka notices what has gone a little later.
@@ -163,14 +168,16 @@ impl<K: Key, V: Size + Clone> Memory<K, V> {
         let shares = Arc::new(Shares::new(room, percent));
         let entries = Cache::builder()
             .max_capacity(size)
-            .weigher(|_: &K, kept: &Kept<V>| weight::<K, V>(kept))
+            .weigher(|_: &K, kept: &Arc<Kept<V>>| weight::<K, V>(kept))
             .expire_after(ByItsOwnTimes)
             // How often something was read counts for nothing: what is read often is fetched anew often, and callers
             // come and go.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener({
                 let shares = shares.clone();
-                move |key: Arc<K>, kept: Kept<V>, cause| {
+                move |key: Arc<K>, kept: Arc<Kept<V>>, cause| {
+                    // Whoever removes something does not go on before this was done.
+                    kept.has_gone.store(true, Ordering::Release);
                     shares.leave(key.scope(), kept.number);
                     match cause {
                         RemovalCause::Expired => metrics().evictions.count("time"),
@@ -184,7 +191,7 @@ impl<K: Key, V: Size + Clone> Memory<K, V> {
         Self { entries, shares, turns, hasher: RandomState::default(), size }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<Kept<V>> {
+    pub(super) fn get(&self, key: &K) -> Option<Arc<Kept<V>>> {
         self.entries.get(key)
     }
 
@@ -208,7 +215,7 @@ impl<K: Key, V: Size + Clone> Memory<K, V> {
         if is_newer || !is_current() {
             self.shares.leave(key.scope(), held.number);
         } else {
-            self.entries.insert(key, kept);
+            self.entries.insert(key, Arc::new(kept));
         }
     }
 
@@ -281,15 +288,15 @@ impl<K, V> fmt::Debug for Memory<K, V> {
 
 struct ByItsOwnTimes;
 
-impl<K, V> Expiry<K, Kept<V>> for ByItsOwnTimes {
-    fn expire_after_create(&self, _: &K, kept: &Kept<V>, _: Instant) -> Option<Duration> {
+impl<K, V> Expiry<K, Arc<Kept<V>>> for ByItsOwnTimes {
+    fn expire_after_create(&self, _: &K, kept: &Arc<Kept<V>>, _: Instant) -> Option<Duration> {
         Some(kept.times.total())
     }
 
     fn expire_after_update(
         &self,
         _: &K,
-        kept: &Kept<V>,
+        kept: &Arc<Kept<V>>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {

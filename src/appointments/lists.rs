@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant as StdInstant},
 };
 
@@ -79,6 +79,12 @@ impl Size for Arc<Page> {
     }
 }
 
+/// A page that an answer was made from. It does not keep it.
+pub(super) struct Source {
+    key: Key,
+    kept: Weak<Kept<Arc<Page>>>,
+}
+
 /// A page as a window is made of it, with its age if it is stale.
 type Aged = (Arc<Page>, Option<Duration>);
 
@@ -137,18 +143,26 @@ impl ListCache {
         reader.window_or_place(capped).await?.map_err(|_| unsteady)
     }
 
-    /// The number by which `page` is kept, and how much longer it is fresh as of `now`; none where that is not so.
-    pub(super) fn version(&self, key: &Key, page: &Arc<Page>, now: StdInstant) -> Option<(u64, Duration)> {
+    /// What is kept of `page`, and how much longer it is fresh as of `now`; none where something else is kept.
+    pub(super) fn source(&self, key: &Key, page: &Arc<Page>, now: StdInstant) -> Option<(Source, Duration)> {
         let kept = self.kept(key).filter(|kept| Arc::ptr_eq(&kept.value, page))?;
-        kept.fresh_for(now).map(|left| (kept.number(), left))
+        let left = kept.fresh_for(now)?;
+        Some((Source { key: *key, kept: Arc::downgrade(&kept) }, left))
     }
 
-    /// Whether each of `versions`, pages with the numbers by which they were kept, is what would be served.
-    pub(super) fn are_current(&self, versions: &[(Key, u64)], now: StdInstant) -> bool {
-        versions.iter().all(|(key, number)| {
-            let kept = self.kept(key);
-            kept.is_some_and(|kept| kept.number() == *number && kept.fresh_for(now).is_some())
+    /// Whether each of `sources` is what would be served.
+    pub(super) fn are_current(&self, sources: &[Source], now: StdInstant) -> bool {
+        sources.iter().all(|Source { kept, .. }| {
+            let kept = kept.upgrade().filter(|kept| kept.is_there(now));
+            kept.is_some_and(|kept| !self.0.cache.generations().is_list_outdated(kept.asked))
         })
+    }
+
+    /// Counts each of `sources` as read.
+    pub(super) fn touch(&self, sources: &[Source]) {
+        for source in sources {
+            self.0.kept.get(&source.key);
+        }
     }
 
     /// Has a page asked for while nobody waits for it, unless a call for it is under way.
@@ -171,11 +185,11 @@ impl ListCache {
     }
 
     fn fresh(&self, key: &Key) -> Option<Arc<Page>> {
-        self.kept(key).filter(Kept::is_fresh).map(|kept| kept.value)
+        self.kept(key).filter(|kept| kept.is_fresh()).map(|kept| kept.value.clone())
     }
 
     /// What is kept and not outdated by any change, fresh or not.
-    fn kept(&self, key: &Key) -> Option<Kept<Arc<Page>>> {
+    fn kept(&self, key: &Key) -> Option<Arc<Kept<Arc<Page>>>> {
         self.0.kept.get(key).filter(|kept| !self.0.cache.generations().is_list_outdated(kept.asked))
     }
 
@@ -215,9 +229,9 @@ impl ListCache {
 }
 
 /// What is kept, with its age if it is stale.
-fn aged(kept: Kept<Arc<Page>>) -> Aged {
+fn aged(kept: &Kept<Arc<Page>>) -> Aged {
     let age = kept.stale_age();
-    (kept.value, age)
+    (kept.value.clone(), age)
 }
 
 /// Reads the list as one operation of one caller.
@@ -313,18 +327,18 @@ impl Reader<'_> {
 
     async fn page_of(&self, key: Key) -> Result<Aged, UpstreamError> {
         let Self { lists, caller, deadline, .. } = *self;
-        if let Some(kept) = lists.kept(&key).filter(Kept::may_be_served_meanwhile) {
+        if let Some(kept) = lists.kept(&key).filter(|kept| kept.may_be_served_meanwhile()) {
             if !kept.is_fresh() {
                 lists.refresh(caller, key);
             }
-            return Ok(aged(kept));
+            return Ok(aged(&kept));
         }
         let page = lists.join(caller, key, deadline).outcome();
         let page = timeout_at(deadline, page).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if page.as_ref().is_err_and(UpstreamError::is_outage)
-            && let Some(kept) = lists.kept(&key).filter(Kept::may_stand_in_for_an_error)
+            && let Some(kept) = lists.kept(&key).filter(|kept| kept.may_stand_in_for_an_error())
         {
-            return Ok(aged(kept));
+            return Ok(aged(&kept));
         }
         page.map(|page| (page, None))
     }

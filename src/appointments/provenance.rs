@@ -1,7 +1,7 @@
 //! What an answer was made from, so that it can be told whether it would be made of the same things now.
 //!
-//! While an operation goes on, a [`Record`] notes what it is served. When it is over, a [`Provenance`] says by which
-//! numbers these things are kept; where one of them is not kept, there is none. It is current for as long as each would
+//! While an operation goes on, a [`Record`] notes what it is served. When it is over, a [`Provenance`] points at these
+//! things where they are kept; where one of them is not kept, there is none. It is current for as long as each would
 //! still be served from memory: so whatever ends that for an appointment (its time, a refusal, a change, its place in the
 //! memory) ends it for all that was made from it.
 
@@ -10,15 +10,15 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use uuid::Uuid;
 
-use super::{Outcome, Shared, lists};
-use crate::{caller::Scope, metrics::metrics, upstream::Page};
+use super::{Outcome, Shared, cache, kept::Kept, lists};
+use crate::{caller::Scope, metrics::metrics, model::SharedAppointment, upstream::Page};
 
 /// What one operation has been served so far.
 #[derive(Default)]
@@ -50,14 +50,21 @@ impl Record {
     }
 }
 
-/// What an answer was made from: of each thing, the number under which it is kept.
+/// What an answer was made from.
 pub struct Provenance {
     pub(super) scope: Scope,
-    appointments: Box<[(Uuid, u64)]>,
-    pages: Box<[(lists::Key, u64)]>,
+    appointments: Box<[cache::Source]>,
+    pages: Box<[lists::Source]>,
     /// How long all of it is fresh, counted from when the operation was over.
     pub(super) fresh_for: Duration,
+    /// When all of it was last counted as read, in milliseconds since it was made.
+    touched: AtomicU64,
+    made: Instant,
 }
+
+/// How often what an answer is made from is counted as read, however often that answer is served: often enough not to be
+/// taken for what nobody reads, and seldom enough to cost nothing.
+const TOUCH: Duration = Duration::from_millis(500);
 
 impl Provenance {
     /// Of what was served to `scope`: none unless all of it is kept and fresh, and the very thing that was served.
@@ -71,35 +78,54 @@ impl Provenance {
         for (id, outcome) in record.outcomes().iter() {
             let served =
                 outcome.as_ref().ok().filter(|served| served.as_ref().is_none_or(|it| it.age.is_none()));
-            let (number, left) = shared.cache.version(scope, *id, served?.as_ref(), now)?;
+            let (source, left) = shared.cache.source(scope, *id, served?.as_ref(), now)?;
             fresh_for = fresh_for.min(left);
-            appointments.push((*id, number));
+            appointments.push(source);
         }
         let mut pages = Vec::new();
         for (key, page) in record.pages().iter() {
-            let (number, left) = shared.lists.version(key, page, now)?;
+            let (source, left) = shared.lists.source(key, page, now)?;
             fresh_for = fresh_for.min(left);
-            pages.push((*key, number));
+            pages.push(source);
         }
-        Some(Self { scope, appointments: appointments.into(), pages: pages.into(), fresh_for })
+        let (appointments, pages) = (appointments.into(), pages.into());
+        Some(Self { scope, appointments, pages, fresh_for, touched: AtomicU64::new(0), made: now })
     }
 
     /// Whether each is still what would be served: which counts as reading it.
     pub(super) fn is_current(&self, shared: &Shared) -> bool {
         let now = Instant::now();
-        let is_current = shared.cache.are_current(self.scope, &self.appointments, now)
-            && shared.lists.are_current(&self.pages, now);
+        let is_current =
+            shared.cache.are_current(&self.appointments, now) && shared.lists.are_current(&self.pages, now);
         if is_current {
             metrics().appointments.count_many("cache", self.appointments.len() as u64);
+            self.touch(shared, now);
         }
         is_current
     }
 
-    /// The bytes that it takes beside itself.
+    fn touch(&self, shared: &Shared, now: Instant) {
+        let now = now.saturating_duration_since(self.made).as_millis() as u64;
+        let touched = self.touched.load(Ordering::Relaxed);
+        // Of several at once, one does it.
+        let is_due = now - touched.min(now) >= TOUCH.as_millis() as u64;
+        if is_due && self.touched.compare_exchange(touched, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            shared.cache.touch(&self.appointments);
+            shared.lists.touch(&self.pages);
+        }
+    }
+
+    /// The bytes that it takes beside itself, with what is left of each thing that is kept no more.
     pub(super) fn size(&self) -> usize {
-        size_of_val(&*self.appointments) + size_of_val(&*self.pages)
+        size_of_val(&*self.appointments)
+            + size_of_val(&*self.pages)
+            + (self.appointments.len() + self.pages.len()) * KEPT
     }
 }
+
+/// What is left of something that is kept no more for as long as it is a [`Source`](cache::Source) of something.
+const KEPT: usize = size_of::<Kept<SharedAppointment>>() + 16;
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

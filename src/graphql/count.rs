@@ -19,13 +19,16 @@ use crate::config::Limits;
 /// there, since nothing can be counted in those.
 pub(super) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<(), ApiError> {
     let fragments = Fragments::of(document)?;
+    // Neither operations nor fragments have an order in a document as it is parsed: all are counted before one is told.
+    let mut most = Count::default();
     for (_, operation) in document.operations.iter() {
         let mut count = fragments.count(&operation.node.selection_set.node)?;
         count.directives += operation.node.directives.len() as u64;
-        count.check(limits)?;
+        most = most.most(&count);
     }
+    most.check(limits)?;
     // What no operation uses is no better: validation, which refuses it, follows it to its end.
-    fragments.0.values().flatten().try_for_each(|count| count.check(limits))
+    fragments.0.values().flatten().fold(Count::default(), Count::most).check(limits)
 }
 
 /// What a selection set asks for.
@@ -52,6 +55,17 @@ impl Count {
             }
         }
         Ok(())
+    }
+
+    /// Of each thing as many as in the one that has more of it.
+    fn most(self, other: &Self) -> Self {
+        Self {
+            depth: self.depth.max(other.depth),
+            root_fields: self.root_fields.max(other.root_fields),
+            fields: self.fields.max(other.fields),
+            aliases: self.aliases.max(other.aliases),
+            directives: self.directives.max(other.directives),
+        }
     }
 
     /// With what stands one level below.

@@ -5,7 +5,7 @@
 //! made from is what would be served now, which [`Derived`] looks at each time. So it is never older than they are.
 //! What a request passes before it is carried out (who asks, how often, its media types and its size), it passes here too.
 
-use std::{hash::BuildHasher as _, sync::Arc};
+use std::hash::BuildHasher as _;
 
 use axum::{
     body::{Body, Bytes},
@@ -129,7 +129,7 @@ impl Answers {
     async fn compress(
         &self,
         kept: &Derived<Entry>,
-        plain: Arc<Made<Entry>>,
+        plain: Made<Entry>,
         question: Question<'_>,
         takes: Option<Coding>,
     ) -> Finished {
