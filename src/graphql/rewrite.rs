@@ -23,8 +23,8 @@ use async_graphql_value::Value as Literal;
 use super::{error::ApiError, size};
 use crate::model::allocation;
 
-/// Stands where nothing was selected, so that there is an object in the answer.
-const NOTHING: &str = "__nothing";
+/// The alias of what stands where nothing was selected, so that there is an object in the answer. No document can have it.
+const NOTHING: &str = "-";
 
 /// What the variables of a request have to say in how its operation is flattened. Requests that agree in it agree in what
 /// is run, whatever else their variables hold.
