@@ -1,7 +1,7 @@
 //! What the parts of a request take, one by one: `cargo bench --bench micro`.
 //!
 //! Decoding, the caller's key, the document cache, execution and the writing of an answer; all on one thread, with the
-//! built-in sandbox as the upstream.
+//! built-in sandbox as the upstream. What a request is made of, as HTTP reads it, is not measured.
 
 use std::{future::pending, hint::black_box, time::Duration};
 
@@ -14,8 +14,7 @@ use appointments_gateway::{
     upstream::{UpstreamClient, decode as decoded},
 };
 use async_graphql::Variables;
-use bytesize::ByteSize;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -30,6 +29,10 @@ const FULL: &str = include_str!("load/data/full.graphql");
 const APPOINTMENT: &str = include_str!("load/data/appointment.json");
 
 const LIST: &str = "{ appointments(first: 20) { nodes { id } } }";
+
+/// The one of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Far enough away for all that is measured.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -57,11 +60,21 @@ fn key(criterion: &mut Criterion) {
 fn document(criterion: &mut Criterion) {
     let runtime = runtime();
     let ids = vec![Uuid::nil(); 20];
+    let api = api();
+    let mut texts = 0;
     for (name, query) in [("8 fields", MOBILE), ("all fields", FULL)] {
-        for (way, size) in [("known", None), ("new", Some(0))] {
-            let api = api(size);
+        for (way, is_new) in [("known", false), ("new", true)] {
             criterion.bench_function(&format!("document: {name}, {way}"), |bencher| {
-                bencher.iter(|| runtime.block_on(prepared(&api, black_box(query), &ids)));
+                let request = || {
+                    let mut request = request(query, &ids);
+                    if is_new {
+                        texts += 1;
+                        request.query += &format!("# {texts}");
+                    }
+                    request
+                };
+                let prepared = |request| runtime.block_on(prepared(&api, black_box(request)));
+                bencher.iter_batched(request, prepared, BatchSize::SmallInput);
             });
         }
     }
@@ -72,7 +85,8 @@ fn execution(criterion: &mut Criterion) {
     let hot = runtime.block_on(Hot::start());
     for (name, query) in [("8 fields", MOBILE), ("20 × all fields", FULL)] {
         criterion.bench_function(&format!("document and execution: {name}"), |bencher| {
-            bencher.iter(|| runtime.block_on(hot.answer(query)));
+            let answer = |request| runtime.block_on(hot.answer(black_box(request)));
+            bencher.iter_batched(|| request(query, &hot.ids), answer, BatchSize::SmallInput);
         });
     }
 }
@@ -81,7 +95,7 @@ fn writing(criterion: &mut Criterion) {
     let runtime = runtime();
     let hot = runtime.block_on(Hot::start());
     for (name, query) in [("8 fields", MOBILE), ("20 × all fields", FULL)] {
-        let answer = runtime.block_on(hot.answer(query));
+        let answer = runtime.block_on(hot.answer(request(query, &hot.ids)));
         criterion.bench_function(&format!("assembly: {name}"), |bencher| {
             bencher.iter(|| {
                 let mut out = Vec::with_capacity(answer.length());
@@ -96,12 +110,8 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// With a document cache of so many bytes, or the usual one.
-fn api(documents_size: Option<u64>) -> Api {
-    let mut config = Config::default();
-    if let Some(size) = documents_size {
-        config.graphql.documents_size = ByteSize(size);
-    }
+fn api() -> Api {
+    let config = Config::default();
     Api::new(config.limits, &config.graphql)
 }
 
@@ -123,10 +133,10 @@ impl Hot {
         let url = Url::parse(&format!("http://{address}")).expect("an address");
         let upstream = UpstreamClient::new(&config.upstream, &url, None).expect("a client");
         let shared = Shared::new(&config.cache, config.live, upstream);
-        let mut hot = Self { api: api(None), shared, key: ScopeKey::random(), ids: Vec::new() };
+        let mut hot = Self { api: api(), shared, key: ScopeKey::random(), ids: Vec::new() };
         // What comes with a list is remembered one by one.
         let mut list = Vec::new();
-        hot.answer(LIST).await.write(&mut list);
+        hot.answer(request(LIST, &[])).await.write(&mut list);
         let list: serde_json::Value = serde_json::from_slice(&list).expect("JSON");
         let nodes = list["data"]["appointments"]["nodes"].as_array().expect("a list");
         hot.ids = nodes.iter().filter_map(|node| node["id"].as_str()?.parse().ok()).collect();
@@ -135,24 +145,30 @@ impl Hot {
         hot
     }
 
-    async fn answer(&self, query: &str) -> Answer {
+    async fn answer(&self, request: GraphqlRequest) -> Answer {
         let caller = Caller::with_token(sandbox::TOKEN_ALL, &self.key);
         let appointments = Appointments::new(self.shared.clone(), caller, Instant::now() + PATIENCE);
-        let operation = prepared(&self.api, query, &self.ids).await;
+        let operation = prepared(&self.api, request).await;
         let answer = self.api.execute(operation, Ok(appointments)).await;
-        assert!(answer.errors.is_empty(), "{query}");
+        assert!(answer.errors.is_empty(), "{:?}", answer.errors);
         answer
     }
 }
 
-async fn prepared(api: &Api, query: &str, ids: &[Uuid]) -> Operation {
+fn request(query: &str, ids: &[Uuid]) -> GraphqlRequest {
     let variables = match query {
         MOBILE => json!({ "id": ids[0] }),
         FULL => json!({ "ids": ids }),
         _ => json!({}),
     };
-    let variables = Variables::from_json(variables);
-    let request = GraphqlRequest { query: query.to_owned(), operation_name: None, variables };
-    let parsed = api.parse(request).unwrap_or_else(|_| panic!("{query}"));
-    api.prepare(parsed).await.unwrap_or_else(|_| panic!("{query}"))
+    GraphqlRequest {
+        query: query.to_owned(),
+        operation_name: None,
+        variables: Variables::from_json(variables),
+    }
+}
+
+async fn prepared(api: &Api, request: GraphqlRequest) -> Operation {
+    let parsed = api.parse(request).unwrap_or_else(|answer| panic!("{:?}", answer.errors));
+    api.prepare(parsed).await.unwrap_or_else(|answer| panic!("{:?}", answer.errors))
 }

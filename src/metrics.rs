@@ -44,7 +44,8 @@ pub struct Metrics {
     pub request_duration: Histogram,
     /// Operations that were found valid and run.
     pub operations: Counters,
-    /// How documents that were asked for were come by.
+    /// How what is run of a document was come by: from the cache; anew of a known text, for what its variables decide; or
+    /// of a text that is not known.
     pub documents: Counters,
     /// Errors that clients were told, by their code.
     pub errors: Counters,
@@ -165,9 +166,9 @@ impl Metrics {
             documents: counters(
                 r,
                 "documents",
-                "Documents asked for, by how they were come by",
+                "Documents asked for, by how what is run of them was come by",
                 "from",
-                &["cache", "text"],
+                &["cache", "variables", "text"],
             ),
             errors: counters(r, "errors", "Errors that clients were told, by their code", "code", CODES),
             limited: counters(r, "limited", "What limits refused, by the limit's name", "limit", LIMITS),

@@ -82,5 +82,10 @@ pub fn parse() -> Result<Task> {
             }
         }
     }
+    if arguments.save && !arguments.only.is_empty() {
+        return Err(
+            "--save takes a whole run: what --only leaves out would be missing from the results".into()
+        );
+    }
     Ok(Task::Bench(arguments))
 }

@@ -1,6 +1,7 @@
 //! The chart: how much of the limit each workload reaches.
 
-/// A workload: how much of what the limit server does it reaches, and how much it is to reach.
+/// A workload: how much of what the limit server does it reaches, the smaller of the [shares](crate::report::share), and how
+/// much it is to reach.
 pub struct Bar {
     pub label: String,
     pub share: f64,
@@ -37,7 +38,8 @@ pub fn svg(bars: &[Bar]) -> String {
          .goal {{ stroke: #ff7b72; }}\n\
          }}\n\
          </style>\n\
-         <text class=\"title\" x=\"16\" y=\"26\">Requests that one core answers, as a share of the limit server's</text>\n\
+         <text class=\"title\" x=\"16\" y=\"26\">Share of the limit server on one core: by requests or by processor time, \
+         the smaller</text>\n\
          <text class=\"quiet\" x=\"16\" y=\"46\">bare hyper with a constant answer of the same size = 1; the mark is the \
          goal</text>\n"
     );

@@ -45,9 +45,9 @@ impl Numbers {
         Self { first, count: u32::MAX, turn: 0 }
     }
 
-    /// How many there are; none where there is no end.
-    pub fn count(self) -> Option<usize> {
-        usize::try_from(self.count).ok().filter(|_| self.count != u32::MAX)
+    /// How many there are. Of fresh ones, more than anybody asks for.
+    pub fn count(self) -> usize {
+        self.count as usize
     }
 
     fn next(&mut self) -> u32 {

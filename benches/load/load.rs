@@ -22,11 +22,17 @@ const HEAD: usize = 2048;
 /// As many connections are opened in one go: fewer than a server lets wait at its door.
 const WAVE: usize = 100;
 
-/// When it is enough.
+/// When it is enough: after so many requests, or after that time, whichever is first.
 #[derive(Clone, Copy)]
-pub enum Until {
-    Time(Duration),
-    Requests(usize),
+pub struct Until {
+    pub requests: usize,
+    pub time: Duration,
+}
+
+impl Until {
+    pub const fn time(time: Duration) -> Self {
+        Self { requests: usize::MAX, time }
+    }
 }
 
 /// What came of it.
@@ -107,11 +113,7 @@ impl Load {
                 }
                 last = Instant::now();
                 latencies.push(u64::try_from((last - connection.sent).as_nanos())?);
-                let is_enough = match until {
-                    Until::Time(time) => last - begun >= time,
-                    Until::Requests(requests) => latencies.len() + under_way > requests,
-                };
-                if is_enough {
+                if last - begun >= until.time || latencies.len() + under_way > until.requests {
                     under_way -= 1;
                 } else {
                     connection.send(exchange, last)?;

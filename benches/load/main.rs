@@ -55,6 +55,10 @@ use workloads::{Bench, WORKLOADS};
 /// What fails ends the run, with a text for who has started it.
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
+/// The same as the gateway has: what a limit server does with another one says nothing of the gateway.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,

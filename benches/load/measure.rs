@@ -40,7 +40,7 @@ pub struct Measurement {
     pub rate: f64,
     /// Processor time of the server, in microseconds for a request.
     pub cpu: f64,
-    /// How much of one core the server was busy, in percent.
+    /// How much of the time of its cores the server was busy, in percent.
     pub busy: f64,
     /// In microseconds.
     pub p50: f64,
@@ -80,17 +80,18 @@ pub fn in_turn<const N: usize>(
 fn once(target: &mut Target<'_>, connections: usize, time: Duration) -> Result<Measurement> {
     let (server, exchange) = (target.server, &mut target.exchange);
     let measured = Load::open(server.address(), connections, exchange).and_then(|mut load| {
-        load.run(exchange, Until::Time(WARM_UP))?;
+        load.run(exchange, Until::time(WARM_UP))?;
         let cpu = server.cpu()?;
-        let sample = load.run(exchange, Until::Time(time))?;
-        Ok(Measurement::of(&sample, server.cpu()? - cpu))
+        let sample = load.run(exchange, Until::time(time))?;
+        Ok(Measurement::of(&sample, server.cpu()? - cpu, server.cores()))
     });
     measured.map_err(|error| format!("{}: {error}", target.name).into())
 }
 
 impl Measurement {
-    fn of(sample: &Sample, cpu: Duration) -> Self {
+    fn of(sample: &Sample, cpu: Duration, cores: usize) -> Self {
         let requests = sample.requests as f64;
+        let time_of_cores = sample.elapsed.as_secs_f64() * cores as f64;
         let percentile = |it: usize| {
             let place = (sample.latencies.len() * it / 100).min(sample.latencies.len().saturating_sub(1));
             sample.latencies.get(place).map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1000.0)
@@ -98,7 +99,7 @@ impl Measurement {
         Self {
             rate: requests / sample.elapsed.as_secs_f64(),
             cpu: cpu.as_secs_f64() * 1e6 / requests,
-            busy: 100.0 * cpu.as_secs_f64() / sample.elapsed.as_secs_f64(),
+            busy: 100.0 * cpu.as_secs_f64() / time_of_cores,
             p50: percentile(50),
             p99: percentile(99),
         }

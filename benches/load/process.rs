@@ -15,6 +15,8 @@ use crate::{Result, machine};
 pub struct Process {
     child: Child,
     address: SocketAddr,
+    /// How many cores it has.
+    cores: usize,
     /// Kept open: who writes to a closed one fails.
     _stdout: BufReader<ChildStdout>,
 }
@@ -22,9 +24,9 @@ pub struct Process {
 impl Process {
     /// Starts `program` on `cores` by way of this program, which becomes it; returns when it has said where it listens.
     pub fn start(program: &Command, cores: &[usize]) -> Result<Self> {
-        let cores = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let list = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["become", &cores]).arg(program.get_program()).args(program.get_args());
+        command.args(["become", &list]).arg(program.get_program()).args(program.get_args());
         command.env_clear();
         command.envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -35,7 +37,7 @@ impl Process {
             let address =
                 line.split_once("http://").and_then(|(_, rest)| rest.split('/').next()?.parse().ok());
             if let Some(address) = address {
-                return Ok(Self { child, address, _stdout: stdout });
+                return Ok(Self { child, address, cores: cores.len().max(1), _stdout: stdout });
             }
             line.clear();
         }
@@ -46,6 +48,10 @@ impl Process {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn cores(&self) -> usize {
+        self.cores
     }
 
     /// The processor time that it has taken so far, its own and the system's on its behalf. (What `schedstat` says of a

@@ -52,6 +52,15 @@ fn as_caller(token: &str, encoding: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// What every gateway can answer, whatever it knows.
+pub fn typename() -> Vec<u8> {
+    post("{ __typename }", &json!({}), None)
+}
+
+pub fn typename_data() -> Value {
+    json!({ "data": { "__typename": "Query" } })
+}
+
 /// The mobile query for one id.
 pub fn mobile(id: &str, encoding: Option<&str>) -> Vec<u8> {
     post(MOBILE_QUERY, &json!({ "id": id }), encoding)

@@ -1,6 +1,6 @@
 //! What came of a run, for people: on standard output while it goes on, and as Markdown.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::{
     baseline::Figure,
@@ -9,7 +9,7 @@ use crate::{
     spread::Spread,
 };
 
-/// A server that was busy for more than that, in percent of the time, had its core to itself.
+/// A server that was busy for more than that, in percent of the time, had its cores to itself, and enough to do.
 const BUSY: f64 = 90.0;
 
 /// What is found out.
@@ -29,7 +29,16 @@ pub struct Goal {
     pub workload: String,
     pub goal: String,
     pub figure: String,
-    pub is_met: bool,
+    pub verdict: Verdict,
+}
+
+/// Whether a goal is met.
+#[derive(Clone, Copy)]
+pub enum Verdict {
+    Met,
+    NotMet,
+    /// It may be, or not: what it is a share of was busy only so much of the time, in percent, and could have done more.
+    Open(f64),
 }
 
 /// A server under load beside the limit server.
@@ -88,6 +97,30 @@ fn by_cpu(own: &Measurement, other: &Measurement) -> f64 {
     other.cpu / own.cpu
 }
 
+impl Verdict {
+    /// Of a goal that is a `share` of what `other` does.
+    pub fn of_share(share: Spread, goal: f64, other: &Series) -> Self {
+        let busy = other.spread(|it| it.busy).median;
+        if share.median >= goal && busy < BUSY { Self::Open(busy) } else { (share.median >= goal).into() }
+    }
+}
+
+impl From<bool> for Verdict {
+    fn from(is_met: bool) -> Self {
+        if is_met { Self::Met } else { Self::NotMet }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Met => f.write_str("met"),
+            Self::NotMet => f.write_str("not met"),
+            Self::Open(busy) => write!(f, "inconclusive: the other server was busy {busy:.0} % of the time"),
+        }
+    }
+}
+
 impl Report {
     /// A server under load, held against the limit server.
     pub fn add_throughput(&mut self, throughput: Throughput) {
@@ -116,9 +149,10 @@ impl Report {
         self.throughput.push(throughput);
     }
 
-    pub fn add_goal(&mut self, workload: &str, goal: &str, figure: String, is_met: bool) {
-        println!("  {workload}: {figure}; goal {goal}: {}", verdict(is_met));
-        self.goals.push(Goal { workload: workload.to_owned(), goal: goal.to_owned(), figure, is_met });
+    pub fn add_goal(&mut self, workload: &str, goal: &str, figure: String, verdict: impl Into<Verdict>) {
+        let (workload, goal, verdict) = (workload.to_owned(), goal.to_owned(), verdict.into());
+        println!("  {workload}: {figure}; goal {goal}: {verdict}");
+        self.goals.push(Goal { workload, goal, figure, verdict });
     }
 
     pub fn add_fact(&mut self, what: &str, figure: String) {
@@ -133,14 +167,15 @@ impl Report {
             let _ = writeln!(text, "- {line}");
         }
         text.push_str("\n## Goals\n\n| Workload | Goal | Figure | Met |\n| --- | --- | --: | --- |\n");
-        for Goal { workload, goal, figure, is_met } in &self.goals {
-            let _ = writeln!(text, "| {workload} | {goal} | {figure} | {} |", verdict(*is_met));
+        for Goal { workload, goal, figure, verdict } in &self.goals {
+            let _ = writeln!(text, "| {workload} | {goal} | {figure} | {verdict} |");
         }
         text.push_str(
             "\n## Throughput\n\nMedians, with the least and the most in parentheses. CPU is the processor time of the \
-             server for a request, in µs; a share of the limit is that of the limit server in the same run. Where a server was not busy nearly \
-             all the time, something else had its core, or the load was late: then the shares by CPU are those to trust. \
-             The goals are held against the smaller share.\n\n\
+             server for a request, in µs; a share of the limit is that of the limit server in the same run; busy is how \
+             much of the time of its cores a server was. Where that was not nearly all, something else had its cores, or \
+             the load was late: then the shares by CPU are those to trust. The goals are held against the smaller share; \
+             one that would be met is inconclusive where the limit server could have done more.\n\n\
              | Workload | Requests/s | Limit server | Of the limit | CPU | Limit server | Of the limit by CPU | p50, µs \
              | p99, µs | Busy, % | Limit server |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
         );
@@ -167,8 +202,4 @@ impl Report {
         }
         text
     }
-}
-
-const fn verdict(is_met: bool) -> &'static str {
-    if is_met { "met" } else { "not met" }
 }

@@ -52,7 +52,7 @@ pub const WORKLOADS: &[Workload] = &[
     Workload { name: "memory", what: "idle, and after many ids and many query texts", run: memory::run },
     Workload { name: "threads", what: "hot-one with one thread and with two", run: scale::threads },
     Workload { name: "connections", what: "hot-one with 64 to 10,000 connections", run: scale::connections },
-    Workload { name: "ids", what: "the mobile query for 1 to 1,000,000 ids in turn", run: scale::ids },
+    Workload { name: "ids", what: "the mobile query for 1 to 1,000,000 ids", run: scale::ids },
     Workload { name: "tokens", what: "tokens of 10 and 100 KB, which are refused", run: scale::tokens },
     Workload {
         name: "start",

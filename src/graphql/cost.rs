@@ -9,7 +9,7 @@
 
 use async_graphql::{
     Name, Value, Variables,
-    parser::types::{Field, OperationDefinition, Selection, SelectionSet},
+    parser::types::{Field, OperationDefinition, SelectionSet},
 };
 use async_graphql_value::{Number, Value as Literal};
 
@@ -17,6 +17,7 @@ use super::{
     error::ApiError,
     limit::OverLimit,
     query::{DEFAULT_WINDOW, LONGEST_WINDOW},
+    rewrite,
     types::{Fields, Types},
 };
 use crate::config::Limits;
@@ -49,7 +50,8 @@ impl Price {
     pub(super) fn of(operation: &OperationDefinition, types: &Types, limits: &Limits) -> Self {
         let mut price = Self::default();
         let root = types.root(operation.ty);
-        for field in fields(&operation.selection_set.node) {
+        for field in rewrite::fields(&operation.selection_set.node) {
+            let field = &field.node;
             let inner = |list| sum(&field.selection_set.node, behind(field, root, types), types, list);
             let fixed = match field.name.node.as_str() {
                 "appointmentsByIds" => {
@@ -134,19 +136,12 @@ impl Times {
 
 /// What is selected in `set`, of the object that has these `fields`, once; of a list of it, `list`.
 fn sum(set: &SelectionSet, of: Option<&Fields>, types: &Types, list: u64) -> u64 {
-    fields(set).fold(0, |cost, field| {
+    rewrite::fields(set).fold(0, |cost, field| {
+        let field = &field.node;
         let is_list = of.and_then(|of| of.get(&field.name.node)).is_some_and(|field| field.is_list);
         let inner = sum(&field.selection_set.node, behind(field, of, types), types, ASSUMED);
         let times = if is_list { list } else { 1 };
         cost.saturating_add(1).saturating_add(inner.saturating_mul(times))
-    })
-}
-
-fn fields(set: &SelectionSet) -> impl Iterator<Item = &Field> {
-    set.items.iter().filter_map(|selection| match &selection.node {
-        Selection::Field(field) => Some(&field.node),
-        // There are none once it is flattened.
-        Selection::InlineFragment(_) | Selection::FragmentSpread(_) => None,
     })
 }
 

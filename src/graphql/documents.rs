@@ -6,14 +6,19 @@
 use std::{fmt, hash::Hash, sync::Arc};
 
 use async_graphql::{
-    Positioned,
+    Positioned, Variables,
     indexmap::Equivalent,
-    parser::types::{OperationType, VariableDefinition},
+    parser::types::{ExecutableDocument, OperationDefinition, OperationType, VariableDefinition},
 };
 use bytesize::ByteSize;
 use moka::sync::Cache;
 
-use super::{plan::Plan, rewrite::Decisions, size};
+use super::{
+    plan::Plan,
+    rewrite::{self, Decisions, Variable},
+    size,
+};
+use crate::model::allocation;
 
 /// How many plans of one operation are kept: variables that decide much may decide in many ways.
 const MOST_PLANS: usize = 8;
@@ -29,6 +34,7 @@ pub(super) struct Documents(Cache<Key, Arc<Known>>);
 pub(super) struct Known {
     pub(super) kind: OperationType,
     pub(super) definitions: Arc<[Positioned<VariableDefinition>]>,
+    deciding: Arc<[Variable]>,
     plans: Vec<(Decisions, Arc<Plan>)>,
 }
 
@@ -83,8 +89,20 @@ impl Documents {
 }
 
 impl Known {
-    pub(super) fn new(kind: OperationType, definitions: &[Positioned<VariableDefinition>]) -> Self {
-        Self { kind, definitions: definitions.into(), plans: Vec::new() }
+    /// An `operation` of `document`, of which there is no plan yet.
+    pub(super) fn new(document: &ExecutableDocument, operation: &OperationDefinition) -> Self {
+        let definitions = &operation.variable_definitions;
+        Self {
+            kind: operation.ty,
+            definitions: definitions.as_slice().into(),
+            deciding: rewrite::deciding(document, definitions).into(),
+            plans: Vec::new(),
+        }
+    }
+
+    /// What `variables`, coerced, decide.
+    pub(super) fn decisions(&self, variables: &Variables) -> Decisions {
+        Decisions::of(&self.deciding, variables)
     }
 
     /// What is run where variables make these `decisions`.
@@ -104,7 +122,11 @@ impl Known {
 
     fn size(&self) -> usize {
         let plans = self.plans.iter().map(|(decisions, plan)| decisions.size() + plan.size());
-        size_of::<Self>() + size::definitions(&self.definitions) + plans.sum::<usize>()
+        size_of::<Self>()
+            + size::definitions(&self.definitions)
+            + allocation(size_of_val(&*self.deciding))
+            + self.deciding.iter().map(Variable::size).sum::<usize>()
+            + plans.sum::<usize>()
     }
 }
 
@@ -116,7 +138,6 @@ impl fmt::Debug for Documents {
 
 #[cfg(test)]
 mod tests {
-    use async_graphql::Variables;
     use serde_json::json;
 
     use super::*;
@@ -169,6 +190,33 @@ mod tests {
             ask(&api, query, json!({ "ids": ids })).await;
         }
         assert_eq!(api.documents.get(query, None).unwrap().plans.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_flag_that_is_only_passed_on_has_one_plan_whatever_it_is() {
+        let config = Config::default();
+        let api = Api::new(config.limits.clone(), &config.graphql);
+        let change = "mutation ($id: UUID!, $f: Boolean, $g: Boolean!) {
+            updateAppointment(id: $id, input: { isInterpreterNeeded: $g, features: { callRecording: $f } }) {
+                appointment { id }
+            }
+        }";
+        let plans = || api.documents.get(change, None).unwrap().plans.len();
+        for (f, g) in [(json!(true), true), (json!(false), false), (json!(null), true)] {
+            ask(&api, change, json!({ "id": uuid::Uuid::nil(), "f": f, "g": g })).await;
+            assert_eq!(plans(), 1);
+        }
+        ask(&api, change, json!({ "id": uuid::Uuid::nil(), "g": true })).await;
+        assert_eq!(plans(), 2, "what is left out is not sent");
+
+        let query = "query ($f: Boolean!, $g: Boolean!) {
+            a: __typename @skip(if: $f) ... @include(if: $g) { b: __typename } ...F @skip(if: $g)
+        }
+        fragment F on Query { c: __typename @include(if: $f) }";
+        for (f, g) in [(true, true), (false, true), (true, false), (false, false)] {
+            ask(&api, query, json!({ "f": f, "g": g })).await;
+        }
+        assert_eq!(api.documents.get(query, None).unwrap().plans.len(), 4);
     }
 
     #[tokio::test]

@@ -193,7 +193,6 @@ impl Api {
         let GraphqlRequest { query: text, operation_name, variables } = request;
         let name = operation_name.filter(|name| !name.is_empty());
         if let Some(known) = self.documents.get(&text, name.as_deref()) {
-            metrics().documents.count("cache");
             let kind = known.kind;
             return Ok(Parsed { text, name, variables, kind, document: Document::Known(known) });
         }
@@ -214,59 +213,62 @@ impl Api {
 
     async fn made_of(&self, parsed: Parsed) -> Result<Operation, Answer> {
         let Parsed { text, name, variables, document, .. } = parsed;
-        let (plan, variables) = match document {
-            Document::Known(known) => self.plan_again(text, name, variables, &known)?,
-            Document::New(document) => self.plan(text, name, variables, *document).await?,
+        let (known, new) = match document {
+            Document::Known(known) => (known, None),
+            Document::New(document) => (Arc::new(self.known(name.as_deref(), &document)?), Some(*document)),
+        };
+        let variables = self.types.coerce(&known.definitions, variables).map_err(Answer::refused)?;
+        let decisions = known.decisions(&variables);
+        let plan = match known.plan(&decisions) {
+            Some(plan) => {
+                metrics().documents.count("cache");
+                plan.clone()
+            }
+            None => self.plan(text, name, &known, decisions, new).await?,
         };
         plan.price.check(&variables, &self.limits).map_err(|error| Answer::refused(vec![error]))?;
         Ok(Operation { plan, variables })
     }
 
-    /// The plan of a document of which nothing is known, and the coerced variables.
+    /// What there is to know of the operation of that `name` of a new document, as far as it can be said without the
+    /// variables, and with the faults that are told before theirs.
+    fn known(&self, name: Option<&str>, document: &ExecutableDocument) -> Result<Known, Answer> {
+        let refuse = |error| Answer::refused(vec![error]);
+        if !self.has_introspection {
+            introspection::refuse(document).map_err(|error| Answer::not_run(vec![error]))?;
+        }
+        overlap::check(document).map_err(refuse)?;
+        arguments::check(document, &self.types).map_err(Answer::not_run)?;
+        let operation = document::operation(document, name).map_err(refuse)?;
+        Ok(Known::new(document, &operation.node))
+    }
+
+    /// Makes a plan for these `decisions`, and remembers it. A document that is `new` is judged; any other is read again.
     async fn plan(
         &self,
         text: String,
         name: Option<String>,
-        variables: Variables,
-        document: ExecutableDocument,
-    ) -> Result<(Arc<Plan>, Variables), Answer> {
-        let refuse = |error| Answer::refused(vec![error]);
-        if !self.has_introspection {
-            introspection::refuse(&document).map_err(|error| Answer::not_run(vec![error]))?;
-        }
-        overlap::check(&document).map_err(refuse)?;
-        arguments::check(&document, &self.types).map_err(Answer::not_run)?;
-        let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
-        let known = Known::new(operation.node.ty, &operation.node.variable_definitions);
-        let variables = self.types.coerce(&known.definitions, variables).map_err(Answer::refused)?;
-        let decisions = Decisions::of(&known.definitions, &variables);
-        let flat = rewrite::flatten(&document, operation, &decisions).map_err(refuse)?;
-        self.validate(document, name.clone()).await?;
-        let plan = Arc::new(Plan::of(flat, &self.types, &self.limits));
-        self.documents.put(text, name, known.with(decisions, plan.clone()));
-        Ok((plan, variables))
-    }
-
-    /// The same of a document of which nothing has to be checked again but what depends on the variables.
-    fn plan_again(
-        &self,
-        text: String,
-        name: Option<String>,
-        variables: Variables,
         known: &Known,
-    ) -> Result<(Arc<Plan>, Variables), Answer> {
+        decisions: Decisions,
+        new: Option<ExecutableDocument>,
+    ) -> Result<Arc<Plan>, Answer> {
         let refuse = |error| Answer::refused(vec![error]);
-        let variables = self.types.coerce(&known.definitions, variables).map_err(Answer::refused)?;
-        let decisions = Decisions::of(&known.definitions, &variables);
-        if let Some(plan) = known.plan(&decisions) {
-            return Ok((plan.clone(), variables));
-        }
-        let document = document::parse(&text, &self.limits).map_err(refuse)?;
+        let is_new = new.is_some();
+        let document = match new {
+            Some(document) => document,
+            None => {
+                metrics().documents.count("variables");
+                document::parse(&text, &self.limits).map_err(refuse)?
+            }
+        };
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
         let flat = rewrite::flatten(&document, operation, &decisions).map_err(refuse)?;
+        if is_new {
+            self.validate(document, name.clone()).await?;
+        }
         let plan = Arc::new(Plan::of(flat, &self.types, &self.limits));
         self.documents.put(text, name, known.with(decisions, plan.clone()));
-        Ok((plan, variables))
+        Ok(plan)
     }
 
     /// Holds the whole document against the schema. Variables have been looked at already, and do not count here.

@@ -23,38 +23,91 @@ use async_graphql_value::Value as Literal;
 use super::{error::ApiError, size};
 use crate::model::allocation;
 
-/// Stands where nothing was selected, so that there is an object in the answer.
-const NOTHING: &str = "__nothing";
+/// The alias of what stands where nothing was selected, so that there is an object in the answer. No document can have it.
+const NOTHING: &str = "-";
 
 /// What the variables of a request have to say in how its operation is flattened. Requests that agree in it agree in what
 /// is run, whatever else their variables hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Decisions(Vec<(Name, Decision)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
     /// It has neither a value nor a default. What is given it counts as left out (sections 6.4.1 and 3.10).
     Absent,
+    /// Of a [condition](Variable::is_condition).
     Boolean(bool),
-    /// Anything else; of a Boolean, null.
+    /// Anything else; of a condition, null.
     Given,
 }
 
+/// A variable that decides.
+#[derive(Debug, Clone)]
+pub(super) struct Variable {
+    name: Name,
+    /// Whether its value decides: it is a Boolean, and stands for an argument of a directive or of a field. Of any other,
+    /// also of a Boolean within an input object, it is only whether it is given.
+    is_condition: bool,
+}
+
+/// The variables that decide, of those that `document` declares by `definitions`.
+pub(super) fn deciding(
+    document: &ExecutableDocument,
+    definitions: &[Positioned<VariableDefinition>],
+) -> Vec<Variable> {
+    let mut arguments = HashSet::new();
+    let of_operations = document.operations.iter().map(|(_, operation)| &operation.node.selection_set.node);
+    let of_fragments = document.fragments.values().map(|fragment| &fragment.node.selection_set.node);
+    of_operations.chain(of_fragments).for_each(|set| collect_arguments(set, &mut arguments));
+    let variable = |definition: &Positioned<VariableDefinition>| {
+        let VariableDefinition { name, var_type, default_value, .. } = &definition.node;
+        let is_boolean = matches!(&var_type.node.base, BaseType::Named(ty) if ty == "Boolean");
+        let is_condition = is_boolean && arguments.contains(&name.node);
+        let may_be_absent = var_type.node.nullable && default_value.is_none();
+        (is_condition || may_be_absent).then(|| Variable { name: name.node.clone(), is_condition })
+    };
+    definitions.iter().filter_map(variable).collect()
+}
+
+/// Adds the variables that stand for an argument in `set`. It recurses with the nesting of the text, which is bounded.
+fn collect_arguments<'d>(set: &'d SelectionSet, variables: &mut HashSet<&'d Name>) {
+    for selection in &set.items {
+        let of_directives =
+            selection.node.directives().iter().flat_map(|directive| &directive.node.arguments);
+        let (of_field, inner) = match &selection.node {
+            Selection::Field(field) => (field.node.arguments.as_slice(), Some(&field.node.selection_set)),
+            Selection::InlineFragment(fragment) => (&[][..], Some(&fragment.node.selection_set)),
+            Selection::FragmentSpread(_) => (&[][..], None),
+        };
+        variables.extend(of_directives.chain(of_field).filter_map(|(_, value)| match &value.node {
+            Literal::Variable(name) => Some(name),
+            _ => None,
+        }));
+        if let Some(inner) = inner {
+            collect_arguments(&inner.node, variables);
+        }
+    }
+}
+
+impl Variable {
+    /// The bytes that it takes beside itself.
+    pub(super) fn size(&self) -> usize {
+        size::name(&self.name)
+    }
+}
+
 impl Decisions {
-    /// Those of `variables`, coerced, which are declared as `definitions` say.
-    pub(super) fn of(definitions: &[Positioned<VariableDefinition>], variables: &Variables) -> Self {
-        let decision = |definition: &Positioned<VariableDefinition>| {
-            let VariableDefinition { name, var_type, default_value, .. } = &definition.node;
-            let is_boolean = matches!(&var_type.node.base, BaseType::Named(ty) if ty == "Boolean");
-            let may_be_absent = var_type.node.nullable && default_value.is_none();
-            let decision = match variables.get(&name.node) {
+    /// Those that `deciding` variables make where all of them, coerced, are `variables`.
+    pub(super) fn of(deciding: &[Variable], variables: &Variables) -> Self {
+        let decision = |Variable { name, is_condition }: &Variable| {
+            let decision = match variables.get(name) {
                 None => Decision::Absent,
-                Some(Value::Boolean(value)) if is_boolean => Decision::Boolean(*value),
+                Some(Value::Boolean(value)) if *is_condition => Decision::Boolean(*value),
                 Some(_) => Decision::Given,
             };
-            (is_boolean || may_be_absent).then(|| (name.node.clone(), decision))
+            (name.clone(), decision)
         };
-        Self(definitions.iter().filter_map(decision).collect())
+        Self(deciding.iter().map(decision).collect())
     }
 
     /// The bytes that they take.
@@ -224,7 +277,7 @@ impl<'d> Rewriting<'d> {
         })
     }
 
-    /// The value without what is absent from it, and with the Booleans that are given; none where it is absent itself.
+    /// The value without what is absent from it, and with the conditions that are given; none where it is absent itself.
     fn present(&self, value: &Literal) -> Option<Literal> {
         Some(match value {
             Literal::Variable(name) => match self.decisions.on(name) {

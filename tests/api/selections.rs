@@ -81,6 +81,37 @@ async fn an_object_of_which_everything_is_skipped_is_empty_and_there() {
     assert_eq!(answer, r#"{"data":{"appointment":{"features":{}},"other":{}}}"#);
 }
 
+/// Also one that looks like the gateway's own: nothing is run and left out.
+#[tokio::test]
+async fn an_alias_is_the_clients_whatever_it_is() {
+    let upstream = Upstream::answering(Call::changed).await;
+    let gateway = Gateway::before(upstream.url(), &[]).await;
+    for alias in ["__nothing", "nothing", "__typename", "__", "_"] {
+        let query = format!(
+            r"query ($id: UUID!) {{
+                {alias}: __typename
+                appointment(id: $id) {{ {alias}: id features {{ {alias}: __typename }} }}
+            }}"
+        );
+        let answer = text(&gateway, &query, json!({ "id": id(1) })).await;
+        let expected = format!(
+            r#"{{"data":{{"{alias}":"Query","appointment":{{"{alias}":"{}","features":{{"{alias}":"Features"}}}}}}}}"#,
+            id(1)
+        );
+        assert_eq!(answer, expected);
+        let answer = text(&gateway, &format!("{{ {alias}: __typename }}"), json!({})).await;
+        assert_eq!(answer, format!(r#"{{"data":{{"{alias}":"Query"}}}}"#));
+
+        let before = upstream.calls();
+        let query = format!(
+            r"mutation ($id: UUID!) {{ {alias}: cancelAppointment(id: $id) {{ {alias}: userErrors {{ message }} }} }}"
+        );
+        let answer = text(&gateway, &query, json!({ "id": id(1) })).await;
+        assert_eq!(upstream.calls(), before + 1);
+        assert_eq!(answer, format!(r#"{{"data":{{"{alias}":{{"{alias}":[]}}}}}}"#));
+    }
+}
+
 #[tokio::test]
 async fn fields_come_in_the_order_in_which_they_were_asked_at_every_depth() {
     let upstream = Upstream::start().await;

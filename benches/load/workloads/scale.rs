@@ -13,7 +13,7 @@ use crate::{
     report::{Report, Throughput},
     workloads::{
         Bench,
-        throughput::{Conditions, measure},
+        throughput::{Conditions, is_asked_before, measure},
     },
 };
 
@@ -38,6 +38,9 @@ pub fn threads(bench: &Bench, report: &mut Report) -> Result<()> {
 }
 
 pub fn connections(bench: &Bench, report: &mut Report) -> Result<()> {
+    let settings = PATIENT.map(|(key, value)| format!("GATEWAY_{key}={value}")).join(", ");
+    let line = format!("for the rows by connections, where all may ask at the same moment: {settings}");
+    report.circumstances.push(line);
     for connections in [64, 1000, 10_000] {
         let workload = format!("hot, one id, {connections} connections");
         let most = machine::allow_connections()?;
@@ -58,7 +61,8 @@ pub fn ids(bench: &Bench, report: &mut Report) -> Result<()> {
     for count in [1, 1000, 100_000, 1_000_000] {
         let numbers = Numbers::cycle(count);
         let conditions = Conditions { plan: shorter(bench), ..Conditions::usual(bench, numbers) };
-        add(&format!("{count} ids in turn"), bench, &conditions, report)?;
+        let way = if is_asked_before(bench, numbers) { "in turn" } else { "each for the first time" };
+        add(&format!("{count} ids, {way}"), bench, &conditions, report)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    client::Client,
+    client::{Client, PATIENCE},
     exchange::{Exchange, Numbers},
     ids::SLOW,
     load::{Load, Until},
@@ -21,7 +21,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         Exchange::learn(&mut Client::open(gateway.address())?, &MOBILE, Numbers::cycle(2))?.only(SLOW);
     let mut load = Load::open(gateway.address(), AT_ONCE, &exchange)?;
     let before = upstream::calls(&mut bench.upstream()?)?;
-    load.run(&mut exchange, Until::Requests(AT_ONCE))?;
+    load.run(&mut exchange, Until { requests: AT_ONCE, time: PATIENCE })?;
     let calls = upstream::calls(&mut bench.upstream()?)? - before;
     report.add_goal("200 at once for one new id", "1 upstream GET", calls.to_string(), calls == 1);
     Ok(())

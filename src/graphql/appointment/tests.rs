@@ -24,17 +24,10 @@ use crate::{
         plan::Plan,
         rewrite::{self, Decisions},
         sdl,
-        selection::Selection,
         types::Types,
     },
     model::{Bandwidth, Date, DateTime, Entries, Field as Lenient, Uuid},
 };
-
-/// Panics where a field is to be written whose alias is `boom`, with a text that is told to nobody: the tests of what becomes
-/// of a panic ([`crate::server`]) can put a fault into every resolver but this one.
-pub(super) fn panic_at_boom(selection: &Selection) {
-    assert!(selection.fields.iter().all(|field| field.name() != "boom"), "Philomena Canarybird");
-}
 
 #[test]
 fn every_field_of_the_schema_can_be_written() {
@@ -132,7 +125,7 @@ fn arrange(value: Value, set: &SelectionSet) -> Value {
 fn compare(appointment: &SharedAppointment, query: &str) -> Result<(), TestCaseError> {
     let document = document::parse(query, &Config::default().limits).unwrap();
     let operation = document::operation(&document, None).unwrap();
-    let flat = rewrite::flatten(&document, operation, &Decisions::of(&[], &Default::default())).unwrap();
+    let flat = rewrite::flatten(&document, operation, &Decisions::default()).unwrap();
     let set = flat.selection_set.node.clone();
     let uncut = Positioned::new(flat.clone(), Pos::default());
     let schema =

@@ -17,8 +17,9 @@ use crate::support::{Gateway, Upstream};
 /// How many there are, unless `PROPTEST_CASES` says so.
 const CASES: u32 = 150;
 
-/// Limits that many of the queries are over, and as many are not.
-const SETTINGS: [(&str, &str); 6] = [
+/// Limits that many of the queries are over, and as many are not. Every answer is made anew.
+const SETTINGS: [(&str, &str); 7] = [
+    ("cache.answers_size", "0"),
     ("limits.tokens", "3000"),
     ("limits.fields", "200"),
     ("limits.aliases", "60"),
@@ -163,6 +164,8 @@ fn a_known_query_is_answered_as_a_new_one() {
     let hits = "gateway_documents_total{from=\"cache\"}";
     assert!(known[hits] >= f64::from(cases), "{}", known[hits]);
     assert_eq!(read[hits], 0.0);
+    let anew = "gateway_documents_total{from=\"variables\"}";
+    assert!(known[anew] > 1.0, "{}", known[anew]);
     assert!(known["gateway_cache_entries{cache=\"documents\"}"] > 1.0);
     assert_eq!(read["gateway_cache_entries{cache=\"documents\"}"], 0.0);
 }

@@ -48,19 +48,17 @@ pub(super) enum Outgoing<'a> {
         #[serde(skip)]
         payload: Answer,
     },
-    /// It was not run; no more is to come.
+    /// It was not run; no more is to come. The protocol has the errors alone here.
     Error {
         id: &'a str,
-        #[serde(serialize_with = "errors")]
+        #[serde(serialize_with = "errors_alone")]
         payload: Answer,
     },
     /// No more is to come.
     Complete { id: &'a str },
 }
 
-/// The protocol has the errors alone in such a message.
-fn errors<S: Serializer>(answer: &Answer, serializer: S) -> Result<S::Ok, S::Error> {
-    count(&answer.errors);
+fn errors_alone<S: Serializer>(answer: &Answer, serializer: S) -> Result<S::Ok, S::Error> {
     answer.errors.serialize(serializer)
 }
 
@@ -90,12 +88,16 @@ impl Outgoing<'_> {
     pub(super) fn write(&self) -> String {
         // Strings, numbers and errors are always JSON.
         let mut json = serde_json::to_vec(self).unwrap_or_default();
-        if let Self::Next { payload, .. } = self {
-            // An answer writes itself, as the last member of the object.
-            json.pop();
-            json.extend_from_slice(b",\"payload\":");
-            write(payload, &mut json);
-            json.push(b'}');
+        match self {
+            Self::Next { payload, .. } => {
+                // An answer writes itself, as the last member of the object.
+                json.pop();
+                json.extend_from_slice(b",\"payload\":");
+                write(payload, &mut json);
+                json.push(b'}');
+            }
+            Self::Error { payload, .. } => count(&payload.errors),
+            Self::ConnectionAck | Self::Pong { .. } | Self::Complete { .. } => {}
         }
         String::from_utf8(json).unwrap_or_default()
     }
