@@ -175,7 +175,7 @@ impl Report {
              server for a request, in µs; a share of the limit is that of the limit server in the same run; busy is how \
              much of the time of its cores a server was. Where that was not nearly all, something else had its cores, or \
              the load was late: then the shares by CPU are those to trust. The goals are held against the smaller share; \
-             one that would be met is inconclusive where the limit server could have done more.\n\n\
+             one that would be met is inconclusive where the server that it is a share of could have done more.\n\n\
              | Workload | Requests/s | Limit server | Of the limit | CPU | Limit server | Of the limit by CPU | p50, µs \
              | p99, µs | Busy, % | Limit server |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
         );
