@@ -116,6 +116,11 @@ impl Provenance {
         }
     }
 
+    /// Whether it was made from nothing.
+    pub fn is_empty(&self) -> bool {
+        self.appointments.is_empty() && self.pages.is_empty()
+    }
+
     /// The bytes that it takes beside itself, with what is left of each thing that is kept no more.
     pub(super) fn size(&self) -> usize {
         size_of_val(&*self.appointments)

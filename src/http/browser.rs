@@ -11,7 +11,7 @@ use axum::{
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::{graphql::FORCES_PREFLIGHT, request_id::X_REQUEST_ID};
+use super::{GRAPHQL, graphql::FORCES_PREFLIGHT, request_id::X_REQUEST_ID};
 
 /// How long a browser may remember what a preflight was answered.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(60 * 60);
@@ -23,7 +23,8 @@ pub(super) const HEADERS: [(HeaderName, HeaderValue); 7] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     // It is one caller's: nothing between here and there is to keep it.
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    // Opened as a page it loads nothing, runs nothing and stands in no frame; older browsers know the second by this name.
+    // Opened as a page it loads nothing, runs nothing and stands in no frame; older browsers know the second by this
+    // name.
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     // A query string may hold what somebody asked for.
@@ -34,7 +35,8 @@ pub(super) const HEADERS: [(HeaderName, HeaderValue); 7] = [
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// [`HEADERS`], for an answer to begin with: to copy them all at once takes half as long as to put in one after the other.
+/// [`HEADERS`], for an answer to begin with: to copy them all at once takes half as long as to put in one after the
+/// other.
 pub(super) fn headers() -> HeaderMap {
     static ALL: LazyLock<HeaderMap> = LazyLock::new(|| HEADERS.into_iter().collect());
     ALL.clone()
@@ -56,7 +58,7 @@ pub(super) fn cors(origins: &[String]) -> Option<CorsLayer> {
         return None;
     }
     let may_read = move |origin: &HeaderValue, request: &Parts| {
-        request.uri.path() == "/graphql" && origins.contains(origin)
+        request.uri.path() == GRAPHQL && origins.contains(origin)
     };
     let said = [header::CONTENT_TYPE, header::ACCEPT, X_REQUEST_ID];
     // `Authorization` is among these.

@@ -1,16 +1,22 @@
 //! Compressed answers: which coding a client takes (RFC 9110, section 12.5.3), and what is gained by it.
 //!
-//! An answer holds no secret of the gateway beside what its reader chose, and no page of another site can read how long it
-//! is: so a length that depends on the contents (BREACH) tells nobody anything.
+//! An answer holds no secret of the gateway beside what its reader chose, and no page of another site can read how
+//! long it is: so a length that depends on the contents (BREACH) tells nobody anything.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    num::NonZero,
+    sync::LazyLock,
+    thread,
+};
 
 use axum::{
     body::Bytes,
     http::{HeaderMap, HeaderValue, header},
 };
-use brotli::enc::BrotliEncoderParams;
+use brotli::{CompressorWriter, enc::BrotliEncoderParams};
 use flate2::{Compression, write::GzEncoder};
+use tokio::sync::Semaphore;
 
 /// A way to compress that clients know, the one that is liked better first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +34,15 @@ pub(super) enum Effort {
     Thorough,
 }
 
+/// Why an answer is sent as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AsItIs {
+    /// It is too short, or does not get shorter.
+    NotWorthIt,
+    /// As many long ones as may be are being compressed: this is not waited for.
+    NoRoom,
+}
+
 /// Shorter answers are sent as they are: most fit into one packet, and little would be gained.
 const LEAST: usize = 256;
 
@@ -36,6 +51,19 @@ const LEAST_FOR_ONE: usize = 1024;
 
 /// What is longer would keep its worker from others for more than a millisecond, so it is compressed apart from them.
 const MOST_AT_ONCE: usize = 64 * 1024;
+
+/// For those that are compressed apart, in all of the process: more at once than there are processors would not be done
+/// sooner.
+static ROOM: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, NonZero::get)));
+
+/// The windows that brotli is given, as powers of two in bytes. What is behind the window is not seen any more; but room
+/// for all of a window is made however short the answer is.
+const LEAST_WINDOW: u32 = 16;
+const LARGEST_WINDOW: u32 = 22;
+
+/// Compressed bytes come out of brotli in pieces of at most so many.
+const PIECE: usize = 4096;
 
 impl Coding {
     /// As `Content-Encoding` has it.
@@ -46,19 +74,29 @@ impl Coding {
         })
     }
 
-    /// `plain` in this coding; none where that is not worth it, or not shorter.
-    pub(super) async fn compressed(self, plain: &Bytes, effort: Effort) -> Option<Bytes> {
+    /// `plain` in this coding, which is shorter.
+    ///
+    /// # Errors
+    /// Why it is to be sent as it is.
+    pub(super) async fn compressed(self, plain: &Bytes, effort: Effort) -> Result<Bytes, AsItIs> {
         let least = if effort == Effort::Quick { LEAST_FOR_ONE } else { LEAST };
         let compressed = match plain.len() {
-            length if length < least => return None,
+            length if length < least => return Err(AsItIs::NotWorthIt),
             ..=MOST_AT_ONCE => self.compress(plain, effort),
             _ => {
+                let permit = ROOM.try_acquire().map_err(|_| AsItIs::NoRoom)?;
                 let plain = plain.clone();
+                let compress = move || {
+                    // It goes on where nobody waits for it any more, and takes its room until then.
+                    let _permit = permit;
+                    self.compress(&plain, effort)
+                };
                 // What panics there is sent as it is.
-                tokio::task::spawn_blocking(move || self.compress(&plain, effort)).await.ok()?
+                tokio::task::spawn_blocking(compress).await.map_err(|_| AsItIs::NotWorthIt)?
             }
         };
-        compressed.ok().filter(|compressed| compressed.len() < plain.len()).map(Bytes::from)
+        let shorter = compressed.ok().filter(|compressed| compressed.len() < plain.len());
+        shorter.map(Bytes::from).ok_or(AsItIs::NotWorthIt)
     }
 
     fn compress(self, plain: &[u8], effort: Effort) -> io::Result<Vec<u8>> {
@@ -66,8 +104,12 @@ impl Coding {
         match self {
             Self::Brotli => {
                 let quality = if effort == Effort::Quick { 1 } else { 5 };
-                let how = BrotliEncoderParams { quality, size_hint: plain.len(), ..Default::default() };
-                brotli::BrotliCompress(&mut &*plain, &mut compressed, &how)?;
+                let (lgwin, size_hint) = (window(plain.len()), plain.len());
+                let how = BrotliEncoderParams { quality, lgwin, size_hint, ..Default::default() };
+                let mut encoder = CompressorWriter::with_params(&mut compressed, PIECE, &how);
+                // All of it at once: each piece would be a block of its own.
+                encoder.write_all(plain)?;
+                encoder.into_inner();
             }
             Self::Gzip => {
                 let level = if effort == Effort::Quick { 1 } else { 6 };
@@ -82,13 +124,20 @@ impl Coding {
     }
 }
 
+/// The smallest window of brotli that holds so many bytes, if one does.
+fn window(length: usize) -> i32 {
+    // RFC 7932, section 9.1: sixteen bytes less than the power of two.
+    let bits = (length + 16).checked_next_power_of_two().map_or(LARGEST_WINDOW, usize::ilog2);
+    bits.clamp(LEAST_WINDOW, LARGEST_WINDOW) as i32
+}
+
 /// Whether what is sent instead of so many bytes may depend on what the client takes.
 pub(super) fn may_matter(length: usize) -> bool {
     length >= LEAST
 }
 
-/// The coding that the client likes best, of equal ones brotli; none where it takes none of those that there are, or would
-/// rather have an answer as it is. One that takes nothing at all, not even that, gets that.
+/// The coding that the client likes best, of equal ones brotli; none where it takes none of those that there are, or
+/// would rather have an answer as it is. One that takes nothing at all, not even that, gets that.
 pub(super) fn coding(headers: &HeaderMap) -> Option<Coding> {
     let (mut brotli, mut gzip, mut identity, mut others) = (None, None, None, None);
     for value in headers.get_all(header::ACCEPT_ENCODING) {
@@ -212,21 +261,45 @@ mod tests {
         plain
     }
 
+    #[test]
+    fn the_window_holds_all_of_it() {
+        for (length, expected) in [
+            (0, 16),
+            ((1 << 16) - 16, 16),
+            ((1 << 16) - 15, 17),
+            ((1 << 20) - 16, 20),
+            ((1 << 22) - 16, 22),
+            ((1 << 22) - 15, 22),
+            (usize::MAX / 2, 22),
+        ] {
+            assert_eq!(window(length), expected, "{length}");
+        }
+    }
+
     #[tokio::test]
-    async fn what_is_compressed_is_shorter_and_the_same() {
+    async fn what_is_compressed_is_shorter_and_the_same_and_what_is_long_needs_room() {
         for length in [0, LEAST - 1, LEAST, LEAST_FOR_ONE, MOST_AT_ONCE, MOST_AT_ONCE + 1, 1 << 20] {
             let plain = Bytes::from(b"appointment ".repeat(length / 12 + 1)[..length].to_vec());
             for coding in [Coding::Brotli, Coding::Gzip] {
                 for (effort, least) in [(Effort::Quick, LEAST_FOR_ONE), (Effort::Thorough, LEAST)] {
                     let compressed = coding.compressed(&plain, effort).await;
-                    assert_eq!(compressed.is_some(), length >= least, "{length} {coding:?} {effort:?}");
-                    if let Some(compressed) = compressed {
+                    assert_eq!(compressed.is_ok(), length >= least, "{length} {coding:?} {effort:?}");
+                    if let Ok(compressed) = compressed {
                         assert!(compressed.len() < length);
                         assert_eq!(again(coding, &compressed), plain);
                     }
                 }
             }
         }
+        let all = ROOM.acquire_many(ROOM.available_permits() as u32).await.unwrap();
+        let (long, short) =
+            (Bytes::from(vec![b'a'; MOST_AT_ONCE + 1]), Bytes::from(vec![b'a'; MOST_AT_ONCE]));
+        for coding in [Coding::Brotli, Coding::Gzip] {
+            assert_eq!(coding.compressed(&long, Effort::Thorough).await, Err(AsItIs::NoRoom));
+            assert!(coding.compressed(&short, Effort::Thorough).await.is_ok());
+        }
+        drop(all);
+        assert!(Coding::Gzip.compressed(&long, Effort::Thorough).await.is_ok());
     }
 
     #[tokio::test]
@@ -234,7 +307,7 @@ mod tests {
         let noise = Bytes::from((0..2000).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
         for coding in [Coding::Brotli, Coding::Gzip] {
             for effort in [Effort::Quick, Effort::Thorough] {
-                assert_eq!(coding.compressed(&noise, effort).await, None);
+                assert_eq!(coding.compressed(&noise, effort).await, Err(AsItIs::NotWorthIt));
             }
         }
     }

@@ -33,7 +33,7 @@ use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::CorsLayer;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
@@ -45,7 +45,7 @@ use places::Place;
 pub use places::{Places, Turns};
 pub use rate_limit::RateLimit;
 use refusal::Refusal;
-use request_id::{Answering, GRAPHQL, RequestId, Since};
+use request_id::{Answering, RequestId, Since};
 pub use unparsed::Worded;
 
 use crate::{
@@ -54,6 +54,9 @@ use crate::{
     graphql::{Api, error::ApiError},
     identity::Identity,
 };
+
+/// Where GraphQL is.
+const GRAPHQL: &str = "/graphql";
 
 /// What the routes share.
 #[derive(Debug)]
@@ -97,7 +100,8 @@ pub struct Service(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     gateway: Arc<Gateway>,
-    /// Whether GraphQL is served. It is none of the routes, since it is to be fast: a router boxes and clones what it hands on.
+    /// Whether GraphQL is served. It is none of the routes, since it is to be fast: a router boxes and clones what it
+    /// hands on.
     has_graphql: bool,
     routes: Router,
     cors: Option<CorsLayer>,
@@ -145,29 +149,35 @@ impl Service {
         Self(Arc::new(Inner { gateway, has_graphql, routes, cors }))
     }
 
-    /// The way of every request, from the outermost to the innermost:
+    /// Whether it is GraphQL that answers what is asked at `path`.
+    fn is_graphql(&self, path: &str) -> bool {
+        self.0.has_graphql && path == GRAPHQL
+    }
+
+    /// The answer to a request, whatever comes of it. On its way it passes [`Self::cross_origin`], [`Self::unbroken`] and
+    /// [`Self::bounded`], in this order.
     pub async fn answer(&self, request: http::Request<Incoming>) -> Response {
         let (head, mut body) = request.into_parts();
         let waits = head.headers.contains_key(header::EXPECT);
-        // everything has a name to be asked about by, in the answer and in the log, and is counted;
+        // Everything has a name to be asked about by, in the answer and in the log, and is counted.
         let id = RequestId::of(&head.headers);
-        let answering = Answering::begin(&head);
+        let answering = Answering::begin(&head, self.is_graphql(head.uri.path()));
         let lent = Lent { id: &id, body: &mut body };
         let answered = self.cross_origin(Request::from_parts(head, lent));
         let mut response = match id.span(Since::Beginning) {
             Some(span) => Box::pin(answered).instrument(span).await,
             None => answered.await,
         };
-        // a client knows when its connection has had its day;
+        // A client is told when its connection has had its day.
         unread::announce(&mut response, body, waits).await;
-        // no browser makes of an answer what it is not;
+        // No browser makes of an answer what it is not.
         browser::make_safe(&mut response);
         answering.end(&response, &id);
         id.assign(&mut response);
         response
     }
 
-    /// pages of other sites read what they may, also why they were refused;
+    /// Has pages of other sites read the answer where they may, also if it says why they were refused.
     async fn cross_origin(&self, request: Request<'_>) -> Response {
         let Some(cors) = &self.0.cors else { return self.unbroken(request).await };
         let (head, lent) = request.into_parts();
@@ -186,26 +196,32 @@ impl Service {
         response
     }
 
-    /// a fault of ours is one request's, not the process's;
+    /// Answers a panic with `INTERNAL`: a fault of ours is one request's, not the process's.
     async fn unbroken(&self, request: Request<'_>) -> Response {
+        let id = request.body().id;
         // The panic's text may hold anything, so nobody gets to see it; where it happened is in the log (see
-        // [`crate::telemetry`]).
-        let refuse = |_| Refusal::from(ApiError::Internal).into_response();
+        // [`crate::telemetry`]). If the request had no span there, it has one here.
+        let refuse = |_| {
+            let span = id.span(Since::CarryingOut).unwrap_or_else(Span::none);
+            span.in_scope(|| tracing::error!("panicked; answered with INTERNAL"));
+            Refusal::from(ApiError::Internal).into_response()
+        };
         AssertUnwindSafe(self.bounded(request)).catch_unwind().await.unwrap_or_else(refuse)
     }
 
-    /// and what is too large to be looked at closely is not looked at.
+    /// Refuses a request whose head is too large to be looked at closely, and hands any other on to what it asks for.
     async fn bounded(&self, request: Request<'_>) -> Response {
-        let Inner { gateway, has_graphql, routes, .. } = &*self.0;
+        let Inner { gateway, routes, .. } = &*self.0;
         if let Err(refusal) = head::check(&request, &gateway.limits) {
             return refusal.into_response();
         }
-        if *has_graphql && request.uri().path() == GRAPHQL {
+        if self.is_graphql(request.uri().path()) {
             return graphql::serve(gateway, request).await.into_response();
         }
-        // What is there to be read takes nothing.
-        // Nobody waits for these, and those who do not need them should not carry the room that they take.
-        let Ok(response) = Box::pin(routes.clone().oneshot(request.map(|_| Body::empty()))).await;
+        // What is there to be read takes no body.
+        let request = request.map(|_| Body::empty());
+        // Boxed, since every request would carry the room that this takes, and hardly any needs it.
+        let Ok(response) = Box::pin(routes.clone().oneshot(request)).await;
         response
     }
 }

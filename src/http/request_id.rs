@@ -1,4 +1,7 @@
-//! A name for each request, in its answer and in every line that is logged on its behalf.
+//! A name for each request, in its answer and in the lines that are logged on its behalf.
+//!
+//! In one line it may be missing: where debugging is not logged and the program panics before anything is carried out for
+//! the request, the line that tells where has no name. The next one then tells whose request it was.
 
 use std::time::Instant;
 
@@ -11,13 +14,11 @@ use axum::{
 use tracing::{Level, Span};
 use uuid::Uuid;
 
+use super::GRAPHQL;
 use crate::metrics::metrics;
 
 /// The name of the header that carries it.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Where GraphQL is.
-pub(super) const GRAPHQL: &str = "/graphql";
 
 /// The longest id of a client's own that is kept.
 const LONGEST: usize = 128;
@@ -86,9 +87,8 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// From now on.
-    pub(super) fn begin(head: &Parts) -> Self {
-        let is_graphql = head.uri.path() == GRAPHQL;
+    /// From now on, by GraphQL or by one of the routes.
+    pub(super) fn begin(head: &Parts, is_graphql: bool) -> Self {
         Self { since: Instant::now(), method: known(&head.method), is_graphql }
     }
 

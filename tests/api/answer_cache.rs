@@ -482,20 +482,38 @@ async fn only_the_same_bytes_in_the_same_place_for_the_same_media_type_are_the_s
     }
 }
 
-/// The schema is the same for everybody, and `__typename` has nothing to do with appointments.
+/// Nobody has vouched for the caller then: whoever makes up tokens could fill the memory with what nothing would end.
 #[tokio::test]
-async fn what_was_made_of_no_appointment_is_kept_as_well() {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::before(upstream.url(), &[]).await;
-    for query in ["{ __typename }", "{ __schema { queryType { name } } }"] {
-        hot(&gateway, Way::POST, "token", query).await;
+async fn what_was_made_from_nothing_is_kept_for_nobody() {
+    let upstream = Upstream::answering(|call| match call.token() {
+        "good" => call.appointment(),
+        _ => Answer::status(401),
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url(), &LONG).await;
+    let nothing =
+        ["{ __typename }", "{ __schema { queryType { name } } }", "{ appointmentsByIds(ids: []) { id } }"];
+    for token in ["good", "made-up", "made-up-as-well"] {
+        for query in nothing {
+            for way in Way::EACH {
+                assert_eq!(way.ask(&gateway, token, query).await.codes(), [""; 0], "{token}, {query}");
+                way.ask(&gateway, token, query).await;
+            }
+        }
     }
-    let before = gateway.answer_lookups().await;
     for _ in 0..3 {
-        gateway.query(None, "{ __typename }").await;
+        assert_eq!(
+            Way::POST.ask(&gateway, "made-up", &one(1)).await.codes(),
+            ["UNAUTHENTICATED"],
+            "the upstream refuses it"
+        );
     }
+    assert_eq!(hits(&gateway).await, 0.0);
+    assert_eq!(gateway.metrics().await["gateway_cache_entries{cache=\"answers\"}"], 0.0);
+    let before = gateway.answer_lookups().await;
+    gateway.query(None, "{ __typename }").await;
     assert_eq!(gateway.answer_lookups().await, before, "who has no token is nobody's equal");
-    assert_eq!(upstream.calls(), 0);
+    hot(&gateway, Way::POST, "good", &one(1)).await;
 }
 
 /// A newer one of the same appointment takes the place of the older one, though neither is past its time.

@@ -1,5 +1,6 @@
 //! Compressed answers: for who asks for them, where it is worth it, and the same as the others but for their bytes.
 
+use futures_util::future::join_all;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
@@ -23,6 +24,17 @@ fn middling() -> String {
          meeting {{ roomName roomUrl }} }} }}",
         id(1)
     )
+}
+
+/// More than is compressed by the threads that serve.
+fn very_long() -> String {
+    let fields = (0..48).map(|n| format!("a{n}: reference ")).collect::<String>();
+    format!("{{ appointmentsByIds(ids: {:?}) {{ id {fields} }} }}", ids(0..100))
+}
+
+/// How many answers the gateway keeps.
+async fn kept(gateway: &Gateway) -> f64 {
+    gateway.metrics().await["gateway_cache_entries{cache=\"answers\"}"]
 }
 
 /// Headers, and the body as it was sent.
@@ -64,8 +76,7 @@ async fn a_long_answer_is_compressed_at_once_and_better_when_it_is_asked_for_aga
             assert!(first.1.len() < plain.1.len() / 2 && second.1.len() < first.1.len(), "{takes}");
             assert_eq!(second.1, third.1, "{takes}");
             assert_eq!(gateway.answer_lookups().await, (3.0, 1.0));
-            let entries = gateway.metrics().await["gateway_cache_entries{cache=\"answers\"}"];
-            assert_eq!(entries, 2.0, "plain and compressed");
+            assert_eq!(kept(&gateway).await, 2.0, "plain and compressed");
         }
     }
 }
@@ -91,12 +102,38 @@ async fn a_middling_answer_is_compressed_when_that_is_done_once_for_many() {
 async fn a_short_answer_is_sent_as_it_is() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[LONG]).await;
-    for _ in 0..4 {
-        let (headers, body) = sent(&gateway, Way::POST.taking("br, gzip"), "{ __typename }").await;
+    let short = format!("{{ appointment(id: {:?}) {{ status }} }}", id(1));
+    for takes in ["br, gzip", "gzip", "", "br"] {
+        let (headers, body) = sent(&gateway, Way::POST.taking(takes), &short).await;
         assert_eq!((coding(&headers), headers.get("vary")), (None, None));
-        assert_eq!(body, br#"{"data":{"__typename":"Query"}}"#);
+        assert_eq!(body, br#"{"data":{"appointment":{"status":"call 1"}}}"#);
     }
     assert_eq!(gateway.answer_lookups().await, (3.0, 1.0));
+    assert_eq!(kept(&gateway).await, 1.0, "for all, whatever they take");
+}
+
+/// One of them compresses it; whoever comes meanwhile is sent it as it is, and is told the same.
+#[tokio::test]
+async fn who_comes_while_an_answer_is_compressed_is_told_the_same() {
+    let upstream = Upstream::start().await;
+    for query in [long(), very_long()] {
+        let gateway = Gateway::before(upstream.url(), &[LONG]).await;
+        let plain = sent(&gateway, Way::POST, &query).await;
+        for _ in 0..2 {
+            let asked = (0..48).map(|n| ["br", "gzip", "", "br;q=0.5, gzip"][n % 4]);
+            let sent_at_once = asked.clone().map(|takes| sent(&gateway, Way::POST.taking(takes), &query));
+            for (takes, (headers, body)) in asked.clone().zip(join_all(sent_at_once).await) {
+                assert_eq!(json(&headers, &body), json(&plain.0, &plain.1), "{takes}");
+                assert!(coding(&headers).is_none_or(|coding| takes.contains(coding)), "{takes}");
+            }
+        }
+        for takes in ["br", "gzip"] {
+            let (headers, _) = sent(&gateway, Way::POST.taking(takes), &query).await;
+            assert_eq!(coding(&headers), Some(takes));
+        }
+        assert_eq!(gateway.answer_lookups().await, (98.0, 1.0));
+        assert_eq!(kept(&gateway).await, 3.0, "as it is, and in each coding");
+    }
 }
 
 #[tokio::test]
@@ -158,8 +195,7 @@ async fn what_is_not_remembered_is_compressed_each_time() {
 async fn a_very_long_answer_comes_back_whole() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[LONG]).await;
-    let fields = (0..48).map(|n| format!("a{n}: reference ")).collect::<String>();
-    let query = format!("{{ appointmentsByIds(ids: {:?}) {{ id {fields} }} }}", ids(0..100));
+    let query = very_long();
     let plain = sent(&gateway, Way::POST, &query).await;
     assert!(plain.1.len() > 64 * 1024, "{}", plain.1.len());
     for takes in ["br", "gzip"] {

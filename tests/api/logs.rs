@@ -85,6 +85,23 @@ async fn every_answer_carries_the_request_id_and_so_do_the_lines_about_it() {
 }
 
 #[tokio::test]
+async fn the_route_is_one_that_is_served_there() {
+    let settings = [("log.level", "debug"), ("metrics.enabled", "false"), ("metrics.listen", "127.0.0.1:0")];
+    let gateway = Gateway::on_sandbox(&settings).await;
+    let stdout = gateway.stdout();
+    let metrics = stdout.lines().find_map(|line| line.trim().strip_prefix("Metrics")).unwrap().trim();
+    let graphql = format!("{}/graphql", gateway.base());
+    for (id, url, route) in [
+        ("id-of-metrics", metrics, "/metrics"),
+        ("id-of-graphql", &graphql, "/graphql"),
+        ("id-of-nothing", &metrics.replace("/metrics", "/graphql"), "(none)"),
+    ] {
+        Reply::of(gateway.client().get(url).header("x-request-id", id)).await;
+        log_with(&gateway, &[id, "answered", &format!("http.route=\"{route}\"")]).await;
+    }
+}
+
+#[tokio::test]
 async fn the_json_log_is_one_object_a_line() {
     let settings = [("log.format", "json"), ("log.level", "trace"), ("sandbox.error_percent", "100")];
     let mut gateway = Gateway::on_sandbox(&settings).await;

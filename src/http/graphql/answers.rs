@@ -1,11 +1,18 @@
 //! The answer cache: finished answers, so that an equal request of the same caller costs no more than to find its own.
 //!
-//! An answer is found by the caller's scope and a hash of the request, both compared whole: the scope within the key, the
-//! request byte for byte with the one that was answered. It is served for as long as each appointment and page that it was
-//! made from is what would be served now, which [`Derived`] looks at each time. So it is never older than they are.
-//! What a request passes before it is carried out (who asks, how often, its media types and its size), it passes here too.
+//! An answer is found by the caller's scope and a hash of the request, both compared whole: the scope within the key,
+//! the request byte for byte with the one that was answered. It is served for as long as each appointment and page that
+//! it was made from is what would be served now, which [`Derived`] looks at each time. So it is never older than they
+//! are. What a request passes before it is carried out (who asks, how often, its media types and its size), it passes
+//! here too.
+//!
+//! It is kept as it is, and beside that compressed in each coding in which somebody was sent it from here.
 
-use std::hash::BuildHasher as _;
+use std::{
+    hash::BuildHasher as _,
+    mem,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -21,7 +28,7 @@ use crate::{
     config::CacheConfig,
     http::{
         browser,
-        compression::{self, Coding, Effort},
+        compression::{self, AsItIs, Coding, Effort},
     },
     metrics::metrics,
 };
@@ -63,29 +70,61 @@ pub(super) struct Finished {
     pub(super) varies: bool,
 }
 
-/// A request with its answer.
+/// A request with its answer, as it is or compressed.
 struct Entry {
     form: Form,
     text: Box<[u8]>,
-    /// What the client takes.
-    takes: Option<Coding>,
     answer: Finished,
+    /// Whether it was tried to compress what is here as it is, in each coding. Where it got shorter, that is kept beside
+    /// it.
+    brotli_was_tried: AtomicBool,
+    gzip_was_tried: AtomicBool,
 }
 
 impl Entry {
-    fn of(question: Question<'_>, takes: Option<Coding>, answer: Finished) -> Self {
-        Self { form: question.form, text: question.text.into(), takes, answer }
+    fn of(question: Question<'_>, answer: Finished) -> Self {
+        let Question { form, text, .. } = question;
+        let [brotli_was_tried, gzip_was_tried] = [const { AtomicBool::new(false) }; 2];
+        Self { form, text: text.into(), answer, brotli_was_tried, gzip_was_tried }
     }
 
-    fn answers(&self, question: Question<'_>, takes: Option<Coding>) -> bool {
-        let Self { form, text, takes: took, answer } = self;
-        (Question { form: *form, media_type: answer.media_type, text }, *took) == (question, takes)
+    fn answers(&self, question: Question<'_>, coding: Option<Coding>) -> bool {
+        let Self { form, text, answer, .. } = self;
+        (Question { form: *form, media_type: answer.media_type, text }, answer.coding) == (question, coding)
+    }
+
+    fn was_tried(&self, coding: Coding) -> &AtomicBool {
+        match coding {
+            Coding::Brotli => &self.brotli_was_tried,
+            Coding::Gzip => &self.gzip_was_tried,
+        }
     }
 }
 
 impl Size for Entry {
     fn size(&self) -> usize {
         self.text.len() + self.answer.body.len()
+    }
+}
+
+/// The one attempt at something. If it is dropped before its end, the next one may make it.
+struct Attempt<'a>(&'a AtomicBool);
+
+impl<'a> Attempt<'a> {
+    /// None where another is at it, or was.
+    fn begin(was_made: &'a AtomicBool) -> Option<Self> {
+        (!was_made.swap(true, Ordering::Relaxed)).then_some(Self(was_made))
+    }
+
+    /// It is not to be made again.
+    fn end(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -97,8 +136,8 @@ impl Answers {
         Self { kept, hasher: RandomState::default() }
     }
 
-    /// The answer to an equal request of `caller`, who `takes` it compressed, or not. It is compressed, once, when such a
-    /// client asks for it a second time.
+    /// The answer to an equal request of `caller`, who `takes` it compressed, or not. The first who takes it so waits
+    /// until it is; those who come meanwhile are sent it as it is, and all who come later what the first was sent.
     pub(super) async fn find(
         &self,
         caller: &Caller,
@@ -106,51 +145,82 @@ impl Answers {
         takes: Option<Coding>,
     ) -> Option<Finished> {
         let kept = self.kept.as_ref()?;
-        let look = |takes| {
-            let hash = self.hasher.hash_one((question, takes));
-            kept.get(caller, hash, |entry| entry.answers(question, takes))
-        };
-        let found = match (look(takes), takes) {
-            (Some(found), _) => Some(found.value.answer.clone()),
-            (None, None) => None,
-            (None, takes) => match look(None) {
-                Some(plain) => Some(Box::pin(self.compress(kept, plain, question, takes)).await),
-                None => None,
-            },
-        };
+        let found = self.look(kept, caller, question, takes);
         metrics().answer_lookups.count(if found.is_some() { "hit" } else { "miss" });
-        if found.is_some() {
-            metrics().operations.count("query");
+        let found = found?;
+        metrics().operations.count("query");
+        let answer = &found.value.answer;
+        if let Some(coding) = takes.filter(|_| answer.varies && answer.coding.is_none())
+            && let Some(attempt) = Attempt::begin(found.value.was_tried(coding))
+        {
+            return Some(Box::pin(self.compress(kept, &found, question, coding, attempt)).await);
         }
-        found
+        Some(answer.clone())
+    }
+
+    /// What is kept for `question`: compressed for who `takes` that, where it was tried and is there, else as it is.
+    fn look(
+        &self,
+        kept: &Derived<Entry>,
+        caller: &Caller,
+        question: Question<'_>,
+        takes: Option<Coding>,
+    ) -> Option<Made<Entry>> {
+        let mut was_tried = false;
+        // What was never compressed, as no short answer is, is found at the first look.
+        let plain = kept.get(caller, self.hash(question, None), |entry| {
+            let answers = entry.answers(question, None);
+            was_tried =
+                answers && takes.is_some_and(|coding| entry.was_tried(coding).load(Ordering::Relaxed));
+            answers && !was_tried
+        });
+        if !was_tried {
+            return plain;
+        }
+        let get =
+            |coding| kept.get(caller, self.hash(question, coding), |entry| entry.answers(question, coding));
+        get(takes).or_else(|| get(None))
     }
 
     /// Compresses what was sent as it is until now, and keeps that beside it.
     async fn compress(
         &self,
         kept: &Derived<Entry>,
-        plain: Made<Entry>,
+        plain: &Made<Entry>,
         question: Question<'_>,
-        takes: Option<Coding>,
+        coding: Coding,
+        attempt: Attempt<'_>,
     ) -> Finished {
-        let answer = plain.value.answer.clone().taken(takes, Effort::Thorough).await;
-        // Where nothing is gained it is kept as it is, so that this is not tried again.
-        let hash = self.hasher.hash_one((question, takes));
-        kept.keep_beside(&plain, hash, Entry::of(question, takes, answer.clone()));
-        answer
+        let answer = &plain.value.answer;
+        match answer.compressed(coding, Effort::Thorough).await {
+            Ok(compressed) => {
+                let entry = Entry::of(question, compressed.clone());
+                kept.keep_beside(plain, self.hash(question, Some(coding)), entry);
+                attempt.end();
+                compressed
+            }
+            Err(AsItIs::NotWorthIt) => {
+                attempt.end();
+                answer.clone()
+            }
+            Err(AsItIs::NoRoom) => answer.clone(),
+        }
     }
 
     /// Keeps the whole answer to a query that was carried out through `appointments`, if all that it was made from is
-    /// kept.
+    /// kept. What was made from nothing is not kept: nobody has vouched for who asked, and nothing would end it.
     pub(super) fn keep(&self, question: Question<'_>, answer: &Finished, appointments: &Appointments) {
         if let Some(kept) = &self.kept
-            && let Some(provenance) = appointments.provenance()
+            && let Some(provenance) = appointments.provenance().filter(|provenance| !provenance.is_empty())
         {
-            let hash = self.hasher.hash_one((question, None::<Coding>));
             // A copy takes the bytes that it has; what was written may have room for as many again.
             let answer = Finished { body: Bytes::copy_from_slice(&answer.body), ..answer.clone() };
-            kept.keep(hash, Entry::of(question, None, answer), provenance);
+            kept.keep(self.hash(question, None), Entry::of(question, answer), provenance);
         }
+    }
+
+    fn hash(&self, question: Question<'_>, coding: Option<Coding>) -> u64 {
+        self.hasher.hash_one((question, coding))
     }
 
     /// Shows how much is kept, as of now, in the [metrics].
@@ -171,13 +241,17 @@ impl Finished {
         Self { varies: is_compressed && compression::may_matter(self.body.len()), ..self }
     }
 
-    /// The same for a client that takes `coding`, as far as that is worth the `effort`.
-    pub(super) async fn taken(self, coding: Option<Coding>, effort: Effort) -> Self {
-        let Some(coding) = coding else { return self };
-        match coding.compressed(&self.body, effort).await {
-            Some(body) => Self { body, coding: Some(coding), ..self },
+    /// The same for the one client who waits for it, and `takes` it compressed, or not.
+    pub(super) async fn taken(self, takes: Option<Coding>) -> Self {
+        match takes {
+            Some(coding) => self.compressed(coding, Effort::Quick).await.unwrap_or(self),
             None => self,
         }
+    }
+
+    async fn compressed(&self, coding: Coding, effort: Effort) -> Result<Self, AsItIs> {
+        let body = coding.compressed(&self.body, effort).await?;
+        Ok(Self { body, coding: Some(coding), ..self.clone() })
     }
 }
 
@@ -196,5 +270,20 @@ impl IntoResponse for Finished {
             headers.insert(header::CONTENT_ENCODING, coding.name());
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_is_made_once_unless_it_is_given_up() {
+        let was_made = AtomicBool::new(false);
+        let first = Attempt::begin(&was_made).unwrap();
+        assert!(Attempt::begin(&was_made).is_none(), "another is at it");
+        drop(first);
+        Attempt::begin(&was_made).unwrap().end();
+        assert!(Attempt::begin(&was_made).is_none(), "it was made");
     }
 }

@@ -2,9 +2,9 @@
 //! subscriptions.
 //!
 //! A request goes through here from top to bottom, and each step either hands on less than it got or refuses:
-//! method → WebSocket ([`websocket`])? → caller, and how often it asks → media types ([`negotiate`]) → body or query
-//! string → an answer that is kept ([`mod@answers`])? → parameters ([`request`]) → its turn → operation → one answer, or a
-//! stream of them ([`event_stream`]).
+//! method → WebSocket ([`websocket`])? → caller, and how often it asks → media types ([`negotiate`]) → body or
+//! query string → an answer that is kept ([`mod@answers`])? → parameters ([`request`]) → its turn → operation →
+//! one answer, or a stream of them ([`event_stream`]).
 
 mod answers;
 mod event_stream;
@@ -32,7 +32,7 @@ use negotiate::{Accepted, MediaType};
 
 use super::{
     Gateway, Lent, Open, Place, Refusal, Request, Since, caller,
-    compression::{self, Coding, Effort},
+    compression::{self, Coding},
     refusal::count,
 };
 use crate::{
@@ -134,20 +134,22 @@ async fn carry_out(
         }
         _ if operation.is_subscription() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
-            "A subscription has more answers than one: send \"Accept: text/event-stream\" (GraphQL over SSE), or open a \
-             WebSocket here with the sub-protocol graphql-transport-ws.",
+            "A subscription has more answers than one: send \"Accept: text/event-stream\" (GraphQL over SSE), or open \
+             a WebSocket here with the sub-protocol graphql-transport-ws.",
         )),
         Accepted { best, .. } => {
             let access = access(gateway, caller, deadline);
             let appointments = access.as_ref().ok().filter(|_| !is_mutation).cloned();
             let answer = gateway.api.execute(operation, access).await;
-            drop(place);
             let is_whole = answer.data.is_some() && answer.errors.is_empty() && answer.stale.is_empty();
             let finished = finished(answer, best).varying(gateway.http.compression);
             if let Some(appointments) = appointments.filter(|_| is_whole) {
                 gateway.answers.keep(question, &finished, &appointments);
             }
-            Ok(finished.taken(takes, Effort::Quick).await.into_response())
+            let taken = finished.taken(takes).await;
+            // To compress it is part of the work.
+            drop(place);
+            Ok(taken.into_response())
         }
     }
 }

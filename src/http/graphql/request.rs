@@ -32,7 +32,8 @@ pub(super) async fn read(
     deadline: Instant,
 ) -> Result<Bytes, Refusal> {
     let mut reading = pin!(read_whole(body, headers, gateway.limits.body.as_u64() as usize));
-    // Most bodies came with their heads, and are there at the second look. A clock for them would cost more than they do.
+    // Most bodies came with their heads, and are there at the second look. A clock for them would cost more than they
+    // do.
     let mut has_looked = false;
     let at_once = poll_fn(|cx| match reading.as_mut().poll(cx) {
         Poll::Ready(read) => Poll::Ready(Some(read)),
@@ -69,6 +70,8 @@ async fn read_whole(body: &mut Incoming, headers: &HeaderMap, most: usize) -> Re
         // What is no data is a trailer, and nobody's.
         let Ok(piece) = frame.into_data() else { continue };
         if whole.len() + rest.len() + piece.len() > most {
+            // What has come so far takes no memory while the rest comes.
+            drop((whole, rest, piece));
             skip(body).await;
             return Err(too_large(most));
         }
