@@ -19,8 +19,8 @@ pub(super) struct Token(Arc<str>);
 /// The caller that a token stands for, if that is known by `deadline`.
 ///
 /// # Errors
-/// What was wrong with the token, or `UNAUTHENTICATED` where it stands for nobody: it says what to do, and nothing of what
-/// was sent. `UPSTREAM_UNAVAILABLE` or `UPSTREAM_TIMEOUT` where it cannot be told now.
+/// What was wrong with the token, or `UNAUTHENTICATED` where it stands for nobody: it says what to do, and nothing of
+/// what was sent. `UPSTREAM_UNAVAILABLE` or `UPSTREAM_TIMEOUT` where it cannot be told now.
 pub(super) async fn identify(
     token: &Result<Token, ApiError>,
     identity: &Identity,

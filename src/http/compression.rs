@@ -57,8 +57,8 @@ const MOST_AT_ONCE: usize = 64 * 1024;
 static ROOM: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, NonZero::get)));
 
-/// The windows that brotli is given, as powers of two in bytes. What is behind the window is not seen any more; but room
-/// for all of a window is made however short the answer is.
+/// The windows that brotli is given, as powers of two in bytes. What is behind the window is not seen any more; but
+/// room for all of a window is made however short the answer is.
 const LEAST_WINDOW: u32 = 16;
 const LARGEST_WINDOW: u32 = 22;
 

@@ -15,8 +15,8 @@ pub(super) async fn live() -> Response {
     answer(StatusCode::OK, "live\n")
 }
 
-/// 200, or 503 once the gateway has been asked to stop. It says nothing of the upstream: if that is down, a gateway that
-/// answers with errors, and from its cache, serves better than none.
+/// 200, or 503 once the gateway has been asked to stop. It says nothing of the upstream: if that is down, a gateway
+/// that answers with errors, and from its cache, serves better than none.
 pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     if gateway.drain.is_announced() {
         answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n")

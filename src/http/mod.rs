@@ -154,8 +154,8 @@ impl Service {
         self.0.has_graphql && path == GRAPHQL
     }
 
-    /// The answer to a request, whatever comes of it. On its way it passes [`Self::cross_origin`], [`Self::unbroken`] and
-    /// [`Self::bounded`], in this order.
+    /// The answer to a request, whatever comes of it. On its way it passes [`Self::cross_origin`], [`Self::unbroken`]
+    /// and [`Self::bounded`], in this order.
     pub async fn answer(&self, request: http::Request<Incoming>) -> Response {
         let (head, mut body) = request.into_parts();
         let waits = head.headers.contains_key(header::EXPECT);

@@ -1,7 +1,8 @@
 //! How often each caller may ask: a token bucket for each (`rate_limit.*`).
 //!
-//! A bucket belongs to who asks, not to an address: behind a proxy that is the proxy's, and what a proxy says of addresses
-//! can be made up. Those who are nobody, for want of a good token, share one bucket, since nothing is fetched for them.
+//! A bucket belongs to who asks, not to an address: behind a proxy that is the proxy's, and what a proxy says of
+//! addresses can be made up. Those who are nobody, for want of a good token, share one bucket, since nothing is fetched
+//! for them.
 
 use std::{
     collections::HashMap,

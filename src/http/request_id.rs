@@ -1,7 +1,7 @@
 //! A name for each request, in its answer and in the lines that are logged on its behalf.
 //!
-//! In one line it may be missing: where debugging is not logged and the program panics before anything is carried out for
-//! the request, the line that tells where has no name. The next one then tells whose request it was.
+//! In one line it may be missing: where debugging is not logged and the program panics before anything is carried out
+//! for the request, the line that tells where has no name. The next one then tells whose request it was.
 
 use std::time::Instant;
 

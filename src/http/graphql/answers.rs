@@ -75,8 +75,8 @@ struct Entry {
     form: Form,
     text: Box<[u8]>,
     answer: Finished,
-    /// Whether it was tried to compress what is here as it is, in each coding. Where it got shorter, that is kept beside
-    /// it.
+    /// Whether it was tried to compress what is here as it is, in each coding. Where it got shorter, that is kept
+    /// beside it.
     brotli_was_tried: AtomicBool,
     gzip_was_tried: AtomicBool,
 }

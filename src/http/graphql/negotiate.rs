@@ -92,7 +92,8 @@ pub(super) fn answer_type(headers: &HeaderMap) -> Result<Accepted, Refusal> {
     }
 }
 
-/// What clients usually say, to the letter, or nothing: to take media types apart costs more than all else that is looked at.
+/// What clients usually say, to the letter, or nothing: to take media types apart costs more than all else that is
+/// looked at.
 fn usual(headers: &HeaderMap) -> Option<Accepted> {
     let best = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
         None | Some(b"*/*" | b"application/json" | b"application/json, */*") => MediaType::Json,
