@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! server                      a listener, connections, a drain at the end
-//!  └ http                     routes and middleware, in one ordered list
+//!  └ http                     what every request passes, in one ordered list; routes
 //!     ├ http::caller          headers → token, once
 //!     ├ identity              token → Caller: whose data, and with which token the upstream is asked
 //!     ├ http::rate_limit      a token bucket for each caller

@@ -38,10 +38,9 @@ pub fn svg(bars: &[Bar]) -> String {
          .goal {{ stroke: #ff7b72; }}\n\
          }}\n\
          </style>\n\
-         <text class=\"title\" x=\"16\" y=\"26\">Share of the limit server on one core: by requests or by processor time, \
-         the smaller</text>\n\
-         <text class=\"quiet\" x=\"16\" y=\"46\">bare hyper with a constant answer of the same size = 1; the mark is the \
-         goal</text>\n"
+         <text class=\"title\" x=\"16\" y=\"26\">How near the limit server one core comes</text>\n\
+         <text class=\"quiet\" x=\"16\" y=\"46\">1 is bare hyper with an answer of the same size; the smaller of requests \
+         and processor time; | is the goal</text>\n"
     );
     for tenths in [0, 2, 4, 6, 8, 10] {
         let share = f64::from(tenths) / 10.0;
