@@ -33,9 +33,8 @@ impl kept::Key for Key {
 }
 
 /// Something with what it was made from.
-pub struct Thing<V> {
-    /// What was made.
-    pub value: V,
+struct Thing<V> {
+    value: V,
     provenance: Arc<Provenance>,
 }
 
@@ -43,10 +42,10 @@ pub struct Thing<V> {
 pub struct Made<V>(Arc<Kept<Thing<V>>>);
 
 impl<V> Deref for Made<V> {
-    type Target = Thing<V>;
+    type Target = V;
 
-    fn deref(&self) -> &Thing<V> {
-        &self.0.value
+    fn deref(&self) -> &V {
+        &self.0.value.value
     }
 }
 
@@ -91,7 +90,7 @@ impl<V: Size> Derived<V> {
 
     /// Keeps `value` under `hash` as made from the same as `other`.
     pub fn keep_beside(&self, other: &Made<V>, hash: u64, value: V) {
-        self.keep(hash, value, other.provenance.clone());
+        self.keep(hash, value, other.0.value.provenance.clone());
     }
 
     /// How many there are, and how many bytes they take.
@@ -109,11 +108,5 @@ impl<V> fmt::Debug for Made<V> {
 impl<V> fmt::Debug for Derived<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Derived").finish_non_exhaustive()
-    }
-}
-
-impl<V> fmt::Debug for Thing<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Thing").finish_non_exhaustive()
     }
 }

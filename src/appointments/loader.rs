@@ -1,7 +1,7 @@
 //! Many fields of one operation, one batch of distinct ids.
 //!
 //! What is fresh in memory is served at once. Only the rest goes through the `Loader` of the `dataloader` crate, which
-//! gathers by giving way ten times to whoever else asks. It holds its lock while a batch runs, and loses the batch if the
+//! gathers by giving way once to whoever else asks. It holds its lock while a batch runs, and loses the batch if the
 //! task that carries it is dropped. Both are harmless to a loader that one operation owns and harmful to one that is
 //! shared, so there is one for each operation.
 

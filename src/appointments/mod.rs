@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use changes::Changed;
-pub use derived::{Derived, Made, Thing};
+pub use derived::{Derived, Made};
 pub use kept::Size;
 pub use lists::{Place, Window};
 pub use live::Seen;

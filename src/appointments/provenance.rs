@@ -64,7 +64,7 @@ pub struct Provenance {
 
 /// How often what an answer is made from is counted as read, however often that answer is served: often enough not to be
 /// taken for what nobody reads, and seldom enough to cost nothing.
-const TOUCH: Duration = Duration::from_millis(500);
+const TOUCH: Duration = Duration::from_millis(50);
 
 impl Provenance {
     /// Of what was served to `scope`: none unless all of it is kept and fresh, and the very thing that was served.
@@ -108,7 +108,7 @@ impl Provenance {
         let now = now.saturating_duration_since(self.made).as_millis() as u64;
         let touched = self.touched.load(Ordering::Relaxed);
         // Of several at once, one does it.
-        let is_due = now - touched.min(now) >= TOUCH.as_millis() as u64;
+        let is_due = now.saturating_sub(touched) >= TOUCH.as_millis() as u64;
         if is_due && self.touched.compare_exchange(touched, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             shared.cache.touch(&self.appointments);

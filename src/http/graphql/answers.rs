@@ -149,9 +149,9 @@ impl Answers {
         metrics().answer_lookups.count(if found.is_some() { "hit" } else { "miss" });
         let found = found?;
         metrics().operations.count("query");
-        let answer = &found.value.answer;
+        let answer = &found.answer;
         if let Some(coding) = takes.filter(|_| answer.varies && answer.coding.is_none())
-            && let Some(attempt) = Attempt::begin(found.value.was_tried(coding))
+            && let Some(attempt) = Attempt::begin(found.was_tried(coding))
         {
             return Some(Box::pin(self.compress(kept, &found, question, coding, attempt)).await);
         }
@@ -191,7 +191,7 @@ impl Answers {
         coding: Coding,
         attempt: Attempt<'_>,
     ) -> Finished {
-        let answer = &plain.value.answer;
+        let answer = &plain.answer;
         match answer.compressed(coding, Effort::Thorough).await {
             Ok(compressed) => {
                 let entry = Entry::of(question, compressed.clone());

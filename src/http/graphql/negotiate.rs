@@ -216,6 +216,26 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_usually_say_means_the_same_when_it_is_taken_apart() {
+        for accept in [
+            "*/*",
+            "application/json",
+            "application/json, */*",
+            "application/graphql-response+json",
+            "application/graphql-response+json, application/json",
+            "application/graphql-response+json,application/json;q=0.9",
+        ] {
+            // An empty item says nothing, and is not usual.
+            let apart = headers(header::ACCEPT, &format!("{accept},"));
+            assert_eq!(usual(&apart), None);
+            assert_eq!(usual(&headers(header::ACCEPT, accept)), answer_type(&apart).ok(), "{accept}");
+        }
+        let mut twice = headers(header::ACCEPT, "application/json");
+        twice.append(header::ACCEPT, "text/event-stream".parse().unwrap());
+        assert_eq!(answer_type(&twice).ok(), Some(Accepted { best: MediaType::Json, event_stream: true }));
+    }
+
+    #[test]
     fn a_get_that_a_foreign_page_could_send_is_refused() {
         for (name, value, passes) in [
             ("accept", "*/*", false),
