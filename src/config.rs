@@ -152,6 +152,10 @@ pub struct LiveConfig {
     pub near: Duration,
     /// `live.max_watched`
     pub max_watched: usize,
+    /// `live.max_subscribers`
+    pub max_subscribers: usize,
+    /// `live.max_subscriptions`
+    pub max_subscriptions: usize,
     /// `live.caller_share`, in percent
     pub caller_share: u8,
     /// `live.max_event_streams`

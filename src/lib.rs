@@ -25,9 +25,10 @@
 //!                 ├ appointments::cache    by (caller scope, id), bounded in bytes, with a share for each caller
 //!                 ├ appointments::flight   one call under way for each key, shared by all who wait
 //!                 ├ appointments::lists    windows of the list over the upstream's pages
-//!                 ├ appointments::changes  changes, each sent once; generations: nothing from before is current
-//!                 ├ appointments::live     one poller for all who watch with one token
+//!                 ├ appointments::changes  changes, each sent once
+//!                 ├ appointments::live     subscriptions: one poller for all subscribers with one token
 //!                 ├ appointments::provenance  what an answer was made from, and whether that is current
+//!                 ├ cache::validity  the one check of every copy: freshness, eviction, revocations, changes
 //!                 └ upstream               one call: address, token, status → UpstreamError
 //!                    ├ upstream::attempts  when it is made and how often: repetitions within a budget, hedging
 //!                    ├ upstream::breaker   whether it is made at all, by route
@@ -52,11 +53,11 @@
 //!    the gateway's does, one of the verified subject or the name of the API key, unless the operator has all who are known
 //!    share (`callers.share_cache`). Without a caller there is no [`Appointments`](appointments::Appointments) to ask
 //!    through, so nothing is fetched.
-//! 2. **A kept appointment never outlives** its time to live, the upstream's `Cache-Control`, the `exp` of the
-//!    caller's token where that fetched it, a refusal (401, 403, 404, also for the pages that show it), or a change made
-//!    through this gateway: also what was already under way when the change was made is neither kept nor shown to who asks
-//!    after it. Past its time to live alone it may stand in for a failure of the upstream, within a bound, and the answer
-//!    says that it does. A finished answer is served again only while each thing that it was made from would be served.
+//! 2. **No copy outlives its validity.** Every copy of upstream data passes one check when it is served
+//!    (`cache::validity`): its time to live, the upstream's `Cache-Control`, the `exp` of the caller's token where that fetched
+//!    it, no revocation since (any definite answer other than the data), and no change that may have taken effect since,
+//!    changes in flight and with an unknown outcome included. During an outage it may be served stale, within a bound and
+//!    marked as stale.
 //! 3. **One call is in flight for each scope and id**, and a second attempt beside it only where the operator wants hedging
 //!    (`upstream.hedge_percent`). Who leaves takes nothing from the others, also who came first; each has a clock of its
 //!    own; when the last has left, the call ends.
@@ -95,6 +96,8 @@ pub mod identity;
 pub mod graphql;
 
 pub mod appointments;
+
+mod cache;
 
 pub mod upstream;
 

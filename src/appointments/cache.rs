@@ -1,5 +1,4 @@
-//! The appointments that the process remembers: keyed by caller scope and id, bounded in bytes, with one call in flight
-//! for each key.
+//! The appointment cache: keyed by caller scope and id, bounded in bytes, with a single flight for each key.
 
 use std::{
     fmt,
@@ -13,20 +12,21 @@ use uuid::Uuid;
 
 use super::{
     Outcome, Served,
-    flight::{Flights, Joined},
-    generations::{Asked, Generations},
-    kept::{self, Kept, Memory, Size, Staleness, Times},
+    flight::{Claim, SingleFlight},
+    kept::{self, CacheEntry, CacheStore, Size},
     lists::Pages,
+    live::{Recheck, WatchRegistry},
 };
 use crate::{
+    cache::{self, Freshness, ReadVersion, Resource, StalePolicy, Use, Validity},
     caller::{Caller, Scope},
     config::CacheConfig,
     metrics::metrics,
     model::SharedAppointment,
-    upstream::{Answer, Deadline, Keep, Refused, UpstreamClient, UpstreamError},
+    upstream::{Answer, Deadline, Keep, Revocation, UpstreamClient, UpstreamError},
 };
 
-/// What everything that is kept or shared goes by: no two callers have a key in common.
+/// The key of everything that is cached or shared: no two scopes have a key in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) scope: Scope,
@@ -39,102 +39,116 @@ impl kept::Key for Key {
     }
 }
 
-/// What is kept under a key: an appointment, or that there is none. Failures are not kept.
-type Known = Option<SharedAppointment>;
+/// A cached value: an appointment, or its absence. Failures are not cached.
+type CachedLookup = Option<SharedAppointment>;
 
-impl Size for Known {
+impl Size for CachedLookup {
     fn size(&self) -> usize {
         self.as_ref().map_or(0, |appointment| appointment.size())
     }
 }
 
-/// Something kept that an answer was made from. It does not keep it.
+/// An entry from which a response was made. It does not keep the entry alive.
 pub(super) struct Source {
     key: Key,
-    kept: Weak<Kept<Known>>,
+    entry: Weak<CacheEntry<CachedLookup>>,
 }
 
-/// What a call has brought.
+/// The result of a read.
 #[derive(Debug, Clone)]
 pub(super) struct Fetched {
-    /// None where there is no appointment by that id.
+    /// None if the upstream knows no appointment by that id.
     pub(super) appointment: Option<SharedAppointment>,
-    /// What to send to be told only of changes.
+    /// The validator for a conditional request.
     pub(super) etag: Option<String>,
+    /// When it was read.
+    pub(super) version: ReadVersion,
+    /// How long it may be served from now.
+    pub(super) freshness: Freshness,
 }
 
-/// The appointments that the process remembers. Cheap to clone.
+/// The last appointment that a poller has read, with its `ETag`.
+pub(super) type Validator = (String, SharedAppointment);
+
+/// The appointment cache. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct AppointmentCache(Arc<Inner>);
 
 struct Inner {
-    kept: Memory<Key, Known>,
-    flights: Flights<Key, Fetched>,
-    generations: Generations,
-    /// To be forgotten where they show what is refused.
+    store: CacheStore<Key, CachedLookup>,
+    flights: SingleFlight<Key, Fetched>,
+    validity: Validity,
+    /// Evicted with the appointments that they show.
     pages: Pages,
+    /// Told of revoked appointments.
+    watches: WatchRegistry,
     upstream: UpstreamClient,
     ttl: Duration,
     absence_ttl: Duration,
-    staleness: Staleness,
+    policy: StalePolicy,
 }
 
 impl AppointmentCache {
-    /// An empty cache before `upstream`, beside `pages`.
-    pub(super) fn new(config: &CacheConfig, pages: Pages, upstream: UpstreamClient) -> Self {
+    /// An empty cache in front of `upstream`.
+    pub(super) fn new(
+        config: &CacheConfig,
+        validity: Validity,
+        pages: Pages,
+        watches: WatchRegistry,
+        upstream: UpstreamClient,
+    ) -> Self {
         Self(Arc::new(Inner {
-            kept: Memory::new(config.size, config.caller_share),
-            flights: Flights::new(),
-            generations: Generations::new(),
+            store: CacheStore::new(config.size, config.caller_share),
+            flights: SingleFlight::new(validity.clone()),
+            validity,
             pages,
+            watches,
             upstream,
             ttl: config.ttl,
             absence_ttl: config.absence_ttl,
-            staleness: Staleness::of(config),
+            policy: StalePolicy::of(config),
         }))
     }
 
-    pub(super) fn generations(&self) -> &Generations {
-        &self.0.generations
+    pub(super) fn validity(&self) -> &Validity {
+        &self.0.validity
     }
 
-    /// How many are kept, and how many bytes they take.
+    /// The number of entries and their size in bytes.
     pub(super) fn total(&self) -> (usize, u64) {
-        self.0.kept.total()
+        self.0.store.total()
     }
 
-    /// What is known of `id` for `caller`: what is kept, else what the call under way brings, else what a new call
-    /// brings; and where that fails since the upstream does, or is not there by `deadline`, what was kept until lately.
-    /// Dropping the future leaves the call to the others who wait for it.
+    /// Reads `id` for `caller`: from the cache, else from the call in flight, else from a new call. During an outage, and
+    /// at the `deadline`, a stale entry is served within its bound. Dropping the future leaves the call to its other
+    /// waiters.
     pub(super) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
         let key = Key { scope: caller.scope(), id };
-        if let Some(kept) = self.kept(&key).filter(|kept| kept.may_be_served_meanwhile()) {
-            if !kept.is_fresh() {
+        if let Some(served) = self.cached(&key, Use::WhileRevalidating) {
+            if served.as_ref().is_some_and(|served| served.age.is_some()) {
                 self.refresh(caller, id);
             }
-            return Ok(served(&kept));
+            return Ok(served);
         }
-        let joined = self.join(caller, id, deadline, || self.fresh(&key), None);
-        let from = joined.way();
-        let fetched = timeout_at(deadline, joined.outcome()).await;
+        let claim = self.join(caller, id, deadline, || self.fresh(&key), None);
+        let from = claim.label();
+        let fetched = timeout_at(deadline, claim.outcome()).await;
         let fetched = fetched.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if fetched.as_ref().is_err_and(UpstreamError::is_outage)
-            && let Some(kept) = self.kept(&key).filter(|kept| kept.may_stand_in_for_an_error())
+            && let Some(served) = self.cached(&key, Use::OnError)
         {
-            return Ok(served(&kept));
+            return Ok(served);
         }
         metrics().appointments.count(from);
         fetched.map(|fetched| fetched.appointment.map(Served::now))
     }
 
-    /// What is kept of `id` for `caller` and fresh: none where it has to be asked for.
+    /// The fresh cached value of `id` for `caller`, if there is one.
     pub(super) fn get_fresh(&self, caller: &Caller, id: Uuid) -> Option<Option<Served>> {
-        let kept = self.kept(&Key { scope: caller.scope(), id }).filter(|kept| kept.is_fresh())?;
-        Some(served(&kept))
+        self.cached(&Key { scope: caller.scope(), id }, Use::Fresh)
     }
 
-    /// What is kept of `id` for `scope`, and how much longer it is fresh as of `now`; none where that is something else than
-    /// what was `served`.
+    /// The entry from which `served` came, and how much longer it is fresh as of `now`; none if that is not the entry now.
     pub(super) fn source(
         &self,
         scope: Scope,
@@ -143,68 +157,65 @@ impl AppointmentCache {
         now: StdInstant,
     ) -> Option<(Source, Duration)> {
         let key = Key { scope, id };
-        let kept = self.kept(&key)?;
-        let is_same = match (&kept.value, served) {
-            (Some(kept), Some(served)) => Arc::ptr_eq(kept, &served.appointment),
+        let entry = self.0.store.get(&key)?;
+        let is_same = match (self.0.validity.read(&entry, Use::Fresh)?.value, served) {
+            (Some(cached), Some(served)) => Arc::ptr_eq(cached, &served.appointment),
             (None, None) => true,
             _ => false,
         };
-        let left = kept.fresh_for(now).filter(|_| is_same)?;
-        Some((Source { key, kept: Arc::downgrade(&kept) }, left))
+        let left = entry.fresh_for(now).filter(|_| is_same)?;
+        Some((Source { key, entry: Arc::downgrade(&entry) }, left))
     }
 
-    /// Whether each of `sources` is what would be served.
+    /// Whether each of `sources` would be served from the cache.
     pub(super) fn are_current(&self, sources: &[Source], now: StdInstant) -> bool {
-        sources.iter().all(|Source { key, kept }| {
-            let kept = kept.upgrade().filter(|kept| kept.is_there(now));
-            kept.is_some_and(|kept| !self.0.generations.is_outdated(key.id, kept.asked))
+        sources.iter().all(|Source { entry, .. }| {
+            let entry = entry.upgrade();
+            entry.is_some_and(|entry| self.0.validity.read_at(&entry, Use::Fresh, now).is_some())
         })
     }
 
-    /// Counts each of `sources` as read.
+    /// Counts each of `sources` as recently used.
     pub(super) fn touch(&self, sources: &[Source]) {
         for source in sources {
-            self.0.kept.get(&source.key);
+            self.0.store.get(&source.key);
         }
     }
 
-    /// As [`get`](Self::get), but nothing that is not known to be so. A call is repeated until `deadline` where that may
-    /// help.
+    /// Reads `id` as [`get`](Self::get) does, but never a stale entry.
     pub(super) async fn current(
         &self,
         caller: &Caller,
         id: Uuid,
         deadline: Instant,
-    ) -> Result<Option<SharedAppointment>, UpstreamError> {
+    ) -> Result<Fetched, UpstreamError> {
         let key = Key { scope: caller.scope(), id };
-        // First of all: what is known is not to wait for a call that is under way.
-        if let Some(kept) = self.fresh(&key) {
-            return Ok(kept.appointment);
+        // First of all: a reader of a fresh entry does not wait for a call in flight.
+        if let Some(cached) = self.fresh(&key) {
+            return Ok(cached);
         }
-        let joined = self.join(caller, id, deadline, || self.fresh(&key), None);
-        joined.outcome().await.map(|fetched| fetched.appointment)
+        self.join(caller, id, deadline, || self.fresh(&key), None).outcome().await
     }
 
-    /// What the upstream says now, whatever is kept; what the call under way brings will do. `known` is what was seen
-    /// last, with its `ETag`.
-    pub(super) async fn look(
+    /// Reads `id` from the upstream, whatever is cached; a call in flight will do. `last` makes the request conditional.
+    pub(super) async fn revalidate(
         &self,
         caller: &Caller,
         id: Uuid,
         deadline: Instant,
-        known: Option<(String, SharedAppointment)>,
+        last: Option<Validator>,
     ) -> Result<Fetched, UpstreamError> {
-        self.join(caller, id, deadline, || None, known).outcome().await
+        self.join(caller, id, deadline, || None, last).outcome().await
     }
 
-    /// Has `id` asked for while nobody waits for it, unless a call for it is under way.
+    /// Reads `id` in the background, unless a call for it is in flight.
     fn refresh(&self, caller: &Caller, id: Uuid) {
         let key = Key { scope: caller.scope(), id };
-        // Whoever asks next has it asked for anew, so the call need not be repeated.
-        let joined = self.join(caller, id, Instant::now(), || self.fresh(&key), None);
-        if matches!(joined, Joined::New(_)) {
-            // Somebody has to hold on to a call, or it ends. That one fails is logged where it does.
-            tokio::spawn(joined.outcome());
+        // The next reader starts another refresh, so the call need not be retried.
+        let claim = self.join(caller, id, Instant::now(), || self.fresh(&key), None);
+        if matches!(claim, Claim::Started(_)) {
+            // A call without waiters is cancelled.
+            tokio::spawn(claim.outcome());
         }
     }
 
@@ -213,143 +224,143 @@ impl AppointmentCache {
         caller: &Caller,
         id: Uuid,
         deadline: Instant,
-        kept: impl FnOnce() -> Option<Fetched>,
-        known: Option<(String, SharedAppointment)>,
-    ) -> Joined<Key, Fetched> {
+        cached: impl FnOnce() -> Option<Fetched>,
+        last: Option<Validator>,
+    ) -> Claim<Key, Fetched> {
         let key = Key { scope: caller.scope(), id };
-        let asked = self.0.generations.ask(key.scope, id);
-        self.0.flights.join(key, asked.generation, deadline, kept, |deadline| {
+        let version = self.0.validity.start_read(key.scope, Resource::Appointment(id));
+        self.0.flights.join(key, version, deadline, cached, |version, deadline| {
             let (cache, caller) = (self.clone(), caller.clone());
-            async move { cache.fetch(&caller, id, asked, known, &deadline).await }.in_current_span()
+            async move { cache.fetch(&caller, id, version, last, &deadline).await }.in_current_span()
         })
     }
 
-    /// Remembers what the upstream said when it was `asked`, for as long as everyone allows, unless something newer is
-    /// known.
-    pub(super) fn keep(
+    /// How long an appointment, or its absence, may be served.
+    pub(super) fn freshness(&self, caller: &Caller, appointment: bool, upstream: Keep) -> Freshness {
+        match appointment {
+            true => Freshness::new(self.0.ttl, self.0.policy, upstream, caller),
+            false => Freshness::new(self.0.absence_ttl, StalePolicy::NEVER, upstream, caller),
+        }
+    }
+
+    /// Stores the result of a read of this `version`, unless it is outdated or the entry is newer.
+    pub(super) fn store(
         &self,
         caller: &Caller,
         id: Uuid,
         appointment: Option<SharedAppointment>,
-        keep: Keep,
-        asked: Asked,
+        freshness: Freshness,
+        version: &ReadVersion,
     ) {
         let key = Key { scope: caller.scope(), id };
-        let times = match appointment {
-            Some(_) => Times::new(self.0.ttl, self.0.staleness, keep, caller),
-            None => Times::new(self.0.absence_ttl, Staleness::NONE, keep, caller),
-        };
-        let generations = &self.0.generations;
-        self.0.kept.put(key, Kept::new(appointment, asked, times), || {
-            !generations.is_outdated(id, asked)
-                && !generations.is_rejected(key.scope, asked)
-                && !generations.is_refused_id(key.scope, id, asked)
-        });
+        let copy = cache::Guarded::new(appointment, version.clone(), freshness);
+        self.0.store.put(key, copy, || self.0.validity.is_storable(version));
     }
 
-    /// Remembers an appointment that came with a list that was `asked` for.
-    pub(super) fn keep_listed(
+    /// Stores an appointment from a page of the list that was read at `page`.
+    pub(super) fn store_listed(
         &self,
         caller: &Caller,
         appointment: &SharedAppointment,
-        keep: Keep,
-        asked: Asked,
+        upstream: Keep,
+        page: &ReadVersion,
     ) {
         let (scope, id) = (caller.scope(), appointment.id.0);
-        // In this order: a change counts for all before it counts for its id, so if it is not seen in the second look,
-        // it was not in the first.
-        let of_id = self.0.generations.listed(id, asked);
+        let validity = &self.0.validity;
+        // In this order: a change counts for all appointments before it counts for its own, so one that the first does not
+        // show, the second does.
+        let version = validity.of_item(page, id);
+        let freshness = self.freshness(caller, true, upstream);
+        let copy = cache::Guarded::new(Some(appointment.clone()), version.clone(), freshness);
+        let is_storable = || validity.is_storable(page) && validity.is_storable(&version);
+        self.0.store.put(Key { scope, id }, copy, is_storable);
+    }
+
+    /// Ends all copies of `id`, which the upstream has withdrawn from `caller`, and of the pages that show it. `recheck` says
+    /// whether those who watch it are to ask for themselves.
+    pub(super) fn revoke(&self, caller: &Caller, id: Uuid, recheck: Recheck) {
+        self.0.validity.revoke(caller.scope(), id);
+        self.evict(caller.scope(), id, recheck);
+    }
+
+    fn evict(&self, scope: Scope, id: Uuid, recheck: Recheck) {
         let key = Key { scope, id };
-        let times = Times::new(self.0.ttl, self.0.staleness, keep, caller);
-        let generations = &self.0.generations;
-        self.0.kept.put(key, Kept::new(Some(appointment.clone()), of_id, times), || {
-            !generations.is_list_outdated(asked)
-                && !generations.is_refused(scope, asked)
-                && !generations.is_outdated(id, of_id)
-        });
+        self.0.store.evict(key);
+        self.0.pages.evict_tagged(scope, id);
+        self.0.watches.revoke(key, recheck);
     }
 
-    /// Forgets what is kept for `caller` of an appointment that it may not see any more: `id`, and the pages of the list
-    /// that show it.
-    pub(super) fn revoke(&self, caller: &Caller, id: Uuid) {
-        let scope = caller.scope();
-        self.0.generations.refuse(scope);
-        self.0.kept.forget_one(Key { scope, id });
-        self.0.pages.forget_where(scope, |page| page.shows(id));
-    }
-
-    /// As [`revoke`](Self::revoke), where a change of it was refused: what is under way is not kept either.
-    pub(super) fn revoke_changed(&self, caller: &Caller, id: Uuid) {
-        self.0.generations.refuse_id(caller.scope(), id);
-        self.revoke(caller, id);
-    }
-
-    /// Forgets the pages that are kept for `caller`, who may not see the list any more.
+    /// Ends all pages of `caller`.
     pub(super) fn revoke_list(&self, caller: &Caller) {
-        self.0.generations.refuse(caller.scope());
-        self.0.pages.forget(caller.scope());
+        self.0.validity.revoke_list(caller.scope());
+        self.0.pages.evict_scope(caller.scope());
     }
 
-    /// Forgets everything that is kept for `caller`, whose credential is not accepted any more.
-    pub(super) fn revoke_all(&self, caller: &Caller) {
+    /// Ends all copies of `caller`, whose credential is not accepted any more.
+    pub(super) fn revoke_everything(&self, caller: &Caller) {
         let scope = caller.scope();
-        self.0.generations.reject(scope);
-        self.0.kept.forget(scope);
-        self.0.pages.forget(scope);
+        self.0.validity.revoke_everything(scope);
+        self.0.store.evict_scope(scope);
+        self.0.pages.evict_scope(scope);
     }
 
     fn fresh(&self, key: &Key) -> Option<Fetched> {
-        let kept = self.kept(key).filter(|kept| kept.is_fresh())?;
-        Some(Fetched { appointment: kept.value.clone(), etag: None })
+        let entry = self.0.store.get(key)?;
+        let appointment = self.0.validity.read(&entry, Use::Fresh)?.value.clone();
+        let freshness = Freshness::of(entry.fresh_for(StdInstant::now())?);
+        Some(Fetched { appointment, etag: None, version: entry.version().clone(), freshness })
     }
 
-    /// What is kept and was not changed since, fresh or not.
-    fn kept(&self, key: &Key) -> Option<Arc<Kept<Known>>> {
-        self.0.kept.get(key).filter(|kept| !self.0.generations.is_outdated(key.id, kept.asked))
+    /// The cached value under `key`, if it may be put to this `purpose`.
+    fn cached(&self, key: &Key, purpose: Use) -> Option<Option<Served>> {
+        let entry = self.0.store.get(key)?;
+        let cache::Served { value, stale_age } = self.0.validity.read(&entry, purpose)?;
+        metrics().appointments.count(if stale_age.is_some() { "stale" } else { "cache" });
+        Some(value.clone().map(|appointment| Served { appointment, age: stale_age }))
     }
 
     async fn fetch(
         &self,
         caller: &Caller,
         id: Uuid,
-        asked: Asked,
-        known: Option<(String, SharedAppointment)>,
+        version: ReadVersion,
+        last: Option<Validator>,
         deadline: &Deadline,
     ) -> Result<Fetched, UpstreamError> {
-        let etag = known.as_ref().map(|(etag, _)| etag.as_str());
+        let etag = last.as_ref().map(|(etag, _)| etag.as_str());
         let answer = self.0.upstream.appointment(caller, id, etag, deadline).await;
-        let duration_ms = asked.at.elapsed().as_millis() as u64;
+        let duration_ms = version.started.elapsed().as_millis() as u64;
         match answer {
             Ok(Answer { appointment, is_unchanged, etag, keep }) => {
-                let (appointment, etag) = match known {
+                let (appointment, etag) = match last {
                     Some((etag, appointment)) if is_unchanged => (Some(appointment), Some(etag)),
                     _ => (appointment, etag),
                 };
                 tracing::debug!(appointment.id = %id, found = appointment.is_some(), duration_ms, "fetched");
-                if appointment.is_none() {
-                    self.revoke(caller, id);
-                }
-                self.keep(caller, id, appointment.clone(), keep, asked);
-                Ok(Fetched { appointment, etag })
+                let version = match appointment {
+                    Some(_) => version,
+                    None => {
+                        let absent = self.0.validity.found_absent(&version, id);
+                        self.evict(caller.scope(), id, Recheck::Now);
+                        absent
+                    }
+                };
+                let freshness = self.freshness(caller, appointment.is_some(), keep);
+                self.store(caller, id, appointment.clone(), freshness, &version);
+                Ok(Fetched { appointment, etag, version, freshness })
             }
             Err(error) => {
-                tracing::warn!(appointment.id = %id, %error, duration_ms, "fetch failed");
-                match error.refused() {
-                    Refused::Everything => self.revoke_all(caller),
-                    Refused::This => self.revoke(caller, id),
-                    Refused::Nothing => {}
+                tracing::debug!(appointment.id = %id, %error, duration_ms, "fetch failed");
+                match error.revocation() {
+                    Revocation::Everything => self.revoke_everything(caller),
+                    Revocation::Resource if error.is_final() => self.revoke(caller, id, Recheck::Now),
+                    Revocation::Resource => self.revoke(caller, id, Recheck::Later),
+                    Revocation::Nothing => {}
                 }
                 Err(error)
             }
         }
     }
-}
-
-/// What is kept, with its age if it is stale. That there is none is never kept beyond its time.
-fn served(kept: &Kept<Known>) -> Option<Served> {
-    let age = kept.stale_age();
-    metrics().appointments.count(if age.is_some() { "stale" } else { "cache" });
-    kept.value.clone().map(|appointment| Served { appointment, age })
 }
 
 impl fmt::Debug for AppointmentCache {

@@ -3,7 +3,7 @@
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use super::Shared;
+use super::{Shared, cache::Fetched, live::Recheck};
 use crate::{
     caller::Caller,
     model::{Change, InputFault, SharedAppointment},
@@ -51,8 +51,8 @@ impl Shared {
             Change::Update(id, _) | Change::Cancel(id, _) => Some(id.0),
         };
         let started = Instant::now();
-        let (generations, scope) = (self.cache.generations(), caller.scope());
-        let before = id.map_or_else(|| generations.ask_list(scope), |id| generations.ask(scope, id));
+        // From here on the change may take effect at any moment, so nobody is served a copy that was read before.
+        let open = self.validity().open_change(caller.scope(), id, self.upstream.timeout());
         let applied = self.upstream.change(turn, caller, &change).await;
         let duration_ms = started.elapsed().as_millis() as u64;
         match &applied {
@@ -60,49 +60,50 @@ impl Shared {
             Ok(Applied::Rejected(faults)) => {
                 tracing::debug!(?change, faults = faults.len(), duration_ms, "rejected")
             }
+            Err(error) if error.is_of_caller() => {
+                tracing::debug!(?change, %error, duration_ms, "change failed")
+            }
             Err(error) => tracing::warn!(?change, %error, duration_ms, "change failed"),
         }
         match applied {
             Ok(Applied::To { appointment, keep }) => {
                 let known = appointment.as_ref().map(|appointment| appointment.id.0).or(id);
-                // Where another change ended while this one was under way, nobody knows which of the two answers is the
-                // newer, and neither is shown to others. Where the token was rejected meanwhile, nothing that it was
-                // told before is kept.
-                let is_last_word = !id.is_some_and(|id| generations.is_outdated(id, before))
-                    && !generations.is_rejected(scope, before);
-                let asked = generations.advance(scope, known);
+                // Where another change was open at the same time, nobody knows which of the two answers is the newer, so
+                // neither is cached.
+                let version = open.applied(known);
                 if let Some(id) = known {
-                    let now = appointment.as_ref().filter(|_| is_last_word);
-                    if let Some(now) = now {
-                        self.cache.keep(caller, id, Some(now.clone()), keep, asked);
+                    let answer = appointment.clone().zip(version).map(|(appointment, version)| {
+                        let freshness = self.cache.freshness(caller, true, keep);
+                        Fetched { appointment: Some(appointment), etag: None, version, freshness }
+                    });
+                    if let Some(Fetched { appointment, freshness, version, .. }) = &answer {
+                        self.cache.store(caller, id, appointment.clone(), *freshness, version);
                     }
-                    self.live.changed(caller, id, now);
+                    self.subscriptions.changed(caller, id, answer);
                 }
                 Ok(Changed::To(appointment))
             }
-            Ok(Applied::Rejected(faults)) => Ok(Changed::Rejected(faults)),
+            Ok(Applied::Rejected(faults)) => {
+                open.refused();
+                Ok(Changed::Rejected(faults))
+            }
             Err(error) => {
-                match Verdict::of(&error) {
-                    Verdict::NothingHappened => {}
-                    Verdict::NotAccepted => self.cache.revoke_all(caller),
-                    Verdict::NotTheirs => {
-                        if let Some(id) = id {
-                            self.cache.revoke_changed(caller, id);
-                        }
-                    }
-                    Verdict::SomethingElse => {
-                        if let Some(id) = id {
-                            self.cache.revoke_changed(caller, id);
-                            self.live.look(caller, id);
-                        }
-                    }
+                let verdict = Verdict::of(&error);
+                match verdict {
                     Verdict::MayHaveHappened => {
                         // Its answer was lost, but it may still be on its way.
-                        generations.doubt(scope, id, self.upstream.timeout());
+                        open.unknown();
                         if let Some(id) = id {
-                            self.live.changed(caller, id, None);
+                            self.subscriptions.changed(caller, id, None);
                         }
                     }
+                    _ => open.refused(),
+                }
+                match (verdict, id) {
+                    (Verdict::NotAccepted, _) => self.cache.revoke_everything(caller),
+                    (Verdict::NotTheirs, Some(id)) => self.cache.revoke(caller, id, Recheck::Later),
+                    (Verdict::SomethingElse, Some(id)) => self.cache.revoke(caller, id, Recheck::Now),
+                    _ => {}
                 }
                 Err(error)
             }
@@ -111,6 +112,7 @@ impl Shared {
 }
 
 /// What a failed change tells of the appointment.
+#[derive(Clone, Copy)]
 enum Verdict {
     /// It is what it was.
     NothingHappened,

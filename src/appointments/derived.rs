@@ -6,16 +6,18 @@ use bytesize::ByteSize;
 
 use super::{
     Shared,
-    generations::Asked,
-    kept::{self, Kept, Memory, Size, Times},
+    kept::{self, CacheStore, Size},
     provenance::Provenance,
 };
-use crate::caller::{Caller, Scope};
+use crate::{
+    cache::{Freshness, Guarded, Resource, Use},
+    caller::{Caller, Scope},
+};
 
 /// Things that were made from appointments, each for one caller, in a memory with a bound in bytes and a share for each
 /// caller.
 pub struct Derived<V> {
-    kept: Memory<Key, Thing<V>>,
+    kept: CacheStore<Key, Arc<Thing<V>>>,
     shared: Shared,
 }
 
@@ -39,20 +41,20 @@ struct Thing<V> {
 }
 
 /// Something that was made, as it is kept. Cheap to clone.
-pub struct Made<V>(Arc<Kept<Thing<V>>>);
+pub struct Made<V>(Arc<Thing<V>>);
 
 impl<V> Deref for Made<V> {
     type Target = V;
 
     fn deref(&self) -> &V {
-        &self.0.value.value
+        &self.0.value
     }
 }
 
-impl<V: Size> Size for Thing<V> {
+impl<V: Size> Size for Arc<Thing<V>> {
     fn size(&self) -> usize {
-        // With the counters of the shared one.
-        size_of::<Provenance>() + 16 + self.value.size() + self.provenance.size()
+        // With the counters of both shared ones.
+        size_of::<Thing<V>>() + size_of::<Provenance>() + 32 + self.value.size() + self.provenance.size()
     }
 }
 
@@ -60,37 +62,39 @@ impl<V: Size> Derived<V> {
     /// None yet, in a memory of `size` of which a share is so many `percent`, beside the `shared` ones that they are made
     /// from.
     pub fn new(size: ByteSize, percent: u8, shared: Shared) -> Self {
-        Self { kept: Memory::new(size, percent), shared }
+        Self { kept: CacheStore::new(size, percent), shared }
     }
 
     /// What is kept for `caller` under `hash`, if `is_it` says so, and if everything that it was made from is current;
     /// what is not is dropped.
     pub fn get(&self, caller: &Caller, hash: u64, is_it: impl FnOnce(&V) -> bool) -> Option<Made<V>> {
         let key = Key { scope: caller.scope(), hash };
-        let kept = self.kept.get(&key)?;
-        if !is_it(&kept.value.value) {
+        let entry = self.kept.get(&key)?;
+        let thing = self.shared.validity().read(&entry, Use::Fresh).map(|served| served.value)?;
+        if !is_it(&thing.value) {
             return None;
         }
-        if !kept.value.provenance.is_current(&self.shared) {
-            self.kept.drop_version(key, kept.number());
+        if !thing.provenance.is_current(&self.shared) {
+            self.kept.remove_number(key, entry.number());
             return None;
         }
-        Some(Made(kept))
+        Some(Made(thing.clone()))
     }
 
     /// Keeps `value` under `hash` for as long as what it was made from is current.
     pub fn keep(&self, hash: u64, value: V, provenance: impl Into<Arc<Provenance>>) {
         let provenance = provenance.into();
         let key = Key { scope: provenance.scope, hash };
-        // Whether it is current is looked at when it is asked for; its time only has it gone when nobody asks.
-        let times = Times::of(provenance.fresh_for);
-        let asked = Asked::now();
-        self.kept.put(key, Kept::new(Thing { value, provenance }, asked, times), || true);
+        // Each read checks the sources; the lifetime ends entries that nobody reads.
+        let freshness = Freshness::of(provenance.fresh_for);
+        let version = self.shared.validity().start_read(key.scope, Resource::Derived);
+        let copy = Guarded::new(Arc::new(Thing { value, provenance }), version, freshness);
+        self.kept.put(key, copy, || true);
     }
 
     /// Keeps `value` under `hash` as made from the same as `other`.
     pub fn keep_beside(&self, other: &Made<V>, hash: u64, value: V) {
-        self.keep(hash, value, other.0.value.provenance.clone());
+        self.keep(hash, value, other.0.provenance.clone());
     }
 
     /// How many there are, and how many bytes they take.

@@ -1,8 +1,7 @@
-//! One call under way for each key, shared by all who wait for it.
+//! Single flight: one call in flight for each key, shared by all readers that may see its result.
 //!
-//! A [`Flight`] lives as long as somebody waits: each waiter holds it, the table holds it weakly, and the last to let
-//! go of it ends the call. So a waiter that leaves, also the first one, takes nothing from the others, and a call that
-//! nobody waits for any more does not go on. It may be repeated until the [`Deadline`], which is the latest of theirs.
+//! A call runs in a task of its own. A waiter that leaves cancels nothing for the others, even the first one; when the last
+//! waiter has left, the call is cancelled. It may be retried until the [`Deadline`], the latest of its waiters'.
 
 use std::{
     collections::HashMap,
@@ -14,79 +13,85 @@ use std::{
 
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use crate::upstream::{Deadline, UpstreamError};
+use crate::{
+    cache::{ReadVersion, Validity},
+    upstream::{Deadline, UpstreamError},
+};
 
 type Outcome<T> = Result<T, UpstreamError>;
 
-/// The calls under way. As many as calls may be under way or wait: `upstream.max_concurrent + upstream.max_waiting`,
-/// since a call beyond ends as soon as it begins.
-pub(super) struct Flights<K: Key, T>(Arc<Table<K, T>>);
+/// The calls in flight: as many as may be in flight or wait (`upstream.max_concurrent + upstream.max_waiting`), since a
+/// call beyond fails as soon as it starts.
+pub(super) struct SingleFlight<K: Key, T> {
+    validity: Validity,
+    table: Arc<Table<K, T>>,
+}
 
 type Table<K, T> = Mutex<HashMap<K, Weak<Flight<K, T>>>>;
 
-/// What calls go by.
+/// The key of a call.
 pub(super) trait Key: Copy + Eq + Hash {}
 
 impl<K: Copy + Eq + Hash> Key for K {}
 
-/// A call under way.
+/// A call in flight.
 pub(super) struct Flight<K: Key, T> {
     key: K,
-    /// Of what it asks for, when it began: who asks after a change is not given what was asked for before.
-    generation: u64,
+    version: ReadVersion,
     deadline: Deadline,
     outcome: watch::Receiver<Option<Outcome<T>>>,
     task: AbortHandle,
     table: Arc<Table<K, T>>,
 }
 
-impl<K: Key, T: Clone + Send + Sync + 'static> Flights<K, T> {
-    pub(super) fn new() -> Self {
-        Self(Arc::default())
+impl<K: Key, T: Clone + Send + Sync + 'static> SingleFlight<K, T> {
+    /// Shares calls as `validity` permits.
+    pub(super) fn new(validity: Validity) -> Self {
+        Self { validity, table: Arc::default() }
     }
 
-    /// Joins the call for `key` that is under way, or starts `call` in a task of its own. Who joins waits until `deadline`;
-    /// one that has passed says that the call need not be repeated.
+    /// Joins the call for `key`, if it is in flight and nothing has happened since it started that a read of this `version`
+    /// must see; otherwise starts `call`. The waiter waits until `deadline`; one in the past means that the call need not
+    /// be retried for it.
     ///
-    /// `kept` is asked while nobody else can start or end a call: what it finds was stored by a call that has just
-    /// landed, and is taken instead of a second one.
+    /// `cached` is asked while no other call can start or end: it finds the result of a call that has just ended.
     pub(super) fn join<F>(
         &self,
         key: K,
-        generation: u64,
+        version: ReadVersion,
         deadline: Instant,
-        kept: impl FnOnce() -> Option<T>,
-        call: impl FnOnce(Deadline) -> F,
-    ) -> Joined<K, T>
+        cached: impl FnOnce() -> Option<T>,
+        call: impl FnOnce(ReadVersion, Deadline) -> F,
+    ) -> Claim<K, T>
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
-        // Declared before the lock is taken, so let go of after: the last hold on a flight takes the lock as it goes.
-        let under_way;
-        let mut table = lock(&self.0);
-        under_way = table.get(&key).and_then(Weak::upgrade);
-        // Who holds on to a flight that has landed must not make later readers take its outcome for a fresh one.
-        let is_current = |flight: &&Arc<Flight<K, T>>| {
-            flight.generation == generation && flight.outcome.borrow().is_none()
+        // Declared before the lock is taken, thus dropped after it: the last holder of a flight takes the lock.
+        let in_flight;
+        let mut table = lock(&self.table);
+        in_flight = table.get(&key).and_then(Weak::upgrade);
+        // A flight that has landed may still be held by its waiters, and is no news to later readers.
+        let is_joinable = |flight: &&Arc<Flight<K, T>>| {
+            flight.outcome.borrow().is_none() && self.validity.is_current(&flight.version)
         };
-        if let Some(flight) = under_way.as_ref().filter(is_current) {
+        if let Some(flight) = in_flight.as_ref().filter(is_joinable) {
             flight.deadline.extend(deadline);
-            return Joined::UnderWay(flight.clone());
+            return Claim::Joined(flight.clone());
         }
-        if let Some(value) = kept() {
-            return Joined::Kept(value);
+        if let Some(value) = cached() {
+            return Claim::Cached(value);
         }
         let (landed, outcome) = watch::channel(None);
         let deadline = Deadline::new(deadline);
-        let call = call(deadline.clone());
+        let call = call(version.clone(), deadline.clone());
         let task = tokio::spawn(async move {
             let outcome = call.await;
             landed.send_replace(Some(outcome));
         });
         let task = task.abort_handle();
-        let flight = Arc::new(Flight { key, generation, deadline, outcome, task, table: self.0.clone() });
+        let flight = Arc::new(Flight { key, version, deadline, outcome, task, table: self.table.clone() });
         table.insert(key, Arc::downgrade(&flight));
-        Joined::New(flight)
+        Claim::Started(flight)
     }
 }
 
@@ -95,31 +100,31 @@ fn lock<K: Key, T>(table: &Table<K, T>) -> MutexGuard<'_, HashMap<K, Weak<Flight
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What [`Flights::join`] found.
-pub(super) enum Joined<K: Key, T> {
-    Kept(T),
-    UnderWay(Arc<Flight<K, T>>),
-    New(Arc<Flight<K, T>>),
+/// How [`SingleFlight::join`] serves a reader.
+pub(super) enum Claim<K: Key, T> {
+    Cached(T),
+    Joined(Arc<Flight<K, T>>),
+    Started(Arc<Flight<K, T>>),
 }
 
-impl<K: Key, T: Clone> Joined<K, T> {
-    /// The word by which it is counted.
-    pub(super) fn way(&self) -> &'static str {
+impl<K: Key, T: Clone> Claim<K, T> {
+    /// The label under which it is counted.
+    pub(super) fn label(&self) -> &'static str {
         match self {
-            Self::Kept(_) => "cache",
-            Self::UnderWay(_) => "call_under_way",
-            Self::New(_) => "new_call",
+            Self::Cached(_) => "cache",
+            Self::Joined(_) => "call_under_way",
+            Self::Started(_) => "new_call",
         }
     }
 
     /// The outcome, now or when the call has landed.
     pub(super) async fn outcome(self) -> Outcome<T> {
         match self {
-            Self::Kept(value) => Ok(value),
-            Self::UnderWay(flight) | Self::New(flight) => {
+            Self::Cached(value) => Ok(value),
+            Self::Joined(flight) | Self::Started(flight) => {
                 let mut outcome = flight.outcome.clone();
                 let landed = outcome.wait_for(Option::is_some).await;
-                // The sender goes without a word only if the task panicked.
+                // The sender is dropped without an outcome only if the task panicked.
                 landed.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(UpstreamError::Lost))
             }
         }
@@ -137,8 +142,8 @@ impl<K: Key, T> Drop for Flight<K, T> {
     }
 }
 
-impl<K: Key, T> fmt::Debug for Flights<K, T> {
+impl<K: Key, T> fmt::Debug for SingleFlight<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flights").finish_non_exhaustive()
+        f.debug_struct("SingleFlight").finish_non_exhaustive()
     }
 }

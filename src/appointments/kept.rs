@@ -1,184 +1,112 @@
-//! Memory with a bound in bytes, in which everything brings its own times, and nobody takes more than a share from others.
+//! A cache store: entries bounded in bytes, each with its own lifetime, and with a quota for each caller ([`shares`]).
+//!
+//! It evicts, and it evicts what it is told to; whether an entry may be served is for [`Validity`](crate::cache::Validity)
+//! to say.
+//!
+//! [`shares`]: super::shares
 
 use std::{
+    collections::BTreeMap,
     fmt,
     hash::{BuildHasher as _, Hash},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use bytesize::ByteSize;
 use foldhash::quality::RandomState;
 use moka::{Expiry, notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
+use uuid::Uuid;
 
-use super::{generations::Asked, shares::Shares};
-use crate::{
-    caller::{Caller, Scope},
-    config::CacheConfig,
-    metrics::metrics,
-    upstream::Keep,
-};
+use super::shares::{Held, Shares};
+use crate::{cache::Guarded, caller::Scope, metrics::metrics};
 
-/// What things are kept under.
+/// The key of an entry.
 pub(super) trait Key: Copy + Eq + Hash + Send + Sync + 'static {
-    /// Whose it is.
+    /// The caller scope to which the entry belongs.
     fn scope(&self) -> Scope;
 }
 
-/// Something that can be kept.
+/// A value that can be stored.
 pub trait Size: Send + Sync + 'static {
     /// The bytes that it takes beside itself.
     fn size(&self) -> usize;
+
+    /// The appointments by which its entry can be evicted, beside its key.
+    fn tags(&self) -> impl Iterator<Item = Uuid> {
+        std::iter::empty()
+    }
 }
 
-/// Something that is kept.
+/// A copy in a store.
 #[derive(Debug)]
-pub(super) struct Kept<V> {
-    pub(super) value: V,
-    pub(super) asked: Asked,
-    since: Instant,
-    times: Times,
-    /// What tells it from everything else that was ever put into this memory.
+pub(super) struct CacheEntry<V> {
+    copy: Guarded<V>,
+    /// Distinguishes the entry from all others that this store has ever held.
     number: u64,
-    /// Whether it is not kept any more, for those who still hold on to it.
-    has_gone: AtomicBool,
 }
 
-/// For how long something may be served.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
-    fresh: Duration,
-    /// Beyond that, where the upstream fails.
-    stale_if_error: Duration,
-    /// Beyond that, while it is asked for anew.
-    stale_while_revalidate: Duration,
-}
-
-/// How long what is stale may be served, as far as the configuration has a say in it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Staleness {
-    if_error: Duration,
-    while_revalidate: Duration,
-}
-
-impl Staleness {
-    pub(super) fn of(config: &CacheConfig) -> Self {
-        Self { if_error: config.stale_if_error, while_revalidate: config.stale_while_revalidate }
-    }
-
-    /// Never.
-    pub(super) const NONE: Self = Self { if_error: Duration::ZERO, while_revalidate: Duration::ZERO };
-}
-
-impl Times {
-    /// For so long, and not beyond.
-    pub(super) fn of(fresh: Duration) -> Self {
-        Self { fresh, stale_if_error: Duration::ZERO, stale_while_revalidate: Duration::ZERO }
-    }
-
-    /// For as long as everyone allows: the configuration, the upstream, and the token of who asked. What may not be kept
-    /// while it is fresh is not kept for later either.
-    pub(super) fn new(ttl: Duration, staleness: Staleness, keep: Keep, caller: &Caller) -> Self {
-        let left = caller.time_left().unwrap_or(Duration::MAX);
-        let fresh = keep.limit(ttl).min(left);
-        let left = if fresh.is_zero() { Duration::ZERO } else { left - fresh };
-        Self {
-            fresh,
-            stale_if_error: keep.limit_stale_if_error(staleness.if_error).min(left),
-            stale_while_revalidate: keep.limit_stale_while_revalidate(staleness.while_revalidate).min(left),
-        }
-    }
-
-    fn total(self) -> Duration {
-        self.fresh + self.stale_if_error.max(self.stale_while_revalidate)
-    }
-}
-
-impl<V> Kept<V> {
-    /// Of now.
-    pub(super) fn new(value: V, asked: Asked, times: Times) -> Self {
-        Self { value, asked, since: Instant::now(), times, number: 0, has_gone: AtomicBool::new(false) }
-    }
-
-    fn age(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// How long it has been here, where that is past its time.
-    pub(super) fn stale_age(&self) -> Option<Duration> {
-        let age = self.age();
-        (age >= self.times.fresh).then_some(age)
-    }
-
-    pub(super) fn is_fresh(&self) -> bool {
-        self.stale_age().is_none()
-    }
-
-    /// How much longer it is fresh, as of `now`; none where it is not.
-    pub(super) fn fresh_for(&self, now: Instant) -> Option<Duration> {
-        let left = self.times.fresh.saturating_sub(now.saturating_duration_since(self.since));
-        (!left.is_zero()).then_some(left)
-    }
-
+impl<V> CacheEntry<V> {
     pub(super) fn number(&self) -> u64 {
         self.number
     }
+}
 
-    /// Whether it is still kept, and fresh as of `now`: what a look-up would tell, for a tenth of the time.
-    pub(super) fn is_there(&self, now: Instant) -> bool {
-        !self.has_gone.load(Ordering::Acquire) && self.fresh_for(now).is_some()
-    }
+impl<V> Deref for CacheEntry<V> {
+    type Target = Guarded<V>;
 
-    pub(super) fn may_stand_in_for_an_error(&self) -> bool {
-        self.age() < self.times.fresh + self.times.stale_if_error
-    }
-
-    /// While it is fresh, and beyond that while it is asked for anew.
-    pub(super) fn may_be_served_meanwhile(&self) -> bool {
-        self.age() < self.times.fresh + self.times.stale_while_revalidate
+    fn deref(&self) -> &Guarded<V> {
+        &self.copy
     }
 }
 
-/// What an entry takes beside itself and what it holds, as measured: its node in moka, its two places in queues, its
-/// timer, and its place among the [shares](Shares).
-const ENTRY: usize = 600;
+/// The bytes that an entry takes beside itself and its value, as measured: its node in moka, its two places in queues, its
+/// timer, its place in the [quota](Shares), and the state of its scope.
+const ENTRY: usize = 700;
 
-/// A memory. Cheap to clone.
-pub(super) struct Memory<K, V> {
-    /// Seeded at random: it is not for whoever chooses the keys to have them fall together.
-    entries: Cache<K, Arc<Kept<V>>, RandomState>,
+/// The bytes that a tag takes, as measured.
+pub(super) const TAG: usize = 96;
+
+/// How many entries of a scope are evicted at once; the rest is evicted in the background.
+const EVICTED_AT_ONCE: usize = 1024;
+
+/// Keys share locks.
+const LOCKS: usize = 64;
+
+/// A cache store. Cheap to clone.
+pub(super) struct CacheStore<K, V> {
+    /// Hashed with a random seed: clients that choose keys cannot make them collide.
+    entries: Cache<K, Arc<CacheEntry<V>>, RandomState>,
     shares: Arc<Shares<K>>,
-    turns: Arc<[Mutex<()>]>,
+    tags: Arc<Tags<K>>,
+    locks: Arc<[Mutex<()>]>,
     hasher: RandomState,
     size: u64,
 }
 
-/// Keys share turns.
-const TURNS: usize = 64;
-
-impl<K: Key, V: Size> Memory<K, V> {
-    /// An empty one of `size`, of which a share is so many percent.
+impl<K: Key, V: Size> CacheStore<K, V> {
+    /// An empty store of `size`, with a quota of so many percent for each caller.
     pub(super) fn new(size: ByteSize, percent: u8) -> Self {
-        // A little less than all, since moka notices what has gone a little later.
+        // A little less than all, since moka evicts a little later.
         let size = size.as_u64();
         let room = size - size / 64;
         let shares = Arc::new(Shares::new(room, percent));
+        let tags = Arc::new(Tags::default());
         let entries = Cache::builder()
             .max_capacity(size)
-            .weigher(|_: &K, kept: &Arc<Kept<V>>| weight::<K, V>(kept))
-            .expire_after(ByItsOwnTimes)
-            // How often something was read counts for nothing: what is read often is fetched anew often, and callers
-            // come and go.
+            .weigher(|_: &K, entry: &Arc<CacheEntry<V>>| weight::<K, V>(entry))
+            .expire_after(ByLifetime)
+            // How often an entry was read counts for nothing: entries that are read often are fetched anew often, and
+            // callers come and go.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener({
-                let shares = shares.clone();
-                move |key: Arc<K>, kept: Arc<Kept<V>>, cause| {
-                    // Whoever removes something does not go on before this was done.
-                    kept.has_gone.store(true, Ordering::Release);
-                    shares.leave(key.scope(), kept.number);
+                let (shares, tags) = (shares.clone(), tags.clone());
+                move |key: Arc<K>, entry: Arc<CacheEntry<V>>, cause| {
+                    // moka runs this before the call returns that removes an entry.
+                    entry.evict();
+                    shares.leave(key.scope(), entry.number);
+                    entry.account(|value| tags.remove(*key, entry.number, value));
                     match cause {
                         RemovalCause::Expired => metrics().evictions.count("time"),
                         RemovalCause::Size => metrics().evictions.count("room"),
@@ -187,62 +115,93 @@ impl<K: Key, V: Size> Memory<K, V> {
                 }
             })
             .build_with_hasher(RandomState::default());
-        let turns = (0..TURNS).map(|_| Mutex::default()).collect();
-        Self { entries, shares, turns, hasher: RandomState::default(), size }
+        let locks = (0..LOCKS).map(|_| Mutex::default()).collect();
+        Self { entries, shares, tags, locks, hasher: RandomState::default(), size }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<Arc<Kept<V>>> {
+    pub(super) fn get(&self, key: &K) -> Option<Arc<CacheEntry<V>>> {
         self.entries.get(key)
     }
 
-    /// Keeps it for as long as its times say, in place of what is there, unless that was asked for later, or `is_current`
-    /// says no. What then has to give way for it goes.
-    pub(super) fn put(&self, key: K, mut kept: Kept<V>, is_current: impl Fn() -> bool) {
-        let bytes = weight::<K, V>(&kept);
-        if kept.times.fresh.is_zero() || u64::from(bytes) > self.size {
-            self.remove_if(key, |there| there.asked.at <= kept.asked.at && is_current());
+    /// Stores `copy` for its lifetime in place of the entry that is there, unless that was read later, or `is_storable` says
+    /// no. Evicts entries that are over their callers' quotas to make room.
+    pub(super) fn put(&self, key: K, copy: Guarded<V>, is_storable: impl Fn() -> bool) {
+        let mut entry = CacheEntry { copy, number: 0 };
+        let bytes = weight::<K, V>(&entry);
+        let started = entry.version().started;
+        if !entry.freshness().is_storable() || u64::from(bytes) > self.size {
+            self.remove_if(key, |there| there.version().started <= started && is_storable());
             return;
         }
         let (held, leaving) = self.shares.take(key.scope(), key, bytes);
         for held in leaving {
             metrics().evictions.count("share");
-            self.drop_version(held.key, held.number);
+            self.remove_number(held.key, held.number);
         }
-        kept.number = held.number;
-        let _turn = self.turn(&key);
-        let is_newer = self.entries.get(&key).is_some_and(|there| there.asked.at > kept.asked.at);
-        // Here, since whoever removes what is here waits for this.
-        if is_newer || !is_current() {
+        entry.number = held.number;
+        // Tagged first: an eviction by tag that comes too early for the entry makes `is_storable` say no.
+        entry.account(|value| self.tags.add(key, held.number, value));
+        let _lock = self.lock_key(&key);
+        let is_newer = self.entries.get(&key).is_some_and(|there| there.version().started > started);
+        // Checked under the lock: an eviction waits for it.
+        if is_newer || !is_storable() {
             self.shares.leave(key.scope(), held.number);
+            entry.account(|value| self.tags.remove(key, held.number, value));
         } else {
-            self.entries.insert(key, Arc::new(kept));
+            self.entries.insert(key, Arc::new(entry));
         }
     }
 
-    /// Removes what was refused.
-    pub(super) fn forget_one(&self, key: K) {
+    /// Evicts a revoked entry.
+    pub(super) fn evict(&self, key: K) {
         if self.remove_if(key, |_| true) {
             metrics().evictions.count("refusal");
         }
     }
 
-    /// Removes what is outdated, unless something else has taken its place.
-    pub(super) fn drop_version(&self, key: K, number: u64) {
-        self.remove_if(key, |there| there.number == number);
+    /// Evicts the entry of that `number`, unless another has taken its place.
+    pub(super) fn remove_number(&self, key: K, number: u64) -> bool {
+        self.remove_if(key, |there| there.number == number)
     }
 
-    /// Removes all that is `scope`'s, to whom it was refused.
-    pub(super) fn forget(&self, scope: Scope) {
-        self.forget_where(scope, |_| true);
-    }
-
-    /// Removes what is `scope`'s and has something about it that was refused.
-    pub(super) fn forget_where(&self, scope: Scope, has: impl Fn(&V) -> bool) {
-        for held in self.shares.of(scope) {
-            if self.remove_if(held.key, |there| has(&there.value)) {
+    /// Evicts the revoked entries of `scope` that have the tag `id`.
+    pub(super) fn evict_tagged(&self, scope: Scope, id: Uuid) {
+        for held in self.tags.of(scope, id) {
+            if self.remove_number(held.key, held.number) {
                 metrics().evictions.count("refusal");
             }
         }
+    }
+
+    /// Evicts all entries of `scope`, which were revoked: a bounded number at once, and the rest in the background.
+    pub(super) fn evict_scope(&self, scope: Scope)
+    where
+        V: Sync,
+    {
+        let last = self.shares.last_number();
+        if !self.evict_some(scope, last) {
+            return;
+        }
+        let store = self.clone();
+        tokio::spawn(async move {
+            while store.evict_some(scope, last) {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    /// Evicts some entries of `scope` up to number `last`; returns whether there may be more.
+    fn evict_some(&self, scope: Scope, last: u64) -> bool {
+        let some = self.shares.of(scope, last, EVICTED_AT_ONCE);
+        for held in &some {
+            if self.remove_number(held.key, held.number) {
+                metrics().evictions.count("refusal");
+            } else {
+                // It is about to be stored, or was replaced a moment ago: its version keeps it from being served.
+                self.shares.leave(scope, held.number);
+            }
+        }
+        some.len() == EVICTED_AT_ONCE
     }
 
     /// How many entries there are, and how many bytes they take.
@@ -250,9 +209,9 @@ impl<K: Key, V: Size> Memory<K, V> {
         self.shares.total()
     }
 
-    /// Whether it did.
-    fn remove_if(&self, key: K, is_to_go: impl FnOnce(&Kept<V>) -> bool) -> bool {
-        let _turn = self.turn(&key);
+    /// Removes the entry under `key` if `is_to_go`; returns whether it did.
+    fn remove_if(&self, key: K, is_to_go: impl FnOnce(&CacheEntry<V>) -> bool) -> bool {
+        let _lock = self.lock_key(&key);
         let goes = self.entries.get(&key).is_some_and(|there| is_to_go(&there));
         if goes {
             self.entries.invalidate(&key);
@@ -260,46 +219,92 @@ impl<K: Key, V: Size> Memory<K, V> {
         goes
     }
 
-    /// Whoever looks at what is under a key and then changes it has a turn to itself. (moka can do that too, for several
-    /// microseconds.) Nothing that runs meanwhile asks for another turn.
-    fn turn(&self, key: &K) -> MutexGuard<'_, ()> {
-        let turn = self.hasher.hash_one(key) as usize % TURNS;
-        self.turns[turn].lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whoever looks at the entry under a key and then changes it holds this lock. (moka can do that too, for several
+    /// microseconds.) Nothing that runs meanwhile takes another of these locks.
+    fn lock_key(&self, key: &K) -> MutexGuard<'_, ()> {
+        let lock = self.hasher.hash_one(key) as usize % LOCKS;
+        self.locks[lock].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn weight<K: Key, V: Size>(kept: &Kept<V>) -> u32 {
-    u32::try_from(size_of::<(K, Kept<V>)>() + ENTRY + kept.value.size()).unwrap_or(u32::MAX)
+/// The entries by tag.
+struct Tags<K>(Mutex<BTreeMap<(Scope, Uuid, u64), K>>);
+
+impl<K: Key> Tags<K> {
+    fn add(&self, key: K, number: u64, value: &impl Size) {
+        // Most values have no tags, and need no lock.
+        let mut tags = value.tags().peekable();
+        if tags.peek().is_some() {
+            self.lock().extend(tags.map(|id| ((key.scope(), id, number), key)));
+        }
+    }
+
+    fn remove(&self, key: K, number: u64, value: &impl Size) {
+        let mut tags = value.tags().peekable();
+        if tags.peek().is_some() {
+            let mut all = self.lock();
+            for id in tags {
+                all.remove(&(key.scope(), id, number));
+            }
+        }
+    }
+
+    fn of(&self, scope: Scope, id: Uuid) -> Vec<Held<K>> {
+        let all = self.lock();
+        let tagged = all.range((scope, id, 0)..=(scope, id, u64::MAX));
+        tagged.map(|(&(_, _, number), &key)| Held { key, number }).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Scope, Uuid, u64), K>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl<K, V> Clone for Memory<K, V> {
+impl<K> Default for Tags<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+fn weight<K: Key, V: Size>(entry: &CacheEntry<V>) -> u32 {
+    let size = size_of::<(K, CacheEntry<V>)>() + ENTRY + entry.account(V::size);
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+impl<K, V> Clone for CacheStore<K, V> {
     fn clone(&self) -> Self {
-        let Self { entries, shares, turns, hasher, size } = self;
-        let (entries, shares, turns) = (entries.clone(), shares.clone(), turns.clone());
-        Self { entries, shares, turns, hasher: hasher.clone(), size: *size }
+        let Self { entries, shares, tags, locks, hasher, size } = self;
+        Self {
+            entries: entries.clone(),
+            shares: shares.clone(),
+            tags: tags.clone(),
+            locks: locks.clone(),
+            hasher: hasher.clone(),
+            size: *size,
+        }
     }
 }
 
-impl<K, V> fmt::Debug for Memory<K, V> {
+impl<K, V> fmt::Debug for CacheStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").finish_non_exhaustive()
+        f.debug_struct("CacheStore").finish_non_exhaustive()
     }
 }
 
-struct ByItsOwnTimes;
+struct ByLifetime;
 
-impl<K, V> Expiry<K, Arc<Kept<V>>> for ByItsOwnTimes {
-    fn expire_after_create(&self, _: &K, kept: &Arc<Kept<V>>, _: Instant) -> Option<Duration> {
-        Some(kept.times.total())
+impl<K, V> Expiry<K, Arc<CacheEntry<V>>> for ByLifetime {
+    fn expire_after_create(&self, _: &K, entry: &Arc<CacheEntry<V>>, _: Instant) -> Option<Duration> {
+        Some(entry.freshness().lifetime())
     }
 
     fn expire_after_update(
         &self,
         _: &K,
-        kept: &Arc<Kept<V>>,
+        entry: &Arc<CacheEntry<V>>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(kept.times.total())
+        Some(entry.freshness().lifetime())
     }
 }

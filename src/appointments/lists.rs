@@ -12,16 +12,16 @@ use tracing::Instrument as _;
 
 use super::{
     cache::AppointmentCache,
-    flight::{Flights, Joined},
-    generations::Asked,
-    kept::{self, Kept, Memory, Size, Staleness, Times},
+    flight::{Claim, SingleFlight},
+    kept::{self, CacheEntry, CacheStore, Size, TAG},
     provenance::Record,
 };
 use crate::{
+    cache::{Freshness, Guarded, ReadVersion, Resource, Served, StalePolicy, Use, Validity},
     caller::{Caller, Scope},
     config::CacheConfig,
     model::SharedAppointment,
-    upstream::{Deadline, Page, Refused, UpstreamClient, UpstreamError},
+    upstream::{Deadline, Page, PageItem, Revocation, UpstreamClient, UpstreamError},
 };
 
 /// A window of the list.
@@ -54,7 +54,7 @@ pub struct Place {
     pub page_cap: Option<u32>,
 }
 
-/// What pages are kept under.
+/// The key of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     scope: Scope,
@@ -68,60 +68,58 @@ impl kept::Key for Key {
     }
 }
 
-/// The pages that are kept.
-pub(super) type Pages = Memory<Key, Arc<Page>>;
+/// The cached pages.
+pub(super) type Pages = CacheStore<Key, Arc<Page>>;
 
 impl Size for Arc<Page> {
     fn size(&self) -> usize {
-        let item =
-            |item: &Option<SharedAppointment>| item.as_ref().map_or(0, |appointment| appointment.size());
+        let item = |item: &Option<PageItem>| item.as_ref().map_or(0, |item| TAG + item.appointment.size());
         self.items.iter().map(|it| size_of_val(it) + item(it)).sum()
+    }
+
+    fn tags(&self) -> impl Iterator<Item = uuid::Uuid> {
+        self.items.iter().flatten().map(|item| item.appointment.id.0)
     }
 }
 
-/// A page that an answer was made from. It does not keep it.
+/// A page from which a response was made. It does not keep the page alive.
 pub(super) struct Source {
     key: Key,
-    kept: Weak<Kept<Arc<Page>>>,
+    entry: Weak<CacheEntry<Arc<Page>>>,
 }
 
-/// A page as a window is made of it, with its age if it is stale.
+/// A page from which a window is made, with its age if it is stale.
 type Aged = (Arc<Page>, Option<Duration>);
 
-/// The pages that the process remembers, briefly. Cheap to clone.
+/// The list cache: pages, for a short time. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct ListCache(Arc<Inner>);
 
 struct Inner {
-    kept: Pages,
-    flights: Flights<Key, Arc<Page>>,
+    store: Pages,
+    flights: SingleFlight<Key, Arc<Page>>,
     cache: AppointmentCache,
     upstream: UpstreamClient,
     ttl: Duration,
-    staleness: Staleness,
+    policy: StalePolicy,
 }
 
 impl ListCache {
-    /// A cache before `upstream` that keeps `pages`, and what they show in `cache`.
+    /// A cache in front of `upstream` that stores pages in `store`, and the appointments on them in `cache`.
     pub(super) fn new(
         config: &CacheConfig,
-        pages: Pages,
+        store: Pages,
         cache: AppointmentCache,
         upstream: UpstreamClient,
     ) -> Self {
-        Self(Arc::new(Inner {
-            kept: pages,
-            flights: Flights::new(),
-            cache,
-            upstream,
-            ttl: config.list_ttl,
-            staleness: Staleness::of(config),
-        }))
+        let flights = SingleFlight::new(cache.validity().clone());
+        let (ttl, policy) = (config.list_ttl, StalePolicy::of(config));
+        Self(Arc::new(Inner { store, flights, cache, upstream, ttl, policy }))
     }
 
-    /// How many pages are kept, and how many bytes they take.
+    /// The number of pages and their size in bytes.
     pub(super) fn total(&self) -> (usize, u64) {
-        self.0.kept.total()
+        self.0.store.total()
     }
 
     /// The window at `place`: one page upstream where it lies within a page, two at once where it does not; and once more
@@ -143,95 +141,90 @@ impl ListCache {
         reader.window_or_place(capped).await?.map_err(|_| unsteady)
     }
 
-    /// What is kept of `page`, and how much longer it is fresh as of `now`; none where something else is kept.
+    /// The entry of `page`, and how much longer it is fresh as of `now`; none if another page is cached.
     pub(super) fn source(&self, key: &Key, page: &Arc<Page>, now: StdInstant) -> Option<(Source, Duration)> {
-        let kept = self.kept(key).filter(|kept| Arc::ptr_eq(&kept.value, page))?;
-        let left = kept.fresh_for(now)?;
-        Some((Source { key: *key, kept: Arc::downgrade(&kept) }, left))
+        let entry = self.0.store.get(key)?;
+        let cached = self.validity().read(&entry, Use::Fresh)?.value;
+        let left = entry.fresh_for(now).filter(|_| Arc::ptr_eq(cached, page))?;
+        Some((Source { key: *key, entry: Arc::downgrade(&entry) }, left))
     }
 
-    /// Whether each of `sources` is what would be served.
+    /// Whether each of `sources` would be served from the cache.
     pub(super) fn are_current(&self, sources: &[Source], now: StdInstant) -> bool {
-        sources.iter().all(|Source { kept, .. }| {
-            let kept = kept.upgrade().filter(|kept| kept.is_there(now));
-            kept.is_some_and(|kept| !self.0.cache.generations().is_list_outdated(kept.asked))
+        sources.iter().all(|Source { entry, .. }| {
+            let entry = entry.upgrade();
+            entry.is_some_and(|entry| self.validity().read_at(&entry, Use::Fresh, now).is_some())
         })
     }
 
-    /// Counts each of `sources` as read.
+    /// Counts each of `sources` as recently used.
     pub(super) fn touch(&self, sources: &[Source]) {
         for source in sources {
-            self.0.kept.get(&source.key);
+            self.0.store.get(&source.key);
         }
     }
 
-    /// Has a page asked for while nobody waits for it, unless a call for it is under way.
+    fn validity(&self) -> &Validity {
+        self.0.cache.validity()
+    }
+
+    /// Reads a page in the background, unless a call for it is in flight.
     fn refresh(&self, caller: &Caller, key: Key) {
-        // Whoever asks next has it asked for anew, so the call need not be repeated.
-        let joined = self.join(caller, key, Instant::now());
-        if matches!(joined, Joined::New(_)) {
-            // Somebody has to hold on to a call, or it ends. That one fails is logged where it does.
-            tokio::spawn(joined.outcome());
+        // The next reader starts another refresh, so the call need not be retried.
+        let claim = self.join(caller, key, Instant::now());
+        if matches!(claim, Claim::Started(_)) {
+            // A call without waiters is cancelled.
+            tokio::spawn(claim.outcome());
         }
     }
 
-    fn join(&self, caller: &Caller, key: Key, deadline: Instant) -> Joined<Key, Arc<Page>> {
-        let asked = self.0.cache.generations().ask_list(key.scope);
-        let call = |deadline| {
+    fn join(&self, caller: &Caller, key: Key, deadline: Instant) -> Claim<Key, Arc<Page>> {
+        let version = self.validity().start_read(key.scope, Resource::List);
+        let fresh = || self.cached(&key, Use::Fresh).map(|(page, _)| page);
+        self.0.flights.join(key, version, deadline, fresh, |version, deadline| {
             let (lists, caller) = (self.clone(), caller.clone());
-            async move { lists.fetch(&caller, key, asked, &deadline).await }.in_current_span()
-        };
-        self.0.flights.join(key, asked.generation, deadline, || self.fresh(&key), call)
+            async move { lists.fetch(&caller, key, version, &deadline).await }.in_current_span()
+        })
     }
 
-    fn fresh(&self, key: &Key) -> Option<Arc<Page>> {
-        self.kept(key).filter(|kept| kept.is_fresh()).map(|kept| kept.value.clone())
-    }
-
-    /// What is kept and not outdated by any change, fresh or not.
-    fn kept(&self, key: &Key) -> Option<Arc<Kept<Arc<Page>>>> {
-        self.0.kept.get(key).filter(|kept| !self.0.cache.generations().is_list_outdated(kept.asked))
+    /// The cached page under `key`, if it may be put to this `purpose`.
+    fn cached(&self, key: &Key, purpose: Use) -> Option<Aged> {
+        let entry = self.0.store.get(key)?;
+        let Served { value, stale_age } = self.validity().read(&entry, purpose)?;
+        Some((value.clone(), stale_age))
     }
 
     async fn fetch(
         &self,
         caller: &Caller,
         key: Key,
-        asked: Asked,
+        version: ReadVersion,
         deadline: &Deadline,
     ) -> Result<Arc<Page>, UpstreamError> {
         let page = self.0.upstream.page(caller, key.page + 1, key.per_page, deadline).await;
-        let duration_ms = asked.at.elapsed().as_millis() as u64;
+        let duration_ms = version.started.elapsed().as_millis() as u64;
         let page = match page {
             Ok(page) => Arc::new(page),
             Err(error) => {
-                tracing::warn!(list.page = key.page + 1, %error, duration_ms, "fetch failed");
-                match error.refused() {
-                    Refused::Everything => self.0.cache.revoke_all(caller),
-                    Refused::This => self.0.cache.revoke_list(caller),
-                    Refused::Nothing => {}
+                tracing::debug!(list.page = key.page + 1, %error, duration_ms, "fetch failed");
+                match error.revocation() {
+                    Revocation::Everything => self.0.cache.revoke_everything(caller),
+                    Revocation::Resource => self.0.cache.revoke_list(caller),
+                    Revocation::Nothing => {}
                 }
                 return Err(error);
             }
         };
         tracing::debug!(list.page = key.page + 1, items = page.items.len(), duration_ms, "fetched");
-        for appointment in page.items.iter().flatten() {
-            self.0.cache.keep_listed(caller, appointment, page.keep, asked);
+        // An item that lacks a member serves the list only: it does not say what the whole appointment is.
+        for item in page.items.iter().flatten().filter(|item| item.is_whole) {
+            self.0.cache.store_listed(caller, &item.appointment, page.keep, &version);
         }
-        let times = Times::new(self.0.ttl, self.0.staleness, page.keep, caller);
-        let generations = self.0.cache.generations();
-        // What a change or a refusal has outdated on its way must not take the place of what was asked for since.
-        self.0.kept.put(key, Kept::new(page.clone(), asked, times), || {
-            !generations.is_list_outdated(asked) && !generations.is_refused(key.scope, asked)
-        });
+        let freshness = Freshness::new(self.0.ttl, self.0.policy, page.keep, caller);
+        let copy = Guarded::new(page.clone(), version.clone(), freshness);
+        self.0.store.put(key, copy, || self.validity().is_storable(&version));
         Ok(page)
     }
-}
-
-/// What is kept, with its age if it is stale.
-fn aged(kept: &Kept<Arc<Page>>) -> Aged {
-    let age = kept.stale_age();
-    (kept.value.clone(), age)
 }
 
 /// Reads the list as one operation of one caller.
@@ -287,7 +280,7 @@ impl Reader<'_> {
             if wanted.contains(&position) {
                 window.last = Some(position);
                 match item {
-                    Some(appointment) => window.items.push((position, appointment.clone())),
+                    Some(item) => window.items.push((position, item.appointment.clone())),
                     None => window.is_malformed = true,
                 }
             }
@@ -317,28 +310,28 @@ impl Reader<'_> {
     /// Page `page`, counted from 0.
     async fn page(&self, page: u64, per_page: u32) -> Result<Aged, UpstreamError> {
         let key = Key { scope: self.caller.scope(), page, per_page };
-        let page = self.page_of(key).await;
+        let page = self.read(key).await;
         match &page {
             Ok((page, None)) => self.record.note_page(key, page),
-            Ok((_, Some(_))) | Err(_) => self.record.note_what_is_not_kept(),
+            Ok((_, Some(_))) | Err(_) => self.record.mark_uncacheable(),
         }
         page
     }
 
-    async fn page_of(&self, key: Key) -> Result<Aged, UpstreamError> {
+    async fn read(&self, key: Key) -> Result<Aged, UpstreamError> {
         let Self { lists, caller, deadline, .. } = *self;
-        if let Some(kept) = lists.kept(&key).filter(|kept| kept.may_be_served_meanwhile()) {
-            if !kept.is_fresh() {
+        if let Some((page, stale_age)) = lists.cached(&key, Use::WhileRevalidating) {
+            if stale_age.is_some() {
                 lists.refresh(caller, key);
             }
-            return Ok(aged(&kept));
+            return Ok((page, stale_age));
         }
         let page = lists.join(caller, key, deadline).outcome();
         let page = timeout_at(deadline, page).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if page.as_ref().is_err_and(UpstreamError::is_outage)
-            && let Some(kept) = lists.kept(&key).filter(|kept| kept.may_stand_in_for_an_error())
+            && let Some(stale) = lists.cached(&key, Use::OnError)
         {
-            return Ok(aged(&kept));
+            return Ok(stale);
         }
         page.map(|page| (page, None))
     }

@@ -1,91 +1,134 @@
-//! Appointments as they change. The upstream has no push, so it is polled: by one poller for each (caller scope, id),
-//! however many subscribe, for as long as somebody does.
+//! Subscriptions. The upstream has no push, so each watched appointment is polled: by one [poller](super::poller) for each
+//! (caller scope, id), however many subscribe, for as long as somebody does.
 //!
-//! Here is what subscribers see; what they see is found out in [`poller`](super::poller). A [`Watch`] lives like a
-//! [`Flight`](super::flight::Flight): the subscribers hold it, the table holds it weakly, and with the last subscriber the
-//! poller goes. A subscriber that is slow finds the latest state when it comes back, not a queue.
+//! A [`Watch`] lives like a [`Flight`](super::flight::Flight): its subscribers hold it, the registry holds it weakly, and the
+//! poller ends with the last subscriber. A slow subscriber finds the latest state when it comes back, not a queue.
+//!
+//! The state that subscribers are shown is a [`Guarded`] copy like any other. A new subscriber is shown it only while it is
+//! valid and fresh; otherwise it has the poller read again, and waits.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant as StdInstant,
 };
 
 use futures_util::{Stream, stream};
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 use uuid::Uuid;
 
 use super::{
-    cache::{AppointmentCache, Key},
+    cache::{AppointmentCache, Fetched, Key},
     poller::Poller,
 };
 use crate::{
+    cache::{Guarded, Validity},
     caller::{Caller, Scope},
     config::LiveConfig,
     model::SharedAppointment,
     upstream::UpstreamError,
 };
 
-/// What a subscriber sees.
-pub type Seen = Result<SharedAppointment, UpstreamError>;
+/// What a subscriber receives.
+pub type Update = Result<SharedAppointment, UpstreamError>;
 
-/// The appointments that are being watched. Cheap to clone.
+/// Subscriptions to appointments. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Live(Arc<Inner>);
+pub(super) struct Subscriptions {
+    registry: WatchRegistry,
+    cache: AppointmentCache,
+}
+
+/// The watched appointments. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct WatchRegistry(Arc<Registry>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+struct Registry {
     watches: Mutex<Watches>,
-    pub(super) cache: AppointmentCache,
-    pub(super) config: LiveConfig,
+    config: LiveConfig,
 }
 
-/// What is being watched, and how much of it by whom.
+/// The watches, and how many of them and of their subscribers each caller has.
 #[derive(Debug, Default)]
 struct Watches {
-    /// Each with who was the first to watch it.
-    by_key: HashMap<Key, (Weak<Watch>, Scope)>,
-    count_by_caller: HashMap<Scope, usize>,
+    by_id: HashMap<Uuid, HashMap<Scope, Slot>>,
+    watches: Tally,
+    subscribers: Tally,
 }
 
-/// An appointment that is being watched by somebody.
+/// The place of a watch in the registry.
+#[derive(Debug)]
+struct Slot {
+    watch: Weak<Watch>,
+    /// The caller that was the first to watch.
+    first: Scope,
+    subscribers: usize,
+}
+
+/// Counts in all and by caller.
+#[derive(Debug, Default)]
+struct Tally {
+    total: usize,
+    by_caller: HashMap<Scope, usize>,
+}
+
+/// An appointment that somebody watches.
 #[derive(Debug)]
 struct Watch {
     key: Key,
-    shown: Arc<watch::Sender<Shown>>,
-    orders: watch::Sender<Order>,
+    state: Arc<watch::Sender<WatchState>>,
+    commands: watch::Sender<PollCommand>,
+    wanted: Arc<Notify>,
     poller: AbortHandle,
-    table: Weak<Inner>,
+    registry: Weak<Registry>,
 }
 
-/// What those who watch are shown.
+/// What subscribers are shown.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
-    pub(super) seen: Option<Seen>,
-    /// Whether it was not changed since, as far as the gateway knows: who comes after a change waits for what is now.
-    pub(super) is_current: bool,
+pub(super) struct WatchState {
+    latest: Option<Guarded<SharedAppointment>>,
+    /// The error that has ended the watch.
+    end: Option<UpstreamError>,
+    /// Whether a subscriber waits because the latest state was not valid for it.
+    is_wanted: bool,
 }
 
-/// What a change through this gateway tells a poller: what it has asked for is outdated.
+/// What a change through this gateway tells a poller: the result of its current read is outdated.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) enum Order {
-    /// What is now has been shown: the next look is due after a pause.
+pub(super) enum PollCommand {
+    /// The new state has been shown: poll after a pause.
     #[default]
     Wait,
-    /// Nobody knows what is now: ask at once.
-    Look,
+    /// Nobody knows the new state: poll at once.
+    Poll,
 }
 
-impl Live {
-    pub(super) fn new(config: LiveConfig, cache: AppointmentCache) -> Self {
-        Self(Arc::new(Inner { watches: Mutex::default(), cache, config }))
+/// When a watch whose state was revoked polls again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recheck {
+    Now,
+    /// At its next poll, or for the next subscriber.
+    Later,
+}
+
+impl Subscriptions {
+    pub(super) fn new(registry: WatchRegistry, cache: AppointmentCache) -> Self {
+        Self { registry, cache }
     }
 
-    /// The appointment at once, then each time that it has changed. Ends with an error that is final, or when the
-    /// caller's token expires; errors that may pass are waited out.
-    pub(super) fn watch(&self, caller: &Caller, id: Uuid) -> impl Stream<Item = Seen> + Send + use<> {
-        let start = self.join(caller, id).map(|watch| Subscriber {
-            shown: watch.shown.subscribe(),
-            _watch: watch,
+    /// The appointment now, then each time that it has changed. Ends with an error that is final, or when the caller's
+    /// token expires; errors that may pass are waited out.
+    pub(super) fn watch(&self, caller: &Caller, id: Uuid) -> impl Stream<Item = Update> + Send + use<> {
+        let start = self.subscribe(caller, id).map(|subscription| Subscriber {
+            state: subscription.watch.state.subscribe(),
+            subscription,
+            validity: self.cache.validity().clone(),
+            waiting_since: StdInstant::now(),
             is_new: true,
             last: None,
             expires: caller.known_for().map(|left| Instant::now() + left),
@@ -94,102 +137,183 @@ impl Live {
             None => None,
             Some(Err(error)) => Some((Err(error), None)),
             Some(Ok(mut subscriber)) => {
-                let seen = subscriber.next().await;
-                let state = seen.is_ok().then_some(Ok(subscriber));
-                Some((seen, state))
+                let update = subscriber.next().await;
+                let state = update.is_ok().then_some(Ok(subscriber));
+                Some((update, state))
             }
         })
     }
 
-    /// Shows a change that `caller` made to those who watch with the same token, and has the pollers of all others ask:
-    /// what one token's change answered is not shown to another.
-    pub(super) fn changed(&self, caller: &Caller, id: Uuid, now: Option<&SharedAppointment>) {
-        // Taken out of the table first: the last hold on a watch takes the table's lock as it goes.
-        let watches: Vec<_> = self
-            .0
-            .lock()
-            .by_key
-            .iter()
-            .filter(|(key, _)| key.id == id)
-            .filter_map(|(_, (watch, _))| watch.upgrade())
-            .collect();
-        for watch in watches {
-            let order = match now {
-                Some(appointment) if watch.key.scope == caller.scope() => {
-                    watch.shown.send_if_modified(|shown| shown.show(appointment));
-                    Order::Wait
-                }
-                _ => {
-                    watch.shown.send_if_modified(Shown::outdate);
-                    Order::Look
-                }
-            };
-            watch.orders.send_replace(order);
+    /// Shows the answer of a change, which `caller` made, to those who watch with the same scope, and has the pollers of
+    /// all others poll: the answer to one scope's change is not shown to another scope.
+    pub(super) fn changed(&self, caller: &Caller, id: Uuid, answer: Option<Fetched>) {
+        for watch in self.registry.watches_of(id) {
+            let answer = answer.as_ref().filter(|_| watch.key.scope == caller.scope());
+            let is_shown = answer.is_some_and(|answer| show(&watch.state, self.cache.validity(), answer));
+            watch.commands.send_replace(if is_shown { PollCommand::Wait } else { PollCommand::Poll });
         }
     }
 
-    /// Has the poller of those who watch with `caller`'s token ask, since it is not what the caller took it for.
-    pub(super) fn look(&self, caller: &Caller, id: Uuid) {
+    fn subscribe(&self, caller: &Caller, id: Uuid) -> Result<Subscription, UpstreamError> {
         let key = Key { scope: caller.scope(), id };
-        // Taken out of the table first, as above.
-        let watch = self.0.lock().watch(&key);
-        if let Some(watch) = watch {
-            watch.shown.send_if_modified(Shown::outdate);
-            watch.orders.send_replace(Order::Look);
-        }
+        // Declared before the lock is taken, thus dropped after it: the last holder of a watch takes the lock.
+        let existing;
+        let mut watches = self.registry.0.lock();
+        existing = watches.get(&key);
+        let alive = existing.as_ref().filter(|watch| watch.is_alive());
+        watches.admit(key, caller.who(), alive.is_some(), &self.registry.0.config)?;
+        let watch = match alive {
+            Some(watch) => watch.clone(),
+            None => {
+                let watch = self.start(caller, key);
+                watches.insert(key, caller.who(), Arc::downgrade(&watch));
+                watch
+            }
+        };
+        watches.enter(&key, caller.who());
+        Ok(Subscription { watch, who: caller.who() })
     }
 
-    fn join(&self, caller: &Caller, id: Uuid) -> Result<Arc<Watch>, UpstreamError> {
-        let key = Key { scope: caller.scope(), id };
-        // Declared before the lock is taken, so let go of after: the last hold on a watch takes the lock as it goes.
-        let known;
-        let mut watches = self.0.lock();
-        known = watches.watch(&key);
-        if let Some(watch) = known.as_ref().filter(|watch| watch.is_alive()) {
-            return Ok(watch.clone());
-        }
-        if watches.is_full_for(caller.who(), &self.0.config) {
-            return Err(UpstreamError::Overloaded { limit: "live.max_watched" });
-        }
-        let shown = Arc::new(watch::Sender::new(Shown::default()));
-        let (orders, ordered) = watch::channel(Order::default());
-        let poller = Poller { live: self.0.clone(), caller: caller.clone(), id, shown: shown.clone() };
-        let poller = tokio::spawn(poller.run(ordered)).abort_handle();
-        let watch = Arc::new(Watch { key, shown, orders, poller, table: Arc::downgrade(&self.0) });
-        watches.insert(key, caller.who(), Arc::downgrade(&watch));
-        Ok(watch)
+    fn start(&self, caller: &Caller, key: Key) -> Arc<Watch> {
+        let state = Arc::new(watch::Sender::new(WatchState::default()));
+        let (commands, received) = watch::channel(PollCommand::default());
+        let wanted = Arc::new(Notify::new());
+        let poller = Poller {
+            cache: self.cache.clone(),
+            config: self.registry.0.config.clone(),
+            caller: caller.clone(),
+            id: key.id,
+            state: state.clone(),
+            wanted: wanted.clone(),
+            last: None,
+        };
+        let poller = tokio::spawn(poller.run(received)).abort_handle();
+        Arc::new(Watch { key, state, commands, wanted, poller, registry: Arc::downgrade(&self.registry.0) })
     }
 }
 
-impl Inner {
+impl WatchRegistry {
+    pub(super) fn new(config: LiveConfig) -> Self {
+        Self(Arc::new(Registry { watches: Mutex::default(), config }))
+    }
+
+    /// Ends the state that subscribers of `key` are shown.
+    pub(super) fn revoke(&self, key: Key, recheck: Recheck) {
+        // Taken out of the registry first: the last holder of a watch takes the lock.
+        let watch = self.0.lock().get(&key);
+        let Some(watch) = watch else { return };
+        watch.state.send_if_modified(|state| {
+            state.latest.iter().for_each(Guarded::evict);
+            false
+        });
+        if recheck == Recheck::Now {
+            watch.wanted.notify_one();
+        }
+    }
+
+    fn watches_of(&self, id: Uuid) -> Vec<Arc<Watch>> {
+        let watches = self.0.lock();
+        let slots = watches.by_id.get(&id).into_iter().flat_map(HashMap::values);
+        slots.filter_map(|slot| slot.watch.upgrade()).collect()
+    }
+}
+
+impl Registry {
     fn lock(&self) -> MutexGuard<'_, Watches> {
-        // Nothing that runs under the lock leaves the table half changed.
+        // Nothing that runs under the lock leaves the registry half changed.
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Watches {
-    fn watch(&self, key: &Key) -> Option<Arc<Watch>> {
-        self.by_key.get(key).and_then(|(watch, _)| watch.upgrade())
+    fn get(&self, key: &Key) -> Option<Arc<Watch>> {
+        self.slot(key)?.watch.upgrade()
     }
 
-    /// Whether `who` may not watch anything more.
-    fn is_full_for(&self, who: Scope, config: &LiveConfig) -> bool {
-        let of_caller = self.count_by_caller.get(&who).copied().unwrap_or(0);
-        self.by_key.len() >= config.max_watched || of_caller >= config.max_of_caller()
+    fn slot(&self, key: &Key) -> Option<&Slot> {
+        self.by_id.get(&key.id)?.get(&key.scope)
+    }
+
+    /// Whether `who` may subscribe to `key`, which is watched already or not.
+    fn admit(
+        &self,
+        key: Key,
+        who: Scope,
+        is_watched: bool,
+        config: &LiveConfig,
+    ) -> Result<(), UpstreamError> {
+        let over = |limit| Err(UpstreamError::Overloaded { limit });
+        if !is_watched
+            && (self.watches.total >= config.max_watched || self.watches.of(who) >= config.max_of_caller())
+        {
+            return over("live.max_watched");
+        }
+        let of_watch = self.slot(&key).filter(|_| is_watched).map_or(0, |slot| slot.subscribers);
+        if of_watch >= config.max_subscribers {
+            return over("live.max_subscribers");
+        }
+        let (total, own) = (self.subscribers.total, self.subscribers.of(who));
+        if !may_take(config.max_subscriptions, config.caller_share.into(), total, own) {
+            return over("live.max_subscriptions");
+        }
+        Ok(())
     }
 
     fn insert(&mut self, key: Key, who: Scope, watch: Weak<Watch>) {
-        // One that has ended may be there.
+        // An ended watch may be there.
         self.remove(&key);
-        self.by_key.insert(key, (watch, who));
-        *self.count_by_caller.entry(who).or_default() += 1;
+        self.by_id.entry(key.id).or_default().insert(key.scope, Slot { watch, first: who, subscribers: 0 });
+        self.watches.add(who);
     }
 
     fn remove(&mut self, key: &Key) {
-        if let Some((_, who)) = self.by_key.remove(key)
-            && let Entry::Occupied(mut count) = self.count_by_caller.entry(who)
-        {
+        let Entry::Occupied(mut slots) = self.by_id.entry(key.id) else { return };
+        if let Some(slot) = slots.get_mut().remove(&key.scope) {
+            self.watches.subtract(slot.first);
+        }
+        if slots.get().is_empty() {
+            slots.remove();
+        }
+    }
+
+    fn enter(&mut self, key: &Key, who: Scope) {
+        self.subscribers.add(who);
+        if let Some(slot) = self.by_id.get_mut(&key.id).and_then(|slots| slots.get_mut(&key.scope)) {
+            slot.subscribers += 1;
+        }
+    }
+
+    fn leave(&mut self, watch: &Arc<Watch>, who: Scope) {
+        self.subscribers.subtract(who);
+        let Key { scope, id } = watch.key;
+        let slot = self.by_id.get_mut(&id).and_then(|slots| slots.get_mut(&scope));
+        // Another watch may have taken the place since.
+        if let Some(slot) = slot.filter(|slot| std::ptr::eq(slot.watch.as_ptr(), Arc::as_ptr(watch))) {
+            slot.subscribers -= 1;
+        }
+    }
+}
+
+/// Whether one more of `most` may be taken, of which `taken` are, `own` of them by the caller: a caller may have so many
+/// `percent` of those that the others leave, and at least one.
+fn may_take(most: usize, percent: usize, taken: usize, own: usize) -> bool {
+    let left_by_others = most.saturating_sub(taken - own);
+    taken < most && own < (left_by_others * percent / 100).max(1)
+}
+
+impl Tally {
+    fn of(&self, who: Scope) -> usize {
+        self.by_caller.get(&who).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, who: Scope) {
+        self.total += 1;
+        *self.by_caller.entry(who).or_default() += 1;
+    }
+
+    fn subtract(&mut self, who: Scope) {
+        if let Entry::Occupied(mut count) = self.by_caller.entry(who) {
+            self.total -= 1;
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -199,63 +323,93 @@ impl Watches {
 }
 
 impl Watch {
-    /// Whether it has not ended with an error.
     fn is_alive(&self) -> bool {
-        !matches!(self.shown.borrow().seen, Some(Err(_)))
+        self.state.borrow().end.is_none()
     }
 }
 
-impl Shown {
-    /// Shows `appointment`; whether that is anything new to anybody.
-    pub(super) fn show(&mut self, appointment: &SharedAppointment) -> bool {
-        let is_known = match &self.seen {
-            Some(Err(_)) => return false,
-            Some(Ok(known)) => **known == **appointment,
-            None => false,
-        };
-        let is_news = !is_known || !self.is_current;
-        *self = Self { seen: Some(Ok(appointment.clone())), is_current: true };
+/// Shows the result of a read to the subscribers, unless it is outdated; returns whether it did.
+pub(super) fn show(state: &watch::Sender<WatchState>, validity: &Validity, read: &Fetched) -> bool {
+    let Some(appointment) = &read.appointment else { return false };
+    let mut is_shown = false;
+    state.send_if_modified(|state| {
+        // Checked under the state's lock: of two results, the outdated one is not shown last.
+        is_shown = state.end.is_none() && validity.is_current(&read.version);
+        if !is_shown {
+            return false;
+        }
+        let is_same = |latest: &Guarded<SharedAppointment>| latest.account(|it| **it == **appointment);
+        let is_news = state.is_wanted || !state.latest.as_ref().is_some_and(is_same);
+        let copy = Guarded::new(appointment.clone(), read.version.clone(), read.freshness);
+        *state = WatchState { latest: Some(copy), end: None, is_wanted: false };
         is_news
+    });
+    is_shown
+}
+
+impl WatchState {
+    pub(super) fn ended(error: UpstreamError) -> Self {
+        Self { latest: None, end: Some(error), is_wanted: false }
     }
 
-    /// Has those who come wait until something is shown again.
-    fn outdate(&mut self) -> bool {
-        self.is_current &= matches!(self.seen, Some(Err(_)));
-        false
+    /// The latest state, for the poller to choose its interval by.
+    pub(super) fn latest(&self) -> Option<SharedAppointment> {
+        self.latest.as_ref().map(|latest| latest.account(Clone::clone))
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.end.is_some()
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.poller.abort();
-        let Some(inner) = self.table.upgrade() else { return };
-        let mut watches = inner.lock();
+        let Some(registry) = self.registry.upgrade() else { return };
+        let mut watches = registry.lock();
         // Another watch may have taken the place since.
-        if watches.by_key.get(&self.key).is_some_and(|(watch, _)| std::ptr::eq(watch.as_ptr(), self)) {
+        if watches.slot(&self.key).is_some_and(|slot| std::ptr::eq(slot.watch.as_ptr(), self)) {
             watches.remove(&self.key);
         }
     }
 }
 
+/// The right to be shown the state of a watch. The watch lives as long as somebody has it.
+struct Subscription {
+    watch: Arc<Watch>,
+    who: Scope,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(registry) = self.watch.registry.upgrade() {
+            registry.lock().leave(&self.watch, self.who);
+        }
+    }
+}
+
 struct Subscriber {
-    shown: watch::Receiver<Shown>,
-    /// Held so that the poller goes on.
-    _watch: Arc<Watch>,
+    state: watch::Receiver<WatchState>,
+    subscription: Subscription,
+    validity: Validity,
+    /// Results that are stored after this moment have been waited for.
+    waiting_since: StdInstant,
     is_new: bool,
     last: Option<SharedAppointment>,
     expires: Option<Instant>,
 }
 
 impl Subscriber {
-    async fn next(&mut self) -> Seen {
+    async fn next(&mut self) -> Update {
         let expires = self.expires;
+        self.waiting_since = StdInstant::now();
         let news = async {
             loop {
-                if !std::mem::take(&mut self.is_new) && self.shown.changed().await.is_err() {
+                if !std::mem::take(&mut self.is_new) && self.state.changed().await.is_err() {
                     return Err(UpstreamError::Lost);
                 }
-                if let Some(seen) = self.news() {
-                    return seen;
+                if let Some(update) = self.news() {
+                    return update;
                 }
             }
         };
@@ -267,16 +421,33 @@ impl Subscriber {
         }
     }
 
-    /// What is shown, unless it is outdated, or what this subscriber has seen last.
-    fn news(&mut self) -> Option<Seen> {
-        let shown = self.shown.borrow_and_update();
-        let seen = shown.seen.as_ref().filter(|_| shown.is_current)?;
-        if let Ok(appointment) = seen {
-            if self.last.as_ref().is_some_and(|last| **last == **appointment) {
-                return None;
-            }
-            self.last = Some(appointment.clone());
+    /// The latest state, if it is valid and not the one that this subscriber has seen last.
+    fn news(&mut self) -> Option<Update> {
+        let state = self.state.borrow_and_update();
+        if let Some(error) = &state.end {
+            return Some(Err(error.clone()));
         }
-        Some(seen.clone())
+        // Before the first state, the poller is reading it.
+        let latest = state.latest.as_ref()?;
+        let Some(appointment) = self.validity.read_awaited(latest, self.waiting_since) else {
+            drop(state);
+            self.want();
+            return None;
+        };
+        if self.last.as_ref().is_some_and(|last| **last == **appointment) {
+            return None;
+        }
+        self.last = Some(appointment.clone());
+        Some(Ok(appointment.clone()))
+    }
+
+    /// Has the poller poll, and the result shown even if it is equal to the latest state.
+    fn want(&self) {
+        let Watch { state, wanted, .. } = &*self.subscription.watch;
+        state.send_if_modified(|state| {
+            state.is_wanted = true;
+            false
+        });
+        wanted.notify_one();
     }
 }

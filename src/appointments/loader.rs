@@ -12,7 +12,7 @@ use std::{
 };
 
 use dataloader::{BatchFn, cached};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -40,7 +40,20 @@ impl BatchFn<Uuid, Outcome> for Batch {
             let outcome = self.cache.get(&self.caller, id, self.deadline);
             async move { (id, outcome.await) }
         };
-        join_all(ids.iter().copied().map(one)).await.into_iter().collect()
+        let mut reads: FuturesUnordered<_> = ids.iter().copied().map(one).collect();
+        let mut outcomes = HashMap::with_capacity(ids.len());
+        while let Some((id, outcome)) = reads.next().await {
+            let is_rejected = matches!(outcome, Err(UpstreamError::Unauthenticated));
+            outcomes.insert(id, outcome);
+            if is_rejected {
+                // The upstream would reject the caller's token each time.
+                for id in ids {
+                    outcomes.entry(*id).or_insert(Err(UpstreamError::Unauthenticated));
+                }
+                break;
+            }
+        }
+        outcomes
     }
 }
 
@@ -89,6 +102,9 @@ impl Loader {
     fn known(&self, id: Uuid) -> Option<Outcome> {
         match self.record.outcomes().entry(id) {
             Entry::Occupied(told) => Some(told.get().clone()),
+            Entry::Vacant(new) if self.record.is_rejected() => {
+                Some(new.insert(Err(UpstreamError::Unauthenticated)).clone())
+            }
             Entry::Vacant(new) => {
                 self.cache.get_fresh(&self.caller, id).map(|served| new.insert(Ok(served)).clone())
             }
@@ -97,7 +113,15 @@ impl Loader {
 
     /// `outcome`, unless the operation has been told another one meanwhile, which it then stays with.
     fn noted(&self, id: Uuid, outcome: Outcome) -> Outcome {
-        self.record.outcomes().entry(id).or_insert(outcome).clone()
+        match self.record.outcomes().entry(id) {
+            Entry::Occupied(told) => told.get().clone(),
+            Entry::Vacant(new) => {
+                if let Err(error) = &outcome {
+                    self.record.note_failure(Some(id), error);
+                }
+                new.insert(outcome).clone()
+            }
+        }
     }
 }
 

@@ -3,14 +3,15 @@
 //! [`Appointments`] belongs to one operation of one caller. It gathers the ids that the operation's fields ask for
 //! into one batch ([`loader`]) over what all operations of the process share ([`Shared`]): what is kept ([`cache`],
 //! [`lists`], in memory with a bound: [`kept`], and with one for each caller: [`shares`]), what is under way ([`flight`]),
-//! what is watched ([`live`], [`poller`]), and when what was changed ([`generations`], by [`changes`]). What is made from
-//! appointments knows from which ([`provenance`]), and can be kept for as long as these are current ([`derived`]).
+//! what is watched ([`live`], [`poller`]). Which of the copies may be served is for [`crate::cache`] to say; [`changes`] and
+//! refusals end them. What is made from appointments knows from which ([`provenance`]), and can be kept for as long as these
+//! are current ([`derived`]).
 
 mod cache;
 mod changes;
 mod derived;
+mod failures;
 mod flight;
-mod generations;
 mod kept;
 mod lists;
 mod live;
@@ -29,10 +30,11 @@ pub use changes::Changed;
 pub use derived::{Derived, Made};
 pub use kept::Size;
 pub use lists::{Place, Window};
-pub use live::Seen;
+pub use live::Update;
 pub use provenance::Provenance;
 
 use crate::{
+    cache::Validity,
     caller::Caller,
     config::{CacheConfig, LiveConfig},
     metrics::metrics,
@@ -63,21 +65,28 @@ impl Served {
 pub struct Shared {
     cache: cache::AppointmentCache,
     lists: lists::ListCache,
-    live: live::Live,
+    subscriptions: live::Subscriptions,
     upstream: UpstreamClient,
 }
 
 impl Shared {
     /// Empty caches before `upstream`.
     pub fn new(cache: &CacheConfig, live: LiveConfig, upstream: UpstreamClient) -> Self {
+        let validity = Validity::new();
         let pages = lists::Pages::new(cache.list_size, cache.caller_share);
-        let appointments = cache::AppointmentCache::new(cache, pages.clone(), upstream.clone());
+        let watches = live::WatchRegistry::new(live);
+        let appointments =
+            cache::AppointmentCache::new(cache, validity, pages.clone(), watches.clone(), upstream.clone());
         Self {
             lists: lists::ListCache::new(cache, pages, appointments.clone(), upstream.clone()),
-            live: live::Live::new(live, appointments.clone()),
+            subscriptions: live::Subscriptions::new(watches, appointments.clone()),
             cache: appointments,
             upstream,
         }
+    }
+
+    fn validity(&self) -> &Validity {
+        self.cache.validity()
     }
 
     /// Shows how much is kept, as of now, in the [metrics].
@@ -127,7 +136,11 @@ impl Appointments {
     /// As [`UpstreamError`] says.
     pub async fn window(&self, place: Place) -> Result<Window, UpstreamError> {
         let Inner { shared, caller, deadline, record, .. } = &*self.0;
-        shared.lists.window(caller, place, *deadline, record).await
+        if record.is_rejected() {
+            return Err(UpstreamError::Unauthenticated);
+        }
+        let window = shared.lists.window(caller, place, *deadline, record).await;
+        window.inspect_err(|error| record.note_failure(None, error))
     }
 
     /// Sends a change, once.
@@ -137,14 +150,14 @@ impl Appointments {
     /// nothing of it.
     pub async fn change(&self, change: Change) -> Result<Changed, UpstreamError> {
         let Inner { shared, caller, deadline, record, .. } = &*self.0;
-        record.note_what_is_not_kept();
+        record.mark_uncacheable();
         shared.change(caller, change, *deadline).await
     }
 
     /// The appointment now, and again each time that it has changed; ends with the error that ended it.
-    pub fn watch(&self, id: Uuid) -> impl Stream<Item = Seen> + Send + use<> {
-        self.0.record.note_what_is_not_kept();
-        self.0.shared.live.watch(&self.0.caller, id)
+    pub fn watch(&self, id: Uuid) -> impl Stream<Item = Update> + Send + use<> {
+        self.0.record.mark_uncacheable();
+        self.0.shared.subscriptions.watch(&self.0.caller, id)
     }
 
     /// What the operation, which is over, was served: none unless all of it is kept and fresh, and for one that failed in

@@ -1,19 +1,19 @@
-//! Asks for a watched appointment again and again: often while something may happen at any moment, seldom otherwise, at
-//! once when it was changed through this gateway, and not before the upstream wants to be asked.
+//! Polls a watched appointment: often while something may happen at any moment, seldom otherwise, at once when it was
+//! changed through this gateway or when a subscriber waits, and not before the time that `Retry-After` names.
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until},
 };
 use uuid::Uuid;
 
 use super::{
-    cache::Fetched,
-    generations::Asked,
-    live::{Inner, Order, Shown},
+    cache::{AppointmentCache, Fetched, Validator},
+    live::{PollCommand, WatchState, show},
 };
 use crate::{
     caller::Caller,
@@ -22,138 +22,139 @@ use crate::{
     upstream::UpstreamError,
 };
 
-/// Asks for one appointment again and again.
+/// Polls one appointment.
 pub(super) struct Poller {
-    pub(super) live: Arc<Inner>,
+    pub(super) cache: AppointmentCache,
+    pub(super) config: LiveConfig,
     pub(super) caller: Caller,
     pub(super) id: Uuid,
-    pub(super) shown: Arc<watch::Sender<Shown>>,
+    pub(super) state: Arc<watch::Sender<WatchState>>,
+    /// Notified when a subscriber waits for a valid state.
+    pub(super) wanted: Arc<Notify>,
+    /// The last result: to choose the interval, and to be shown again when the upstream says that it is unchanged.
+    pub(super) last: Option<SharedAppointment>,
 }
 
 impl Poller {
-    pub(super) async fn run(self, mut ordered: watch::Receiver<Order>) {
+    pub(super) async fn run(mut self, mut commands: watch::Receiver<PollCommand>) {
         let mut etag = None;
         let mut failures = 0;
         let mut is_first = true;
-        let mut order = Order::Look;
-        // What the upstream asked for when it limited the rate, whatever orders come meanwhile.
+        let mut command = PollCommand::Poll;
+        // The time that `Retry-After` named, whatever commands come meanwhile.
         let mut not_before = Instant::now();
         loop {
-            let pause = match order {
-                Order::Wait => jittered(self.interval()),
-                Order::Look => {
-                    let asked = self.live.cache.generations().ask(self.caller.scope(), self.id);
+            let pause = match command {
+                PollCommand::Wait => {
+                    self.last = self.state.borrow().latest();
+                    jittered(self.interval())
+                }
+                PollCommand::Poll => {
                     let first = std::mem::take(&mut is_first);
-                    let look = async {
+                    let poll = async {
                         sleep_until(not_before).await;
-                        self.ask(first, etag.clone()).await
+                        self.read(first, etag.clone()).await
                     };
-                    let answer = tokio::select! {
+                    let result = tokio::select! {
                         biased;
-                        // It was changed meanwhile: what is under way may be what it was before.
-                        told = next_order(&mut ordered) => Err(told),
-                        answer = look => Ok(answer),
+                        // The appointment was changed meanwhile, so the result of the call may be outdated.
+                        received = next_command(&mut commands) => Err(received),
+                        result = poll => Ok(result),
                     };
-                    match answer {
-                        Err(told) => {
-                            (order, etag) = (told, None);
+                    // Subscribers that came meanwhile have waited for this result.
+                    let _ = self.wanted.notified().now_or_never();
+                    match result {
+                        Err(received) => {
+                            (command, etag) = (received, None);
                             continue;
                         }
-                        Ok(_) if self.live.cache.generations().is_changed(self.id, asked) => {
+                        Ok(Ok(read)) if !self.cache.validity().is_current(&read.version) => {
                             etag = None;
                             continue;
-                        }
-                        Ok(Ok(Fetched { appointment: Some(appointment), etag: new })) => {
-                            failures = 0;
-                            let is_shown = self.show(&appointment, asked);
-                            // Of what was not shown, nothing is to be heard again as unchanged.
-                            etag = new.filter(|_| is_shown);
-                            jittered(self.interval())
                         }
                         Ok(Ok(Fetched { appointment: None, .. })) => {
                             return self.end(UpstreamError::NotFound);
                         }
-                        Ok(Err(error @ (UpstreamError::Unauthenticated | UpstreamError::Forbidden))) => {
-                            return self.end(error);
+                        Ok(Ok(read)) => {
+                            failures = 0;
+                            self.last.clone_from(&read.appointment);
+                            let is_shown = show(&self.state, self.cache.validity(), &read);
+                            // A state that was not shown must not be confirmed as unchanged.
+                            etag = read.etag.filter(|_| is_shown);
+                            jittered(self.interval())
                         }
+                        Ok(Err(error)) if error.is_final() => return self.end(error),
                         Ok(Err(error)) => {
                             failures += 1;
+                            self.log(&error, failures);
                             if let UpstreamError::RateLimited { retry_after: Some(wait) } = error {
                                 not_before = Instant::now() + wait;
                             }
-                            jittered(after_failure(self.interval(), failures, &self.live.config))
+                            jittered(after_failure(self.interval(), failures, &self.config))
                         }
                     }
                 }
             };
-            // An order or, without one, the time to look again.
-            let told = tokio::time::timeout(pause, next_order(&mut ordered)).await;
-            if told.is_ok() {
-                etag = None;
-            }
-            order = told.unwrap_or(Order::Look);
+            command = tokio::select! {
+                received = next_command(&mut commands) => {
+                    etag = None;
+                    received
+                }
+                () = self.wanted.notified() => PollCommand::Poll,
+                () = sleep(pause) => PollCommand::Poll,
+            };
         }
     }
 
-    /// What is known, which will do for the beginning, or what the upstream says.
-    async fn ask(&self, is_first: bool, etag: Option<String>) -> Result<Fetched, UpstreamError> {
-        let cache = &self.live.cache;
-        // The next look is this one's repetition, so the call need not be repeated for it.
+    /// The cached appointment, which will do for the first poll, or the upstream's.
+    async fn read(&self, is_first: bool, etag: Option<String>) -> Result<Fetched, UpstreamError> {
+        // The next poll retries this one, so the call need not be retried for it.
         let deadline = Instant::now();
         if is_first {
-            let appointment = cache.current(&self.caller, self.id, deadline).await?;
-            return Ok(Fetched { appointment, etag: None });
+            return self.cache.current(&self.caller, self.id, deadline).await;
         }
-        cache.look(&self.caller, self.id, deadline, etag.zip(self.latest())).await
-    }
-
-    fn latest(&self) -> Option<SharedAppointment> {
-        self.shown.borrow().seen.as_ref().and_then(|seen| seen.as_ref().ok().cloned())
-    }
-
-    /// Shows what was `asked` for, unless it was changed since; whether it did.
-    fn show(&self, appointment: &SharedAppointment, asked: Asked) -> bool {
-        // A change counts before it is shown, so whichever of the two comes first, the older is not shown last.
-        let mut is_current = false;
-        self.shown.send_if_modified(|shown| {
-            is_current = !self.live.cache.generations().is_changed(self.id, asked);
-            is_current && shown.show(appointment)
-        });
-        is_current
+        let last: Option<Validator> = etag.zip(self.last.clone());
+        self.cache.revalidate(&self.caller, self.id, deadline, last).await
     }
 
     fn end(&self, error: UpstreamError) {
-        self.shown.send_replace(Shown { seen: Some(Err(error)), is_current: true });
+        self.state.send_replace(WatchState::ended(error));
+    }
+
+    /// One line for each outage, not for each poll.
+    fn log(&self, error: &UpstreamError, failures: u32) {
+        if failures == 1 && !error.is_of_caller() {
+            tracing::warn!(appointment.id = %self.id, %error, "poll failed");
+        }
     }
 
     /// Short while something may happen at any moment, long otherwise.
     fn interval(&self) -> Duration {
-        let config = &self.live.config;
-        self.latest()
-            .map_or(config.fast_interval, |appointment| interval(&appointment, Timestamp::now(), config))
+        let interval =
+            |appointment: &SharedAppointment| interval(appointment, Timestamp::now(), &self.config);
+        self.last.as_ref().map_or(self.config.fast_interval, interval)
     }
 }
 
 impl Drop for Poller {
-    /// A poller ends with an error that it shows, or when nobody watches any more, unless it panics or is
-    /// ended.
+    /// A poller ends with an error that it shows, or when nobody watches any more, unless it panics.
     fn drop(&mut self) {
-        self.shown.send_if_modified(|shown| {
-            let is_lost = !matches!(shown.seen, Some(Err(_)));
+        self.state.send_if_modified(|state| {
+            let is_lost = !state.is_ended();
             if is_lost {
-                *shown = Shown { seen: Some(Err(UpstreamError::Lost)), is_current: true };
+                *state = WatchState::ended(UpstreamError::Lost);
             }
             is_lost
         });
     }
 }
 
-/// The next order. Without those who give them there is no poller.
-async fn next_order(ordered: &mut watch::Receiver<Order>) -> Order {
-    if ordered.changed().await.is_err() {
+/// The next command. Without a watch there is no poller.
+async fn next_command(commands: &mut watch::Receiver<PollCommand>) -> PollCommand {
+    if commands.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
-    *ordered.borrow_and_update()
+    *commands.borrow_and_update()
 }
 
 fn interval(appointment: &Appointment, now: Timestamp, config: &LiveConfig) -> Duration {

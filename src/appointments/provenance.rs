@@ -17,8 +17,13 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Outcome, Shared, cache, kept::Kept, lists};
-use crate::{caller::Scope, metrics::metrics, model::SharedAppointment, upstream::Page};
+use super::{Outcome, Shared, cache, failures::Failures, kept::CacheEntry, lists};
+use crate::{
+    caller::Scope,
+    metrics::metrics,
+    model::SharedAppointment,
+    upstream::{Page, UpstreamError},
+};
 
 /// What one operation has been served so far.
 #[derive(Default)]
@@ -26,8 +31,11 @@ pub(super) struct Record {
     /// Within the operation an id has one outcome: whoever asks for it later is told this.
     outcomes: Mutex<HashMap<Uuid, Outcome>>,
     pages: Mutex<Vec<(lists::Key, Arc<Page>)>>,
-    /// Whether it was served, or did, what nothing that is kept can stand for.
-    is_beyond_memory: AtomicBool,
+    /// Whether no cached copy can stand for a part of the response.
+    is_uncacheable: AtomicBool,
+    /// Whether the upstream has rejected the caller's token (401): it would reject it again.
+    is_rejected: AtomicBool,
+    failures: Failures,
 }
 
 impl Record {
@@ -40,9 +48,22 @@ impl Record {
         self.pages().push((key, page.clone()));
     }
 
-    /// Notes that something changed, is watched, failed or is stale.
-    pub(super) fn note_what_is_not_kept(&self) {
-        self.is_beyond_memory.store(true, Ordering::Relaxed);
+    /// Notes that the operation changes or watches something, or was served an error or a stale copy.
+    pub(super) fn mark_uncacheable(&self) {
+        self.is_uncacheable.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes a failed read, of the appointment `id` or of the list.
+    pub(super) fn note_failure(&self, id: Option<Uuid>, error: &UpstreamError) {
+        if matches!(error, UpstreamError::Unauthenticated) {
+            self.is_rejected.store(true, Ordering::Relaxed);
+        }
+        self.failures.note(id, error);
+    }
+
+    /// Whether the upstream has rejected the caller's token: no call of the operation needs to be made any more.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.is_rejected.load(Ordering::Relaxed)
     }
 
     fn pages(&self) -> MutexGuard<'_, Vec<(lists::Key, Arc<Page>)>> {
@@ -69,7 +90,7 @@ const TOUCH: Duration = Duration::from_millis(50);
 impl Provenance {
     /// Of what was served to `scope`: none unless all of it is kept and fresh, and the very thing that was served.
     pub(super) fn of(record: &Record, scope: Scope, shared: &Shared) -> Option<Self> {
-        if record.is_beyond_memory.load(Ordering::Relaxed) {
+        if record.is_uncacheable.load(Ordering::Relaxed) {
             return None;
         }
         let now = Instant::now();
@@ -130,7 +151,7 @@ impl Provenance {
 }
 
 /// What is left of something that is kept no more for as long as it is a [`Source`](cache::Source) of something.
-const KEPT: usize = size_of::<Kept<SharedAppointment>>() + 16;
+const KEPT: usize = size_of::<CacheEntry<SharedAppointment>>() + 16;
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

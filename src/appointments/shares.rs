@@ -75,9 +75,14 @@ impl<K: Copy> Shares<K> {
         self.lock().remove(scope, number, self.share);
     }
 
-    /// Everything that `scope` holds.
-    pub(super) fn of(&self, scope: Scope) -> Vec<Held<K>> {
-        self.lock().of(scope).collect()
+    /// The oldest of the things that `scope` holds, up to number `last`, and at most so `many`.
+    pub(super) fn of(&self, scope: Scope, last: u64, many: usize) -> Vec<Held<K>> {
+        self.lock().of(scope).take_while(|held| held.number <= last).take(many).collect()
+    }
+
+    /// The number of the thing that was taken last.
+    pub(super) fn last_number(&self) -> u64 {
+        self.lock().last_number
     }
 
     /// How many things are held, and how many bytes they take.
@@ -162,8 +167,8 @@ mod tests {
             let leaving = shares.take(noisy, key, 50).1;
             assert!(leaving.iter().all(|held| held.key < 100));
         }
-        assert_eq!(keys(&shares.of(quiet)), [100]);
-        assert_eq!(keys(&shares.of(other)), [200]);
+        assert_eq!(keys(&shares.of(quiet, u64::MAX, usize::MAX)), [100]);
+        assert_eq!(keys(&shares.of(other, u64::MAX, usize::MAX)), [200]);
     }
 
     #[test]
@@ -196,7 +201,7 @@ mod tests {
                 prop_assert_eq!(shares.total(), (held.len(), held.iter().map(|(_, _, bytes)| bytes).sum()));
                 for scope in scopes {
                     let of: Vec<_> = held.iter().filter(|it| it.0 == scope).map(|it| it.1).collect();
-                    prop_assert_eq!(shares.of(scope), of);
+                    prop_assert_eq!(shares.of(scope, u64::MAX, usize::MAX), of);
                 }
             }
         }

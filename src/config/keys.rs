@@ -399,10 +399,25 @@ pub const KEYS: &[Key] = &[
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_watched = v),
     },
     Key {
+        name: "live.max_subscribers",
+        default: "1000",
+        kind: Kind::Count,
+        help: "The most subscribers of one appointment with one token; beyond, OVERLOADED.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.live.max_subscribers = v),
+    },
+    Key {
+        name: "live.max_subscriptions",
+        default: "20000",
+        kind: Kind::Count,
+        help: "The most subscriptions in all, each at about 24 KiB; beyond, OVERLOADED.",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.live.max_subscriptions = v),
+    },
+    Key {
         name: "live.caller_share",
         default: "50",
         kind: Kind::Count,
-        help: "How much of live.max_watched one token may take, in percent; beyond, OVERLOADED for it alone.",
+        help: "Share per caller, in percent: of live.max_watched, and of those live.max_subscriptions that other callers leave. \
+               Beyond, OVERLOADED for that caller alone.",
         set: |c, v| count(v, 1..=100).map(|v| c.live.caller_share = v as u8),
     },
     Key {

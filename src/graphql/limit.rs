@@ -27,6 +27,8 @@ pub const LIMITS: &[&str] = &[
     "rate_limit.per_second",
     "upstream.max_waiting",
     "live.max_watched",
+    "live.max_subscribers",
+    "live.max_subscriptions",
     "live.max_event_streams",
     "websocket.init_timeout",
     "websocket.max_connections",

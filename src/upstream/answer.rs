@@ -1,7 +1,5 @@
 //! What the upstream answers, as those above see it.
 
-use uuid::Uuid;
-
 use super::cache_control::Keep;
 use crate::model::{InputFault, SharedAppointment};
 
@@ -22,7 +20,7 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub struct Page {
     /// The appointments in their order; none where there was something that is no appointment.
-    pub items: Vec<Option<SharedAppointment>>,
+    pub items: Vec<Option<PageItem>>,
     /// How long pages are, where the upstream says so.
     pub per_page: Option<u32>,
     /// How long the list is, where the upstream says so.
@@ -33,11 +31,13 @@ pub struct Page {
     pub keep: Keep,
 }
 
-impl Page {
-    /// Whether `id` is on it.
-    pub fn shows(&self, id: Uuid) -> bool {
-        self.items.iter().flatten().any(|appointment| appointment.id.0 == id)
-    }
+/// An appointment on a page.
+#[derive(Debug, Clone)]
+pub struct PageItem {
+    /// The appointment, as far as the list shows it.
+    pub appointment: SharedAppointment,
+    /// Whether it has every documented member, so that a read of the appointment itself would show no more.
+    pub is_whole: bool,
 }
 
 /// What the upstream did with a change.

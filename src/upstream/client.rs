@@ -11,10 +11,10 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    answer::{Answer, Applied, Page},
+    answer::{Answer, Applied, Page, PageItem},
     attempts::{Attempts, Route, Turn},
     authorisation::Authorisation,
-    cache_control::keep,
+    cache_control::{Keep, keep},
     deadline::Deadline,
     error::UpstreamError,
     http::{self, causes},
@@ -103,7 +103,13 @@ impl UpstreamClient {
                     Ok(Answer { appointment: Some(Arc::new(appointment)), ..answer })
                 }
                 StatusCode::NOT_MODIFIED if etag.is_some() => Ok(Answer { is_unchanged: true, ..answer }),
-                StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
+                StatusCode::NOT_FOUND => {
+                    // A proxy's 404 may say nothing about the appointment, so it is not cached.
+                    let body = self.body(&mut response).await?;
+                    let keep = if wire::is_object(&body) { keep } else { Keep::NEVER };
+                    Ok(Answer { keep, ..answer })
+                }
+                StatusCode::GONE => Ok(Answer { keep: Keep::NEVER, ..answer }),
                 _ => Err(refusal(&response)),
             }
         };
@@ -135,7 +141,7 @@ impl UpstreamClient {
                     let body = self.body(&mut response).await?;
                     let list = wire::list(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
                     Ok(Page {
-                        items: list.items.into_iter().map(|item| item.map(Arc::new)).collect(),
+                        items: list.items.into_iter().map(|item| item.map(page_item)).collect(),
                         per_page: list.per_page,
                         total: list.total,
                         has_next: list.has_next,
@@ -251,7 +257,9 @@ impl UpstreamClient {
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             match location.and_then(|location| url.join(location).ok()) {
-                Some(next) if is_redirect && next.origin() == url.origin() => url = next,
+                Some(next) if is_redirect && next.origin() == url.origin() && !has_user_info(&next) => {
+                    url = next
+                }
                 _ => return Ok(response),
             }
         }
@@ -300,6 +308,15 @@ impl UpstreamClient {
         }
         Ok(body)
     }
+}
+
+fn page_item(item: wire::ListItem) -> PageItem {
+    PageItem { appointment: Arc::new(item.appointment), is_whole: item.is_whole }
+}
+
+/// Whether `url` has a user name or a password, which the HTTP client would send as a credential.
+fn has_user_info(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 /// `url` with `segments` added to its path.

@@ -92,52 +92,37 @@ pub enum UpstreamError {
     Lost,
 }
 
-/// What a caller who was told no is not shown any more.
+/// The copies that a failed read ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// Nothing was refused.
+pub enum Revocation {
+    /// None: the upstream did not say anything about the resource.
     Nothing,
-    /// What was asked for.
-    This,
-    /// Whatever there is: the credential is not accepted.
+    /// Those of the resource that was read.
+    Resource,
+    /// All of the caller: the credential is not accepted.
     Everything,
 }
 
 impl UpstreamError {
-    /// What an error tells who only read that it may not see, or that is not there, any more.
-    pub fn refused(&self) -> Refused {
+    /// The copies that a read ends which failed so. Only an outage leaves them as they are; every other answer is definite.
+    pub fn revocation(&self) -> Revocation {
         match self {
-            Self::Unauthenticated => Refused::Everything,
-            Self::Forbidden
-            | Self::NotFound
-            | Self::ServiceTokenRefused
-            | Self::UnexpectedStatus { status: 404 | 410 } => Refused::This,
-            Self::Conflict
-            | Self::OutcomeUnknown(_)
-            | Self::ChangeFailed { .. }
-            | Self::UnexpectedStatus { .. }
-            | Self::NoServiceToken(_)
-            | Self::RateLimited { .. }
-            | Self::Failed { .. }
-            | Self::Unreachable(_)
-            | Self::Broken(_)
-            | Self::BreakerOpen { .. }
-            | Self::AttemptTimeout
-            | Self::DeadlinePassed
-            | Self::Overloaded { .. }
-            | Self::TooLarge
-            | Self::Invalid(_)
-            | Self::Lost => Refused::Nothing,
+            Self::Unauthenticated | Self::ServiceTokenRefused => Revocation::Everything,
+            // A fault of the gateway, not an answer.
+            Self::Lost => Revocation::Nothing,
+            _ if self.is_outage() => Revocation::Nothing,
+            _ => Revocation::Resource,
         }
     }
 
-    /// Whether the upstream could not say: what was known before is as true as it was. Not so where it said no (401, 403,
-    /// 404, 409), nor where it said something that cannot be used.
+    /// Whether the upstream, or the way to it, is down or too busy: no connection, a broken connection, a truncated body, a
+    /// timeout, 408, 429, 5xx, an open breaker, no free slot. The last known copy is as good as it was.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::NoServiceToken(_)
             | Self::RateLimited { .. }
             | Self::Failed { .. }
+            | Self::UnexpectedStatus { status: 408 }
             | Self::Unreachable(_)
             | Self::Broken(_)
             | Self::BreakerOpen { .. }
@@ -156,6 +141,25 @@ impl UpstreamError {
             | Self::Invalid(_)
             | Self::Lost => false,
         }
+    }
+
+    /// Whether a subscription ends with this error. Others are waited out.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::Forbidden | Self::NotFound)
+    }
+
+    /// Whether the error is of the caller's making: a caller can cause it at will, and it says nothing about the upstream.
+    pub fn is_of_caller(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthenticated
+                | Self::Forbidden
+                | Self::NotFound
+                | Self::Conflict
+                | Self::RateLimited { .. }
+                | Self::DeadlinePassed
+                | Self::Overloaded { .. }
+        )
     }
 
     /// Whether a call that ended so speaks against the upstream's health: it failed, or there was no answer. A refusal is
@@ -194,7 +198,7 @@ impl UpstreamError {
     }
 
     /// The word under which a call that ended so is counted.
-    pub(super) fn outcome(&self) -> &'static str {
+    pub fn outcome(&self) -> &'static str {
         match self {
             Self::Unauthenticated | Self::ServiceTokenRefused => "unauthenticated",
             Self::Forbidden => "forbidden",

@@ -26,12 +26,12 @@ mod service_token;
 mod shares;
 mod wire;
 
-pub use answer::{Answer, Applied, Page};
+pub use answer::{Answer, Applied, Page, PageItem};
 pub use attempts::Turn;
 pub use cache_control::Keep;
 pub use client::UpstreamClient;
 pub use deadline::Deadline;
-pub use error::{Refused, UpstreamError};
+pub use error::{Revocation, UpstreamError};
 pub use outside::Outside;
 pub use service_token::ServiceToken;
 pub use wire::{NoAppointment, appointment as decode};

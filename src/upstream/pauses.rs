@@ -2,8 +2,8 @@
 //! are made with it, not only the one that was refused. With the gateway's own token, these are the calls of all callers.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,12 +11,20 @@ use tokio::time::Instant;
 
 use crate::caller::Scope;
 
-/// Those who are to wait, by whom the upstream sees ([`Caller::seen_as`](crate::caller::Caller::seen_as)): as many as
-/// `upstream.max_paused`. One more is not remembered, so its calls are refused by the upstream each for itself.
+/// The pauses, by the client that the upstream sees ([`Caller::seen_as`](crate::caller::Caller::seen_as)): at most
+/// `upstream.max_paused`. One more is not remembered, so the upstream refuses each of its calls.
 #[derive(Debug)]
 pub(super) struct Pauses {
     most: usize,
-    until: Mutex<HashMap<Option<Scope>, Instant>>,
+    until: Mutex<Until>,
+}
+
+/// The end of each pause.
+#[derive(Debug, Default)]
+struct Until {
+    by_client: HashMap<Option<Scope>, Instant>,
+    /// The same in the order in which the pauses end, so that those that have ended are found without a scan.
+    in_order: BTreeSet<(Instant, Option<Scope>)>,
 }
 
 impl Pauses {
@@ -24,26 +32,47 @@ impl Pauses {
         Self { most, until: Mutex::default() }
     }
 
-    /// The upstream told who asked to wait.
-    pub(super) fn begin(&self, who: Option<Scope>, wait: Duration, now: Instant) {
-        let mut pauses = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if pauses.len() >= self.most {
-            pauses.retain(|_, until| *until > now);
-        }
-        if pauses.len() < self.most || pauses.contains_key(&who) {
-            let until = pauses.entry(who).or_insert(now);
-            *until = (now + wait).max(*until);
+    /// The upstream told `client` to wait.
+    pub(super) fn begin(&self, client: Option<Scope>, wait: Duration, now: Instant) {
+        let mut until = self.lock();
+        until.end_passed(now);
+        let known = until.by_client.get(&client).copied();
+        if known.is_some() || until.by_client.len() < self.most {
+            let end = known.unwrap_or(now).max(now + wait);
+            until.remove(client);
+            until.by_client.insert(client, end);
+            until.in_order.insert((end, client));
         }
     }
 
-    /// How long that one is still to wait.
-    pub(super) fn left(&self, who: Option<Scope>, now: Instant) -> Option<Duration> {
-        let mut pauses = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = pauses.get(&who)?.saturating_duration_since(now);
+    /// How long `client` still has to wait.
+    pub(super) fn left(&self, client: Option<Scope>, now: Instant) -> Option<Duration> {
+        let mut until = self.lock();
+        let left = until.by_client.get(&client)?.saturating_duration_since(now);
         if left.is_zero() {
-            pauses.remove(&who);
+            until.remove(client);
         }
         Some(left).filter(|left| !left.is_zero())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Until> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Until {
+    fn end_passed(&mut self, now: Instant) {
+        while let Some(&(end, client)) = self.in_order.first()
+            && end <= now
+        {
+            self.remove(client);
+        }
+    }
+
+    fn remove(&mut self, client: Option<Scope>) {
+        if let Some(end) = self.by_client.remove(&client) {
+            self.in_order.remove(&(end, client));
+        }
     }
 }
 
@@ -70,7 +99,7 @@ mod tests {
         pauses.begin(one, SECOND, now + SECOND / 2);
         assert_eq!(pauses.left(one, now + SECOND), Some(SECOND));
         assert_eq!(pauses.left(one, now + 2 * SECOND), None);
-        assert!(pauses.until.lock().unwrap().is_empty());
+        assert!(pauses.lock().by_client.is_empty() && pauses.lock().in_order.is_empty());
     }
 
     #[test]

@@ -66,10 +66,18 @@ pub fn appointment(body: &[u8]) -> Result<Appointment, NoAppointment> {
 #[derive(Debug, Default)]
 pub(super) struct ListPage {
     /// The appointments in their order; none where there is something that is no appointment.
-    pub(super) items: Vec<Option<Appointment>>,
+    pub(super) items: Vec<Option<ListItem>>,
     pub(super) per_page: Option<u32>,
     pub(super) total: Option<u64>,
     pub(super) has_next: Option<bool>,
+}
+
+/// An appointment as a list shows it.
+#[derive(Debug)]
+pub(super) struct ListItem {
+    pub(super) appointment: Appointment,
+    /// Whether it has every documented member.
+    pub(super) is_whole: bool,
 }
 
 /// Reads `{"data": [appointment, …]}`, and of `meta` and `links` what is there.
@@ -80,7 +88,7 @@ pub(super) fn list(body: &[u8]) -> Result<ListPage, NoAppointment> {
     members(body, |name, value| match name {
         b"data" => {
             page.items.clear();
-            is_list = elements(value, |item| page.items.push(appointment_object(item).ok()));
+            is_list = elements(value, |item| page.items.push(list_item(item)));
         }
         b"meta" => {
             members(value, |name, value| match name {
@@ -105,6 +113,75 @@ pub(super) fn list(body: &[u8]) -> Result<ListPage, NoAppointment> {
     }
     page.has_next = current.zip(last).map(|(current, last)| current < last).or(next);
     Ok(page)
+}
+
+fn list_item(object: &RawValue) -> Option<ListItem> {
+    let appointment = appointment_object(object).ok()?;
+    Some(ListItem { appointment, is_whole: has_all(object, APPOINTMENT) })
+}
+
+/// The documented members of an object, each with those of the object that it holds.
+type Documented = &'static [(&'static [u8], &'static [&'static [u8]])];
+
+const APPOINTMENT: Documented = &[
+    (b"id", &[]),
+    (b"reference", &[]),
+    (b"appointment_at", &[]),
+    (b"duration_in_minutes", &[]),
+    (b"is_interpreter_needed", &[]),
+    (b"interpreter_language", &[]),
+    (b"status", &[]),
+    (b"url", &[]),
+    (b"created_at", &[]),
+    (b"cancelled_at", &[]),
+    (b"cancellation_reason", &[]),
+    (b"department", &[b"id", b"name"]),
+    (b"claimant", &[b"name", b"phone_number", b"email", b"date_of_birth", b"data"]),
+    (b"meeting", &[b"id", b"room_name", b"room_url", b"start_date", b"end_date"]),
+    (b"session_started_at", &[]),
+    (b"session_ended_at", &[]),
+    (b"features_call_recording_enable", &[]),
+    (b"features_breakout_room_enable", &[]),
+    (b"features_webcam_access_agent_enable", &[]),
+    (b"features_webcam_access_claimant_enable", &[]),
+    (b"features_webcam_background_blurring_enable", &[]),
+    (b"features_microphone_access_enable", &[]),
+    (b"features_screen_sharing_enable", &[]),
+    (b"features_messages_chat_enable", &[]),
+    (b"features_participant_list_enable", &[]),
+    (b"features_bandwidth", &[]),
+    (b"use_custom_post_call_redirect", &[]),
+    (b"custom_user_post_call_redirect_url", &[]),
+    (b"custom_agent_post_call_redirect_url", &[]),
+];
+
+/// Whether `object` has all of `documented`, be they null. An object that is null, or of a wrong kind, lacks nothing.
+fn has_all(object: &RawValue, documented: Documented) -> bool {
+    let mut missing: u32 = (1 << documented.len()) - 1;
+    let mut is_whole = true;
+    members(object, |name, value| {
+        if let Some(index) = documented.iter().position(|(member, _)| *member == name) {
+            missing &= !(1 << index);
+            let (_, inner) = documented[index];
+            is_whole &= inner.is_empty() || has_each(value, inner);
+        }
+    });
+    is_whole && missing == 0
+}
+
+fn has_each(object: &RawValue, documented: &[&[u8]]) -> bool {
+    let mut missing: u32 = (1 << documented.len()) - 1;
+    let is_object = members(object, |name, _| {
+        if let Some(index) = documented.iter().position(|member| *member == name) {
+            missing &= !(1 << index);
+        }
+    });
+    !is_object || missing == 0
+}
+
+/// Whether `body` is a JSON object, as every answer of the API is.
+pub(super) fn is_object(body: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(body).is_ok_and(|body| body.get().starts_with('{'))
 }
 
 /// A count; some senders put theirs into quotes.

@@ -334,3 +334,36 @@ fn what_nobody_knows_may_be_as_deep_and_as_large_as_it_likes() {
         assert!(appointment(open.as_bytes()).is_err());
     }
 }
+
+#[test]
+fn a_list_item_is_whole_with_every_documented_member() {
+    let sample: serde_json::Value =
+        serde_json::from_str(include_str!("../../../tests/fixtures/full.json")).unwrap();
+    let sample = &sample["data"];
+    let is_whole = |item: &serde_json::Value| {
+        let list = serde_json::json!({ "data": [item] }).to_string();
+        list_of(&list).items[0].as_ref().is_some_and(|item| item.is_whole)
+    };
+    assert!(is_whole(sample));
+    let mut paths = Vec::new();
+    for (name, value) in sample.as_object().unwrap() {
+        paths.push(vec![name.as_str()]);
+        paths.extend(value.as_object().into_iter().flatten().map(|(inner, _)| vec![name.as_str(), inner]));
+    }
+    assert_eq!(paths.len(), 29 + 2 + 5 + 5);
+    for path in paths {
+        let pointer = format!("/{}", path.join("/"));
+        let mut nulled = sample.clone();
+        *nulled.pointer_mut(&pointer).unwrap() = serde_json::Value::Null;
+        let mut lacking = sample.clone();
+        let (last, outer) = path.split_last().unwrap();
+        let outer = outer.iter().fold(&mut lacking, |object, name| &mut object[*name]);
+        outer.as_object_mut().unwrap().remove(*last);
+        assert!(!is_whole(&lacking), "{pointer}");
+        assert_eq!(is_whole(&nulled), pointer != "/id", "{pointer}");
+    }
+}
+
+fn list_of(body: &str) -> ListPage {
+    list(body.as_bytes()).unwrap()
+}

@@ -1,0 +1,594 @@
+//! The one validity check of every copy of upstream data: cached appointments and pages, the state that subscribers are
+//! shown, finished responses, and calls in flight.
+//!
+//! A copy is a [`Guarded`] value, and [`Validity::read`] is the only way to its contents, so no cache can forget the check.
+//! A copy is valid while all of this holds:
+//!
+//! - It is fresh, or stale within the bounds of its [`Freshness`], which ends with the caller's token.
+//! - It was not evicted.
+//! - The upstream has not revoked it since it was read: a 401 revokes everything of the scope, any other definite answer
+//!   revokes its appointment (and the pages that show it) or its list. Revoked appointments and pages are evicted by key;
+//!   reads in flight compare the numbers of revocations.
+//! - No change that may have taken effect since could have altered it. A change counts from the moment at which it is sent
+//!   ([`Validity::open_change`]). While it is open, copies read earlier are not served to anybody; a read that starts
+//!   meanwhile is shared with reads that start meanwhile, and is not stored.
+//!
+//! A check costs a few atomic loads, however many copies there are.
+
+use std::{
+    hash::BuildHasher as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use foldhash::quality::RandomState;
+use uuid::Uuid;
+
+use super::{
+    freshness::{Freshness, Use},
+    scope_state::{ScopeState, Scopes},
+};
+use crate::caller::Scope;
+
+/// Appointments share counters of changes, so that the memory is bounded (512 KiB) however many there are. Where two share
+/// one, a change of the first only means that the second is fetched again, too.
+const COUNTERS: usize = 1 << 14;
+
+/// Decides which copies may be served. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Validity(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    by_appointment: Box<[Changes]>,
+    /// The changes of all appointments, created ones included.
+    all: Changes,
+    scopes: Scopes,
+    hasher: RandomState,
+    /// The origin of the timestamps in [`Changes`].
+    start: Instant,
+}
+
+/// The changes of one appointment, or of all.
+#[derive(Debug, Default)]
+struct Changes {
+    /// How many may have taken effect.
+    applied: AtomicU64,
+    /// How many are on their way to the upstream, or have been sent and not been answered.
+    open: AtomicU64,
+    /// How often a change was opened or closed.
+    epoch: AtomicU64,
+    /// Until when a change with an unknown outcome may still take effect, in milliseconds since the start.
+    uncertain_until: AtomicU64,
+}
+
+/// The kind of upstream data that a copy holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// One appointment, or its absence.
+    Appointment(Uuid),
+    /// A page of the list.
+    List,
+    /// Data that was made from other copies, which are checked themselves.
+    Derived,
+}
+
+/// The moment at which a read started, with all that had happened by then.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadVersion {
+    pub(crate) started: Instant,
+    resource: Resource,
+    /// The index of the resource's counter of changes.
+    counter: usize,
+    applied: u64,
+    epoch: u64,
+    /// Whether a change was open.
+    is_open: bool,
+    scope: Arc<ScopeState>,
+    /// The number of the latest revocation.
+    revocation: u64,
+}
+
+/// A copy of upstream data.
+#[derive(Debug)]
+pub(crate) struct Guarded<T> {
+    value: T,
+    version: ReadVersion,
+    freshness: Freshness,
+    stored: Instant,
+    is_evicted: AtomicBool,
+}
+
+/// The contents of a valid copy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Served<'c, T> {
+    pub(crate) value: &'c T,
+    /// How long ago the copy was stored, if it is stale.
+    pub(crate) stale_age: Option<Duration>,
+}
+
+/// A change on its way to the upstream. If it is dropped before its outcome is known, the outcome is unknown.
+#[derive(Debug)]
+pub(crate) struct OpenChange {
+    validity: Validity,
+    scope: Arc<ScopeState>,
+    id: Option<Uuid>,
+    before: ReadVersion,
+    /// How long a change with an unknown outcome may still take effect.
+    uncertainty: Duration,
+    is_settled: bool,
+}
+
+impl Validity {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Inner {
+            by_appointment: (0..COUNTERS).map(|_| Changes::default()).collect(),
+            all: Changes::default(),
+            scopes: Scopes::default(),
+            hasher: RandomState::default(),
+            start: Instant::now(),
+        }))
+    }
+
+    /// The version of a read of `resource` that `scope` starts now.
+    pub(crate) fn start_read(&self, scope: Scope, resource: Resource) -> ReadVersion {
+        self.version(self.0.scopes.state(scope), resource, Instant::now())
+    }
+
+    /// The version of the appointment `id` that a page of this `version` has brought.
+    pub(crate) fn of_item(&self, version: &ReadVersion, id: Uuid) -> ReadVersion {
+        let now = self.version(version.scope.clone(), Resource::Appointment(id), version.started);
+        ReadVersion { revocation: version.revocation, ..now }
+    }
+
+    fn version(&self, scope: Arc<ScopeState>, resource: Resource, started: Instant) -> ReadVersion {
+        let counter = match resource {
+            Resource::Appointment(id) => self.0.hasher.hash_one(id) as usize % COUNTERS,
+            Resource::List | Resource::Derived => 0,
+        };
+        let revocation = scope.latest();
+        let read = ReadVersion {
+            started,
+            resource,
+            counter,
+            applied: 0,
+            epoch: 0,
+            is_open: false,
+            scope,
+            revocation,
+        };
+        let Some(changes) = self.changes(&read) else { return read };
+        // The epoch first: a change that is opened between these loads shows in the epoch.
+        let epoch = changes.epoch.load(Ordering::SeqCst);
+        let applied = changes.applied.load(Ordering::SeqCst);
+        let is_open = changes.is_open(self.milliseconds(started));
+        ReadVersion { applied, epoch, is_open, ..read }
+    }
+
+    /// Whether the result of a read of this `version` is good for a read that starts now: nothing has happened since that a
+    /// new read must see.
+    pub(crate) fn is_current(&self, version: &ReadVersion) -> bool {
+        let has_same_changes = || {
+            self.changes(version).is_none_or(|changes| {
+                let is_open = changes.is_open(self.milliseconds(Instant::now()));
+                changes.epoch.load(Ordering::SeqCst) == version.epoch && is_open == version.is_open
+            })
+        };
+        (self.has_no_change_since(version) || has_same_changes()) && !version.is_revoked()
+    }
+
+    /// Whether the result of a read of this `version` may be stored.
+    pub(crate) fn is_storable(&self, version: &ReadVersion) -> bool {
+        self.has_no_change_since(version) && !version.is_revoked()
+    }
+
+    /// The contents of `copy`, if it is valid and may be put to this `purpose`.
+    pub(crate) fn read<'c, T>(&self, copy: &'c Guarded<T>, purpose: Use) -> Option<Served<'c, T>> {
+        self.read_at(copy, purpose, Instant::now())
+    }
+
+    /// As [`read`](Self::read), for a moment that was taken just now.
+    pub(crate) fn read_at<'c, T>(
+        &self,
+        copy: &'c Guarded<T>,
+        purpose: Use,
+        now: Instant,
+    ) -> Option<Served<'c, T>> {
+        let age = copy.age(now);
+        let is_valid = copy.freshness.permits(purpose, age)
+            && !copy.is_evicted.load(Ordering::Acquire)
+            && self.has_no_change_since(&copy.version)
+            && !copy.is_revoked();
+        let stale_age = copy.freshness.left(age).is_none().then_some(age);
+        is_valid.then_some(Served { value: &copy.value, stale_age })
+    }
+
+    /// The contents of `copy` for a reader that has waited since `since`. If the copy was stored after that moment, it is
+    /// the result that the reader waited for, and need not be storable.
+    pub(crate) fn read_awaited<'c, T>(&self, copy: &'c Guarded<T>, since: Instant) -> Option<&'c T> {
+        let is_awaited = copy.stored >= since
+            && !copy.is_evicted.load(Ordering::Acquire)
+            && self.is_current(&copy.version);
+        let awaited = is_awaited.then_some(&copy.value);
+        awaited.or_else(|| self.read(copy, Use::Fresh).map(|served| served.value))
+    }
+
+    /// Opens a change of the appointment `id`, or the creation of one, by `scope`. From now on, copies that were read earlier
+    /// are not served. If the outcome stays unknown, the change may still take effect for as long as `uncertainty`.
+    pub(crate) fn open_change(&self, scope: Scope, id: Option<Uuid>, uncertainty: Duration) -> OpenChange {
+        let scope = self.0.scopes.state(scope);
+        self.each_counter(id, |changes| {
+            changes.epoch.fetch_add(1, Ordering::SeqCst);
+            changes.open.fetch_add(1, Ordering::SeqCst);
+        });
+        let resource = id.map_or(Resource::List, Resource::Appointment);
+        let before = self.version(scope.clone(), resource, Instant::now());
+        OpenChange { validity: self.clone(), scope, id, before, uncertainty, is_settled: false }
+    }
+
+    /// Revokes everything that `scope` has read.
+    pub(crate) fn revoke_everything(&self, scope: Scope) {
+        // Without a state there is no copy and no read.
+        if let Some(state) = self.0.scopes.existing(scope) {
+            state.revoke_everything();
+        }
+    }
+
+    /// Revokes the appointment `id` that `scope` has read, and pages that show it.
+    pub(crate) fn revoke(&self, scope: Scope, id: Uuid) {
+        if let Some(state) = self.0.scopes.existing(scope) {
+            state.revoke(id);
+        }
+    }
+
+    /// A read of this `version` has found no appointment: older copies of it, and pages that show it, are revoked. Returns
+    /// the version of that absence, which is revoked only if something else had revoked the read.
+    pub(crate) fn found_absent(&self, version: &ReadVersion, id: Uuid) -> ReadVersion {
+        let was_revoked = version.is_revoked();
+        let number = version.scope.revoke(id);
+        let is_revoked = was_revoked || version.scope.is_everything_revoked(version.revocation);
+        let revocation = if is_revoked { version.revocation } else { number };
+        ReadVersion { revocation, ..version.clone() }
+    }
+
+    /// Revokes all pages that `scope` has read.
+    pub(crate) fn revoke_list(&self, scope: Scope) {
+        if let Some(state) = self.0.scopes.existing(scope) {
+            state.revoke_list();
+        }
+    }
+
+    fn has_no_change_since(&self, version: &ReadVersion) -> bool {
+        !version.is_open
+            && self.changes(version).is_none_or(|changes| {
+                changes.open.load(Ordering::SeqCst) == 0
+                    && changes.applied.load(Ordering::SeqCst) == version.applied
+            })
+    }
+
+    /// The changes by which a read of this `version` is outdated.
+    fn changes(&self, version: &ReadVersion) -> Option<&Changes> {
+        match version.resource {
+            Resource::Appointment(_) => self.0.by_appointment.get(version.counter),
+            Resource::List => Some(&self.0.all),
+            Resource::Derived => None,
+        }
+    }
+
+    /// Counts for all appointments first: a reader that sees the change of an appointment sees it in the list, too.
+    fn each_counter(&self, id: Option<Uuid>, count: impl Fn(&Changes)) {
+        count(&self.0.all);
+        let own = id.map(|id| self.0.hasher.hash_one(id) as usize % COUNTERS);
+        if let Some(changes) = own.and_then(|counter| self.0.by_appointment.get(counter)) {
+            count(changes);
+        }
+    }
+
+    fn milliseconds(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.0.start).as_millis() as u64
+    }
+}
+
+impl Changes {
+    fn is_open(&self, milliseconds: u64) -> bool {
+        self.open.load(Ordering::SeqCst) > 0 || milliseconds < self.uncertain_until.load(Ordering::SeqCst)
+    }
+}
+
+impl ReadVersion {
+    /// Whether the upstream has revoked the resource since. A page counts as revoked with anything of its scope, since the
+    /// appointments on it are not known before it has arrived.
+    fn is_revoked(&self) -> bool {
+        if self.scope.latest() == self.revocation {
+            return false;
+        }
+        self.scope.is_everything_revoked(self.revocation)
+            || match self.resource {
+                Resource::Appointment(id) => self.scope.is_any_revoked([id], self.revocation),
+                Resource::List => true,
+                Resource::Derived => false,
+            }
+    }
+}
+
+impl<T> Guarded<T> {
+    /// A copy, stored now, of a read of this `version`.
+    pub(crate) fn new(value: T, version: ReadVersion, freshness: Freshness) -> Self {
+        Self { value, version, freshness, stored: Instant::now(), is_evicted: AtomicBool::new(false) }
+    }
+
+    /// Whether the upstream has revoked the copy since it was read, other than by its key: then it is evicted.
+    fn is_revoked(&self) -> bool {
+        let ReadVersion { resource, scope, revocation, .. } = &self.version;
+        scope.is_everything_revoked(*revocation)
+            || *resource == Resource::List && scope.is_list_revoked(*revocation)
+    }
+
+    pub(crate) fn version(&self) -> &ReadVersion {
+        &self.version
+    }
+
+    pub(crate) fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// How much longer the copy is fresh, as of `now`; none if it is stale.
+    pub(crate) fn fresh_for(&self, now: Instant) -> Option<Duration> {
+        self.freshness.left(self.age(now))
+    }
+
+    /// Looks at the contents for bookkeeping: their size and their tags. They are not to be served from here.
+    pub(crate) fn account<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.value)
+    }
+
+    /// Ends the copy for everybody who still holds it.
+    pub(crate) fn evict(&self) {
+        self.is_evicted.store(true, Ordering::Release);
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.stored)
+    }
+}
+
+impl OpenChange {
+    /// The change has taken effect, on the appointment `id` as far as that is known. Returns the version of its answer, if
+    /// that is the latest word: if no other change of the appointment was open meanwhile, and nothing was revoked.
+    pub(crate) fn applied(mut self, id: Option<Uuid>) -> Option<ReadVersion> {
+        let is_latest = {
+            let changes = self.validity.changes(&self.before);
+            let is_only = changes.is_some_and(|changes| {
+                changes.epoch.load(Ordering::SeqCst) == self.before.epoch
+                    && changes.open.load(Ordering::SeqCst) == 1
+                    && self.validity.milliseconds(self.before.started)
+                        >= changes.uncertain_until.load(Ordering::SeqCst)
+            });
+            (is_only || self.id.is_none()) && !self.before.is_revoked()
+        };
+        let id = self.id.or(id);
+        self.close(|changes| {
+            changes.applied.fetch_add(1, Ordering::SeqCst);
+        });
+        let resource = Resource::Appointment(id?);
+        let version = self.validity.version(self.scope.clone(), resource, Instant::now());
+        is_latest.then_some(version)
+    }
+
+    /// The upstream has refused the change: copies that were read before it are as good as they were.
+    pub(crate) fn refused(mut self) {
+        self.close(|_| {});
+    }
+
+    /// Nobody knows whether the change has taken effect, or will.
+    pub(crate) fn unknown(mut self) {
+        self.close_uncertain();
+    }
+
+    fn close_uncertain(&mut self) {
+        let until = self.validity.milliseconds(Instant::now() + self.uncertainty) + 1;
+        self.close(|changes| {
+            changes.uncertain_until.fetch_max(until, Ordering::SeqCst);
+            changes.applied.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+
+    fn close(&mut self, settle: impl Fn(&Changes)) {
+        self.is_settled = true;
+        self.validity.each_counter(self.id, |changes| {
+            // Settled first: while the change is open, nothing that was read before it is served.
+            settle(changes);
+            changes.epoch.fetch_add(1, Ordering::SeqCst);
+            changes.open.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+}
+
+impl Drop for OpenChange {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.close_uncertain();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caller::{Caller, ScopeKey};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const ONE: Uuid = Uuid::from_u128(1);
+
+    struct Subject {
+        validity: Validity,
+        scope: Scope,
+        other: Scope,
+    }
+
+    impl Subject {
+        fn new() -> Self {
+            let key = ScopeKey::random();
+            let [scope, other] = ["a", "b"].map(|token| Caller::with_token(token, &key).scope());
+            Self { validity: Validity::new(), scope, other }
+        }
+
+        fn copy(&self, scope: Scope, resource: Resource) -> Guarded<()> {
+            Guarded::new((), self.validity.start_read(scope, resource), Freshness::of(MINUTE))
+        }
+
+        fn is_served(&self, copy: &Guarded<()>) -> bool {
+            self.validity.read(copy, Use::Fresh).is_some()
+        }
+
+        fn is_storable(&self, copy: &Guarded<()>) -> bool {
+            self.validity.is_storable(copy.version())
+        }
+
+        fn is_current(&self, copy: &Guarded<()>) -> bool {
+            self.validity.is_current(copy.version())
+        }
+
+        fn open(&self, id: Option<Uuid>) -> OpenChange {
+            self.validity.open_change(self.scope, id, MINUTE)
+        }
+    }
+
+    const EACH: [Resource; 2] = [Resource::Appointment(ONE), Resource::List];
+
+    #[test]
+    fn a_copy_is_served_until_it_is_evicted() {
+        let subject = Subject::new();
+        for resource in EACH {
+            let copy = subject.copy(subject.scope, resource);
+            assert!(subject.is_served(&copy) && subject.is_storable(&copy));
+            copy.evict();
+            assert!(!subject.is_served(&copy));
+        }
+    }
+
+    #[test]
+    fn an_open_change_ends_older_copies_of_every_scope_and_a_refused_one_restores_them() {
+        let subject = Subject::new();
+        for resource in EACH {
+            let copies = [subject.scope, subject.other].map(|scope| subject.copy(scope, resource));
+            let change = subject.open(Some(ONE));
+            let meanwhile = subject.copy(subject.other, resource);
+            for copy in &copies {
+                assert!(!subject.is_served(copy) && !subject.is_storable(copy) && !subject.is_current(copy));
+            }
+            assert!(subject.is_current(&meanwhile), "shared with reads that start meanwhile");
+            assert!(!subject.is_storable(&meanwhile) && !subject.is_served(&meanwhile));
+            change.refused();
+            for copy in &copies {
+                assert!(subject.is_served(copy) && subject.is_storable(copy) && subject.is_current(copy));
+            }
+            assert!(!subject.is_storable(&meanwhile) && !subject.is_current(&meanwhile));
+        }
+    }
+
+    #[test]
+    fn an_applied_change_ends_older_copies_and_reads_for_good() {
+        let subject = Subject::new();
+        for resource in EACH {
+            let before = subject.copy(subject.other, resource);
+            let change = subject.open(Some(ONE));
+            let meanwhile = subject.copy(subject.other, resource);
+            assert!(change.applied(Some(ONE)).is_some_and(|version| subject.validity.is_storable(&version)));
+            for copy in [before, meanwhile] {
+                assert!(
+                    !subject.is_served(&copy) && !subject.is_storable(&copy) && !subject.is_current(&copy)
+                );
+            }
+            assert!(subject.is_storable(&subject.copy(subject.other, resource)));
+        }
+    }
+
+    #[test]
+    fn a_creation_ends_pages_alone() {
+        let subject = Subject::new();
+        let (page, appointment) =
+            (subject.copy(subject.other, Resource::List), subject.copy(subject.other, EACH[0]));
+        let change = subject.open(None);
+        assert!(!subject.is_served(&page) && subject.is_served(&appointment));
+        assert!(change.applied(Some(Uuid::from_u128(2))).is_some());
+        assert!(!subject.is_served(&page) && subject.is_served(&appointment));
+    }
+
+    #[test]
+    fn an_unknown_outcome_keeps_reads_from_being_stored_until_it_is_certain() {
+        for settle in [OpenChange::unknown as fn(OpenChange), drop] {
+            let subject = Subject::new();
+            for resource in EACH {
+                let before = subject.copy(subject.other, resource);
+                settle(subject.validity.open_change(subject.scope, Some(ONE), Duration::from_millis(50)));
+                let meanwhile = subject.copy(subject.other, resource);
+                assert!(!subject.is_served(&before) && !subject.is_current(&before));
+                assert!(!subject.is_storable(&meanwhile) && subject.is_current(&meanwhile));
+                std::thread::sleep(Duration::from_millis(60));
+                assert!(!subject.is_served(&before) && !subject.is_storable(&meanwhile));
+                assert!(!subject.is_current(&meanwhile), "a later read does not share it");
+                assert!(subject.is_storable(&subject.copy(subject.other, resource)));
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_changes_at_once_neither_answer_is_the_latest_word() {
+        let subject = Subject::new();
+        let (first, second) = (subject.open(Some(ONE)), subject.open(Some(ONE)));
+        assert!(first.applied(Some(ONE)).is_none());
+        assert!(second.applied(Some(ONE)).is_none());
+        assert!(subject.open(Some(ONE)).applied(Some(ONE)).is_some());
+    }
+
+    #[test]
+    fn a_revocation_ends_the_copies_of_its_scope_alone() {
+        let subject = Subject::new();
+        for resource in EACH {
+            let [own, others] = [subject.scope, subject.other].map(|scope| subject.copy(scope, resource));
+            subject.validity.revoke_everything(subject.scope);
+            assert!(!subject.is_served(&own) && !subject.is_storable(&own) && !subject.is_current(&own));
+            assert!(subject.is_served(&others) && subject.is_storable(&others));
+        }
+        let [one, two] =
+            [1, 2].map(|n| subject.copy(subject.scope, Resource::Appointment(Uuid::from_u128(n))));
+        let page = subject.copy(subject.scope, Resource::List);
+        subject.validity.revoke(subject.scope, ONE);
+        assert!(!subject.is_current(&one) && !subject.is_storable(&one));
+        assert!(subject.is_current(&two) && subject.is_storable(&two));
+        assert!(!subject.is_storable(&page), "it may show the appointment");
+        let page = subject.copy(subject.scope, Resource::List);
+        subject.validity.revoke_list(subject.scope);
+        assert!(!subject.is_served(&page) && subject.is_served(&two));
+    }
+
+    #[test]
+    fn an_absence_is_not_revoked_by_itself() {
+        let subject = Subject::new();
+        let read = subject.validity.start_read(subject.scope, EACH[0]);
+        let absent = subject.validity.found_absent(&read, ONE);
+        assert!(subject.validity.is_storable(&absent) && !subject.validity.is_storable(&read));
+        subject.validity.revoke_everything(subject.scope);
+        assert!(!subject.validity.is_storable(&absent));
+        let read = subject.validity.start_read(subject.scope, EACH[0]);
+        subject.validity.revoke_everything(subject.scope);
+        assert!(!subject.validity.is_storable(&subject.validity.found_absent(&read, ONE)));
+    }
+
+    #[test]
+    fn an_awaited_result_is_served_once_even_if_it_is_not_storable() {
+        let subject = Subject::new();
+        let since = Instant::now();
+        let change = subject.open(Some(ONE));
+        let copy = subject.copy(subject.scope, EACH[0]);
+        let later = Instant::now() + Duration::from_millis(1);
+        assert!(subject.validity.read_awaited(&copy, since).is_some());
+        assert!(subject.validity.read_awaited(&copy, later).is_none(), "it was there before");
+        assert!(change.applied(Some(ONE)).is_some());
+        assert!(subject.validity.read_awaited(&copy, since).is_none(), "it is outdated");
+    }
+}
