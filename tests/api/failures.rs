@@ -282,6 +282,32 @@ async fn redirects_are_followed_on_the_upstream_and_nowhere_else() {
     assert_eq!(upstream.calls_for(&id(3)), 4, "a circle is left after three redirects");
 }
 
+/// User information in the address of a redirect must not become a credential.
+#[tokio::test]
+async fn a_redirect_with_user_information_sends_no_basic_credential() {
+    let upstream = Upstream::answering(move |call| {
+        let host = call.header("host").unwrap();
+        match call.path.strip_prefix("/api/v1/appointments") {
+            Some(rest) => {
+                let target = format!("http://user:canary-page@{host}/moved{rest}");
+                Answer::status(307).with("Location", &target)
+            }
+            None => call.appointment(),
+        }
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url(), &[]).await;
+    gateway.appointment("token", &id(1)).await;
+    gateway.list("token", json!({})).await;
+    let moved = upstream.seen(|seen| seen.calls.clone());
+    assert!(moved.len() >= 2, "both were asked for");
+    for call in moved {
+        let credentials = call.headers.iter().filter(|(name, _)| name == "authorization");
+        let credentials = credentials.map(|(_, value)| value.split(' ').next().unwrap()).collect::<Vec<_>>();
+        assert_eq!((credentials, call.token()), (vec!["Bearer"], "token"), "{}", call.path);
+    }
+}
+
 #[tokio::test]
 async fn a_failure_is_one_operations_and_not_the_next_ones() {
     let upstream = Upstream::answering(|call| match call.nth {

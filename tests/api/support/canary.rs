@@ -68,9 +68,15 @@ fn plant_person(appointment: &mut Value) {
             "data": [{ "name": "canary-answer", "value": "canary-answer" }],
         })
     });
-    appointment.entry("meeting").or_insert_with(
-        || json!({ "room_name": "canary-room", "room_url": "https://meet.example/canary-room" }),
-    );
+    appointment.entry("meeting").or_insert_with(|| {
+        json!({
+            "id": null,
+            "room_name": "canary-room",
+            "room_url": "https://meet.example/canary-room",
+            "start_date": null,
+            "end_date": null,
+        })
+    });
     appointment.entry("internal_note").or_insert("canary-member".into());
 }
 

@@ -35,12 +35,12 @@ impl List {
         self.page_of(call, |n| listed(n, call.token()))
     }
 
-    /// The page that is asked for, with what stands at each place.
+    /// The page that is asked for, with the item at each place made [`whole`].
     pub fn page_of(self, call: &Call, item: impl Fn(usize) -> Value) -> Answer {
-        Answer::json(200, &self.body_of(call, item))
+        Answer::json(200, &self.body_of(call, |n| whole(item(n))))
     }
 
-    /// The same as nothing but its body.
+    /// The body of the page that is asked for, with the items as they are.
     pub fn body_of(self, call: &Call, item: impl Fn(usize) -> Value) -> Value {
         let Self { length, tells, cap } = self;
         let page = call.number("page").expect("a list is asked for by page");
@@ -65,4 +65,45 @@ impl List {
 /// What stands in a list that was asked for with `token`.
 pub fn listed(n: usize, token: &str) -> Value {
     json!({ "id": id(n), "reference": token, "status": "listed" })
+}
+
+/// The documented members of an appointment, besides `id` and the two that every [`Answer`] fills in with a person.
+const MEMBERS: [&str; 26] = [
+    "reference",
+    "appointment_at",
+    "duration_in_minutes",
+    "is_interpreter_needed",
+    "interpreter_language",
+    "status",
+    "url",
+    "created_at",
+    "cancelled_at",
+    "cancellation_reason",
+    "department",
+    "session_started_at",
+    "session_ended_at",
+    "features_call_recording_enable",
+    "features_breakout_room_enable",
+    "features_webcam_access_agent_enable",
+    "features_webcam_access_claimant_enable",
+    "features_webcam_background_blurring_enable",
+    "features_microphone_access_enable",
+    "features_screen_sharing_enable",
+    "features_messages_chat_enable",
+    "features_participant_list_enable",
+    "features_bandwidth",
+    "use_custom_post_call_redirect",
+    "custom_user_post_call_redirect_url",
+    "custom_agent_post_call_redirect_url",
+];
+
+/// `item` with every documented member that it lacks, as null: only such an item of a list is a whole appointment. An
+/// item without an id stays as it is.
+pub fn whole(mut item: Value) -> Value {
+    if let Some(members) = item.as_object_mut().filter(|members| members.contains_key("id")) {
+        for name in MEMBERS {
+            members.entry(name).or_insert(Value::Null);
+        }
+    }
+    item
 }

@@ -84,6 +84,21 @@ impl Socket {
         }
     }
 
+    /// The next message; none where the far side closes instead.
+    pub async fn hear_or_close(&mut self) -> Option<Value> {
+        loop {
+            match self.frame().await {
+                Message::Text(text) => {
+                    let message = serde_json::from_str(&text).unwrap();
+                    canary::assert_discreet(&message);
+                    return Some(message);
+                }
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
     /// The next frame of any kind.
     pub async fn frame(&mut self) -> Message {
         timeout(PATIENCE, self.0.next()).await.expect("a frame in time").expect("a frame").unwrap()
