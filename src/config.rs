@@ -219,6 +219,8 @@ pub struct Limits {
     pub operations_waiting: usize,
     /// `limits.operations_wait`
     pub operations_wait: Duration,
+    /// `limits.caller_share`, in percent
+    pub caller_share: usize,
 }
 
 /// `rate_limit.*`: how often each caller may ask.

@@ -577,6 +577,14 @@ pub const KEYS: &[Key] = &[
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.limits.operations_wait = v),
     },
     Key {
+        name: "limits.caller_share",
+        default: "50",
+        kind: Kind::Count,
+        help: "The share of one caller in limits.operations and limits.operations_waiting, in percent of what the other \
+               callers leave; at least one. Callers without a valid credential count as one.",
+        set: |c, v| count(v, 1..=100).map(|v| c.limits.caller_share = v),
+    },
+    Key {
         name: "rate_limit.per_second",
         default: "0",
         kind: Kind::Count,

@@ -56,6 +56,7 @@ mod cost;
 mod hostile;
 mod in_flight;
 mod limits;
+mod operation_shares;
 mod rate_limit;
 mod wire;
 

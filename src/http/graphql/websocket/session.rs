@@ -289,8 +289,8 @@ impl Session {
         } else {
             // It waits for its turn there, so that nothing else waits with it.
             let answer = async move {
-                match gateway.operations.take().await {
-                    Ok(_place) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
+                match gateway.operations.admit(&caller).await {
+                    Ok(_permit) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
                     Err(error) => Answer::refused(vec![error]),
                 }
             };
