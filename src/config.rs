@@ -213,6 +213,8 @@ pub struct Limits {
     pub ids: usize,
     /// `limits.items`
     pub items: usize,
+    /// `limits.errors`
+    pub errors: usize,
     /// `limits.operations`
     pub operations: usize,
     /// `limits.operations_waiting`

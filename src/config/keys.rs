@@ -541,6 +541,13 @@ pub const KEYS: &[Key] = &[
         set: |c, v| count(v, 1..=1_000_000_000).map(|v| c.limits.cost = v),
     },
     Key {
+        name: "limits.errors",
+        default: "20",
+        kind: Kind::Count,
+        help: "The most errors that are listed for a request that is not run. Errors of fields are always all listed.",
+        set: |c, v| count(v, 1..=1_000).map(|v| c.limits.errors = v),
+    },
+    Key {
         name: "limits.ids",
         default: "100",
         kind: Kind::Count,

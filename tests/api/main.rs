@@ -58,6 +58,7 @@ mod in_flight;
 mod limits;
 mod operation_shares;
 mod rate_limit;
+mod request_errors;
 mod wire;
 
 mod callers_api_keys;
