@@ -198,7 +198,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "identity.client_secret_file",
         default: "",
-        kind: Kind::File,
+        kind: Kind::SecretFile,
         help: "The file that holds the secret of that client, in one line; or set GATEWAY_IDENTITY_CLIENT_SECRET.",
         set: |c, v| secret_file(v).map(|v| c.identity.client_secret_file = v),
     },

@@ -74,6 +74,7 @@ mod metrics;
 mod privacy;
 mod profile;
 mod switches;
+mod warnings;
 
 mod clients;
 mod licences;
