@@ -10,6 +10,7 @@ mod load;
 mod profile;
 mod secret;
 mod value;
+mod warnings;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -25,6 +26,7 @@ pub use keys::KEYS;
 pub use load::{ConfigError, Fault, Sources};
 pub use profile::Profile;
 pub use secret::Secret;
+pub use warnings::NamedFile;
 
 use crate::sandbox::Faults;
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `log.*`
     pub log: LogConfig,
+    /// The files that keys name, and the file of keys.
+    pub files: Vec<NamedFile>,
 }
 
 /// `upstream.*`: the REST API and how it is called.
@@ -213,6 +217,8 @@ pub struct Limits {
     pub directives: usize,
     /// `limits.cost`
     pub cost: usize,
+    /// `limits.errors`
+    pub errors: usize,
     /// `limits.ids`
     pub ids: usize,
     /// `limits.items`
@@ -223,6 +229,8 @@ pub struct Limits {
     pub operations_waiting: usize,
     /// `limits.operations_wait`
     pub operations_wait: Duration,
+    /// `limits.caller_share`, in percent
+    pub caller_share: usize,
 }
 
 /// `rate_limit.*`: how often each caller may ask.
@@ -343,6 +351,7 @@ impl Config {
             graphiql: false,
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
+            files: Vec::new(),
         };
         for key in KEYS {
             let read = (key.set)(&mut config, key.default_in(profile));
@@ -384,6 +393,8 @@ pub enum Kind {
     Algorithms,
     /// A path.
     File,
+    /// A path of a file that holds a secret.
+    SecretFile,
     /// A number with a unit of time, or 0.
     Duration,
     /// A number of bytes with a unit.
@@ -420,7 +431,7 @@ impl Kind {
             Self::Text => "TEXT",
             Self::Secret => "SECRET",
             Self::Algorithms => "ALGORITHMS",
-            Self::File => "FILE",
+            Self::File | Self::SecretFile => "FILE",
             Self::Duration => "DURATION",
             Self::Size => "SIZE",
             Self::Count => "N",

@@ -11,7 +11,7 @@
 //!     ├ http::caller          headers → token, once
 //!     ├ identity              token → Caller: whose data, and with which token the upstream is asked
 //!     ├ http::rate_limit      a token bucket for each caller
-//!     ├ http::places          so many operations, WebSockets and event streams at once
+//!     ├ http::concurrency     concurrency limits: operations (with a share for each caller), WebSockets, event streams
 //!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
 //!        │                    WebSocket: answers
 //!        ├ http::graphql::answers  an equal request: its finished answer, while all that it was made from is current
@@ -32,13 +32,13 @@
 //!                 └ upstream               one call: address, token, status → UpstreamError
 //!                    ├ upstream::attempts  when it is made and how often: repetitions within a budget, hedging
 //!                    ├ upstream::breaker   whether it is made at all, by route
-//!                    ├ upstream::bulkhead  how many at once, and of whom: shares
 //!                    ├ upstream::authorisation  the caller's token or the gateway's own, which is fetched and renewed
 //!                    └ upstream::wire      JSON, read leniently → model
 //! model                       Appointment and what it holds: decoded once, served as they are
 //! ```
 //!
-//! Beside the way stands [`renewed`]: what one task in the background keeps fresh, the gateway's own token and the keys that
+//! Beside the way stand two leaves. [`fair_queue`] is the concurrency limit with a share for each caller, before operations
+//! and before calls to the upstream. [`renewed`] keeps fresh in the background: the gateway's own token and the keys that
 //! callers' tokens are verified with.
 //!
 //! Errors come up the same way: [`upstream::UpstreamError`] for us, translated once, in [`graphql::error`], into the
@@ -102,6 +102,7 @@ mod cache;
 pub mod upstream;
 
 pub mod caller;
+pub mod fair_queue;
 pub mod model;
 pub mod renewed;
 

@@ -17,7 +17,10 @@ use crate::{
     appointments::Shared,
     config::Config,
     graphql::Api,
-    http::{Answers, Drain, Gateway, GraphiqlSettings, Patient, Places, RateLimit, Service, Turns, Worded},
+    http::{
+        AdmissionQueue, Answers, ConcurrencyLimit, Drain, Gateway, GraphiqlSettings, Patient, RateLimit,
+        Service, Worded,
+    },
     identity::Identity,
     metrics::metrics,
     sandbox,
@@ -68,13 +71,13 @@ impl Server {
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),
             rate_limit: RateLimit::new(&config.rate_limit),
-            operations: Turns::new(&config.limits),
-            websockets: Places::new(
+            operations: AdmissionQueue::new(&config.limits),
+            websockets: ConcurrencyLimit::new(
                 config.websocket.max_connections,
                 "websocket.max_connections",
                 metrics().websockets.clone(),
             ),
-            event_streams: Places::new(
+            event_streams: ConcurrencyLimit::new(
                 config.live.max_event_streams,
                 "live.max_event_streams",
                 metrics().event_streams.clone(),

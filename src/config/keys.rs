@@ -198,7 +198,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "identity.client_secret_file",
         default: "",
-        kind: Kind::File,
+        kind: Kind::SecretFile,
         help: "The file that holds the secret of that client, in one line; or set GATEWAY_IDENTITY_CLIENT_SECRET.",
         set: |c, v| secret_file(v).map(|v| c.identity.client_secret_file = v),
     },
@@ -556,6 +556,13 @@ pub const KEYS: &[Key] = &[
         set: |c, v| count(v, 1..=1_000_000_000).map(|v| c.limits.cost = v),
     },
     Key {
+        name: "limits.errors",
+        default: "20",
+        kind: Kind::Count,
+        help: "The most errors that are listed for a request that is not run. Errors of fields are always all listed.",
+        set: |c, v| count(v, 1..=1_000).map(|v| c.limits.errors = v),
+    },
+    Key {
         name: "limits.ids",
         default: "100",
         kind: Kind::Count,
@@ -590,6 +597,14 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Duration,
         help: "How long one may wait for its turn; beyond, OVERLOADED.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.limits.operations_wait = v),
+    },
+    Key {
+        name: "limits.caller_share",
+        default: "50",
+        kind: Kind::Count,
+        help: "The share of one caller in limits.operations and limits.operations_waiting, in percent of what the other \
+               callers leave; at least one. Callers without a valid credential count as one.",
+        set: |c, v| count(v, 1..=100).map(|v| c.limits.caller_share = v),
     },
     Key {
         name: "rate_limit.per_second",

@@ -9,7 +9,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, KEYS, Key, Profile, identity};
+use super::{Config, KEYS, Key, Kind, NamedFile, Profile, identity};
 
 pub(super) const VARIABLE_PREFIX: &str = "GATEWAY_";
 
@@ -65,10 +65,12 @@ impl Config {
 
     /// Reads all layers over the defaults of `profile`.
     fn read(sources: &Sources, profile: Profile) -> Result<Self, ConfigError> {
-        let mut loading = Loading { config: Self::of(profile), faults: Vec::new() };
+        let mut loading = Loading { config: Self::of(profile), faults: Vec::new(), has_secret: false };
         let file = sources.file.clone().or_else(|| sources.environment.get(FILE_VARIABLE).map(PathBuf::from));
         if let Some(file) = file {
             loading.file(&file.display().to_string(), std::fs::read_to_string(&file));
+            let is_secret = loading.has_secret;
+            loading.config.files.push(NamedFile { name: "--config", path: file, is_secret });
         }
         loading.environment(&sources.environment);
         for (name, value) in &sources.flags {
@@ -113,19 +115,13 @@ impl Config {
         }
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
-
-    /// What may be served under, and is hardly meant.
-    pub fn doubt(&self) -> Option<&'static str> {
-        (self.upstream.timeout >= self.http.deadline).then_some(
-            "upstream.timeout is not below http.deadline: a call that hangs ends with its request, so it is not repeated \
-             and opens no breaker",
-        )
-    }
 }
 
 struct Loading {
     config: Config,
     faults: Vec<Fault>,
+    /// Whether a secret itself has been set, not only named.
+    has_secret: bool,
 }
 
 impl Loading {
@@ -136,6 +132,16 @@ impl Loading {
     fn set(&mut self, key: &Key, place: String, value: &str) {
         if let Err(problem) = (key.set)(&mut self.config, value) {
             self.fault(place, problem);
+        }
+        self.has_secret |= key.kind == Kind::Secret;
+        let is_secret = key.kind == Kind::SecretFile;
+        if is_secret || key.kind == Kind::File {
+            let files = &mut self.config.files;
+            // A later layer beats an earlier one.
+            files.retain(|file| file.name != key.name);
+            if !value.is_empty() {
+                files.push(NamedFile { name: key.name, path: value.into(), is_secret });
+            }
         }
     }
 
@@ -236,7 +242,7 @@ mod tests {
     use super::*;
 
     fn faults_of_file(text: &str) -> Vec<String> {
-        let mut loading = Loading { config: Config::default(), faults: Vec::new() };
+        let mut loading = Loading { config: Config::default(), faults: Vec::new(), has_secret: false };
         loading.file("g.toml", Ok(text.to_owned()));
         loading.faults.iter().map(|Fault { place, problem }| format!("{place}: {problem}")).collect()
     }

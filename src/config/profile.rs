@@ -25,6 +25,7 @@ const PRODUCTION: &[(&str, &str)] = &[
     ("limits.aliases", "25"),
     ("limits.directives", "20"),
     ("limits.cost", "20000"),
+    ("limits.errors", "5"),
     ("limits.items", "300"),
     ("rate_limit.per_second", "100"),
     ("graphql.introspection", "false"),

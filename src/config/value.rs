@@ -47,16 +47,20 @@ pub(super) fn base_url(text: &str) -> Result<Option<Url>, String> {
 /// The address of something that a secret is sent to, or keys are taken from: nobody on the way may read or change it.
 pub(super) fn secure_url(text: &str) -> Result<Option<Url>, String> {
     let Some(url) = base_url(text)? else { return Ok(None) };
-    let is_loopback = match url.host() {
+    if url.scheme() == "https" || is_loopback(&url) {
+        Ok(Some(url))
+    } else {
+        Err("has to begin with https://, unless it is on this machine (loopback)".to_owned())
+    }
+}
+
+/// Whether the host of `url` is this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
-    };
-    if url.scheme() == "https" || is_loopback {
-        Ok(Some(url))
-    } else {
-        Err("has to begin with https://, unless it is on this machine (loopback)".to_owned())
     }
 }
 

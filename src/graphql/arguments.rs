@@ -2,13 +2,16 @@
 //!
 //! async-graphql never compares the type of a variable with that of its place, takes many a literal for an input that
 //! it does not fit, and does not look at `__typename`. What passes there fails in the middle of execution, or is sent
-//! upstream as something else. Fields, fragments and which variables there are is left to its validation, which comes
-//! after this one.
+//! upstream as something else. Fields, and whether variables are used, are left to its validation, which comes after this
+//! one.
+//!
+//! Unused fragments and undeclared variables are refused here as well: the library reports the latter once for each
+//! operation, which multiplies, and the faults of the former for each fragment that spreads them.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_graphql::{
     Name, Pos, Positioned, ServerError,
@@ -25,33 +28,29 @@ use super::{
     types::{Fields, Input, InputType, Inputs, Types},
 };
 
-/// How many faults are told: a client that makes more has to begin somewhere.
-const MOST_FAULTS: usize = 20;
-
 /// Looks at every operation of `document`, and at every fragment once for each operation that uses it, since its
 /// variables are those of the operation. The document is within the limits and its fragments end, so this ends as well.
 ///
 /// # Errors
 /// `GRAPHQL_VALIDATION_FAILED` for each fault, with the place in the document. A literal is never repeated: it may be
-/// personal data.
-pub(super) fn check(document: &ExecutableDocument, types: &Types) -> Result<(), Vec<ServerError>> {
-    let mut faults = Vec::new();
-    for (_, operation) in document.operations.iter() {
-        let operation = &operation.node;
-        let variables = operation.variable_definitions.iter();
-        let mut check = Check {
-            document,
-            types,
-            variables: variables.map(|variable| (&variable.node.name.node, &variable.node)).collect(),
-            seen: HashSet::new(),
-            faults: &mut faults,
-        };
-        check.operation(operation);
+/// personal data. Of more than `max_errors` faults only one more is looked for.
+pub(super) fn check(
+    document: &ExecutableDocument,
+    types: &Types,
+    max_errors: usize,
+) -> Result<(), Vec<ServerError>> {
+    // Neither operations nor fragments have an order in a document as it is parsed.
+    let mut operations: Vec<_> = document.operations.iter().map(|(_, operation)| operation).collect();
+    operations.sort_by_key(|operation| operation.pos);
+    let (variables, seen, faults) = Default::default();
+    let mut check = Check { document, types, max_errors, variables, seen, faults };
+    let mut used = HashSet::new();
+    for operation in operations {
+        check.operation(&operation.node);
+        used.extend(check.seen.drain());
     }
-    // Operations have no order in the document as it is parsed, and what is in a fragment may have been found twice.
-    faults.sort();
-    faults.dedup();
-    if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().map(error).collect()) }
+    check.unused_fragments(&used);
+    if check.faults.is_empty() { Ok(()) } else { Err(check.faults.into_iter().map(error).collect()) }
 }
 
 fn error((at, message): (Pos, String)) -> ServerError {
@@ -60,24 +59,34 @@ fn error((at, message): (Pos, String)) -> ServerError {
     error
 }
 
-/// The check of one operation.
+/// The check of one operation after the other.
 struct Check<'d> {
     document: &'d ExecutableDocument,
     types: &'d Types,
+    max_errors: usize,
+    /// Those of the operation.
     variables: HashMap<&'d Name, &'d VariableDefinition>,
-    /// The fragments that have been looked at.
+    /// The fragments that have been looked at for the operation.
     seen: HashSet<&'d Name>,
-    faults: &'d mut Vec<(Pos, String)>,
+    /// Each once: what is in a fragment may be found for several operations.
+    faults: BTreeSet<(Pos, String)>,
 }
 
 impl<'d> Check<'d> {
     fn fault(&mut self, at: Pos, message: impl FnOnce() -> String) {
-        if self.faults.len() < MOST_FAULTS {
-            self.faults.push((at, message()));
+        if !self.is_full() {
+            self.faults.insert((at, message()));
         }
     }
 
+    /// Whether there is one fault more than is listed: nothing further is worth looking for.
+    fn is_full(&self) -> bool {
+        self.faults.len() > self.max_errors
+    }
+
     fn operation(&mut self, operation: &'d OperationDefinition) {
+        let variables = operation.variable_definitions.iter();
+        self.variables = variables.map(|variable| (&variable.node.name.node, &variable.node)).collect();
         let location = match operation.ty {
             OperationType::Query => DirectiveLocation::Query,
             OperationType::Mutation => DirectiveLocation::Mutation,
@@ -96,9 +105,21 @@ impl<'d> Check<'d> {
         self.selections(&operation.selection_set.node, self.types.root(operation.ty));
     }
 
+    fn unused_fragments(&mut self, used: &HashSet<&Name>) {
+        let unused = self.document.fragments.iter().filter(|(name, _)| !used.contains(name));
+        let mut unused: Vec<_> = unused.map(|(name, fragment)| (fragment.pos, name)).collect();
+        unused.sort_unstable();
+        for (at, name) in unused {
+            self.fault(at, || format!("The fragment \"{name}\" is not used. Leave it out."));
+        }
+    }
+
     /// `fields` are those of the object that `set` is about, if there is one.
     fn selections(&mut self, set: &'d SelectionSet, fields: Option<&'d Fields>) {
         for selection in &set.items {
+            if self.is_full() {
+                return;
+            }
             match &selection.node {
                 Selection::Field(field) => self.field(field, fields),
                 Selection::InlineFragment(fragment) => {
@@ -133,8 +154,9 @@ impl<'d> Check<'d> {
         let Positioned { pos, node: field } = field;
         self.directives(&field.directives, DirectiveLocation::Field);
         let known = fields.and_then(|fields| fields.get(&field.name.node));
-        if let Some(known) = known {
-            self.arguments(&field.arguments, &known.arguments, *pos);
+        match known {
+            Some(known) => self.arguments(&field.arguments, &known.arguments, *pos),
+            None => field.arguments.iter().for_each(|(_, value)| self.declared(&value.node, value.pos)),
         }
         self.selections(&field.selection_set.node, known.and_then(|known| self.types.behind(known)));
     }
@@ -246,8 +268,22 @@ impl<'d> Check<'d> {
                     format!("The variable \"${name}\" is of type {given}; for the {place} it has to be of type {ty}.")
                 });
             }
-            None => self.fault(at, || format!("The variable \"${name}\" is not declared by the operation.")),
+            None => self.undeclared(name, at),
         }
+    }
+
+    /// Makes sure that the variables in `value`, of whatever type it is to be, are declared.
+    fn declared(&mut self, value: &Value, at: Pos) {
+        match value {
+            Value::Variable(name) if !self.variables.contains_key(name) => self.undeclared(name, at),
+            Value::List(items) => items.iter().for_each(|item| self.declared(item, at)),
+            Value::Object(fields) => fields.values().for_each(|field| self.declared(field, at)),
+            _ => {}
+        }
+    }
+
+    fn undeclared(&mut self, name: &Name, at: Pos) {
+        self.fault(at, || format!("The variable \"${name}\" is not declared by the operation."));
     }
 }
 

@@ -110,10 +110,13 @@ fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
 fn explain(error: &parser::Error) -> String {
     let text = error.to_string();
     let reason = text.lines().rev().find_map(|line| line.trim_start().strip_prefix("= ")).unwrap_or(&text);
+    // Rules of the grammar are words with underscores between them; so are names, which are left as they are.
+    let reason = match error {
+        parser::Error::Syntax { .. } => reason.replace('_', " "),
+        _ => reason.to_owned(),
+    };
     match error.positions().next() {
-        Some(at) => {
-            format!("Syntax error at line {}, column {}: {}.", at.line, at.column, reason.replace('_', " "))
-        }
+        Some(at) => format!("Syntax error at line {}, column {}: {reason}.", at.line, at.column),
         None => format!("Syntax error: {}.", reason.trim_end_matches('.')),
     }
 }
@@ -213,6 +216,10 @@ mod tests {
             panic!()
         };
         assert_eq!(text, "Syntax error at line 1, column 15: operation A is defined twice.");
+        let Err(ApiError::ParseFailed(text)) = parse("query A_b { a } query A_b { b }", &limits()) else {
+            panic!()
+        };
+        assert!(text.ends_with("operation A_b is defined twice."), "{text}");
     }
 
     proptest! {

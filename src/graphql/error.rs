@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 
 use async_graphql::{ErrorExtensionValues, ServerError, Value};
 
-use super::limit::OverLimit;
+use super::{echo, limit::OverLimit};
 use crate::upstream::UpstreamError;
 
 /// How long a client is asked to wait when the gateway itself has too much to do.
@@ -119,7 +119,7 @@ impl ApiError {
                 "The change was sent, but its answer was lost: it may have happened. Read before you send it again.".into()
             }
             Self::BadUserInput(text) | Self::ParseFailed(text) | Self::ValidationFailed(text) => {
-                text.clone().into()
+                echo::concise(text).into_owned().into()
             }
             Self::RateLimited { retry_after: Some(wait) } => {
                 format!("Too many requests. Try again in {} s.", whole_seconds(*wait)).into()

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use async_graphql::ServerError;
+
 use super::error::{ApiError, OVERLOADED_RETRY_AFTER};
 
 /// The name of every limit: its key in the configuration, without `limits.` where that is its section. `first` has no
@@ -20,6 +22,7 @@ pub const LIMITS: &[&str] = &[
     "aliases",
     "directives",
     "cost",
+    "errors",
     "ids",
     "first",
     "items",
@@ -95,6 +98,12 @@ impl OverLimit {
         Self::error("BAD_USER_INPUT", limit, Some(maximum), Some(value), message, None)
     }
 
+    /// A request that is not run has more errors of that `code` than are listed.
+    fn more_errors(code: &'static str, maximum: usize) -> ApiError {
+        let message = format!("Further errors are not listed: limits.errors allows {maximum}.");
+        Self::error(code, "errors", Some(maximum as u64), None, message, None)
+    }
+
     /// Something before GraphQL is too large, or takes too long.
     pub fn bad_request(
         limit: &'static str,
@@ -130,4 +139,14 @@ impl OverLimit {
         let message = "You ask more often than this gateway allows. Try again later.";
         Self::error("RATE_LIMITED", limit, Some(maximum), None, message, Some(retry_after))
     }
+}
+
+/// The errors of a request that is not run, all of one `code`: the first `maximum`, and one that names the limit if there are
+/// more. Errors of fields are never left out: null without an error means absence.
+pub(super) fn listed(mut errors: Vec<ServerError>, code: &'static str, maximum: usize) -> Vec<ServerError> {
+    if errors.len() > maximum {
+        errors.truncate(maximum);
+        errors.push(OverLimit::more_errors(code, maximum).into());
+    }
+    errors
 }

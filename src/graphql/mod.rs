@@ -13,6 +13,7 @@ mod count;
 mod cursor;
 mod document;
 mod documents;
+pub mod echo;
 pub mod error;
 mod field;
 #[cfg(fuzzing)]
@@ -28,6 +29,7 @@ mod query;
 mod rewrite;
 mod scalars;
 mod selection;
+mod short_names;
 mod size;
 mod stale;
 mod subscription;
@@ -40,20 +42,25 @@ mod writer;
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{
-    ContextBase, Request, Response, SDLExportOptions, Schema, SchemaBuilder, ValidationMode, Variables,
-    async_trait,
+    ContextBase, Request, Response, SDLExportOptions, Schema, SchemaBuilder, ServerError, ValidationMode,
+    Variables, async_trait,
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
-    parser::types::{ExecutableDocument, OperationType},
+    parser::{
+        self,
+        types::{ExecutableDocument, OperationType},
+    },
 };
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 use self::{
     documents::{Documents, Known},
     error::ApiError,
+    limit::listed,
     mutation::{Mutation, Sequence},
     plan::Plan,
     query::{Query, Tally},
     rewrite::Decisions,
+    short_names::ShortNames,
     stale::Staleness,
     subscription::Subscription,
     types::Types,
@@ -128,13 +135,18 @@ impl Run {
 /// The schema with what is needed to run operations against it.
 pub struct Api {
     schema: Schema<Query, Mutation, Subscription>,
-    /// The same, to judge documents by: it runs nothing.
-    judge: Schema<Query, Mutation, Subscription>,
+    /// The same, to validate documents against: it runs nothing.
+    validator: Schema<Query, Mutation, Subscription>,
+    /// The same, whose messages suggest names; none where `graphql.suggestions` is off.
+    suggester: Option<Schema<Query, Mutation, Subscription>>,
     types: Types,
     limits: Limits,
     has_introspection: bool,
     documents: Documents,
 }
+
+/// The code of errors of a document that does not fit the schema.
+const VALIDATION_FAILED: &str = "GRAPHQL_VALIDATION_FAILED";
 
 type Builder = SchemaBuilder<Query, Mutation, Subscription>;
 
@@ -159,8 +171,8 @@ impl Api {
     /// # Panics
     /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
     pub fn new(limits: Limits, config: &GraphqlConfig) -> Self {
-        let (judge, schema) = (schema(&limits), schema(&limits));
-        Self::of(judge, schema, limits, config)
+        let (validator, schema) = (schema(&limits), schema(&limits));
+        Self::of(validator, schema, limits, config)
     }
 
     /// The same with a fault in it, for a test of what becomes of that.
@@ -170,18 +182,19 @@ impl Api {
         config: &GraphqlConfig,
         fault: impl ExtensionFactory + Copy,
     ) -> Self {
-        let (judge, schema) = (schema(&limits).extension(fault), schema(&limits).extension(fault));
-        Self::of(judge, schema, limits, config)
+        let (validator, schema) = (schema(&limits).extension(fault), schema(&limits).extension(fault));
+        Self::of(validator, schema, limits, config)
     }
 
-    fn of(judge: Builder, schema: Builder, limits: Limits, config: &GraphqlConfig) -> Self {
-        let judge = judge.extension(RunsNothing);
-        let judge = if config.suggestions { judge } else { judge.disable_suggestions() }.finish();
-        // What it is given has been judged.
+    fn of(validator: Builder, schema: Builder, limits: Limits, config: &GraphqlConfig) -> Self {
+        let validator = validator.extension(ValidateOnly).disable_suggestions().finish();
+        let suggester = config.suggestions.then(|| self::schema(&limits).extension(ValidateOnly).finish());
+        // It is given valid documents only.
         let schema = schema.validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
         let documents = Documents::new(config.documents_size);
-        Self { schema, judge, types, limits, has_introspection: config.introspection, documents }
+        let has_introspection = config.introspection;
+        Self { schema, validator, suggester, types, limits, has_introspection, documents }
     }
 
     /// Parses `request`, within the limits, and chooses its operation.
@@ -217,7 +230,10 @@ impl Api {
             Document::Known(known) => (known, None),
             Document::New(document) => (Arc::new(self.known(name.as_deref(), &document)?), Some(*document)),
         };
-        let variables = self.types.coerce(&known.definitions, variables).map_err(Answer::refused)?;
+        let max_errors = self.limits.errors;
+        let variables = self.types.coerce(&known.definitions, variables, max_errors).map_err(|errors| {
+            self.refuse(errors.into_iter().map(ServerError::from).collect(), "BAD_USER_INPUT")
+        })?;
         let decisions = known.decisions(&variables);
         let plan = match known.plan(&decisions) {
             Some(plan) => {
@@ -238,7 +254,8 @@ impl Api {
             introspection::refuse(document).map_err(|error| Answer::not_run(vec![error]))?;
         }
         overlap::check(document).map_err(refuse)?;
-        arguments::check(document, &self.types).map_err(Answer::not_run)?;
+        arguments::check(document, &self.types, self.limits.errors)
+            .map_err(|errors| self.refuse(errors, VALIDATION_FAILED))?;
         let operation = document::operation(document, name).map_err(refuse)?;
         Ok(Known::new(document, &operation.node))
     }
@@ -264,7 +281,7 @@ impl Api {
         let operation = document::operation(&document, name.as_deref()).map_err(refuse)?;
         let flat = rewrite::flatten(&document, operation, &decisions).map_err(refuse)?;
         if is_new {
-            self.validate(document, name.clone()).await?;
+            self.validate(&text, document, name.as_deref()).await?;
         }
         let plan = Arc::new(Plan::of(flat, &self.types, &self.limits));
         self.documents.put(text, name, known.with(decisions, plan.clone()));
@@ -272,15 +289,42 @@ impl Api {
     }
 
     /// Holds the whole document against the schema. Variables have been looked at already, and do not count here.
-    async fn validate(&self, mut document: ExecutableDocument, name: Option<String>) -> Result<(), Answer> {
-        typename::show_directives(&mut document);
-        let mut request = request(document, Variables::default());
-        request.operation_name = name;
-        let mut errors = self.judge.execute(request).await.errors;
+    ///
+    /// To suggest names costs much more than to find errors, so it is done for no more errors than are listed.
+    async fn validate(
+        &self,
+        text: &str,
+        mut document: ExecutableDocument,
+        name: Option<&str>,
+    ) -> Result<(), Answer> {
+        let parse = |text| parser::parse_query(text).map_err(|_| Answer::failed());
+        let short = ShortNames::of(text);
+        let (mut text, mut name) = (text, name);
+        if let Some(short) = &short {
+            text = &short.text;
+            name = name.map(|name| short.get(name));
+            document = parse(text)?;
+        }
+        let mut errors = validation_errors(&self.validator, document, name).await;
+        if let Some(suggester) = &self.suggester
+            && (1..=self.limits.errors).contains(&errors.len())
+        {
+            errors = validation_errors(suggester, parse(text)?, name).await;
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        errors.sort_by(|one, other| (&one.locations, &one.message).cmp(&(&other.locations, &other.message)));
+        errors.truncate(self.limits.errors + 1);
         for error in &mut errors {
             error::ensure_code(error, ApiError::ValidationFailed);
         }
-        if errors.is_empty() { Ok(()) } else { Err(Answer::not_run(errors)) }
+        Err(self.refuse(errors, VALIDATION_FAILED))
+    }
+
+    /// The answer to a request with `errors` of one `code`, which is not run.
+    fn refuse(&self, errors: Vec<ServerError>, code: &'static str) -> Answer {
+        Answer::not_run(listed(errors, code, self.limits.errors))
     }
 
     /// Shows how much is kept, as of now, in the [metrics].
@@ -315,17 +359,29 @@ impl Api {
     }
 }
 
-/// Has an operation end where it would be run, after it has been found valid.
-struct RunsNothing;
+/// What is wrong with `document`, as async-graphql says it.
+async fn validation_errors(
+    validator: &Schema<Query, Mutation, Subscription>,
+    mut document: ExecutableDocument,
+    name: Option<&str>,
+) -> Vec<ServerError> {
+    typename::show_directives(&mut document);
+    let mut request = request(document, Variables::default());
+    request.operation_name = name.map(str::to_owned);
+    validator.execute(request).await.errors
+}
 
-impl ExtensionFactory for RunsNothing {
+/// Has an operation end where it would be run, after it has been found valid.
+struct ValidateOnly;
+
+impl ExtensionFactory for ValidateOnly {
     fn create(&self) -> Arc<dyn Extension> {
         Arc::new(Self)
     }
 }
 
 #[async_trait::async_trait]
-impl Extension for RunsNothing {
+impl Extension for ValidateOnly {
     async fn execute(&self, _: &ExtensionContext<'_>, _: Option<&str>, _: NextExecute<'_>) -> Response {
         Response::default()
     }

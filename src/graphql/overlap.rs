@@ -43,7 +43,8 @@ fn object(document: &ExecutableDocument, sets: &[&SelectionSet]) -> Result<(), A
             )));
         }
         let sets: Vec<_> = fields.iter().map(|field| &field.selection_set.node).collect();
-        if !first.selection_set.node.items.is_empty() {
+        // Also where the first has none: of an object each has to select something, which is left to validation.
+        if sets.iter().any(|set| !set.items.is_empty()) {
             object(document, &sets)?;
         }
     }

@@ -1,20 +1,27 @@
 //! GraphQL's lexical grammar (section 2.1), for what has to be known before a text is parsed, or is lost with it.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, ops::Range};
 
 /// The tokens of `text`, as far as the grammar has to be known to tell strings, comments, words and brackets from each
 /// other. Text that is no GraphQL is split somehow.
 pub(super) fn of(text: &str) -> impl Iterator<Item = &[u8]> {
-    let mut rest = text.as_bytes();
+    spans(text).map(|span| &text.as_bytes()[span])
+}
+
+/// Where those tokens are.
+pub(super) fn spans(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
     std::iter::from_fn(move || {
         loop {
+            let rest = &bytes[at..];
             let length = match rest.first()? {
                 b' ' | b'\t' | b'\r' | b'\n' | b',' => {
-                    rest = &rest[1..];
+                    at += 1;
                     continue;
                 }
                 b'#' => {
-                    rest = &rest[line(rest)..];
+                    at += line(rest);
                     continue;
                 }
                 b'"' => string(rest),
@@ -22,9 +29,9 @@ pub(super) fn of(text: &str) -> impl Iterator<Item = &[u8]> {
                 _ => 1,
             };
             // A string that ends with an escape at the end of the text would be longer than it.
-            let (token, after) = rest.split_at(length.min(rest.len()));
-            rest = after;
-            return Some(token);
+            let start = at;
+            at += length.min(rest.len());
+            return Some(start..at);
         }
     })
 }

@@ -22,15 +22,19 @@ impl Types {
     ///
     /// # Errors
     /// `BAD_USER_INPUT` for each variable that is missing or does not fit, with the place within it, and without the
-    /// value, which may be personal data.
+    /// value, which may be personal data. Of more than `max_errors` only one more is looked for.
     pub(super) fn coerce(
         &self,
         definitions: &[Positioned<VariableDefinition>],
         mut given: Variables,
+        max_errors: usize,
     ) -> Result<Variables, Vec<ApiError>> {
         let mut coerced = Variables::default();
         let mut faults = Vec::new();
         for definition in definitions {
+            if faults.len() > max_errors {
+                break;
+            }
             let definition = &definition.node;
             let name = &definition.name.node;
             let ty = &definition.var_type.node;
@@ -157,7 +161,7 @@ mod tests {
         let operation = &document.operations.iter().next().unwrap().1.node;
         Types::of(SDL)
             .unwrap()
-            .coerce(&operation.variable_definitions, Variables::from_json(given))
+            .coerce(&operation.variable_definitions, Variables::from_json(given), 2)
             .map(|variables| serde_json::to_value(variables).unwrap())
             .map_err(|faults| faults.iter().map(|fault| fault.message().into_owned()).collect())
     }
@@ -221,5 +225,6 @@ mod tests {
             assert_eq!(coerce(declared, given.clone()), Err(vec![expected.to_owned()]), "{declared} {given}");
         }
         assert_eq!(coerce("$a: Int!, $b: Int!", json!({})).unwrap_err().len(), 2);
+        assert_eq!(coerce("$a: Int!, $b: Int!, $c: Int!, $d: Int!", json!({})).unwrap_err().len(), 3);
     }
 }

@@ -5,6 +5,7 @@
 mod browser;
 mod caller;
 mod compression;
+mod concurrency;
 mod drain;
 mod graphiql;
 mod graphql;
@@ -12,7 +13,6 @@ mod head;
 mod health;
 mod metrics;
 mod patience;
-mod places;
 mod rate_limit;
 mod refusal;
 mod request_id;
@@ -35,14 +35,14 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::CorsLayer;
 use tracing::{Instrument as _, Span};
 
+use concurrency::Permit;
+pub use concurrency::{AdmissionQueue, ConcurrencyLimit};
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
 pub use graphql::Answers;
 #[cfg(fuzzing)]
 pub use graphql::fuzzing;
 pub use patience::Patient;
-use places::Place;
-pub use places::{Places, Turns};
 pub use rate_limit::RateLimit;
 use refusal::Refusal;
 use request_id::{Answering, RequestId, Since};
@@ -77,12 +77,12 @@ pub struct Gateway {
     pub websocket: WebSocketConfig,
     /// How often each caller may ask.
     pub rate_limit: RateLimit,
-    /// Places for the operations that are carried out.
-    pub operations: Turns,
-    /// Places for WebSockets.
-    pub websockets: Places,
-    /// Places for subscriptions over event streams.
-    pub event_streams: Places,
+    /// Admits operations.
+    pub operations: AdmissionQueue,
+    /// Bounds WebSockets.
+    pub websockets: ConcurrencyLimit,
+    /// Bounds subscriptions over event streams.
+    pub event_streams: ConcurrencyLimit,
     /// How often an event stream or a WebSocket gets a sign of life.
     pub keep_alive: Duration,
     /// What GraphiQL opens with; none where it is not served.

@@ -1,7 +1,6 @@
 //! How a call is made: in its turn, if the route's breaker lets it through; and, where it only reads, again.
 //!
-//! A call has a place in the [`bulkhead`](super::bulkhead) from its beginning to its end, and a slot while an attempt is
-//! under way. A change is one attempt. A GET that met what may pass is repeated, soon and seldom: `upstream.retries` times
+//! A call has an entry in the [`FairQueue`] from its beginning to its end, and a permit while an attempt is under way. A change is one attempt. A GET that met what may pass is repeated, soon and seldom: `upstream.retries` times
 //! at most, after a random pause or the one that the upstream asked for, while somebody waits for longer than that
 //! ([`Deadline`]), and within the [`Budget`] of all calls.
 
@@ -18,7 +17,6 @@ use super::{
     answer::Answered,
     breaker::{Admission, Breaker, Condition, Health},
     budget::Budget,
-    bulkhead::{Bulkhead, Place, Slot},
     deadline::Deadline,
     error::UpstreamError,
     latency::Latency,
@@ -27,6 +25,7 @@ use super::{
 use crate::{
     caller::{Caller, Scope},
     config::UpstreamConfig,
+    fair_queue::{Bounds, Entry, FairQueue, Permit},
     metrics::metrics,
 };
 
@@ -77,7 +76,7 @@ struct Inner {
     hedge_budget: Budget,
     /// Whether there are second calls at all.
     hedges: bool,
-    bulkhead: Bulkhead,
+    queue: FairQueue<Scope>,
     pauses: Pauses,
     /// By route.
     breakers: [Mutex<Breaker>; 3],
@@ -94,18 +93,24 @@ pub struct Turn {
     /// None once it is known what came of it.
     admission: Option<Admission>,
     began: Instant,
-    _slot: Slot,
+    _permit: Permit<Scope>,
 }
 
 impl Attempts {
     pub(super) fn new(config: &UpstreamConfig) -> Self {
         let breaker = || Breaker::new(config.breaker, Instant::now(), fastrand::Rng::new());
+        let bounds = Bounds {
+            running: config.max_concurrent,
+            waiting: config.max_waiting,
+            caller_share: config.caller_share,
+        };
+        let (running, waiting) = (metrics().upstream_under_way.clone(), metrics().upstream_waiting.clone());
         Self(Arc::new(Inner {
             retries: config.retries,
             retry_budget: Budget::new(config.retry_percent, FIRST_RETRIES),
             hedge_budget: Budget::new(config.hedge_percent, FIRST_HEDGES),
             hedges: config.hedge_percent > 0,
-            bulkhead: Bulkhead::new(config.max_concurrent, config.max_waiting, config.caller_share),
+            queue: FairQueue::new(bounds, running, waiting),
             pauses: Pauses::new(config.max_paused),
             breakers: Route::EACH.map(|_| Mutex::new(breaker())),
             latencies: Route::EACH.map(|_| Mutex::new(Latency::new())),
@@ -129,13 +134,13 @@ impl Attempts {
         F: Future<Output = Result<T, UpstreamError>>,
     {
         self.check(route)?;
-        let place = self.0.bulkhead.enter(caller.who())?;
+        let entry = self.enter(caller)?;
         self.0.retry_budget.earn();
         self.0.hedge_budget.earn();
         let mut retries = 0;
         loop {
             self.wait_out_pause(caller.seen_as(), deadline).await?;
-            let error = match self.attempt(route, caller, &place, deadline, &send).await {
+            let error = match self.attempt(route, caller, &entry, deadline, &send).await {
                 Err(error) => error,
                 answer => return answer,
             };
@@ -158,8 +163,8 @@ impl Attempts {
     /// [`UpstreamError::Overloaded`], [`UpstreamError::BreakerOpen`]: nothing is sent then.
     pub(super) async fn turn_to_change(&self, caller: &Caller) -> Result<Turn, UpstreamError> {
         self.check(Route::Change)?;
-        let place = self.0.bulkhead.enter(caller.who())?;
-        self.turn(Route::Change, caller, &place).await
+        let entry = self.enter(caller)?;
+        self.turn(Route::Change, caller, &entry).await
     }
 
     /// One attempt, and a second one beside it where the first takes unusually long.
@@ -167,7 +172,7 @@ impl Attempts {
         &self,
         route: Route,
         caller: &Caller,
-        place: &Arc<Place>,
+        entry: &Arc<Entry<Scope>>,
         deadline: &Deadline,
         send: &impl Fn() -> F,
     ) -> Result<T, UpstreamError>
@@ -175,7 +180,7 @@ impl Attempts {
         T: Answered,
         F: Future<Output = Result<T, UpstreamError>>,
     {
-        let turn = self.turn(route, caller, place).await?;
+        let turn = self.turn(route, caller, entry).await?;
         let began = turn.began;
         let mut first = pin!(turn.carry_out(send()));
         let Some(unusual) = self.unusual(route, deadline) else { return first.await };
@@ -209,21 +214,32 @@ impl Attempts {
         }
     }
 
-    /// Waits for a slot, then asks the breaker.
-    async fn turn(&self, route: Route, caller: &Caller, place: &Arc<Place>) -> Result<Turn, UpstreamError> {
+    /// Takes a place in the queue for a call.
+    fn enter(&self, caller: &Caller) -> Result<Arc<Entry<Scope>>, UpstreamError> {
+        let full = UpstreamError::Overloaded { limit: "upstream.max_waiting" };
+        self.0.queue.enter(caller.who()).ok_or(full)
+    }
+
+    /// Waits for a permit, then asks the breaker.
+    async fn turn(
+        &self,
+        route: Route,
+        caller: &Caller,
+        entry: &Arc<Entry<Scope>>,
+    ) -> Result<Turn, UpstreamError> {
         self.check(route)?;
-        let slot = place.slot().await;
-        self.admit(route, caller, slot)
+        let permit = entry.permit().await;
+        self.admit(route, caller, permit)
     }
 
     /// A second call takes what is free, and is no probe of a breaker.
     fn turn_to_hedge(&self, route: Route, caller: &Caller) -> Option<Turn> {
-        let slot = self.0.bulkhead.enter(caller.who()).ok()?.slot_now()?;
+        let permit = self.0.queue.enter(caller.who())?.try_permit()?;
         let is_closed = self.with_breaker(route, |breaker, _| breaker.condition()) == Condition::Closed;
-        (is_closed && self.0.hedge_budget.spend()).then(|| self.admit(route, caller, slot).ok())?
+        (is_closed && self.0.hedge_budget.spend()).then(|| self.admit(route, caller, permit).ok())?
     }
 
-    fn admit(&self, route: Route, caller: &Caller, slot: Slot) -> Result<Turn, UpstreamError> {
+    fn admit(&self, route: Route, caller: &Caller, permit: Permit<Scope>) -> Result<Turn, UpstreamError> {
         let admission = self.with_breaker(route, Breaker::admit).map_err(|wait| refused(route, wait))?;
         Ok(Turn {
             attempts: self.clone(),
@@ -231,11 +247,11 @@ impl Attempts {
             seen_as: caller.seen_as(),
             admission: Some(admission),
             began: Instant::now(),
-            _slot: slot,
+            _permit: permit,
         })
     }
 
-    /// Whether it is worth while to wait for a slot.
+    /// Whether it is worth while to wait for a permit.
     fn check(&self, route: Route) -> Result<(), UpstreamError> {
         self.with_breaker(route, |breaker, now| breaker.check(now)).map_err(|wait| refused(route, wait))
     }

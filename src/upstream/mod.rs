@@ -10,7 +10,6 @@ mod attempts;
 mod authorisation;
 mod breaker;
 mod budget;
-mod bulkhead;
 mod cache_control;
 mod client;
 mod deadline;
@@ -23,7 +22,6 @@ mod outside;
 mod pauses;
 mod retry_after;
 mod service_token;
-mod shares;
 mod wire;
 
 pub use answer::{Answer, Applied, Page, PageItem};

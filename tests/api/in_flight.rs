@@ -33,7 +33,7 @@ fn served(number: usize) -> Value {
 }
 
 /// Waits until a gauge says so.
-async fn until(gateway: &Gateway, gauge: &str, value: f64) {
+pub async fn until(gateway: &Gateway, gauge: &str, value: f64) {
     timeout(PATIENCE, async {
         while gateway.metrics().await[gauge] != value {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -60,7 +60,9 @@ mod cost;
 mod hostile;
 mod in_flight;
 mod limits;
+mod operation_shares;
 mod rate_limit;
+mod request_errors;
 mod wire;
 
 mod callers_api_keys;
@@ -78,6 +80,7 @@ mod metrics;
 mod privacy;
 mod profile;
 mod switches;
+mod warnings;
 
 mod clients;
 mod licences;

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
-use super::{Gateway, MediaType, Open, Place, answer_headers, answers, write};
+use super::{Gateway, MediaType, Open, Permit, answer_headers, answers, write};
 use crate::{
     caller::Caller,
     graphql::{Answer, Operation, error::ApiError},
@@ -44,16 +44,16 @@ pub(super) fn of_one(answer: Answer) -> Response {
     respond(Body::from([&next(answer), COMPLETE.as_bytes()].concat()))
 }
 
-/// The answers of `operation`, which has its `place`, as they come, until the last or until the gateway ends.
+/// The answers of `operation`, which has its `permit`, as they come, until the last or until the gateway ends.
 pub(super) fn of(
     gateway: &Arc<Gateway>,
     operation: Operation,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
-    place: Place,
+    permit: Permit,
 ) -> Response {
     let events = Events {
-        place: Some(place),
+        permit: Some(permit),
         // What has one answer is waited for, as any request is.
         open: operation.is_subscription().then(|| gateway.drain.open()),
         answers: Box::pin(answers(gateway, operation, caller, deadline)),
@@ -77,7 +77,7 @@ pub(super) fn of(
 struct Events {
     /// Among subscriptions for as long as it is open; among operations until there is the answer, however slowly that
     /// is then read.
-    place: Option<Place>,
+    permit: Option<Permit>,
     answers: Pin<Box<dyn Stream<Item = Answer> + Send>>,
     open: Option<Open>,
     keep_alive: Duration,
@@ -98,7 +98,7 @@ impl Events {
             () = told_to_end => None,
             answer = timeout(self.keep_alive, self.answers.next()) => match answer {
                 Ok(answer) => {
-                    self.place = self.place.take().filter(|_| self.open.is_some());
+                    self.permit = self.permit.take().filter(|_| self.open.is_some());
                     answer.map(next)
                 }
                 Err(_) => Some(SIGN_OF_LIFE.into()),

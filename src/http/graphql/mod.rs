@@ -31,7 +31,7 @@ pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
 
 use super::{
-    Gateway, Lent, Open, Place, Refusal, Request, Since, caller,
+    Gateway, Lent, Open, Permit, Refusal, Request, Since, caller,
     compression::{self, Coding},
     refusal::count,
 };
@@ -103,7 +103,7 @@ async fn carry_out(
         Form::QueryString => request::from_query_string(question.text)?,
         Form::Body => request::from_json(question.text)?,
     };
-    let place = gateway.operations.take().await?;
+    let permit = gateway.operations.admit(&caller).await?;
 
     let refuse = |answer| match accepted.best {
         MediaType::EventStream => event_stream::of_one(answer),
@@ -124,13 +124,13 @@ async fn carry_out(
     match accepted {
         // A client that takes both has its subscriptions as the one thing that they can be.
         Accepted { event_stream: true, .. } if operation.is_subscription() => {
-            // It stays for long, and has a place among its kind.
-            drop(place);
-            let place = gateway.event_streams.take()?;
-            Ok(event_stream::of(gateway, operation, caller, deadline, place))
+            // It lasts, and counts among its own kind.
+            drop(permit);
+            let permit = gateway.event_streams.admit()?;
+            Ok(event_stream::of(gateway, operation, caller, deadline, permit))
         }
         Accepted { best: MediaType::EventStream, .. } => {
-            Ok(event_stream::of(gateway, operation, caller, deadline, place))
+            Ok(event_stream::of(gateway, operation, caller, deadline, permit))
         }
         _ if operation.is_subscription() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -148,7 +148,7 @@ async fn carry_out(
             }
             let taken = finished.taken(takes).await;
             // To compress it is part of the work.
-            drop(place);
+            drop(permit);
             Ok(taken.into_response())
         }
     }

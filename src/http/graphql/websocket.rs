@@ -64,7 +64,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Result<R
             "Pages of this origin may not open a WebSocket here; http.origins names those that may.",
         ));
     }
-    let place = gateway.websockets.take()?;
+    let permit = gateway.websockets.admit()?;
     let token = token(headers, &gateway.limits);
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Err(bad("This connection cannot become a WebSocket. Ask with HTTP/1.1."));
@@ -77,7 +77,7 @@ pub(super) fn open(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Result<R
         if let Ok(upgraded) = upgrade.await {
             Session::new(gateway, token, open, upgraded).await.serve().await;
         }
-        drop(place);
+        drop(permit);
     };
     tokio::spawn(served.instrument(span));
 

@@ -275,10 +275,11 @@ pub fn decoded(headers: &reqwest::header::HeaderMap, body: &[u8]) -> Vec<u8> {
 
 /// What lies between a question and a call is switched off, so that tests of anything else can count calls: each is sent
 /// once, whatever came of it and of those before, and no caller is kept from anything. Tests of it switch it on.
-const EACH_CALL_ONCE: [(&str, &str); 4] = [
+const EACH_CALL_ONCE: [(&str, &str); 5] = [
     ("upstream.retries", "0"),
     ("upstream.breaker_percent", "0"),
     ("upstream.caller_share", "100"),
+    ("limits.caller_share", "100"),
     ("upstream.max_paused", "0"),
 ];
 

@@ -40,7 +40,7 @@ use super::{
     message::{Incoming, Outgoing},
 };
 use crate::{
-    graphql::{Answer, error::ApiError, limit::OverLimit},
+    graphql::{Answer, echo::MAX_ECHO, error::ApiError, limit::OverLimit},
     metrics::metrics,
 };
 
@@ -50,9 +50,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How much is read from a socket at once. There are many, and most say little.
 const READ_BUFFER: usize = 4 * 1024;
-
-/// The longest reason that a close frame has room for (RFC 6455, section 5.5).
-const LONGEST_REASON: usize = 123;
 
 /// A WebSocket that is open.
 pub(super) struct Session {
@@ -250,9 +247,12 @@ impl Session {
 
     async fn run(&mut self, id: String, parameters: Parameters) -> Result<(), End> {
         if self.operations.contains_key(&id) {
-            let reason = Some(format!("Subscriber for {id} already exists"));
-            let reason = reason.filter(|reason| reason.len() <= LONGEST_REASON);
-            return Err(End::Close(4409, reason.map_or("Subscriber already exists".into(), Cow::Owned)));
+            // A close frame has room for 123 bytes (RFC 6455, section 5.5).
+            let reason = match id.len() {
+                ..=MAX_ECHO => format!("Subscriber for {id} already exists").into(),
+                _ => "Subscriber already exists".into(),
+            };
+            return Err(End::Close(4409, reason));
         }
         if self.is_ending {
             // It ends with the connection, like one that is sent a moment later.
@@ -289,8 +289,8 @@ impl Session {
         } else {
             // It waits for its turn there, so that nothing else waits with it.
             let answer = async move {
-                match gateway.operations.take().await {
-                    Ok(_place) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
+                match gateway.operations.admit(&caller).await {
+                    Ok(_permit) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
                     Err(error) => Answer::refused(vec![error]),
                 }
             };

@@ -1,0 +1,106 @@
+//! Bounds on what goes on at once: WebSockets, event streams, and operations, which may wait briefly for admission.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::{
+    caller::{Caller, Scope},
+    config::Limits,
+    fair_queue::{self, Bounds, FairQueue},
+    graphql::{
+        error::ApiError,
+        limit::{OverLimit, TOO_MUCH},
+    },
+    metrics::{Level, metrics},
+};
+
+/// The right to go on, until it is dropped. Callers without a valid credential count as one.
+pub(super) type Permit = fair_queue::Permit<Option<Scope>>;
+
+/// A bound on how many of something there are at once.
+#[derive(Debug)]
+pub struct ConcurrencyLimit {
+    queue: FairQueue<Option<Scope>>,
+    maximum: usize,
+    limit: &'static str,
+}
+
+impl ConcurrencyLimit {
+    /// At most `maximum` at once, whoever they are of, under the name of a `limit` and counted in `level`.
+    pub fn new(maximum: usize, limit: &'static str, level: Level) -> Self {
+        let bounds = Bounds { running: maximum, waiting: 0, caller_share: 100 };
+        Self { queue: FairQueue::new(bounds, level, Level::default()), maximum, limit }
+    }
+
+    /// A permit, if one is free.
+    ///
+    /// # Errors
+    /// `OVERLOADED`
+    pub(super) fn admit(&self) -> Result<Permit, ApiError> {
+        self.queue.enter(None).and_then(|entry| entry.try_permit()).ok_or_else(|| self.overloaded())
+    }
+
+    fn overloaded(&self) -> ApiError {
+        OverLimit::overloaded(self.limit, self.maximum, TOO_MUCH)
+    }
+}
+
+/// The concurrency limit of operations, with a short queue before it and a share of both for each caller.
+#[derive(Debug)]
+pub struct AdmissionQueue {
+    limit: ConcurrencyLimit,
+    max_wait: Duration,
+}
+
+impl AdmissionQueue {
+    /// Bounded by `limits.operations`, `limits.operations_waiting`, `limits.caller_share` and `limits.operations_wait`.
+    pub fn new(limits: &Limits) -> Self {
+        let bounds = Bounds {
+            running: limits.operations,
+            waiting: limits.operations_waiting,
+            caller_share: limits.caller_share,
+        };
+        let (running, waiting) =
+            (metrics().operations_in_flight.clone(), metrics().operations_waiting.clone());
+        let queue = FairQueue::new(bounds, running, waiting);
+        let limit = ConcurrencyLimit { queue, maximum: limits.operations, limit: "operations" };
+        Self { limit, max_wait: limits.operations_wait }
+    }
+
+    /// A permit for one operation of `caller`, at once or after a short wait. Waiters are admitted caller by caller.
+    ///
+    /// # Errors
+    /// `OVERLOADED`, where the queue or the caller's share of it is full, or where the wait was too long.
+    pub(super) async fn admit(&self, caller: &Result<Caller, ApiError>) -> Result<Permit, ApiError> {
+        let overloaded = || self.limit.overloaded();
+        let caller = caller.as_ref().ok().map(Caller::who);
+        let entry = self.limit.queue.enter(caller).ok_or_else(overloaded)?;
+        match entry.try_permit() {
+            Some(permit) => Ok(permit),
+            None => timeout(self.max_wait, entry.permit()).await.map_err(|_| overloaded()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{caller::ScopeKey, config::Config};
+
+    #[tokio::test]
+    async fn callers_without_a_valid_credential_share_one_key() {
+        let limits = Limits { operations: 8, operations_waiting: 0, ..Config::default().limits };
+        let queue = AdmissionQueue::new(&limits);
+        let mut permits = Vec::new();
+        for reason in ["no token", "malformed", "expired", "unknown"] {
+            permits.push(queue.admit(&Err(ApiError::Unauthenticated(reason.into()))).await.unwrap());
+        }
+        let refused = queue.admit(&Err(ApiError::Internal)).await.unwrap_err();
+        assert_eq!(refused.code(), "OVERLOADED");
+        let caller = Ok(Caller::with_token("known", &ScopeKey::random()));
+        assert!(queue.admit(&caller).await.is_ok());
+        drop(permits);
+        assert!(queue.admit(&Err(ApiError::Internal)).await.is_ok());
+    }
+}
