@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{Stream, stream};
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio::{sync::watch, task::AbortHandle};
 use uuid::Uuid;
 
 use super::{
@@ -80,15 +80,14 @@ impl Live {
         Self(Arc::new(Inner { watches: Mutex::default(), cache, config }))
     }
 
-    /// The appointment at once, then each time that it has changed. Ends with an error that is final, or when the
-    /// caller's token expires; errors that may pass are waited out.
+    /// The appointment at once, then each time that it has changed. Ends with an error that is final; errors that may pass
+    /// are waited out.
     pub(super) fn watch(&self, caller: &Caller, id: Uuid) -> impl Stream<Item = Seen> + Send + use<> {
         let start = self.join(caller, id).map(|watch| Subscriber {
             shown: watch.shown.subscribe(),
             _watch: watch,
             is_new: true,
             last: None,
-            expires: caller.known_for().map(|left| Instant::now() + left),
         });
         stream::unfold(Some(start), async |state| match state {
             None => None,
@@ -243,27 +242,17 @@ struct Subscriber {
     _watch: Arc<Watch>,
     is_new: bool,
     last: Option<SharedAppointment>,
-    expires: Option<Instant>,
 }
 
 impl Subscriber {
     async fn next(&mut self) -> Seen {
-        let expires = self.expires;
-        let news = async {
-            loop {
-                if !std::mem::take(&mut self.is_new) && self.shown.changed().await.is_err() {
-                    return Err(UpstreamError::Lost);
-                }
-                if let Some(seen) = self.news() {
-                    return seen;
-                }
+        loop {
+            if !std::mem::take(&mut self.is_new) && self.shown.changed().await.is_err() {
+                return Err(UpstreamError::Lost);
             }
-        };
-        match expires {
-            Some(at) => {
-                tokio::time::timeout_at(at, news).await.unwrap_or(Err(UpstreamError::Unauthenticated))
+            if let Some(seen) = self.news() {
+                return seen;
             }
-            None => news.await,
         }
     }
 

@@ -60,7 +60,9 @@ mod rate_limit;
 mod wire;
 
 mod callers_api_keys;
+mod callers_flood;
 mod callers_jwt;
+mod callers_withdrawal;
 mod service_identity;
 mod service_token;
 
