@@ -282,6 +282,8 @@ pub struct LogConfig {
     pub level: LogLevel,
     /// `log.format`
     pub format: LogFormat,
+    /// `log.buffer`
+    pub buffer: ByteSize,
 }
 
 /// How much is logged.

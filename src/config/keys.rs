@@ -750,6 +750,14 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "log.buffer",
+        default: "1MiB",
+        kind: Kind::Size,
+        help: "How many bytes of log lines wait while the reader of standard error is slow, beside as many that are being \
+               written. Lines beyond are dropped and counted.",
+        set: |c, v| size(v, 4096).map(|v| c.log.buffer = v),
+    },
+    Key {
         name: "sandbox.enabled",
         default: "false",
         kind: Kind::Switch,

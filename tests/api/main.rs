@@ -69,6 +69,7 @@ mod service_token;
 mod commands;
 mod configuration;
 mod lifecycle;
+mod log_reader;
 mod logs;
 mod metrics;
 mod privacy;
