@@ -8,7 +8,9 @@ use std::{
 };
 
 use base64::Engine as _;
+use futures_util::future::{BoxFuture, pending};
 use serde_json::value::RawValue;
+use tokio::time::sleep;
 
 /// The random key of this process under which credentials are digested into [`Scope`]s.
 ///
@@ -100,6 +102,15 @@ pub enum Credential {
     Service,
 }
 
+/// A verified credential, which its issuer can withdraw before it expires.
+pub trait IssuedCredential: Send + Sync {
+    /// Why the credential is no longer accepted; none while it is.
+    fn rejection(&self) -> Option<&'static str>;
+
+    /// Completes once the credential has been withdrawn, with the reason.
+    fn withdrawn(&self) -> BoxFuture<'_, &'static str>;
+}
+
 /// Somebody who may ask. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller {
@@ -107,19 +118,54 @@ pub struct Caller {
     scope: Scope,
     credential: Credential,
     expires: Option<SystemTime>,
+    /// None where nothing but time ends the credential.
+    issued: Option<Arc<dyn IssuedCredential>>,
 }
 
 impl Caller {
     /// Whoever holds `token`, a bearer token (RFC 6750) without its scheme, which goes to the upstream.
     pub fn with_token(token: &str, key: &ScopeKey) -> Self {
         let scope = key.scope(ScopeOf::Token(token));
-        Self { who: scope, scope, credential: Credential::Token(token.into()), expires: jwt_expiry(token) }
+        let credential = Credential::Token(token.into());
+        Self { who: scope, scope, credential, expires: jwt_expiry(token), issued: None }
     }
 
     /// Somebody who is known as `who`, until `expires`, whose data is kept under `scope`, and for whom the upstream is asked
     /// with the gateway's own token.
     pub fn of_service(who: Scope, scope: Scope, expires: Option<SystemTime>) -> Self {
-        Self { who, scope, credential: Credential::Service, expires }
+        Self { who, scope, credential: Credential::Service, expires, issued: None }
+    }
+
+    /// The same caller, for as long as its credential is not withdrawn.
+    pub fn with_issued(self, issued: Arc<dyn IssuedCredential>) -> Self {
+        Self { issued: Some(issued), ..self }
+    }
+
+    /// Why the caller's credential, which was accepted, no longer is; none while it is, or where only the upstream knows.
+    pub fn rejection(&self) -> Option<&'static str> {
+        self.issued.as_ref().and_then(|issued| issued.rejection())
+    }
+
+    /// Completes once the caller's credential has expired or was withdrawn, with the reason where the gateway knows more
+    /// than the time.
+    pub async fn rejected(&self) -> Option<&'static str> {
+        let withdrawn = async {
+            match &self.issued {
+                Some(issued) => issued.withdrawn().await,
+                None => pending().await,
+            }
+        };
+        let expired = async {
+            match self.known_for() {
+                Some(left) => sleep(left).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            reason = withdrawn => Some(reason),
+            () = expired => self.rejection(),
+        }
     }
 
     /// Who it is: what its operations are counted under, whoever its data is shared with.

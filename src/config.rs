@@ -294,6 +294,8 @@ pub struct LogConfig {
     pub level: LogLevel,
     /// `log.format`
     pub format: LogFormat,
+    /// `log.buffer`
+    pub buffer: ByteSize,
 }
 
 /// How much is logged.

@@ -42,6 +42,7 @@ impl From<ConfigError> for Failure {
 #[tokio::main]
 async fn main() -> ExitCode {
     telemetry::watch_panics();
+    let _flush = telemetry::FlushOnDrop;
     let result = match cli::parse() {
         Task::Serve(sources) => serve(&sources).await,
         Task::Sandbox(sources) => serve_sandbox(sources).await,
@@ -55,11 +56,11 @@ async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Setup(text)) => {
-            complain(&text);
+            telemetry::report(&text);
             ExitCode::from(2)
         }
         Err(Failure::Running(text)) => {
-            complain(&text);
+            telemetry::report(&text);
             ExitCode::FAILURE
         }
     }
@@ -68,7 +69,7 @@ async fn main() -> ExitCode {
 async fn serve(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
-    telemetry::start(&config.log);
+    telemetry::start(&config.log).map_err(no_log)?;
     let signals = Signals::watch()?;
     let listener = bind("--listen", config.listen).await?;
     let metrics = match config.metrics.listen {
@@ -124,7 +125,7 @@ async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
         sources.flags.push(("listen", "127.0.0.1:8081".to_owned()));
     }
     let config = Config::load(&sources)?;
-    telemetry::start(&config.log);
+    telemetry::start(&config.log).map_err(no_log)?;
     let signals = Signals::watch()?;
     let listener = bind("--listen", config.listen).await?;
     say(format_args!("appointments-gateway sandbox {}: all its data is made up", env!("CARGO_PKG_VERSION")));
@@ -190,7 +191,7 @@ async fn check_upstream(config: &Config, url: &Url) -> Result<Result<String, Str
 fn make_api_key(name: &str) -> Result<(), Failure> {
     let made = NewApiKey::make(name).map_err(Failure::Setup)?;
     say(&made.line);
-    complain(&format!("the key of {name}, shown this once: {}", made.key));
+    telemetry::report(&format!("the key of {name}, shown this once: {}", made.key));
     Ok(())
 }
 
@@ -266,6 +267,7 @@ async fn asked_to_stop(mut signals: Signals) {
     signals.next().await;
     tokio::spawn(async move {
         signals.next().await;
+        telemetry::flush();
         std::process::exit(1);
     });
 }
@@ -275,6 +277,6 @@ fn say(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "appointments-gateway: {text}");
+fn no_log(error: io::Error) -> Failure {
+    Failure::Setup(format!("the log cannot be written: {error}"))
 }

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub websockets: Level,
     /// Event streams of subscriptions that are open.
     pub event_streams: Level,
+    /// Lines of the log that were dropped, since the reader of standard error was too slow.
+    pub log_lines_dropped: Counter,
     /// Panics that were caught: each is a fault of the gateway.
     pub panics: Counter,
     /// How appointments that were asked for were come by.
@@ -177,6 +179,7 @@ impl Metrics {
             connections: level(r, "connections", "Connections that are open, WebSockets aside"),
             websockets: level(r, "websockets", "WebSockets that are open"),
             event_streams: level(r, "event_streams", "Event streams of subscriptions that are open"),
+            log_lines_dropped: counter(r, "log_lines_dropped", "Log lines dropped for want of a reader"),
             panics: counter(r, "panics", "Faults of the gateway that were caught"),
             appointments: counters(
                 r,

@@ -124,6 +124,30 @@ impl<T: Send + Sync + 'static> Renewed<T> {
         newer(&state)
     }
 
+    /// The value, where there is one now.
+    pub fn latest(&self) -> Option<Arc<Current<T>>> {
+        self.0.state.borrow().usable()
+    }
+
+    /// Waits until `find` finds something in a value: first in the current one, then in each that replaces it. A fetch
+    /// that fails replaces none.
+    pub async fn until<R>(&self, find: impl Fn(&T) -> Option<R>) -> R {
+        let mut state = self.0.state.subscribe();
+        let mut seen = None;
+        loop {
+            let current = state.borrow_and_update().current.clone();
+            if let Some(current) = current.filter(|current| seen != Some(current.generation)) {
+                if let Some(found) = find(&current.value) {
+                    return found;
+                }
+                seen = Some(current.generation);
+            }
+            if state.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Whether the last fetch failed, so that there may be a newer one than is known.
     pub fn is_failing(&self) -> bool {
         self.0.state.borrow().failure.is_some()

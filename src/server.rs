@@ -3,7 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,6 +35,9 @@ use crate::{
 
 /// How long to wait before accepting again when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is logged at most that there is no room. There is an attempt after each pause.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How many headers hyper takes where it is not told.
 const HYPERS_HEADERS: usize = 100;
@@ -155,6 +164,7 @@ impl Connections {
 
     /// Serves whoever comes, for as long as it is polled.
     async fn accept(&self, listener: &TcpListener) {
+        let mut logged: Option<Instant> = None;
         loop {
             // Who comes when there is no place waits before the door, where the system has a bound of its own.
             let place = self.places.clone().acquire_owned().await;
@@ -162,7 +172,10 @@ impl Connections {
                 Ok((stream, _)) => self.serve(stream, place.ok()),
                 Err(error) if is_the_connections_own(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "no connection can be accepted");
+                    if logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_INTERVAL) {
+                        tracing::error!(%error, "no connection can be accepted");
+                        logged = Some(Instant::now());
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -17,7 +17,6 @@ use futures_util::{Stream, stream};
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
-    time::Instant,
 };
 use uuid::Uuid;
 
@@ -121,8 +120,8 @@ impl Subscriptions {
         Self { registry, cache }
     }
 
-    /// The appointment now, then each time that it has changed. Ends with an error that is final, or when the caller's
-    /// token expires; errors that may pass are waited out.
+    /// The appointment now, then each time that it has changed. Ends with an error that is final; errors that may pass
+    /// are waited out.
     pub(super) fn watch(&self, caller: &Caller, id: Uuid) -> impl Stream<Item = Update> + Send + use<> {
         let start = self.subscribe(caller, id).map(|subscription| Subscriber {
             state: subscription.watch.state.subscribe(),
@@ -131,7 +130,6 @@ impl Subscriptions {
             waiting_since: StdInstant::now(),
             is_new: true,
             last: None,
-            expires: caller.known_for().map(|left| Instant::now() + left),
         });
         stream::unfold(Some(start), async |state| match state {
             None => None,
@@ -396,28 +394,18 @@ struct Subscriber {
     waiting_since: StdInstant,
     is_new: bool,
     last: Option<SharedAppointment>,
-    expires: Option<Instant>,
 }
 
 impl Subscriber {
     async fn next(&mut self) -> Update {
-        let expires = self.expires;
         self.waiting_since = StdInstant::now();
-        let news = async {
-            loop {
-                if !std::mem::take(&mut self.is_new) && self.state.changed().await.is_err() {
-                    return Err(UpstreamError::Lost);
-                }
-                if let Some(update) = self.news() {
-                    return update;
-                }
+        loop {
+            if !std::mem::take(&mut self.is_new) && self.state.changed().await.is_err() {
+                return Err(UpstreamError::Lost);
             }
-        };
-        match expires {
-            Some(at) => {
-                tokio::time::timeout_at(at, news).await.unwrap_or(Err(UpstreamError::Unauthenticated))
+            if let Some(update) = self.news() {
+                return update;
             }
-            None => news.await,
         }
     }
 

@@ -117,6 +117,11 @@ impl Appointments {
         Self(Arc::new(Inner { shared, caller, deadline, loader, record }))
     }
 
+    /// Whose operation it is.
+    pub fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
     /// One appointment, none where there is none by that id.
     ///
     /// # Errors

@@ -53,6 +53,8 @@ pub struct CallersConfig {
     pub leeway: Duration,
     /// `callers.max_verified`
     pub max_verified: usize,
+    /// `callers.verifications_per_second`; 0 is no limit.
+    pub verifications_per_second: u32,
     /// What is in `callers.api_keys_file`
     pub api_keys_file: Option<ApiKeys>,
     /// `callers.share_cache`

@@ -286,8 +286,17 @@ pub const KEYS: &[Key] = &[
         default: "10000",
         kind: Kind::Count,
         help: "How many verified JWTs are remembered as such, by a digest and not past their exp, so that each is \
-               verified once. 0: none.",
+               verified once; and as many of their subjects, for callers.verifications_per_second. 0: none.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.callers.max_verified = v),
+    },
+    Key {
+        name: "callers.verifications_per_second",
+        default: "2000",
+        kind: Kind::Count,
+        help: "How many signatures of JWTs are checked a second; beyond, OVERLOADED. Half of them are reserved for \
+               subjects that had a token verified before, of which one may take a hundredth. Tokens that are remembered \
+               as verified, and those that are rejected without a check, cost none. 0: any number.",
+        set: |c, v| count(v, 0..=1_000_000).map(|v| c.callers.verifications_per_second = v as u32),
     },
     Key {
         name: "callers.api_keys_file",
@@ -769,6 +778,14 @@ pub const KEYS: &[Key] = &[
             };
             Ok(())
         },
+    },
+    Key {
+        name: "log.buffer",
+        default: "1MiB",
+        kind: Kind::Size,
+        help: "How many bytes of log lines wait while the reader of standard error is slow, beside as many that are being \
+               written. Lines beyond are dropped and counted.",
+        set: |c, v| size(v, 4096).map(|v| c.log.buffer = v),
     },
     Key {
         name: "sandbox.enabled",

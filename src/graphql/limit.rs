@@ -28,6 +28,7 @@ pub const LIMITS: &[&str] = &[
     "items",
     "operations",
     "rate_limit.per_second",
+    "callers.verifications_per_second",
     "upstream.max_waiting",
     "live.max_watched",
     "live.max_subscribers",
@@ -124,7 +125,7 @@ impl OverLimit {
     }
 
     /// There is no room for more, all told or for this caller.
-    pub(super) fn no_room(limit: &'static str) -> ApiError {
+    pub fn no_room(limit: &'static str) -> ApiError {
         Self::error("OVERLOADED", limit, None, None, TOO_MUCH, Some(OVERLOADED_RETRY_AFTER))
     }
 

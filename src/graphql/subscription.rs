@@ -4,7 +4,7 @@ use async_graphql::{Context, Subscription as Root};
 use futures_util::{Stream, StreamExt as _, future, stream};
 
 use super::{Run, appointment::Written, error::ApiError};
-use crate::model::Uuid;
+use crate::{caller::Caller, model::Uuid, upstream::UpstreamError};
 
 /// Watching.
 #[derive(Debug)]
@@ -22,9 +22,31 @@ impl Subscription {
         match Run::of(ctx).appointments() {
             Ok(appointments) => {
                 let seen = appointments.watch(id.0);
-                seen.map(|seen| seen.map(Written).map_err(ApiError::from)).left_stream()
+                let seen = seen.map(|seen| seen.map(Written).map_err(ApiError::from));
+                until_rejected(appointments.caller().clone(), seen).left_stream()
             }
             Err(error) => stream::once(future::ready(Err(error))).right_stream(),
         }
     }
+}
+
+/// Ends `seen` with an error once the credential of `caller` has expired or was withdrawn.
+fn until_rejected<T: Send>(
+    caller: Caller,
+    seen: impl Stream<Item = Result<T, ApiError>> + Send,
+) -> impl Stream<Item = Result<T, ApiError>> + Send {
+    stream::unfold(Some((caller, Box::pin(seen))), async |state| {
+        let (caller, mut seen) = state?;
+        tokio::select! {
+            biased;
+            reason = caller.rejected() => {
+                let error = reason.map_or_else(
+                    || UpstreamError::Unauthenticated.into(),
+                    |reason| ApiError::Unauthenticated(reason.into()),
+                );
+                Some((Err(error), None))
+            }
+            next = seen.next() => next.map(|next| (next, Some((caller, seen)))),
+        }
+    })
 }

@@ -20,40 +20,41 @@ pub(super) struct Token(Arc<str>);
 ///
 /// # Errors
 /// What was wrong with the token, or `UNAUTHENTICATED` where it stands for nobody: it says what to do, and nothing of
-/// what was sent. `UPSTREAM_UNAVAILABLE` or `UPSTREAM_TIMEOUT` where it cannot be told now.
+/// what was sent. `UPSTREAM_UNAVAILABLE` or `UPSTREAM_TIMEOUT` where it cannot be told now; `OVERLOADED` where too many
+/// tokens are to be verified.
 pub(super) async fn identify(
-    token: &Result<Token, ApiError>,
+    token: &Result<Option<Token>, ApiError>,
     identity: &Identity,
     deadline: Instant,
 ) -> Result<Caller, ApiError> {
-    let Token(token) = token.as_ref().map_err(Clone::clone)?;
+    let Some(Token(token)) = token.as_ref().map_err(Clone::clone)? else {
+        let text = "There is no token. Send the header \"Authorization: Bearer <token>\".";
+        return Err(ApiError::Unauthenticated(text.into()));
+    };
     match timeout_at(deadline, identity.caller(token)).await {
         Ok(Ok(caller)) => Ok(caller),
         Ok(Err(rejection @ Rejection::KeysUnavailable)) => Err(ApiError::CannotIdentify(rejection.text())),
+        Ok(Err(Rejection::OverBudget)) => Err(OverLimit::no_room("callers.verifications_per_second")),
         Ok(Err(rejection)) => Err(ApiError::Unauthenticated(rejection.text().into())),
         Err(_) => Err(ApiError::UpstreamTimeout),
     }
 }
 
-/// The token in the `Authorization` header: `Bearer`, a space, and a token (RFC 6750, section 2.1).
+/// The token in the `Authorization` header, if there is one: `Bearer`, a space, and a token (RFC 6750, section 2.1).
 ///
 /// A token may be any visible ASCII without a comma, which is more than the RFC's alphabet: who goes by it decides what
 /// is a token, this only makes sure that it is one piece and cannot break a header.
 ///
 /// # Errors
 /// `UNAUTHENTICATED`, with what to send instead. It says nothing of what was sent.
-pub(super) fn token(headers: &HeaderMap, limits: &Limits) -> Result<Token, ApiError> {
-    let refuse = |text: &'static str| ApiError::Unauthenticated(text.into());
+pub(super) fn token(headers: &HeaderMap, limits: &Limits) -> Result<Option<Token>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
-        return Err(refuse("There is no token. Send the header \"Authorization: Bearer <token>\"."));
-    };
+    let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(refuse(
-            "There are several Authorization headers. Send one: \"Authorization: Bearer <token>\".",
-        ));
+        let text = "There are several Authorization headers. Send one: \"Authorization: Bearer <token>\".";
+        return Err(ApiError::Unauthenticated(text.into()));
     }
-    bearer(value.as_bytes(), limits)
+    bearer(value.as_bytes(), limits).map(Some)
 }
 
 /// The token in the value of an `Authorization` header, wherever it came from.
@@ -91,29 +92,29 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn read(values: &[&[u8]]) -> Result<String, String> {
+    fn read(values: &[&[u8]]) -> Result<Option<String>, String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
         token(&headers, &Config::default().limits)
-            .map(|Token(token)| token.as_ref().to_owned())
+            .map(|token| token.map(|Token(token)| token.as_ref().to_owned()))
             .map_err(|error| error.message().into_owned())
     }
 
     #[test]
     fn a_bearer_token_is_taken_whole() {
         for value in ["Bearer a.b-c_~+/=", "bearer a.b-c_~+/=", "BEARER   a.b-c_~+/=  "] {
-            assert_eq!(read(&[value.as_bytes()]), Ok("a.b-c_~+/=".to_owned()));
+            assert_eq!(read(&[value.as_bytes()]), Ok(Some("a.b-c_~+/=".to_owned())));
         }
-        assert_eq!(read(&[b"Bearer 17|abc"]), Ok("17|abc".to_owned()));
+        assert_eq!(read(&[b"Bearer 17|abc"]), Ok(Some("17|abc".to_owned())));
+        assert_eq!(read(&[]), Ok(None));
     }
 
     #[test]
     fn anything_else_is_refused_with_what_to_send() {
         let long = [b"Bearer ".as_slice(), &[b'a'; 9000]].concat();
-        let cases: [&[&[u8]]; 13] = [
-            &[],
+        let cases: [&[&[u8]]; 12] = [
             &[b"Bearer a", b"Bearer a"],
             &[b""],
             &[b"Bearer"],

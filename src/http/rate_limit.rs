@@ -1,8 +1,9 @@
 //! How often each caller may ask: a token bucket for each (`rate_limit.*`).
 //!
 //! A bucket belongs to who asks, not to an address: behind a proxy that is the proxy's, and what a proxy says of
-//! addresses can be made up. Those who are nobody, for want of a good token, share one bucket, since nothing is fetched
-//! for them.
+//! addresses can be made up. Requests without a valid token share one bucket, since nothing is fetched for them. Those of
+//! them that bring a token are told what is wrong with it, also when the bucket is empty: a client that is told only to
+//! come later never learns that its token has expired.
 
 use std::{
     collections::HashMap,
@@ -20,6 +21,7 @@ use governor::{
     state::{InMemoryState, NotKeyed, StateStore, keyed::ShrinkableKeyedStateStore},
 };
 
+use super::caller::Token;
 use crate::{
     caller::{Caller, Scope},
     config::RateLimitConfig,
@@ -38,15 +40,26 @@ impl RateLimit {
         Self(Buckets::new(config, DefaultClock::default()))
     }
 
-    /// Counts one operation of `caller`.
+    /// Counts one operation of `caller`, which is whom `token` stands for.
     ///
     /// # Errors
-    /// `RATE_LIMITED`, with how long it is until there is one more.
-    pub(super) fn admit(&self, caller: &Result<Caller, ApiError>) -> Result<(), ApiError> {
+    /// `RATE_LIMITED`, with how long it is until there is one more; where there is a token that stands for nobody, the
+    /// reason for that instead. `OVERLOADED` where there are too many tokens to verify.
+    pub(super) fn admit(
+        &self,
+        caller: &Result<Caller, ApiError>,
+        token: &Result<Option<Token>, ApiError>,
+    ) -> Result<(), ApiError> {
+        if let Err(error) = caller
+            && error.code() == "OVERLOADED"
+        {
+            return Err(error.clone());
+        }
         let Some(buckets) = &self.0 else { return Ok(()) };
         let who = caller.as_ref().ok().map(Caller::who);
-        buckets.take(who).map_err(|wait| {
-            OverLimit::too_often("rate_limit.per_second", buckets.per_second.get().into(), wait)
+        buckets.take(who).map_err(|wait| match caller {
+            Err(rejected) if !matches!(token, Ok(None)) => rejected.clone(),
+            _ => OverLimit::too_often("rate_limit.per_second", buckets.per_second.get().into(), wait),
         })
     }
 }

@@ -61,13 +61,17 @@ impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         let status = match error.code() {
             "INTERNAL" => StatusCode::INTERNAL_SERVER_ERROR,
-            "OVERLOADED" => StatusCode::SERVICE_UNAVAILABLE,
+            "OVERLOADED" | "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" => StatusCode::SERVICE_UNAVAILABLE,
             "RATE_LIMITED" => StatusCode::TOO_MANY_REQUESTS,
+            "UNAUTHENTICATED" => StatusCode::UNAUTHORIZED,
             _ => StatusCode::BAD_REQUEST,
         };
         let seconds = error.retry_after().map(error::whole_seconds);
-        let headers = seconds.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
-        Self { status, error: Box::new(error), headers: headers.into_iter().collect() }
+        let retry_after = seconds.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
+        // RFC 9110, section 15.5.2: a 401 has it.
+        let challenge = (status == StatusCode::UNAUTHORIZED)
+            .then_some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        Self { status, error: Box::new(error), headers: retry_after.into_iter().chain(challenge).collect() }
     }
 }
 

@@ -115,7 +115,8 @@ impl Answering {
                 )
             };
         }
-        if status.is_server_error() {
+        // Any other 5xx (OVERLOADED) is one that callers can cause at will.
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
             id.new_span().in_scope(|| answered!(warn));
         } else if tracing::enabled!(Level::DEBUG) {
             id.new_span().in_scope(|| answered!(debug));

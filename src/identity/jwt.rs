@@ -1,30 +1,30 @@
 //! The callers' JWTs (RFC 7519, and RFC 8725 on what to look out for): which are taken for what they say.
+//!
+//! A token is checked in three steps, the cheapest first: its form and its claims ([`unverified`](super::unverified)),
+//! whether its issuer has the key, and, within a budget ([`verifications`](super::verifications)), its signature. A token
+//! that was verified is not verified again for as long as the key that did it is the one to verify it with.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
-use jsonwebtoken::{
-    Algorithm, Validation, decode, decode_header,
-    errors::{Error, ErrorKind},
-};
+use futures_util::future::BoxFuture;
+use jsonwebtoken::Algorithm;
 use moka::sync::Cache;
-use serde::Deserialize;
 
 use super::{
     Rejection,
-    key_set::{KeySet, Miss},
+    key_set::{KeySet, Miss, VerifiedWith},
     signature,
+    unverified::{Expected, Unverified},
+    verifications::Verifications,
 };
 use crate::{
-    caller::{ScopeKey, ScopeOf, jwt_expiry},
+    caller::{Scope, ScopeKey, ScopeOf, IssuedCredential},
     config::CallersConfig,
     renewed::{Current, Renewed},
 };
 
-/// Where the keys come from.
+/// Where the keys come from. Cheap to clone.
+#[derive(Clone)]
 pub(super) enum Keys {
     /// A file, read once.
     Fixed(KeySet),
@@ -35,123 +35,123 @@ pub(super) enum Keys {
 /// Verifies tokens of one issuer for one audience.
 pub(super) struct Jwts {
     keys: Keys,
-    issuer: String,
-    audience: String,
     algorithms: Vec<Algorithm>,
-    leeway: Duration,
-    /// What was verified, by a keyed digest of the whole token.
+    expected: Expected,
+    /// Verified tokens, by a keyed digest of the whole token.
     verified: Cache<[u8; 32], Verified>,
+    verifications: Verifications,
     key: ScopeKey,
 }
 
-/// What a token says, once it is verified.
+/// A verified token. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Verified {
-    pub(super) subject: Arc<str>,
+    /// The issuer's subject.
+    pub(super) who: Scope,
+    pub(super) standing: Arc<Standing>,
+}
+
+/// What a verified token stands on: its time, and the key that has verified it.
+pub(super) struct Standing {
     /// `exp` and the leeway.
     pub(super) expires: SystemTime,
-    /// Of the keys that it was verified with: with others it is verified anew.
-    generation: u64,
+    key: VerifiedWith,
+    keys: Keys,
 }
 
 impl Jwts {
     /// None where `config` says nothing of an issuer.
     pub(super) fn new(config: &CallersConfig, keys: Keys, key: ScopeKey) -> Option<Self> {
-        signature::install();
+        let (issuer, audience) = (config.issuer.clone()?, config.audience.clone()?);
         Some(Self {
             keys,
-            issuer: config.issuer.clone()?,
-            audience: config.audience.clone()?,
             algorithms: config.algorithms.clone(),
-            leeway: config.leeway,
+            expected: Expected { issuer, audience, leeway: config.leeway },
             verified: Cache::new(config.max_verified as u64),
+            verifications: Verifications::new(config),
             key,
         })
-    }
-
-    pub(super) fn issuer(&self) -> &str {
-        &self.issuer
     }
 
     /// Who `token` says that its bearer is.
     pub(super) async fn verify(&self, token: &str) -> Result<Verified, Rejection> {
         let digest = self.key.scope(ScopeOf::Token(token)).digest();
-        let mut keys = self.keys.current().await?;
         if let Some(verified) = self.verified.get(&digest)
-            && verified.generation == keys.generation
-            && verified.expires > SystemTime::now()
+            && verified.standing.check().is_ok()
         {
             return Ok(verified);
         }
-        let header = decode_header(token).map_err(|_| Rejection::Malformed)?;
-        if !self.algorithms.contains(&header.alg) {
-            return Err(Rejection::Algorithm);
-        }
-        // What it lists must be understood, and none of it is (RFC 7515, section 4.1.11).
-        if header.crit.is_some() {
-            return Err(Rejection::Malformed);
-        }
-        if keys.set.find(header.kid.as_deref(), header.alg).is_err_and(|miss| miss == Miss::Unknown) {
+        let token = Unverified::read(token, &self.algorithms)?;
+        let expires = token.claims.check(&self.expected, SystemTime::now())?;
+        let (algorithm, id) = (token.algorithm, token.key_id.as_deref());
+        let mut keys = self.keys.current().await?;
+        if keys.set.find(id, algorithm).is_err_and(|miss| miss == Miss::Unknown) {
             keys = self.keys.newer_than(&keys).await?;
         }
-        let key = keys.set.find(header.kid.as_deref(), header.alg).map_err(|_| Rejection::UnknownKey)?;
-        let claims = decode::<Claims>(token, &key.decoding, &self.validation(header.alg));
-        let Claims { sub } = claims.map_err(|error| rejection(&error))?.claims;
-        let expires = jwt_expiry(token).filter(|_| !sub.is_empty()).ok_or(Rejection::Claims)?;
-        let expires = expires.checked_add(self.leeway).unwrap_or(expires);
-        let verified = Verified { subject: sub.into(), expires, generation: keys.generation };
+        let key = keys.set.find(id, algorithm).map_err(|_| Rejection::UnknownKey)?;
+        let who =
+            self.key.scope(ScopeOf::Subject { issuer: &self.expected.issuer, subject: &token.claims.sub });
+        if !self.verifications.take(who) {
+            return Err(Rejection::OverBudget);
+        }
+        if !signature::is_valid(algorithm, &key.decoding, token.message, &token.signature) {
+            return Err(Rejection::Signature);
+        }
+        self.verifications.verified(who);
+        let standing = Standing { expires, key: key.verified(id, algorithm), keys: self.keys.clone() };
+        let verified = Verified { who, standing: Arc::new(standing) };
         self.verified.insert(digest, verified.clone());
         Ok(verified)
     }
+}
 
-    fn validation(&self, algorithm: Algorithm) -> Validation {
-        let mut validation = Validation::new(algorithm);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&[&self.audience]);
-        validation.validate_nbf = true;
-        validation.leeway = self.leeway.as_secs();
-        validation
+impl Standing {
+    fn check(&self) -> Result<(), Rejection> {
+        if self.expires <= SystemTime::now() {
+            return Err(Rejection::Expired);
+        }
+        match &self.keys {
+            // There is always the set that the token was verified with, or a newer one.
+            Keys::Fetched(keys) => keys.latest().map_or(Ok(()), |keys| keys.value.confirm(&self.key)),
+            Keys::Fixed(_) => Ok(()),
+        }
     }
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-}
+impl IssuedCredential for Standing {
+    fn rejection(&self) -> Option<&'static str> {
+        self.check().err().map(|rejection| rejection.counted().text())
+    }
 
-fn rejection(error: &Error) -> Rejection {
-    match error.kind() {
-        ErrorKind::ExpiredSignature => Rejection::Expired,
-        ErrorKind::ImmatureSignature => Rejection::NotYetValid,
-        ErrorKind::InvalidIssuer => Rejection::Issuer,
-        ErrorKind::InvalidAudience => Rejection::Audience,
-        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Rejection::Algorithm,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
-            Rejection::Claims
-        }
-        // Any other comes before the claims are looked at.
-        _ => Rejection::Signature,
+    fn withdrawn(&self) -> BoxFuture<'_, &'static str> {
+        Box::pin(async {
+            match &self.keys {
+                Keys::Fetched(keys) => {
+                    let rejection = keys.until(|set| set.confirm(&self.key).err()).await;
+                    rejection.counted().text()
+                }
+                Keys::Fixed(_) => std::future::pending().await,
+            }
+        })
     }
 }
 
 /// The keys as they are now.
 struct KeysNow {
     set: KeySet,
-    generation: u64,
     fetched: Option<Arc<Current<KeySet>>>,
 }
 
 impl KeysNow {
     fn fetched(current: Arc<Current<KeySet>>) -> Self {
-        Self { set: current.value.clone(), generation: current.generation, fetched: Some(current) }
+        Self { set: current.value.clone(), fetched: Some(current) }
     }
 }
 
 impl Keys {
     async fn current(&self) -> Result<KeysNow, Rejection> {
         match self {
-            Self::Fixed(set) => Ok(KeysNow { set: set.clone(), generation: 0, fetched: None }),
+            Self::Fixed(set) => Ok(KeysNow { set: set.clone(), fetched: None }),
             Self::Fetched(keys) => {
                 keys.current().await.map(KeysNow::fetched).map_err(|_| Rejection::KeysUnavailable)
             }

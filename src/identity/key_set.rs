@@ -9,6 +9,8 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{Rejection, signature};
+
 /// How many keys of a set are looked at. Issuers have a handful.
 const MOST_KEYS: usize = 100;
 
@@ -22,6 +24,15 @@ pub(super) struct Key {
     /// Those that it may be used with: of its type, and the one that it names, if it does.
     algorithms: Vec<Algorithm>,
     pub(super) decoding: DecodingKey,
+    /// A digest of the key itself, whatever else its entry in the set says.
+    fingerprint: blake3::Hash,
+}
+
+/// The key that a token was verified with, to be found again in a later set.
+pub(super) struct VerifiedWith {
+    id: Option<Box<str>>,
+    algorithm: Algorithm,
+    fingerprint: blake3::Hash,
 }
 
 /// Why a set has no key for a token.
@@ -71,7 +82,26 @@ impl KeySet {
     }
 }
 
+impl KeySet {
+    /// Whether a token that was verified with `key` would be verified with it again. That takes no cryptography.
+    ///
+    /// # Errors
+    /// Why it would not: the key is gone, or was replaced.
+    pub(super) fn confirm(&self, key: &VerifiedWith) -> Result<(), Rejection> {
+        match self.find(key.id.as_deref(), key.algorithm) {
+            Ok(found) if found.fingerprint == key.fingerprint => Ok(()),
+            Ok(_) => Err(Rejection::Signature),
+            Err(_) => Err(Rejection::UnknownKey),
+        }
+    }
+}
+
 impl Key {
+    /// What to remember of this key, which has verified a token that names `id`.
+    pub(super) fn verified(&self, id: Option<&str>, algorithm: Algorithm) -> VerifiedWith {
+        VerifiedWith { id: id.map(Into::into), algorithm, fingerprint: self.fingerprint }
+    }
+
     fn read(value: Value) -> Option<Self> {
         let named = value.get("alg").map(|name| name.as_str().and_then(|name| name.parse().ok()));
         let jwk: Jwk = serde_json::from_value(value).ok()?;
@@ -97,7 +127,8 @@ impl Key {
             algorithms.retain(|algorithm| Some(*algorithm) == named);
         }
         let decoding = DecodingKey::from_jwk(&jwk).ok()?;
-        (!algorithms.is_empty()).then_some(Self { id: jwk.common.key_id, algorithms, decoding })
+        let fingerprint = signature::fingerprint(&decoding);
+        (!algorithms.is_empty()).then_some(Self { id: jwk.common.key_id, algorithms, decoding, fingerprint })
     }
 }
 
@@ -154,6 +185,25 @@ mod tests {
             let set = set(&[key, json!({ "kty": "oct", "k": "c2VjcmV0" })]).unwrap();
             assert!(find(&set, None, Algorithm::ES256).is_ok());
             assert_eq!(find(&set, None, Algorithm::RS256), Err(Miss::Unknown));
+        }
+    }
+
+    #[test]
+    fn a_key_is_confirmed_by_itself_and_not_by_its_name() {
+        let confirmed = |set: &KeySet, key: &VerifiedWith| set.confirm(key);
+        let before = set(&[ec(json!({ "kid": "a" }))]).unwrap();
+        let key = before.find(Some("a"), Algorithm::ES256).unwrap().verified(Some("a"), Algorithm::ES256);
+        let replaced = ec(json!({ "kid": "a", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU" }));
+        for (keys, expected) in [
+            (vec![ec(json!({ "kid": "a" }))], Ok(())),
+            (
+                vec![ec(json!({ "kid": "b" })), ec(json!({ "kid": "a", "alg": "ES256", "use": "sig" }))],
+                Ok(()),
+            ),
+            (vec![ec(json!({ "kid": "b" }))], Err(Rejection::UnknownKey)),
+            (vec![replaced], Err(Rejection::Signature)),
+        ] {
+            assert_eq!(confirmed(&set(&keys).unwrap(), &key), expected);
         }
     }
 

@@ -3,13 +3,15 @@
 //! Where each caller's own token goes to the upstream, the upstream decides what it is worth, and anything is taken for a
 //! caller of its own. Where the upstream is asked with the gateway's token, it would answer anybody, so here is the place
 //! where callers show who they are: with an API key ([`api_keys`]) or a JWT ([`jwt`]) that is verified against the keys of
-//! its issuer ([`key_set`]).
+//! its issuer ([`key_set`]). A caller with a JWT knows when the issuer withdraws the key.
 
 mod api_keys;
 mod jwt;
 mod key_set;
 mod rejection;
 mod signature;
+mod unverified;
+mod verifications;
 
 use std::{fmt, time::Duration};
 
@@ -19,7 +21,7 @@ pub use api_keys::{ApiKeys, NewApiKey};
 pub use key_set::KeySet;
 pub use rejection::Rejection;
 
-use self::jwt::{Jwts, Keys};
+use self::jwt::{Jwts, Keys, Verified};
 use crate::{
     caller::{Caller, ScopeKey, ScopeOf},
     config::{CallersConfig, IdentityMode},
@@ -65,31 +67,24 @@ impl Identity {
     /// Why it stands for nobody.
     pub async fn caller(&self, token: &str) -> Result<Caller, Rejection> {
         let Some(known) = &self.known else { return Ok(Caller::with_token(token, &self.key)) };
-        let caller = known.caller(token, &self.key).await;
-        if let Err(rejection) = &caller {
-            metrics().rejected_callers.count(rejection.reason());
-            tracing::debug!(reason = rejection.reason(), "caller rejected");
-        }
-        caller
+        known.caller(token, &self.key).await.map_err(Rejection::counted)
     }
 }
 
 impl KnownCallers {
     async fn caller(&self, token: &str, key: &ScopeKey) -> Result<Caller, Rejection> {
         let caller = |who, expires| {
-            let who = key.scope(who);
             let scope = if self.share_cache { key.scope(ScopeOf::KnownCallers) } else { who };
             Caller::of_service(who, scope, expires)
         };
         if let Some(name) = self.api_keys.as_ref().and_then(|keys| keys.name(token)) {
-            return Ok(caller(ScopeOf::ApiKey { name }, None));
+            return Ok(caller(key.scope(ScopeOf::ApiKey { name }), None));
         }
         // Where there are both, what has two dots was meant to be a JWT.
         let jwts = self.jwts.as_ref().filter(|_| self.api_keys.is_none() || token.split('.').count() == 3);
         let jwts = jwts.ok_or(Rejection::UnknownApiKey)?;
-        let verified = jwts.verify(token).await?;
-        let who = ScopeOf::Subject { issuer: jwts.issuer(), subject: &verified.subject };
-        Ok(caller(who, Some(verified.expires)))
+        let Verified { who, standing } = jwts.verify(token).await?;
+        Ok(caller(who, Some(standing.expires)).with_issued(standing))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a token stands for nobody.
 
+use crate::metrics::metrics;
+
 /// Why a token stands for nobody, or cannot be looked into now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
@@ -25,11 +27,13 @@ pub enum Rejection {
     NotYetValid,
     /// The issuer's keys could not be fetched so far: a fault on our side.
     KeysUnavailable,
+    /// Its signature was not checked, since there are more checks than `callers.verifications_per_second` allows.
+    OverBudget,
 }
 
 impl Rejection {
     /// Every one that there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UnknownApiKey,
         Self::Malformed,
         Self::Algorithm,
@@ -41,7 +45,15 @@ impl Rejection {
         Self::Expired,
         Self::NotYetValid,
         Self::KeysUnavailable,
+        Self::OverBudget,
     ];
+
+    /// The same, counted and logged.
+    pub(super) fn counted(self) -> Self {
+        metrics().rejected_callers.count(self.reason());
+        tracing::debug!(reason = self.reason(), "caller rejected");
+        self
+    }
 
     /// One of a few words, for the log and for counting.
     pub fn reason(self) -> &'static str {
@@ -57,6 +69,7 @@ impl Rejection {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::OverBudget => "over_budget",
         }
     }
 
@@ -86,6 +99,9 @@ impl Rejection {
             Self::NotYetValid => "The token is not valid yet. Wait, or set your issuer's clock.",
             Self::KeysUnavailable => {
                 "Tokens cannot be verified at the moment: their issuer's keys cannot be fetched. Try again later."
+            }
+            Self::OverBudget => {
+                "More tokens have to be verified than this gateway allows. Try again shortly."
             }
         }
     }

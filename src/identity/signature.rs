@@ -1,35 +1,9 @@
 //! The signatures of JWTs, verified by ring, which is in the program for TLS already.
 //!
-//! `jsonwebtoken` brings no cryptography of its own: it takes a [`CryptoProvider`]. This one verifies with public keys and
-//! does nothing else, so that neither signing nor a shared secret can be asked of it.
+//! Public keys verify, and nothing else is possible here: neither signing nor a shared secret.
 
-use jsonwebtoken::{
-    Algorithm, DecodingKey, DecodingKeyKind,
-    crypto::{CryptoProvider, JwtVerifier, KeyUtils},
-    errors::{Error, ErrorKind},
-    signature::{self, Verifier},
-};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use ring::signature as ring;
-
-static PROVIDER: CryptoProvider = CryptoProvider {
-    signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
-    verifier_factory: |algorithm, key| Ok(Box::new(PublicKey::new(*algorithm, key)?)),
-    // For making key sets out of keys, which nobody does here.
-    key_utils: KeyUtils::new_unimplemented(),
-};
-
-/// Has `jsonwebtoken` verify with ring, in the whole process.
-pub(super) fn install() {
-    // A second call finds it installed, which is all that is wanted.
-    let _ = PROVIDER.install_default();
-}
-
-/// A public key, to be used with one algorithm.
-struct PublicKey {
-    algorithm: Algorithm,
-    verification: Verification,
-    key: DecodingKey,
-}
 
 #[derive(Clone, Copy)]
 enum Verification {
@@ -37,48 +11,53 @@ enum Verification {
     Other(&'static dyn ring::VerificationAlgorithm),
 }
 
-impl PublicKey {
-    fn new(algorithm: Algorithm, key: &DecodingKey) -> Result<Self, Error> {
-        let verification = match algorithm {
-            Algorithm::RS256 => Verification::Rsa(&ring::RSA_PKCS1_2048_8192_SHA256),
-            Algorithm::RS384 => Verification::Rsa(&ring::RSA_PKCS1_2048_8192_SHA384),
-            Algorithm::RS512 => Verification::Rsa(&ring::RSA_PKCS1_2048_8192_SHA512),
-            Algorithm::PS256 => Verification::Rsa(&ring::RSA_PSS_2048_8192_SHA256),
-            Algorithm::PS384 => Verification::Rsa(&ring::RSA_PSS_2048_8192_SHA384),
-            Algorithm::PS512 => Verification::Rsa(&ring::RSA_PSS_2048_8192_SHA512),
-            Algorithm::ES256 => Verification::Other(&ring::ECDSA_P256_SHA256_FIXED),
-            Algorithm::ES384 => Verification::Other(&ring::ECDSA_P384_SHA384_FIXED),
-            Algorithm::EdDSA => Verification::Other(&ring::ED25519),
-            // Those with a shared secret, and any that are yet to be.
-            _ => return Err(ErrorKind::UnsupportedAlgorithm.into()),
-        };
-        if key.family() != algorithm.family() {
-            return Err(ErrorKind::InvalidAlgorithm.into());
+impl Verification {
+    /// None for a shared secret, and for algorithms that are yet to be.
+    fn with(algorithm: Algorithm) -> Option<Self> {
+        Some(match algorithm {
+            Algorithm::RS256 => Self::Rsa(&ring::RSA_PKCS1_2048_8192_SHA256),
+            Algorithm::RS384 => Self::Rsa(&ring::RSA_PKCS1_2048_8192_SHA384),
+            Algorithm::RS512 => Self::Rsa(&ring::RSA_PKCS1_2048_8192_SHA512),
+            Algorithm::PS256 => Self::Rsa(&ring::RSA_PSS_2048_8192_SHA256),
+            Algorithm::PS384 => Self::Rsa(&ring::RSA_PSS_2048_8192_SHA384),
+            Algorithm::PS512 => Self::Rsa(&ring::RSA_PSS_2048_8192_SHA512),
+            Algorithm::ES256 => Self::Other(&ring::ECDSA_P256_SHA256_FIXED),
+            Algorithm::ES384 => Self::Other(&ring::ECDSA_P384_SHA384_FIXED),
+            Algorithm::EdDSA => Self::Other(&ring::ED25519),
+            _ => return None,
+        })
+    }
+}
+
+/// Whether `signature` is the one of `message` by `key`, used with `algorithm`.
+pub(super) fn is_valid(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &[u8]) -> bool {
+    if key.family() != algorithm.family() {
+        return false;
+    }
+    let verified = match (Verification::with(algorithm), key.kind()) {
+        (Some(Verification::Rsa(parameters)), DecodingKeyKind::RsaModulusExponent { n, e }) => {
+            let components = ring::RsaPublicKeyComponents { n: significant(n), e: significant(e) };
+            components.verify(parameters, message, signature)
         }
-        Ok(Self { algorithm, verification, key: key.clone() })
-    }
+        (Some(Verification::Other(algorithm)), DecodingKeyKind::SecretOrDer(point)) => {
+            ring::UnparsedPublicKey::new(algorithm, point).verify(message, signature)
+        }
+        _ => return false,
+    };
+    verified.is_ok()
 }
 
-impl Verifier<Vec<u8>> for PublicKey {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        let verified = match (self.verification, self.key.kind()) {
-            (Verification::Rsa(parameters), DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                ring::RsaPublicKeyComponents { n: significant(n), e: significant(e) }
-                    .verify(parameters, message, signature)
-            }
-            (Verification::Other(algorithm), DecodingKeyKind::SecretOrDer(point)) => {
-                ring::UnparsedPublicKey::new(algorithm, point).verify(message, signature)
-            }
-            _ => return Err(signature::Error::new()),
-        };
-        verified.map_err(|_| signature::Error::new())
+/// A digest of `key`: two notations of one key have one fingerprint, two keys have two.
+pub(super) fn fingerprint(key: &DecodingKey) -> blake3::Hash {
+    let parts = match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => [significant(n), significant(e)],
+        DecodingKeyKind::SecretOrDer(point) => [point.as_slice(), &[]],
+    };
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
-}
-
-impl JwtVerifier for PublicKey {
-    fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
+    hasher.finalize()
 }
 
 /// A number without the leading zeros that some issuers write and RFC 7518, section 6.3.1.1, does not allow.

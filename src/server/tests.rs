@@ -80,7 +80,7 @@ async fn a_gateway_with_faults() {
     // No pause is between these.
     (config.live.fast_interval, config.live.slow_interval) = (Duration::from_secs(2), Duration::from_secs(1));
     telemetry::watch_panics();
-    telemetry::start(&config.log);
+    telemetry::start(&config.log).unwrap();
 
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", upstream.local_addr().unwrap())).unwrap();
@@ -153,10 +153,18 @@ impl Faulty {
     async fn panicked(mut self, count: usize) {
         let metrics = reqwest::get(format!("http://{}/metrics", self.address)).await.unwrap();
         let metrics = metrics.text().await.unwrap();
-        self.process.start_kill().unwrap();
         let (mut stdout, mut log) = (String::new(), String::new());
+        let mut stderr = BufReader::new(self.process.stderr.take().unwrap());
+        // The log is written by a thread, and has what was logged a moment later.
+        let written = async {
+            while log.matches("panicked place=\"").count() < count {
+                assert!(stderr.read_line(&mut log).await.unwrap() > 0, "{log}");
+            }
+        };
+        timeout(PATIENCE, written).await.expect("each panic is logged");
+        self.process.start_kill().unwrap();
         self.stdout.read_to_string(&mut stdout).await.unwrap();
-        self.process.stderr.take().unwrap().read_to_string(&mut log).await.unwrap();
+        stderr.read_to_string(&mut log).await.unwrap();
         let lines = log.lines().filter(|line| line.contains("panicked place=\"")).collect::<Vec<_>>();
         assert_eq!(lines.len(), count, "{log}");
         assert!(metrics.contains(&format!("gateway_panics_total {count}\n")), "{metrics}");

@@ -66,7 +66,9 @@ mod request_errors;
 mod wire;
 
 mod callers_api_keys;
+mod callers_flood;
 mod callers_jwt;
+mod callers_withdrawal;
 mod key_rotation;
 mod service_identity;
 mod service_token;
@@ -75,6 +77,7 @@ mod commands;
 mod configuration;
 mod failing_operations;
 mod lifecycle;
+mod log_reader;
 mod logs;
 mod metrics;
 mod privacy;

@@ -56,9 +56,9 @@ pub(super) async fn serve(gateway: &Arc<Gateway>, request: Request<'_>) -> Resul
     let (head, Lent { id, body }) = request.into_parts();
     let token = caller::token(&head.headers, &gateway.limits);
     let caller = caller::identify(&token, &gateway.identity, deadline).await;
-    if let Err(too_often) = gateway.rate_limit.admit(&caller) {
+    if let Err(refused) = gateway.rate_limit.admit(&caller, &token) {
         request::pass_over(body, &head.headers, gateway, deadline).await;
-        return Err(too_often.into());
+        return Err(refused.into());
     }
     let accepted = negotiate::answer_type(&head.headers)?;
     if event_stream::is_single_connection(&head.headers) {
@@ -159,13 +159,18 @@ fn method_not_allowed(message: &'static str, allow: &'static str) -> Refusal {
         .with_header(header::ALLOW, HeaderValue::from_static(allow))
 }
 
-/// What an operation of `caller` may ask through, until `deadline`; a subscription for as long as it goes on.
+/// What an operation of `caller` may ask through, until `deadline`; a subscription for as long as it goes on. The caller's
+/// credential may have been withdrawn while the operation waited for its turn.
 fn access(
     gateway: &Gateway,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
 ) -> Result<Appointments, ApiError> {
-    caller.map(|caller| Appointments::new(gateway.appointments.clone(), caller, deadline))
+    let caller = caller?;
+    match caller.rejection() {
+        Some(reason) => Err(ApiError::Unauthenticated(reason.into())),
+        None => Ok(Appointments::new(gateway.appointments.clone(), caller, deadline)),
+    }
 }
 
 /// Runs any operation: a subscription has an answer for each event, the others have one.

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    os::fd::OwnedFd,
     process::{ExitStatus, Stdio},
     sync::Mutex,
     time::Duration,
@@ -64,10 +65,25 @@ impl Gateway {
     }
 
     /// The gateway that `command` starts.
-    pub async fn of(mut command: Command) -> Self {
+    pub async fn of(command: Command) -> Self {
+        Self::logging_to(Output::of, command).await
+    }
+
+    /// A gateway before the upstream at `upstream` whose log nobody reads until [`Gateway::read_log`].
+    pub async fn with_unread_log(upstream: &str, settings: &[(&str, &str)]) -> Self {
+        let settings = [&[("upstream.url", upstream)], settings].concat();
+        Self::logging_to(Output::unread, program(&["serve"], &settings)).await
+    }
+
+    /// Reads the log to its end, from now on.
+    pub fn read_log(&mut self) {
+        self.stderr.read();
+    }
+
+    async fn logging_to(log: fn(OwnedFd) -> Output, mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = Output::of(child.stdout.take().unwrap().into_owned_fd().unwrap());
-        let stderr = Output::of(child.stderr.take().unwrap().into_owned_fd().unwrap());
+        let stderr = log(child.stderr.take().unwrap().into_owned_fd().unwrap());
         let base = timeout(PATIENCE, async {
             loop {
                 let text = stdout.text();

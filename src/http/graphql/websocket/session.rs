@@ -57,7 +57,7 @@ pub(super) struct Session {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     /// What the client came with: of the handshake, unless the first message brings something. Each operation finds out
     /// anew whom it stands for, since that may end before the WebSocket does.
-    token: Result<Token, ApiError>,
+    token: Result<Option<Token>, ApiError>,
     open: Open,
     operations: StreamMap<String, Running>,
     is_acknowledged: bool,
@@ -109,7 +109,7 @@ impl Session {
     /// What has been `upgraded` for a client that came with `token`.
     pub(super) async fn new(
         gateway: Arc<Gateway>,
-        token: Result<Token, ApiError>,
+        token: Result<Option<Token>, ApiError>,
         open: Open,
         upgraded: Upgraded,
     ) -> Self {
@@ -212,7 +212,7 @@ impl Session {
             }
             Incoming::ConnectionInit { payload } => {
                 if let Some(token) = self.token_of(payload)? {
-                    self.token = Ok(token);
+                    self.token = Ok(Some(token));
                 }
                 self.is_acknowledged = true;
                 self.say(Outgoing::ConnectionAck).await
@@ -261,8 +261,8 @@ impl Session {
         let deadline = Instant::now() + self.gateway.http.deadline;
         // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
         let caller = identify(&self.token, &self.gateway.identity, deadline).await;
-        if let Err(too_often) = self.gateway.rate_limit.admit(&caller) {
-            let payload = Answer::refused(vec![too_often]);
+        if let Err(refused) = self.gateway.rate_limit.admit(&caller, &self.token) {
+            let payload = Answer::refused(vec![refused]);
             return self.say(Outgoing::Error { id: &id, payload }).await;
         }
         let request = parameters
