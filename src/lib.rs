@@ -37,8 +37,9 @@
 //! model                       Appointment and what it holds: decoded once, served as they are
 //! ```
 //!
-//! Beside the way stands [`renewed`]: what one task in the background keeps fresh, the gateway's own token and the keys that
-//! callers' tokens are verified with.
+//! Beside the way stand [`renewed`]: what one task in the background keeps fresh, the gateway's own token and the keys that
+//! callers' tokens are verified with; and [`response_memory`]: the bound on the bytes of all answers, which count from the
+//! first byte that a resolver writes to the last one that a client has taken.
 //!
 //! Errors come up the same way: [`upstream::UpstreamError`] for us, translated once, in [`graphql::error`], into the
 //! closed set of codes that clients see.
@@ -101,5 +102,6 @@ pub mod upstream;
 pub mod caller;
 pub mod model;
 pub mod renewed;
+pub mod response_memory;
 
 pub mod sandbox;

@@ -109,8 +109,8 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
             "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
         ));
     }
-    if let Some(doubt) = config.doubt() {
-        tracing::warn!("{doubt}");
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
     }
     tracing::info!(%here, %upstream, profile = config.profile.name(), sandbox = is_sandbox, "serving");
     server.serve(listener, metrics, asked_to_stop(signals)).await;
@@ -139,8 +139,8 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
     say(format_args!("the configuration is right, for the profile {}", config.profile.name()));
-    if let Some(doubt) = config.doubt() {
-        say(format_args!("but {doubt}"));
+    for warning in config.warnings() {
+        say(format_args!("but {warning}"));
     }
     let mut failures = Vec::new();
     let mut told = |answer: Result<String, String>| match answer {

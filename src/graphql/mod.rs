@@ -13,6 +13,7 @@ mod count;
 mod cursor;
 mod document;
 mod documents;
+mod draft;
 pub mod error;
 mod field;
 #[cfg(fuzzing)]
@@ -37,7 +38,11 @@ mod types;
 mod variables;
 mod writer;
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_graphql::{
     ContextBase, Request, Response, SDLExportOptions, Schema, SchemaBuilder, ValidationMode, Variables,
@@ -45,10 +50,12 @@ use async_graphql::{
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
     parser::types::{ExecutableDocument, OperationType},
 };
+use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 use self::{
     documents::{Documents, Known},
+    draft::Draft,
     error::ApiError,
     mutation::{Mutation, Sequence},
     plan::Plan,
@@ -62,9 +69,10 @@ use crate::{
     appointments::Appointments,
     config::{GraphqlConfig, Limits},
     metrics::metrics,
+    response_memory::ResponseMemory,
 };
 
-pub use answer::{Answer, Data};
+pub use answer::{Answer, Data, Encoded};
 pub use stale::Stale;
 
 /// What a client asks to be run, as it came: nothing of it has been looked at.
@@ -111,9 +119,30 @@ struct Run {
     sequence: Sequence,
     tally: Tally,
     staleness: Staleness,
+    /// The answer as far as it is written; of a subscription, the next event.
+    draft: Mutex<Draft>,
+    memory: ResponseMemory,
 }
 
 impl Run {
+    fn new(access: Access, plan: Arc<Plan>, limits: &Limits, memory: &ResponseMemory) -> Self {
+        let maximum = usize::try_from(limits.answer.as_u64()).unwrap_or(usize::MAX);
+        let draft = Draft::new(plan.kind() == OperationType::Mutation, maximum, memory);
+        Self {
+            access,
+            plan,
+            sequence: Sequence::default(),
+            tally: Tally::default(),
+            staleness: Staleness::default(),
+            draft: Mutex::new(draft),
+            memory: memory.clone(),
+        }
+    }
+
+    fn draft(&self) -> MutexGuard<'_, Draft> {
+        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn of<'a, T>(ctx: &ContextBase<'a, T>) -> &'a Self {
         // Every request is given one.
         ctx.data_unchecked::<Arc<Self>>()
@@ -134,6 +163,7 @@ pub struct Api {
     limits: Limits,
     has_introspection: bool,
     documents: Documents,
+    memory: ResponseMemory,
 }
 
 type Builder = SchemaBuilder<Query, Mutation, Subscription>;
@@ -154,13 +184,13 @@ fn sdl_of(schema: &Schema<Query, Mutation, Subscription>) -> String {
 }
 
 impl Api {
-    /// An API within `limits`, which tells of its schema what `config` allows.
+    /// An API within `limits`, which tells of its schema what `config` allows, with `memory` for its answers.
     ///
     /// # Panics
     /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
-    pub fn new(limits: Limits, config: &GraphqlConfig) -> Self {
+    pub fn new(limits: Limits, config: &GraphqlConfig, memory: ResponseMemory) -> Self {
         let (judge, schema) = (schema(&limits), schema(&limits));
-        Self::of(judge, schema, limits, config)
+        Self::of(judge, schema, limits, config, memory)
     }
 
     /// The same with a fault in it, for a test of what becomes of that.
@@ -168,20 +198,27 @@ impl Api {
     pub(crate) fn with_fault(
         limits: Limits,
         config: &GraphqlConfig,
+        memory: ResponseMemory,
         fault: impl ExtensionFactory + Copy,
     ) -> Self {
         let (judge, schema) = (schema(&limits).extension(fault), schema(&limits).extension(fault));
-        Self::of(judge, schema, limits, config)
+        Self::of(judge, schema, limits, config, memory)
     }
 
-    fn of(judge: Builder, schema: Builder, limits: Limits, config: &GraphqlConfig) -> Self {
+    fn of(
+        judge: Builder,
+        schema: Builder,
+        limits: Limits,
+        config: &GraphqlConfig,
+        memory: ResponseMemory,
+    ) -> Self {
         let judge = judge.extension(RunsNothing);
         let judge = if config.suggestions { judge } else { judge.disable_suggestions() }.finish();
         // What it is given has been judged.
         let schema = schema.validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
         let documents = Documents::new(config.documents_size);
-        Self { schema, judge, types, limits, has_introspection: config.introspection, documents }
+        Self { schema, judge, types, limits, has_introspection: config.introspection, documents, memory }
     }
 
     /// Parses `request`, within the limits, and chooses its operation.
@@ -286,13 +323,35 @@ impl Api {
     /// Shows how much is kept, as of now, in the [metrics].
     pub fn observe(&self) {
         metrics().kept.set(&[("documents", self.documents.total())]);
+        self.memory.observe();
+    }
+
+    /// The memory that answers are written to.
+    pub fn memory(&self) -> &ResponseMemory {
+        &self.memory
+    }
+
+    /// Writes an answer as JSON. Its errors are counted.
+    ///
+    /// # Errors
+    /// `OVERLOADED`, where `http.max_response_memory` has no room for it. The answer to a mutation is written all the same.
+    pub fn encode(&self, answer: Answer) -> Result<Encoded, ApiError> {
+        answer.encode(&self.memory, b"", b"")
+    }
+
+    /// Writes an answer as JSON, between `before` and `after`. Where there is no room for it, it has an error in place of
+    /// its data.
+    pub fn encode_between(&self, before: &[u8], answer: Answer, after: &[u8]) -> Bytes {
+        let encode = |answer: Answer| answer.encode(&self.memory, before, after);
+        let encoded = encode(answer).or_else(|error| encode(Answer::without_data(error)));
+        encoded.map(|encoded| encoded.body).unwrap_or_default()
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
     pub async fn execute(&self, operation: Operation, access: Access) -> Answer {
-        let (request, run) = operation.into_request(access);
+        let (request, run) = operation.into_request(access, &self.limits, &self.memory);
         let answer = async {
-            let mut answer = Answer::of(self.schema.execute(request).await, &run.plan);
+            let mut answer = Answer::of(self.schema.execute(request).await, &run);
             if answer.data.as_ref().is_some_and(|data| !data.is_null()) {
                 answer.stale = run.staleness.noted();
             }
@@ -308,9 +367,8 @@ impl Api {
         access: Access,
     ) -> impl Stream<Item = Answer> + Send + use<> {
         // What is watched is waited for until it is known again: nothing of it is stale.
-        let (request, run) = operation.into_request(access);
-        let answers =
-            self.schema.execute_stream(request).map(move |response| Answer::of(response, &run.plan));
+        let (request, run) = operation.into_request(access, &self.limits, &self.memory);
+        let answers = self.schema.execute_stream(request).map(move |response| Answer::of(response, &run));
         AssertUnwindSafe(answers).catch_unwind().map(|answer| answer.unwrap_or_else(|_| Answer::failed()))
     }
 }
@@ -344,7 +402,7 @@ impl Operation {
         self.plan.kind() == OperationType::Subscription
     }
 
-    fn into_request(self, access: Access) -> (Request, Arc<Run>) {
+    fn into_request(self, access: Access, limits: &Limits, memory: &ResponseMemory) -> (Request, Arc<Run>) {
         let Self { plan, variables } = self;
         metrics().operations.count(match plan.kind() {
             OperationType::Query => "query",
@@ -352,8 +410,7 @@ impl Operation {
             OperationType::Subscription => "subscription",
         });
         let document = plan.document();
-        let (sequence, tally, staleness) = Default::default();
-        let run = Arc::new(Run { access, plan, sequence, tally, staleness });
+        let run = Arc::new(Run::new(access, plan, limits, memory));
         (request(document, variables).data(run.clone()), run)
     }
 }
