@@ -223,6 +223,8 @@ pub struct Limits {
     pub ids: usize,
     /// `limits.items`
     pub items: usize,
+    /// `limits.answer`
+    pub answer: ByteSize,
     /// `limits.operations`
     pub operations: usize,
     /// `limits.operations_waiting`
@@ -257,6 +259,10 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// `http.write_timeout`
     pub write_timeout: Duration,
+    /// `http.send_timeout`
+    pub send_timeout: Duration,
+    /// `http.max_response_memory`
+    pub max_response_memory: ByteSize,
     /// `http.header_timeout`
     pub header_timeout: Duration,
     /// `http.body_timeout`

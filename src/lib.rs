@@ -37,9 +37,10 @@
 //! model                       Appointment and what it holds: decoded once, served as they are
 //! ```
 //!
-//! Beside the way stand two leaves. [`fair_queue`] is the concurrency limit with a share for each caller, before operations
-//! and before calls to the upstream. [`renewed`] keeps fresh in the background: the gateway's own token and the keys that
-//! callers' tokens are verified with.
+//! Beside the way stand three leaves. [`fair_queue`] is the concurrency limit with a share for each caller, before operations
+//! and before calls to the upstream. [`renewed`] refreshes values in the background: the gateway's own token and the keys
+//! that verify callers' tokens. [`response_memory`] bounds the bytes of all answers, from the first byte that a resolver
+//! writes to the last one that a client has taken.
 //!
 //! Errors come up the same way: [`upstream::UpstreamError`] for us, translated once, in [`graphql::error`], into the
 //! closed set of codes that clients see.
@@ -105,5 +106,6 @@ pub mod caller;
 pub mod fair_queue;
 pub mod model;
 pub mod renewed;
+pub mod response_memory;
 
 pub mod sandbox;

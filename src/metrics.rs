@@ -73,6 +73,8 @@ pub struct Metrics {
     pub evictions: Counters,
     /// What the memories hold, as of the moment at which it is asked for.
     pub kept: Memories,
+    /// Bytes of answers in memory, as of the moment at which it is asked for.
+    pub response_memory: Gauge,
     /// Calls to the upstream, by what came of them.
     pub upstream_calls: Counters,
     /// How long calls to the upstream took, from the request to the last byte of the answer.
@@ -203,6 +205,7 @@ impl Metrics {
                 &["time", "room", "share", "refusal"],
             ),
             kept: Memories::register(r),
+            response_memory: bytes(r, "response_memory", "Memory reserved for answers, cached ones included"),
             upstream_calls: counters(
                 r,
                 "upstream_calls",
@@ -314,11 +317,10 @@ impl Metrics {
 
 impl Process {
     fn register(registry: &mut Registry) -> Self {
-        let process = Self::default();
+        let resident_memory = bytes(registry, "resident_memory", "Memory that is in use");
+        let process = Self { resident_memory, ..Self::default() };
         registry.register("tasks", "Tasks that are alive", process.tasks.clone());
         registry.register("open_files", "File descriptors that are open", process.open_files.clone());
-        let memory = process.resident_memory.clone();
-        registry.register_with_unit("resident_memory", "Memory that is in use", Unit::Bytes, memory);
         process
     }
 
@@ -429,6 +431,12 @@ fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
     let level = Level::default();
     registry.register(name, help, level.0.clone());
     level
+}
+
+fn bytes(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+    gauge
 }
 
 fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {

@@ -24,11 +24,12 @@ use crate::{
     config::Config,
     graphql::Api,
     http::{
-        AdmissionQueue, Answers, ConcurrencyLimit, Drain, Gateway, GraphiqlSettings, Patient, RateLimit,
-        Service, Worded,
+        AdmissionQueue, Answers, ConcurrencyLimit, Drain, Gateway, GraphiqlSettings, RateLimit, Service, Worded,
+        WriteTimeout,
     },
     identity::Identity,
     metrics::metrics,
+    response_memory::ResponseMemory,
     sandbox,
     upstream::{Outside, ServiceToken, UpstreamClient},
 };
@@ -71,9 +72,10 @@ impl Server {
             false => GraphiqlSettings::default(),
         });
         let appointments = Shared::new(&config.cache, config.live.clone(), upstream);
+        let memory = ResponseMemory::new(config.http.max_response_memory);
         let gateway = Gateway {
-            api: Api::new(config.limits.clone(), &config.graphql),
-            answers: Answers::new(&config.cache, appointments.clone()),
+            answers: Answers::new(&config.cache, appointments.clone(), memory.clone()),
+            api: Api::new(config.limits.clone(), &config.graphql, memory),
             appointments,
             identity: Identity::new(config.identity.mode, &config.callers, &outside),
             http: config.http.clone(),
@@ -191,7 +193,7 @@ impl Connections {
             let service = service.clone();
             async move { Ok::<_, Infallible>(service.answer(request).await) }
         });
-        let stream = Worded::new(Patient::new(stream, self.gateway.http.write_timeout));
+        let stream = Worded::new(WriteTimeout::new(stream, &self.gateway.http));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut open = self.gateway.drain.open();
         tokio::spawn(async move {

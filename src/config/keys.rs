@@ -587,6 +587,13 @@ pub const KEYS: &[Key] = &[
         set: |c, v| count(v, 1..=100_000).map(|v| c.limits.items = v),
     },
     Key {
+        name: "limits.answer",
+        default: "8MiB",
+        kind: Kind::Size,
+        help: "The largest answer to an operation, and the largest event of a subscription, as JSON before compression.",
+        set: |c, v| size(v, 1024).map(|v| c.limits.answer = v),
+    },
+    Key {
         name: "limits.operations",
         default: "1024",
         kind: Kind::Count,
@@ -674,6 +681,22 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Duration,
         help: "How long a client may take nothing of what is sent to it, before its connection is closed.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.write_timeout = v),
+    },
+    Key {
+        name: "http.send_timeout",
+        default: "60s",
+        kind: Kind::Duration,
+        help: "How long a client may take to read a response, an event or a WebSocket message whole, before its connection \
+               is closed.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.send_timeout = v),
+    },
+    Key {
+        name: "http.max_response_memory",
+        default: "256MiB",
+        kind: Kind::Size,
+        help: "How much memory all answers may take together: those being written, those that clients have not read yet, and \
+               the cached ones. Beyond, OVERLOADED. At least cache.answers_size and limits.answer together.",
+        set: |c, v| size(v, 1024).map(|v| c.http.max_response_memory = v),
     },
     Key {
         name: "http.header_timeout",

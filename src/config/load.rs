@@ -85,7 +85,7 @@ impl Config {
     ///
     /// # Errors
     /// Made-up data served to others without being asked for by name, or asked for beside a real upstream; intervals
-    /// the wrong way round; a mode of identity without what it needs, or with what belongs to the other one.
+    /// the wrong way round; a cache that may take all the memory for answers; a mode of identity without what it needs, or with what belongs to the other one.
     pub fn check_serving(&self) -> Result<(), ConfigError> {
         let mut faults = Vec::new();
         let mut fault = |place: &str, problem: &str| {
@@ -93,6 +93,14 @@ impl Config {
         };
         if self.live.fast_interval > self.live.slow_interval {
             fault("live.fast_interval", "is longer than live.slow_interval; make it the shorter one");
+        }
+        let answers = self.cache.answers_size.as_u64() + self.limits.answer.as_u64();
+        if self.http.max_response_memory.as_u64() < answers {
+            fault(
+                "http.max_response_memory",
+                "is less than cache.answers_size and limits.answer together; raise it, or lower one of them, so that \
+                 cached answers leave room for one that is being sent",
+            );
         }
         match (&self.upstream.url, self.sandbox.enabled) {
             (Some(_), true) => fault(

@@ -19,7 +19,7 @@ pub struct NamedFile {
 type Check = fn(&Config) -> Vec<String>;
 
 /// Checks for every profile.
-const ALWAYS: &[Check] = &[slow_attempts];
+const ALWAYS: &[Check] = &[slow_attempts, short_answers];
 
 /// Checks for production, where others share the network and the machine.
 const IN_PRODUCTION: &[Check] = &[plain_upstream, plain_origins, exposed_files];
@@ -37,6 +37,12 @@ fn slow_attempts(config: &Config) -> Vec<String> {
                    repeated and opens no breaker";
     let is_slow = config.upstream.timeout >= config.http.deadline;
     is_slow.then(|| warning.to_owned()).into_iter().collect()
+}
+
+fn short_answers(config: &Config) -> Vec<String> {
+    let warning = "limits.answer is below upstream.max_response: the upstream may send an appointment that is too large to \
+                   be served; raise limits.answer";
+    (config.limits.answer < config.upstream.max_response).then(|| warning.to_owned()).into_iter().collect()
 }
 
 fn is_exposed(url: &Url) -> bool {

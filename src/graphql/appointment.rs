@@ -7,12 +7,14 @@ mod tests;
 use std::borrow::Cow;
 
 use async_graphql::{
-    ContextSelectionSet, OutputType, Positioned, ServerResult, Value, parser::types::Field,
-    registry::Registry,
+    ContextSelectionSet, OutputType, PathSegment, Positioned, ServerError, ServerResult, Value,
+    parser::types::Field, registry::Registry,
 };
 
 use super::{
     Run,
+    draft::Excess,
+    error::ApiError,
     selection::{Outline, Selected},
     writer::{Object, Path, Write, WriteField, Writer},
 };
@@ -36,18 +38,41 @@ impl OutputType for Written {
         Appointment::create_type_info(registry)
     }
 
-    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, _: &Positioned<Field>) -> ServerResult<Value> {
-        let selection = Run::of(ctx).plan.selection(ctx.item);
-        let mut writer = Writer::with_capacity(selection.length);
-        writer.object(&*self.0, selection, None);
-        for mut error in writer.errors {
-            let below = std::mem::take(&mut error.path);
-            let mut error = ctx.set_error_path(error);
-            error.path.extend(below);
-            ctx.add_error(error);
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        let run = Run::of(ctx);
+        let mut draft = run.draft();
+        match draft.object(&*self.0, run.plan.selection(ctx.item), &|| path_to(ctx)) {
+            Ok(json) => Ok(Value::Binary(json.into())),
+            Err(excess) => {
+                // Of a query or an event nothing is served then. A change has been made, and its answer says so.
+                if draft.is_mutation {
+                    report(ctx, field, too_large_after_change(excess));
+                }
+                Ok(Value::Null)
+            }
         }
-        Ok(Value::Binary(writer.json.into()))
     }
+}
+
+/// The path to the field that is being resolved.
+pub(super) fn path_to(ctx: &ContextSelectionSet<'_>) -> Vec<PathSegment> {
+    ctx.set_error_path(ServerError::new("", None)).path
+}
+
+/// Adds an error at `field`, which is being resolved.
+pub(super) fn report(ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, error: ApiError) {
+    let error = ServerError { locations: vec![field.pos], ..error.into() };
+    ctx.add_error(ctx.set_error_path(error));
+}
+
+/// The error in place of an appointment that was changed.
+fn too_large_after_change(excess: Excess) -> ApiError {
+    let mut error = excess.into();
+    if let ApiError::OverLimit(over) = &mut error {
+        over.message =
+            format!("The change was made, but the appointment cannot be shown. {}", over.message).into();
+    }
+    error
 }
 
 /// Says of each field of an object under which name it stands, where it is, and to which object it leads if it does; of one
@@ -65,7 +90,7 @@ macro_rules! object {
         }
 
         impl Write for $type {
-            fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer) {
+            fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
                 to.object(self, &selected.inner, Some(path));
             }
         }
@@ -73,6 +98,7 @@ macro_rules! object {
     (@outline) => { None };
     (@outline $inner:ident) => { Some(&$inner::OUTLINE) };
 }
+pub(super) use object;
 
 object!(Appointment |it| {
     "id": it.id,

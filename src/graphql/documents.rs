@@ -144,7 +144,12 @@ mod tests {
     use crate::{
         config::Config,
         graphql::{Api, GraphqlRequest},
+        response_memory::ResponseMemory,
     };
+
+    fn memory(config: &Config) -> ResponseMemory {
+        ResponseMemory::new(config.http.max_response_memory)
+    }
 
     async fn ask(api: &Api, query: &str, variables: serde_json::Value) {
         let variables = Variables::from_json(variables);
@@ -155,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn of_one_operation_so_many_plans_are_kept() {
         let config = Config::default();
-        let api = Api::new(config.limits.clone(), &config.graphql);
+        let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
         let query = "query ($a: Boolean, $b: Boolean, $c: String) {
             appointments(after: $c) { nodes { features { all(enabled: $a) { name } a: all(enabled: $b) { name } } } }
         }";
@@ -181,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn what_variables_do_not_decide_has_one_plan() {
         let config = Config::default();
-        let api = Api::new(config.limits.clone(), &config.graphql);
+        let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
         let query = "query ($ids: [UUID!]!, $n: Int! = 3) {
             appointmentsByIds(ids: $ids) { id } appointments(first: $n) { nodes { id } }
         }";
@@ -195,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn a_flag_that_is_only_passed_on_has_one_plan_whatever_it_is() {
         let config = Config::default();
-        let api = Api::new(config.limits.clone(), &config.graphql);
+        let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
         let change = "mutation ($id: UUID!, $f: Boolean, $g: Boolean!) {
             updateAppointment(id: $id, input: { isInterpreterNeeded: $g, features: { callRecording: $f } }) {
                 appointment { id }
@@ -224,7 +229,7 @@ mod tests {
         let config = Config::default();
         let mut graphql = config.graphql.clone();
         graphql.documents_size = ByteSize::kib(64);
-        let api = Api::new(config.limits.clone(), &graphql);
+        let api = Api::new(config.limits.clone(), &graphql, memory(&config));
         let often = "{ __typename }";
         for n in 0..500 {
             ask(&api, often, json!({})).await;

@@ -6,7 +6,7 @@ use std::{borrow::Cow, time::Duration};
 use async_graphql::{ErrorExtensionValues, ServerError, Value};
 
 use super::{echo, limit::OverLimit};
-use crate::upstream::UpstreamError;
+use crate::{metrics::metrics, upstream::UpstreamError};
 
 /// How long a client is asked to wait when the gateway itself has too much to do.
 pub(super) const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -175,6 +175,12 @@ impl ApiError {
 /// The `extensions.code` of an error.
 pub fn code(error: &ServerError) -> Option<&str> {
     word(error, "code")
+}
+
+/// Counts errors that clients are told, by their code and by their limit.
+pub fn count(errors: &[ServerError]) {
+    errors.iter().filter_map(code).for_each(|code| metrics().errors.count(code));
+    errors.iter().filter_map(limit).for_each(|limit| metrics().limited.count(limit));
 }
 
 /// Gives `error` a code, if it has none: with its text, as `otherwise` says.

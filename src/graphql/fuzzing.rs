@@ -9,10 +9,16 @@ use async_graphql::{
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::{Answer, Api, GraphqlRequest, cursor::Cursor, document, error::ApiError, rewrite};
-use crate::config::{Config, Limits};
+use crate::{
+    config::{Config, Limits},
+    response_memory::ResponseMemory,
+};
 
 thread_local! {
-    static API: LazyCell<Arc<Api>> = LazyCell::new(|| Arc::new(Api::new(limits(), &Config::default().graphql)));
+    static API: LazyCell<Arc<Api>> = LazyCell::new(|| {
+        let Config { graphql, http, .. } = Config::default();
+        Arc::new(Api::new(limits(), &graphql, ResponseMemory::new(http.max_response_memory)))
+    });
 }
 
 /// Low, so that what is over them and what is just within them is found soon.
@@ -72,8 +78,7 @@ fn run(api: &Api, request: GraphqlRequest) -> Result<(), Answer> {
         api.execute(operation, access).now_or_never().expect("without a credential nothing is waited for")
     };
     is_coded(&answer);
-    let mut json = Vec::new();
-    answer.write(&mut json);
+    let json = api.encode(answer).expect("there is memory for one answer").body;
     let document: Value = serde_json::from_slice(&json).expect("an answer is JSON");
     let Value::Object(mut document) = document else { panic!("an answer is an object") };
     match document.swap_remove("data") {

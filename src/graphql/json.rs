@@ -25,22 +25,6 @@ pub(super) fn value(value: &impl Serialize, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// Adds a list, each of `items` as `write` does.
-pub(super) fn list<T>(
-    items: impl IntoIterator<Item = T>,
-    out: &mut Vec<u8>,
-    mut write: impl FnMut(T, &mut Vec<u8>),
-) {
-    out.push(b'[');
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write(item, out);
-    }
-    out.push(b']');
-}
-
 /// How many of the first of `bytes` stand for themselves.
 fn plain(bytes: &[u8]) -> usize {
     // Without a branch within it, this is done for all of a stride at once.

@@ -26,6 +26,7 @@ pub const LIMITS: &[&str] = &[
     "ids",
     "first",
     "items",
+    "answer",
     "operations",
     "rate_limit.per_second",
     "callers.verifications_per_second",
@@ -42,6 +43,8 @@ pub const LIMITS: &[&str] = &[
     "http.body_timeout",
     "http.header_timeout",
     "http.write_timeout",
+    "http.send_timeout",
+    "http.max_response_memory",
 ];
 
 /// What is said where nothing that is asked for would help.
@@ -122,6 +125,21 @@ impl OverLimit {
         message: impl Into<Cow<'static, str>>,
     ) -> ApiError {
         Self::error("OVERLOADED", limit, Some(maximum as u64), None, message, Some(OVERLOADED_RETRY_AFTER))
+    }
+
+    /// The answer is larger than `limits.answer`.
+    pub(super) fn answer(maximum: usize) -> ApiError {
+        let message = format!(
+            "The answer exceeds the {maximum}-byte limit (limits.answer). Ask for fewer appointments or fewer fields."
+        );
+        Self::error("QUERY_TOO_COMPLEX", "answer", Some(maximum as u64), None, message, None)
+    }
+
+    /// The answers in memory take as much as they may (`http.max_response_memory`).
+    pub(super) fn response_memory(maximum: usize) -> ApiError {
+        let message =
+            "Too many large answers wait for their clients (http.max_response_memory). Try again shortly.";
+        Self::overloaded("http.max_response_memory", maximum, message)
     }
 
     /// There is no room for more, all told or for this caller.

@@ -13,6 +13,7 @@ mod count;
 mod cursor;
 mod document;
 mod documents;
+mod draft;
 pub mod echo;
 pub mod error;
 mod field;
@@ -39,7 +40,11 @@ mod types;
 mod variables;
 mod writer;
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_graphql::{
     ContextBase, Request, Response, SDLExportOptions, Schema, SchemaBuilder, ServerError, ValidationMode,
@@ -50,10 +55,12 @@ use async_graphql::{
         types::{ExecutableDocument, OperationType},
     },
 };
+use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 use self::{
     documents::{Documents, Known},
+    draft::Draft,
     error::ApiError,
     limit::listed,
     mutation::{Mutation, Sequence},
@@ -69,9 +76,10 @@ use crate::{
     appointments::Appointments,
     config::{GraphqlConfig, Limits},
     metrics::metrics,
+    response_memory::ResponseMemory,
 };
 
-pub use answer::{Answer, Data};
+pub use answer::{Answer, Data, Encoded};
 pub use stale::Stale;
 
 /// What a client asks to be run, as it came: nothing of it has been looked at.
@@ -118,9 +126,30 @@ struct Run {
     sequence: Sequence,
     tally: Tally,
     staleness: Staleness,
+    /// The answer as far as it is written; of a subscription, the next event.
+    draft: Mutex<Draft>,
+    memory: ResponseMemory,
 }
 
 impl Run {
+    fn new(access: Access, plan: Arc<Plan>, limits: &Limits, memory: &ResponseMemory) -> Self {
+        let maximum = usize::try_from(limits.answer.as_u64()).unwrap_or(usize::MAX);
+        let draft = Draft::new(plan.kind() == OperationType::Mutation, maximum, memory);
+        Self {
+            access,
+            plan,
+            sequence: Sequence::default(),
+            tally: Tally::default(),
+            staleness: Staleness::default(),
+            draft: Mutex::new(draft),
+            memory: memory.clone(),
+        }
+    }
+
+    fn draft(&self) -> MutexGuard<'_, Draft> {
+        self.draft.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn of<'a, T>(ctx: &ContextBase<'a, T>) -> &'a Self {
         // Every request is given one.
         ctx.data_unchecked::<Arc<Self>>()
@@ -143,6 +172,7 @@ pub struct Api {
     limits: Limits,
     has_introspection: bool,
     documents: Documents,
+    memory: ResponseMemory,
 }
 
 /// The code of errors of a document that does not fit the schema.
@@ -166,13 +196,13 @@ fn sdl_of(schema: &Schema<Query, Mutation, Subscription>) -> String {
 }
 
 impl Api {
-    /// An API within `limits`, which tells of its schema what `config` allows.
+    /// An API within `limits`, which tells of its schema what `config` allows, with `memory` for its answers.
     ///
     /// # Panics
     /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
-    pub fn new(limits: Limits, config: &GraphqlConfig) -> Self {
+    pub fn new(limits: Limits, config: &GraphqlConfig, memory: ResponseMemory) -> Self {
         let (validator, schema) = (schema(&limits), schema(&limits));
-        Self::of(validator, schema, limits, config)
+        Self::of(validator, schema, limits, config, memory)
     }
 
     /// The same with a fault in it, for a test of what becomes of that.
@@ -180,13 +210,20 @@ impl Api {
     pub(crate) fn with_fault(
         limits: Limits,
         config: &GraphqlConfig,
+        memory: ResponseMemory,
         fault: impl ExtensionFactory + Copy,
     ) -> Self {
         let (validator, schema) = (schema(&limits).extension(fault), schema(&limits).extension(fault));
-        Self::of(validator, schema, limits, config)
+        Self::of(validator, schema, limits, config, memory)
     }
 
-    fn of(validator: Builder, schema: Builder, limits: Limits, config: &GraphqlConfig) -> Self {
+    fn of(
+        validator: Builder,
+        schema: Builder,
+        limits: Limits,
+        config: &GraphqlConfig,
+        memory: ResponseMemory,
+    ) -> Self {
         let validator = validator.extension(ValidateOnly).disable_suggestions().finish();
         let suggester = config.suggestions.then(|| self::schema(&limits).extension(ValidateOnly).finish());
         // It is given valid documents only.
@@ -194,7 +231,7 @@ impl Api {
         let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
         let documents = Documents::new(config.documents_size);
         let has_introspection = config.introspection;
-        Self { schema, validator, suggester, types, limits, has_introspection, documents }
+        Self { schema, validator, suggester, types, limits, has_introspection, documents, memory }
     }
 
     /// Parses `request`, within the limits, and chooses its operation.
@@ -330,13 +367,35 @@ impl Api {
     /// Shows how much is kept, as of now, in the [metrics].
     pub fn observe(&self) {
         metrics().kept.set(&[("documents", self.documents.total())]);
+        self.memory.observe();
+    }
+
+    /// The memory that answers are written to.
+    pub fn memory(&self) -> &ResponseMemory {
+        &self.memory
+    }
+
+    /// Writes an answer as JSON. Its errors are counted.
+    ///
+    /// # Errors
+    /// `OVERLOADED`, where `http.max_response_memory` has no room for it. The answer to a mutation is written all the same.
+    pub fn encode(&self, answer: Answer) -> Result<Encoded, ApiError> {
+        answer.encode(&self.memory, b"", b"")
+    }
+
+    /// Writes an answer as JSON, between `before` and `after`. Where there is no room for it, it has an error in place of
+    /// its data.
+    pub fn encode_between(&self, before: &[u8], answer: Answer, after: &[u8]) -> Bytes {
+        let encode = |answer: Answer| answer.encode(&self.memory, before, after);
+        let encoded = encode(answer).or_else(|error| encode(Answer::without_data(error)));
+        encoded.map(|encoded| encoded.body).unwrap_or_default()
     }
 
     /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
     pub async fn execute(&self, operation: Operation, access: Access) -> Answer {
-        let (request, run) = operation.into_request(access);
+        let (request, run) = operation.into_request(access, &self.limits, &self.memory);
         let answer = async {
-            let mut answer = Answer::of(self.schema.execute(request).await, &run.plan);
+            let mut answer = Answer::of(self.schema.execute(request).await, &run);
             if answer.data.as_ref().is_some_and(|data| !data.is_null()) {
                 answer.stale = run.staleness.noted();
             }
@@ -352,9 +411,8 @@ impl Api {
         access: Access,
     ) -> impl Stream<Item = Answer> + Send + use<> {
         // What is watched is waited for until it is known again: nothing of it is stale.
-        let (request, run) = operation.into_request(access);
-        let answers =
-            self.schema.execute_stream(request).map(move |response| Answer::of(response, &run.plan));
+        let (request, run) = operation.into_request(access, &self.limits, &self.memory);
+        let answers = self.schema.execute_stream(request).map(move |response| Answer::of(response, &run));
         AssertUnwindSafe(answers).catch_unwind().map(|answer| answer.unwrap_or_else(|_| Answer::failed()))
     }
 }
@@ -400,7 +458,7 @@ impl Operation {
         self.plan.kind() == OperationType::Subscription
     }
 
-    fn into_request(self, access: Access) -> (Request, Arc<Run>) {
+    fn into_request(self, access: Access, limits: &Limits, memory: &ResponseMemory) -> (Request, Arc<Run>) {
         let Self { plan, variables } = self;
         metrics().operations.count(match plan.kind() {
             OperationType::Query => "query",
@@ -408,8 +466,7 @@ impl Operation {
             OperationType::Subscription => "subscription",
         });
         let document = plan.document();
-        let (sequence, tally, staleness) = Default::default();
-        let run = Arc::new(Run { access, plan, sequence, tally, staleness });
+        let run = Arc::new(Run::new(access, plan, limits, memory));
         (request(document, variables).data(run.clone()), run)
     }
 }

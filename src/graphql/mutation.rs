@@ -1,10 +1,22 @@
 //! `Mutation`: changes, each sent once and in the order of the operation.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use async_graphql::{Context, MaybeUndefined, Object, SimpleObject};
+use async_graphql::{
+    Context, ContextSelectionSet, MaybeUndefined, Object, OutputType, Positioned, ServerResult, SimpleObject,
+    Value, parser::types::Field, registry::Registry,
+};
 
-use super::{Run, appointment::Written, error::ApiError};
+use super::{
+    Run,
+    appointment::{Written, object, path_to, report},
+    error::ApiError,
+    selection::{Outline, Selected},
+    writer::{Object, Path, Write, WriteField, Writer},
+};
 use crate::{
     appointments::Changed,
     model::{Change, CreateAppointmentInput, UpdateAppointmentInput, Uuid},
@@ -20,7 +32,7 @@ pub(super) struct AppointmentPayload {
     /// The appointment as it now is. Null where nothing was changed, or where the upstream did not show it.
     appointment: Option<Written>,
     /// What is wrong with the input. Empty where the change was made.
-    user_errors: Vec<UserError>,
+    user_errors: UserErrors,
 }
 
 /// Something in the input that is not accepted.
@@ -29,7 +41,39 @@ pub(super) struct UserError {
     /// The path into the input, in GraphQL names: ["claimant", "email"]. Null where it is not about one field.
     field: Option<Vec<String>>,
     /// What is wrong with it.
-    message: String,
+    message: &'static str,
+}
+
+object!(UserError |it| {
+    "field": it.field,
+    "message": it.message,
+});
+
+/// User errors, written to JSON when they are resolved.
+struct UserErrors(Vec<UserError>);
+
+impl OutputType for UserErrors {
+    fn type_name() -> Cow<'static, str> {
+        Vec::<UserError>::type_name()
+    }
+
+    fn qualified_type_name() -> String {
+        Vec::<UserError>::qualified_type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        Vec::<UserError>::create_type_info(registry)
+    }
+
+    /// Where they exceed the size of an answer, those that fit are served: an empty list would say that the change was made.
+    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
+        let run = Run::of(ctx);
+        let (json, excess) = run.draft().list(&self.0, run.plan.selection(ctx.item), &|| path_to(ctx));
+        if let Some(excess) = excess {
+            report(ctx, field, excess.into());
+        }
+        Ok(Value::Binary(json.into()))
+    }
 }
 
 /// Changing, as the bearer of the request's token: each change is sent once, in the order of the operation.
@@ -93,16 +137,21 @@ async fn carry_out(
 }
 
 async fn send(ctx: &Context<'_>, change: Result<Change, ApiError>) -> Result<AppointmentPayload, ApiError> {
-    Ok(match Run::of(ctx).appointments()?.change(change?).await? {
+    let run = Run::of(ctx);
+    // A change is not sent where there is no memory to answer it.
+    run.draft().begin()?;
+    Ok(match run.appointments()?.change(change?).await? {
         Changed::To(appointment) => {
-            AppointmentPayload { appointment: appointment.map(Written), user_errors: Vec::new() }
+            AppointmentPayload { appointment: appointment.map(Written), user_errors: UserErrors(Vec::new()) }
         }
         Changed::Rejected(faults) => AppointmentPayload {
             appointment: None,
-            user_errors: faults
-                .into_iter()
-                .map(|fault| UserError { field: fault.field, message: fault.message.to_owned() })
-                .collect(),
+            user_errors: UserErrors(
+                faults
+                    .into_iter()
+                    .map(|fault| UserError { field: fault.field, message: fault.message })
+                    .collect(),
+            ),
         },
     })
 }

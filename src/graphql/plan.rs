@@ -10,8 +10,9 @@ use async_graphql::{
 
 use super::{
     cost::Price,
+    mutation::UserError,
     rewrite,
-    selection::Selection,
+    selection::{Outline, Selection},
     size,
     types::{Fields, Types},
     writer::Object as _,
@@ -21,8 +22,11 @@ use crate::{
     model::{Appointment, allocation},
 };
 
-/// An operation as it is run: async-graphql resolves the fields down to the appointments, and what is selected of those is
-/// [written](super::appointment) at once.
+/// The objects that are written straight to JSON.
+const WRITTEN: [&Outline; 2] = [&Appointment::OUTLINE, &UserError::OUTLINE];
+
+/// An operation as it is run: async-graphql resolves the fields down to the appointments (and the errors of users), and
+/// what is selected of those is [written](super::appointment) at once.
 pub(super) struct Plan {
     /// Flattened; what is selected of an appointment is left out, and its [number](mark) stands there.
     operation: OperationDefinition,
@@ -67,7 +71,7 @@ impl Plan {
             + self.price.size()
     }
 
-    /// What is selected of the appointment of which async-graphql has this `set` to run.
+    /// What is selected of the object of which async-graphql has this `set` to run.
     pub(super) fn selection(&self, set: &Positioned<SelectionSet>) -> &Selection {
         static NOTHING: Selection = Selection::NOTHING;
         self.selections.get(set.pos.line).unwrap_or(&NOTHING)
@@ -85,14 +89,16 @@ struct Cutting<'t> {
 }
 
 impl Cutting<'_> {
-    /// Takes what is selected of appointments out of `set`, of an object that has these `fields`.
+    /// Takes what is selected of [`WRITTEN`] objects out of `set`, of an object that has these `fields`.
     fn object(&mut self, set: &mut Positioned<SelectionSet>, fields: Option<&Fields>) -> Shape {
         let selected = rewrite::fields_mut(&mut set.node).map(|field| {
             let field = &mut field.node;
             let known = fields.and_then(|fields| fields.get(&field.name.node));
-            let shape = if known.is_some_and(|known| known.ty == Appointment::OUTLINE.name) {
+            let written =
+                known.and_then(|known| WRITTEN.into_iter().find(|outline| known.ty == outline.name));
+            let shape = if let Some(outline) = written {
                 let set = std::mem::replace(&mut field.selection_set, mark(self.selections.len()));
-                self.selections.push(Selection::of(&set.node, &Appointment::OUTLINE));
+                self.selections.push(Selection::of(&set.node, outline));
                 Shape::default()
             } else {
                 self.object(&mut field.selection_set, known.and_then(|known| self.types.behind(known)))

@@ -5,6 +5,7 @@ use async_graphql::{ID, PathSegment, ServerError, resolver_utils::EnumType};
 use jiff::fmt::temporal::DateTimePrinter;
 
 use super::{
+    draft::{Draft, Parent},
     field::{malformed_list, malformed_value},
     json,
     selection::{Outline, Selected, Selection, What},
@@ -13,10 +14,11 @@ use crate::model::{AppointmentPhase, Bandwidth, Date, DateTime, Entries, Feature
 
 static TIMES: DateTimePrinter = DateTimePrinter::new();
 
-/// What has been written, with what was wrong with it: each error at its path below the first object.
-pub(super) struct Writer {
+/// Writes the JSON of one field of an answer. Where the answer has no room for more, it stops, and the JSON is of no use.
+pub(super) struct Writer<'d> {
     pub(super) json: Vec<u8>,
-    pub(super) errors: Vec<ServerError>,
+    draft: &'d mut Draft,
+    parent: Parent<'d>,
 }
 
 /// A place below the first object, linked to the one that it is in.
@@ -31,6 +33,11 @@ enum Step<'p> {
 }
 
 impl Path<'_> {
+    /// The item of that number in a list.
+    pub(super) fn item(index: usize) -> Self {
+        Self { outer: None, step: Step::Index(index) }
+    }
+
     fn segments(&self) -> Vec<PathSegment> {
         let mut segments = self.outer.map(Path::segments).unwrap_or_default();
         segments.push(match self.step {
@@ -44,11 +51,11 @@ impl Path<'_> {
 /// Something that can be written.
 pub(super) trait Write {
     /// Writes it as the value of the field that is `selected`, which stands at `path`.
-    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer);
+    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>);
 }
 
 /// Writes one field of a `T`.
-pub(super) type WriteField<T> = fn(&T, &Selected, &Path<'_>, &mut Writer);
+pub(super) type WriteField<T> = fn(&T, &Selected, &Path<'_>, &mut Writer<'_>);
 
 /// An object of the model.
 pub(super) trait Object: Sized + 'static {
@@ -58,16 +65,24 @@ pub(super) trait Object: Sized + 'static {
     const FIELDS: &'static [WriteField<Self>];
 }
 
-impl Writer {
-    /// One with room for so many bytes.
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { json: Vec::with_capacity(capacity), errors: Vec::new() }
+impl<'d> Writer<'d> {
+    /// A writer for the field at `parent`, with a buffer of that `capacity`.
+    pub(super) fn new(capacity: usize, draft: &'d mut Draft, parent: Parent<'d>) -> Self {
+        Self { json: Vec::with_capacity(capacity), draft, parent }
+    }
+
+    /// Whether there is room for `more` bytes.
+    pub(super) fn has_room(&mut self, more: usize) -> bool {
+        self.draft.has_room(self.json.len() + more)
     }
 
     /// Writes `object`, which stands at `path`.
     pub(super) fn object<T: Object>(&mut self, object: &T, selection: &Selection, path: Option<&Path<'_>>) {
         self.json.push(b'{');
         for (index, selected) in selection.fields.iter().enumerate() {
+            if !self.has_room(selected.key().len()) {
+                return;
+            }
             if index > 0 {
                 self.json.push(b',');
             }
@@ -92,7 +107,29 @@ impl Writer {
 
     /// Notes an error of the field that is `selected`.
     fn fault(&mut self, error: ServerError, selected: &Selected, path: &Path<'_>) {
-        self.errors.push(ServerError { locations: vec![selected.pos], path: path.segments(), ..error });
+        let mut segments = (self.parent)();
+        segments.extend(path.segments());
+        self.draft.errors.push(&ServerError { locations: vec![selected.pos], path: segments, ..error });
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.has_room(text.len()) {
+            json::string(text, &mut self.json);
+        }
+    }
+
+    fn list<T: Write>(&mut self, items: &[T], selected: &Selected, path: &Path<'_>) {
+        self.json.push(b'[');
+        for (index, item) in items.iter().enumerate() {
+            if !self.has_room(1) {
+                return;
+            }
+            if index > 0 {
+                self.json.push(b',');
+            }
+            item.write(selected, &Path { outer: Some(path), step: Step::Index(index) }, self);
+        }
+        self.json.push(b']');
     }
 
     /// Writes, in quotes, what has nothing to escape.
@@ -104,7 +141,7 @@ impl Writer {
 }
 
 impl<T: Write> Write for Field<T> {
-    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer) {
+    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
         match self {
             Self::Value(value) => value.write(selected, path, to),
             Self::Absent => to.null(),
@@ -117,47 +154,61 @@ impl<T: Write> Write for Field<T> {
 }
 
 impl<T: Write> Write for Entries<T> {
-    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer) {
+    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
         if self.malformed {
             to.fault(malformed_list(), selected, path);
         }
-        to.json.push(b'[');
-        for (index, item) in self.items.iter().enumerate() {
-            if index > 0 {
-                to.json.push(b',');
-            }
-            item.write(selected, &Path { outer: Some(path), step: Step::Index(index) }, to);
+        to.list(&self.items, selected, path);
+    }
+}
+
+impl<T: Write> Write for Vec<T> {
+    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
+        to.list(self, selected, path);
+    }
+}
+
+impl<T: Write> Write for Option<T> {
+    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
+        match self {
+            Some(value) => value.write(selected, path, to),
+            None => to.null(),
         }
-        to.json.push(b']');
     }
 }
 
 impl Write for bool {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer) {
+    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
         to.json.extend_from_slice(if *self { b"true" } else { b"false" });
     }
 }
 
 impl Write for i32 {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer) {
+    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
         json::value(self, &mut to.json);
     }
 }
 
-impl Write for Box<str> {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer) {
-        json::string(self, &mut to.json);
-    }
+/// Kinds of text.
+macro_rules! texts {
+    ($($type:ty),+) => {$(
+        impl Write for $type {
+            fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+                to.text(self);
+            }
+        }
+    )+};
 }
+texts!(Box<str>, String, &'static str);
 
 impl Write for ID {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer) {
-        json::string(&self.0, &mut to.json);
+    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+        to.text(&self.0);
     }
 }
 
 impl Write for Uuid {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer) {
+    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         let text = self.0.hyphenated().encode_lower(&mut text);
         to.quoted(|out| out.extend_from_slice(text.as_bytes()));
@@ -165,14 +216,14 @@ impl Write for Uuid {
 }
 
 impl Write for DateTime {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer) {
+    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
         // A vector takes whatever is written to it.
         to.quoted(|out| drop(TIMES.print_timestamp(&self.0, out)));
     }
 }
 
 impl Write for Date {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer) {
+    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
         to.quoted(|out| drop(TIMES.print_date(&self.0, out)));
     }
 }
@@ -181,7 +232,7 @@ impl Write for Date {
 macro_rules! words {
     ($($type:ident),+) => {$(
         impl Write for $type {
-            fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer) {
+            fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
                 let word = Self::items().iter().find(|item| item.value == *self).map_or("", |item| item.name);
                 to.quoted(|out| out.extend_from_slice(word.as_bytes()));
             }

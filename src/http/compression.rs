@@ -18,6 +18,8 @@ use brotli::{CompressorWriter, enc::BrotliEncoderParams};
 use flate2::{Compression, write::GzEncoder};
 use tokio::sync::Semaphore;
 
+use crate::response_memory::ResponseMemory;
+
 /// A way to compress that clients know, the one that is liked better first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Coding {
@@ -39,7 +41,7 @@ pub(super) enum Effort {
 pub(super) enum AsItIs {
     /// It is too short, or does not get shorter.
     NotWorthIt,
-    /// As many long ones as may be are being compressed: this is not waited for.
+    /// As many long ones as may be are being compressed, or there is no memory for it: this is not waited for.
     NoRoom,
 }
 
@@ -78,10 +80,19 @@ impl Coding {
     ///
     /// # Errors
     /// Why it is to be sent as it is.
-    pub(super) async fn compressed(self, plain: &Bytes, effort: Effort) -> Result<Bytes, AsItIs> {
+    pub(super) async fn compressed(
+        self,
+        plain: &Bytes,
+        effort: Effort,
+        memory: &ResponseMemory,
+    ) -> Result<Bytes, AsItIs> {
         let least = if effort == Effort::Quick { LEAST_FOR_ONE } else { LEAST };
+        if plain.len() < least {
+            return Err(AsItIs::NotWorthIt);
+        }
+        // What gets longer is not used.
+        let mut reservation = memory.reserve(plain.len()).map_err(|_| AsItIs::NoRoom)?;
         let compressed = match plain.len() {
-            length if length < least => return Err(AsItIs::NotWorthIt),
             ..=MOST_AT_ONCE => self.compress(plain, effort),
             _ => {
                 let permit = ROOM.try_acquire().map_err(|_| AsItIs::NoRoom)?;
@@ -96,7 +107,9 @@ impl Coding {
             }
         };
         let shorter = compressed.ok().filter(|compressed| compressed.len() < plain.len());
-        shorter.map(Bytes::from).ok_or(AsItIs::NotWorthIt)
+        let shorter = shorter.ok_or(AsItIs::NotWorthIt)?;
+        reservation.shrink_to(shorter.len());
+        Ok(reservation.hold(shorter))
     }
 
     fn compress(self, plain: &[u8], effort: Effort) -> io::Result<Vec<u8>> {
@@ -184,6 +197,7 @@ fn weight(parameter: &[u8]) -> Option<u16> {
 mod tests {
     use std::io::Read as _;
 
+    use bytesize::ByteSize;
     use flate2::read::GzDecoder;
     use proptest::prelude::*;
 
@@ -278,11 +292,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_compressed_is_shorter_and_the_same_and_what_is_long_needs_room() {
+        let memory = ResponseMemory::new(ByteSize::mib(4));
         for length in [0, LEAST - 1, LEAST, LEAST_FOR_ONE, MOST_AT_ONCE, MOST_AT_ONCE + 1, 1 << 20] {
             let plain = Bytes::from(b"appointment ".repeat(length / 12 + 1)[..length].to_vec());
             for coding in [Coding::Brotli, Coding::Gzip] {
                 for (effort, least) in [(Effort::Quick, LEAST_FOR_ONE), (Effort::Thorough, LEAST)] {
-                    let compressed = coding.compressed(&plain, effort).await;
+                    let compressed = coding.compressed(&plain, effort, &memory).await;
                     assert_eq!(compressed.is_ok(), length >= least, "{length} {coding:?} {effort:?}");
                     if let Ok(compressed) = compressed {
                         assert!(compressed.len() < length);
@@ -295,19 +310,32 @@ mod tests {
         let (long, short) =
             (Bytes::from(vec![b'a'; MOST_AT_ONCE + 1]), Bytes::from(vec![b'a'; MOST_AT_ONCE]));
         for coding in [Coding::Brotli, Coding::Gzip] {
-            assert_eq!(coding.compressed(&long, Effort::Thorough).await, Err(AsItIs::NoRoom));
-            assert!(coding.compressed(&short, Effort::Thorough).await.is_ok());
+            assert_eq!(coding.compressed(&long, Effort::Thorough, &memory).await, Err(AsItIs::NoRoom));
+            assert!(coding.compressed(&short, Effort::Thorough, &memory).await.is_ok());
         }
         drop(all);
-        assert!(Coding::Gzip.compressed(&long, Effort::Thorough).await.is_ok());
+        assert!(Coding::Gzip.compressed(&long, Effort::Thorough, &memory).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn without_memory_for_it_an_answer_is_sent_as_it_is() {
+        let memory = ResponseMemory::new(ByteSize::kib(2));
+        let plain = Bytes::from(vec![b'a'; LEAST_FOR_ONE]);
+        let first = Coding::Gzip.compressed(&plain, Effort::Quick, &memory).await;
+        assert!(first.is_ok());
+        let taken = memory.reserve(LEAST_FOR_ONE).unwrap();
+        assert_eq!(Coding::Gzip.compressed(&plain, Effort::Quick, &memory).await, Err(AsItIs::NoRoom));
+        drop((taken, first));
+        assert!(Coding::Gzip.compressed(&plain, Effort::Quick, &memory).await.is_ok());
     }
 
     #[tokio::test]
     async fn what_does_not_get_shorter_is_not_compressed() {
+        let memory = ResponseMemory::new(ByteSize::mib(4));
         let noise = Bytes::from((0..2000).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
         for coding in [Coding::Brotli, Coding::Gzip] {
             for effort in [Effort::Quick, Effort::Thorough] {
-                assert_eq!(coding.compressed(&noise, effort).await, Err(AsItIs::NotWorthIt));
+                assert_eq!(coding.compressed(&noise, effort, &memory).await, Err(AsItIs::NotWorthIt));
             }
         }
     }

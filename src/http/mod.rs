@@ -12,12 +12,12 @@ mod graphql;
 mod head;
 mod health;
 mod metrics;
-mod patience;
 mod rate_limit;
 mod refusal;
 mod request_id;
 mod unparsed;
 mod unread;
+mod write_timeout;
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -42,11 +42,11 @@ pub use graphiql::Settings as GraphiqlSettings;
 pub use graphql::Answers;
 #[cfg(fuzzing)]
 pub use graphql::fuzzing;
-pub use patience::Patient;
 pub use rate_limit::RateLimit;
 use refusal::Refusal;
 use request_id::{Answering, RequestId, Since};
 pub use unparsed::Worded;
+pub use write_timeout::WriteTimeout;
 
 use crate::{
     appointments::Shared,

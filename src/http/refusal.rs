@@ -9,10 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{
-    graphql::error::{self, ApiError},
-    metrics::metrics,
-};
+use crate::graphql::error::{self, ApiError};
 
 /// Why a request was refused, and with what status.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ impl Refusal {
             errors: [ServerError; 1],
         }
         let errors = [(*self.error).into()];
-        count(&errors);
+        error::count(&errors);
         // A document of strings and numbers is always JSON.
         serde_json::to_vec(&Document { errors }).unwrap_or_default()
     }
@@ -73,12 +70,6 @@ impl From<ApiError> for Refusal {
             .then_some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         Self { status, error: Box::new(error), headers: retry_after.into_iter().chain(challenge).collect() }
     }
-}
-
-/// Counts what clients are told went wrong.
-pub(super) fn count(errors: &[ServerError]) {
-    errors.iter().filter_map(error::code).for_each(|code| metrics().errors.count(code));
-    errors.iter().filter_map(error::limit).for_each(|limit| metrics().limited.count(limit));
 }
 
 impl IntoResponse for Refusal {

@@ -56,6 +56,8 @@ mod projection;
 mod protocol;
 mod selections;
 
+mod answer_memory;
+mod answer_size;
 mod cost;
 mod hostile;
 mod in_flight;

@@ -31,6 +31,7 @@ use crate::{
         compression::{self, AsItIs, Coding, Effort},
     },
     metrics::metrics,
+    response_memory::ResponseMemory,
 };
 
 /// The answers that the process remembers.
@@ -39,6 +40,7 @@ pub struct Answers {
     /// None where nothing is to be kept.
     kept: Option<Derived<Entry>>,
     hasher: RandomState,
+    memory: ResponseMemory,
 }
 
 /// A request, as far as its answer depends on it. It does not print.
@@ -130,10 +132,11 @@ impl Drop for Attempt<'_> {
 
 impl Answers {
     /// None yet, of which as much is kept as `config` says, beside the `shared` appointments that they are made from.
-    pub fn new(config: &CacheConfig, shared: Shared) -> Self {
+    /// Their bytes count in `memory`.
+    pub fn new(config: &CacheConfig, shared: Shared, memory: ResponseMemory) -> Self {
         let is_on = config.answers_size.as_u64() > 0;
         let kept = is_on.then(|| Derived::new(config.answers_size, config.caller_share, shared));
-        Self { kept, hasher: RandomState::default() }
+        Self { kept, hasher: RandomState::default(), memory }
     }
 
     /// The answer to an equal request of `caller`, who `takes` it compressed, or not. The first who takes it so waits
@@ -192,7 +195,7 @@ impl Answers {
         attempt: Attempt<'_>,
     ) -> Finished {
         let answer = &plain.answer;
-        match answer.compressed(coding, Effort::Thorough).await {
+        match answer.compressed(coding, Effort::Thorough, &self.memory).await {
             Ok(compressed) => {
                 let entry = Entry::of(question, compressed.clone());
                 kept.keep_beside(plain, self.hash(question, Some(coding)), entry);
@@ -212,9 +215,9 @@ impl Answers {
     pub(super) fn keep(&self, question: Question<'_>, answer: &Finished, appointments: &Appointments) {
         if let Some(kept) = &self.kept
             && let Some(provenance) = appointments.provenance().filter(|provenance| !provenance.is_empty())
+            && let Ok(body) = self.memory.copy(&answer.body)
         {
-            // A copy takes the bytes that it has; what was written may have room for as many again.
-            let answer = Finished { body: Bytes::copy_from_slice(&answer.body), ..answer.clone() };
+            let answer = Finished { body, ..answer.clone() };
             kept.keep(self.hash(question, None), Entry::of(question, answer), provenance);
         }
     }
@@ -232,8 +235,8 @@ impl Answers {
 
 impl Finished {
     /// Sent as it is to everybody.
-    pub(super) fn plain(status: StatusCode, media_type: MediaType, body: Vec<u8>) -> Self {
-        Self { status, media_type, body: body.into(), coding: None, varies: false }
+    pub(super) fn plain(status: StatusCode, media_type: MediaType, body: Bytes) -> Self {
+        Self { status, media_type, body, coding: None, varies: false }
     }
 
     /// The same, which may be sent compressed to others, if anything `is_compressed`.
@@ -242,15 +245,20 @@ impl Finished {
     }
 
     /// The same for the one client who waits for it, and `takes` it compressed, or not.
-    pub(super) async fn taken(self, takes: Option<Coding>) -> Self {
+    pub(super) async fn taken(self, takes: Option<Coding>, memory: &ResponseMemory) -> Self {
         match takes {
-            Some(coding) => self.compressed(coding, Effort::Quick).await.unwrap_or(self),
+            Some(coding) => self.compressed(coding, Effort::Quick, memory).await.unwrap_or(self),
             None => self,
         }
     }
 
-    async fn compressed(&self, coding: Coding, effort: Effort) -> Result<Self, AsItIs> {
-        let body = coding.compressed(&self.body, effort).await?;
+    async fn compressed(
+        &self,
+        coding: Coding,
+        effort: Effort,
+        memory: &ResponseMemory,
+    ) -> Result<Self, AsItIs> {
+        let body = coding.compressed(&self.body, effort, memory).await?;
         Ok(Self { body, coding: Some(coding), ..self.clone() })
     }
 }

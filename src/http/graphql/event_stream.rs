@@ -1,7 +1,7 @@
 //! GraphQL over server-sent events, as npm `graphql-sse` speaks it, in its "distinct connections" mode: one operation a
 //! request, each answer an event of the response.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -9,10 +9,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 use tracing::Instrument as _;
 
-use super::{Gateway, MediaType, Open, Permit, answer_headers, answers, write};
+use super::{Gateway, MediaType, Open, Permit, answer_headers, answers};
 use crate::{
     caller::Caller,
     graphql::{Answer, Operation, error::ApiError},
@@ -40,8 +43,8 @@ pub(super) const NO_SINGLE_CONNECTION: &str = "GraphQL over SSE is spoken here i
     nothing to reserve. Ask with GET or POST, one operation a request, without a reservation's token.";
 
 /// One answer and the end: the protocol has even what could not be run told in an event.
-pub(super) fn of_one(answer: Answer) -> Response {
-    respond(Body::from([&next(answer), COMPLETE.as_bytes()].concat()))
+pub(super) fn of_one(gateway: &Gateway, answer: Answer) -> Response {
+    respond(Body::from([&next(gateway, answer), COMPLETE.as_bytes()].concat()))
 }
 
 /// The answers of `operation`, which has its `permit`, as they come, until the last or until the gateway ends.
@@ -57,7 +60,8 @@ pub(super) fn of(
         // What has one answer is waited for, as any request is.
         open: operation.is_subscription().then(|| gateway.drain.open()),
         answers: Box::pin(answers(gateway, operation, caller, deadline)),
-        keep_alive: gateway.keep_alive,
+        gateway: gateway.clone(),
+        unsent: None,
     };
     // The answers are asked for when the request has been answered: what is logged then is still of the request.
     let span = tracing::Span::current();
@@ -71,7 +75,7 @@ pub(super) fn of(
         }
         .instrument(span.clone())
     });
-    respond(Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>)))
+    respond(Body::from_stream(chunks.map(Ok::<_, Infallible>)))
 }
 
 struct Events {
@@ -80,39 +84,65 @@ struct Events {
     permit: Option<Permit>,
     answers: Pin<Box<dyn Stream<Item = Answer> + Send>>,
     open: Option<Open>,
-    keep_alive: Duration,
+    gateway: Arc<Gateway>,
+    /// The end of the wait for the connection to have written the event before.
+    unsent: Option<oneshot::Receiver<Infallible>>,
+}
+
+/// An event, and the sender that is dropped with it.
+struct Event {
+    text: Bytes,
+    _sent: oneshot::Sender<Infallible>,
+}
+
+impl AsRef<[u8]> for Event {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 impl Events {
-    /// What is sent next; none where nothing more is to come. It is asked for when there is room for it, so that a slow
-    /// reader has no queue.
+    /// What is sent next; none where nothing more is to come. It is asked for when the event before has been written, so
+    /// that a slow reader has no queue, and each event has `http.send_timeout` for itself.
     async fn chunk(&mut self) -> Option<Bytes> {
+        let Self { open, answers, unsent, .. } = self;
         let told_to_end = async {
-            match &mut self.open {
+            match open {
                 Some(open) => open.told_to_end().await,
                 None => std::future::pending().await,
             }
         };
+        let answer = async {
+            if let Some(event) = unsent {
+                // Nothing is sent over it: it ends with the event.
+                let _ = event.await;
+                *unsent = None;
+            }
+            timeout(self.gateway.keep_alive, answers.next()).await
+        };
         tokio::select! {
             biased;
             () = told_to_end => None,
-            answer = timeout(self.keep_alive, self.answers.next()) => match answer {
+            answer = answer => match answer {
                 Ok(answer) => {
                     self.permit = self.permit.take().filter(|_| self.open.is_some());
-                    answer.map(next)
+                    answer.map(|answer| self.event(answer))
                 }
                 Err(_) => Some(SIGN_OF_LIFE.into()),
             },
         }
     }
+
+    fn event(&mut self, answer: Answer) -> Bytes {
+        let (sent, unsent) = oneshot::channel();
+        self.unsent = Some(unsent);
+        Bytes::from_owner(Event { text: next(&self.gateway, answer), _sent: sent })
+    }
 }
 
 /// The event of an answer. JSON as it is written here has no line breaks, so it is one line of data.
-fn next(answer: Answer) -> Bytes {
-    let mut event = b"event: next\ndata: ".to_vec();
-    write(&answer, &mut event);
-    event.extend_from_slice(b"\n\n");
-    event.into()
+fn next(gateway: &Gateway, answer: Answer) -> Bytes {
+    gateway.api.encode_between(b"event: next\ndata: ", answer, b"\n\n")
 }
 
 fn respond(body: Body) -> Response {

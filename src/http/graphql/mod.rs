@@ -33,12 +33,11 @@ use negotiate::{Accepted, MediaType};
 use super::{
     Gateway, Lent, Open, Permit, Refusal, Request, Since, caller,
     compression::{self, Coding},
-    refusal::count,
 };
 use crate::{
     appointments::Appointments,
     caller::Caller,
-    graphql::{Answer, Operation, error::ApiError},
+    graphql::{Answer, Encoded, Operation, error::ApiError},
 };
 
 /// `POST /graphql` and `GET /graphql`.
@@ -106,12 +105,12 @@ async fn carry_out(
     let permit = gateway.operations.admit(&caller).await?;
 
     let refuse = |answer| match accepted.best {
-        MediaType::EventStream => event_stream::of_one(answer),
-        best => finished(answer, best).into_response(),
+        MediaType::EventStream => Ok(event_stream::of_one(gateway, answer)),
+        best => finished(gateway, answer, best).map(|(answer, _)| answer.into_response()),
     };
     let parsed = match gateway.api.parse(request) {
         Ok(parsed) => parsed,
-        Err(answer) => return Ok(refuse(answer)),
+        Err(answer) => return refuse(answer),
     };
     let is_mutation = parsed.is_mutation();
     if is_get && is_mutation {
@@ -119,7 +118,7 @@ async fn carry_out(
     }
     let operation = match gateway.api.prepare(parsed).await {
         Ok(operation) => operation,
-        Err(answer) => return Ok(refuse(answer)),
+        Err(answer) => return refuse(answer),
     };
     match accepted {
         // A client that takes both has its subscriptions as the one thing that they can be.
@@ -141,12 +140,12 @@ async fn carry_out(
             let access = access(gateway, caller, deadline);
             let appointments = access.as_ref().ok().filter(|_| !is_mutation).cloned();
             let answer = gateway.api.execute(operation, access).await;
-            let is_whole = answer.data.is_some() && answer.errors.is_empty() && answer.stale.is_empty();
-            let finished = finished(answer, best).varying(gateway.http.compression);
+            let (finished, is_whole) = finished(gateway, answer, best)?;
+            let finished = finished.varying(gateway.http.compression);
             if let Some(appointments) = appointments.filter(|_| is_whole) {
                 gateway.answers.keep(question, &finished, &appointments);
             }
-            let taken = finished.taken(takes).await;
+            let taken = finished.taken(takes, gateway.api.memory()).await;
             // To compress it is part of the work.
             drop(permit);
             Ok(taken.into_response())
@@ -188,23 +187,19 @@ fn answers(
     stream::once(async move { gateway.api.execute(operation, access).await }).right_stream()
 }
 
-/// Adds an answer to `out`, as the JSON document that clients read. Its errors are told with that, and counted.
-fn write(answer: &Answer, out: &mut Vec<u8>) {
-    count(&answer.errors);
-    out.reserve(answer.length());
-    answer.write(out);
-}
-
 /// GraphQL over HTTP, section 6.4: under `application/json` the status says only whether there is a GraphQL answer;
-/// under `application/graphql-response+json` it says whether the operation was run.
-fn finished(answer: Answer, media_type: MediaType) -> Finished {
+/// under `application/graphql-response+json` it says whether the operation was run. Beside it, whether the answer is
+/// whole.
+///
+/// # Errors
+/// 503, where there is no memory for the answer to a query.
+fn finished(gateway: &Gateway, answer: Answer, media_type: MediaType) -> Result<(Finished, bool), Refusal> {
     let status = match (media_type, &answer.data) {
         (MediaType::GraphqlResponse, None) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     };
-    let mut body = Vec::new();
-    write(&answer, &mut body);
-    Finished::plain(status, media_type, body)
+    let Encoded { body, is_whole } = gateway.api.encode(answer)?;
+    Ok((Finished::plain(status, media_type, body), is_whole))
 }
 
 fn answer_headers(media_type: MediaType) -> HeaderMap {

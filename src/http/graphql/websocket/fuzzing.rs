@@ -49,5 +49,5 @@ pub fn message(text: &str) {
 }
 
 fn json(message: &Outgoing<'_>) -> Value {
-    serde_json::from_str(&message.write()).expect("what the gateway says is JSON")
+    serde_json::to_value(message).expect("what the gateway says is JSON")
 }

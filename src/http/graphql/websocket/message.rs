@@ -1,10 +1,11 @@
 //! The messages of `graphql-transport-ws`.
 
+use axum::body::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
-use super::super::{count, request::Parameters, write};
-use crate::graphql::Answer;
+use super::super::request::Parameters;
+use crate::graphql::{Answer, Api, error};
 
 type Payload = Option<Map<String, Value>>;
 
@@ -85,21 +86,21 @@ fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parameters, 
 }
 
 impl Outgoing<'_> {
-    pub(super) fn write(&self) -> String {
+    /// As JSON, with answers as `api` encodes them.
+    pub(super) fn write(self, api: &Api) -> Bytes {
         // Strings, numbers and errors are always JSON.
-        let mut json = serde_json::to_vec(self).unwrap_or_default();
+        let mut json = serde_json::to_vec(&self).unwrap_or_default();
         match self {
             Self::Next { payload, .. } => {
                 // An answer writes itself, as the last member of the object.
                 json.pop();
                 json.extend_from_slice(b",\"payload\":");
-                write(payload, &mut json);
-                json.push(b'}');
+                return api.encode_between(&json, payload, b"}");
             }
-            Self::Error { payload, .. } => count(&payload.errors),
+            Self::Error { payload, .. } => error::count(&payload.errors),
             Self::ConnectionAck | Self::Pong { .. } | Self::Complete { .. } => {}
         }
-        String::from_utf8(json).unwrap_or_default()
+        json.into()
     }
 }
 

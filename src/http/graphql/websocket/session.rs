@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Bytes;
 use futures_util::{SinkExt as _, Stream, StreamExt as _, stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -26,7 +27,13 @@ use tokio_tungstenite::{
     tungstenite::{
         Error, Message,
         error::ProtocolError,
-        protocol::{CloseFrame, Role, WebSocketConfig},
+        protocol::{
+            CloseFrame, Role, WebSocketConfig,
+            frame::{
+                Frame,
+                coding::{Data, OpCode},
+            },
+        },
     },
 };
 use tracing::Instrument as _;
@@ -50,6 +57,10 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How much is read from a socket at once. There are many, and most say little.
 const READ_BUFFER: usize = 4 * 1024;
+
+/// The longest frame that is written. The library holds a frame until the client has taken it, in a buffer that never
+/// shrinks; a longer message is sent in fragments (RFC 6455, section 5.4).
+const LONGEST_FRAME: usize = 64 * 1024;
 
 /// A WebSocket that is open.
 pub(super) struct Session {
@@ -334,22 +345,32 @@ impl Session {
             return Err(End::Gone);
         }
         // A frame rather than a message: whatever speaks WebSocket answers it.
-        self.send(Message::Ping(Vec::new().into())).await
+        self.send([Message::Ping(Vec::new().into())]).await
     }
 
     async fn say(&mut self, message: Outgoing<'_>) -> Result<(), End> {
-        self.send(Message::text(message.write())).await
+        let message = message.write(&self.gateway.api);
+        self.send(fragments(message)).await
     }
 
-    /// Sends, and waits for as long as the client reads, however slowly.
-    async fn send(&mut self, message: Message) -> Result<(), End> {
+    /// Sends the `frames` of a message, and waits until the client has taken them, for at most `http.send_timeout`.
+    async fn send(&mut self, frames: impl IntoIterator<Item = Message>) -> Result<(), End> {
         let started = Instant::now();
-        let patience = self.gateway.keep_alive * 2;
+        let sending = async {
+            for frame in frames {
+                self.socket.send(frame).await?;
+            }
+            Ok::<_, Error>(())
+        };
         let sent = tokio::select! {
             biased;
-            sent = timeout(patience, self.socket.send(message)) => match sent {
+            sent = timeout(self.gateway.http.send_timeout, sending) => match sent {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) | Err(_) => Err(End::Gone),
+                Ok(Err(_)) => Err(End::Gone),
+                Err(_) => {
+                    metrics().limited.count("http.send_timeout");
+                    Err(End::Gone)
+                }
             },
             () = self.open.told_to_end(), if !self.is_ending => Err(going_away()),
         };
@@ -367,6 +388,17 @@ impl Session {
         let mut rest = [0; 1024];
         while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
     }
+}
+
+/// The frames of a text message. The message stays in memory until the last of them is made.
+fn fragments(mut message: Bytes) -> impl Iterator<Item = Message> {
+    let mut next = Some(Data::Text);
+    std::iter::from_fn(move || {
+        let kind = OpCode::Data(next.take()?);
+        let payload = message.split_to(message.len().min(LONGEST_FRAME));
+        next = (!message.is_empty()).then_some(Data::Continue);
+        Some(Message::Frame(Frame::message(payload, kind, next.is_none())))
+    })
 }
 
 fn going_away() -> End {

@@ -1,0 +1,213 @@
+//! The answer to an operation while its resolvers write it: its budget (`limits.answer`, `http.max_response_memory`)
+//! and the errors of malformed values.
+//!
+//! Both are checked before anything long is written, so that an answer which turns out too large stops growing at once.
+
+use async_graphql::{PathSegment, ServerError};
+
+use super::{
+    error::ApiError,
+    json,
+    limit::OverLimit,
+    selection::Selection,
+    writer::{Object, Path, Writer},
+};
+use crate::{
+    metrics::metrics,
+    response_memory::{Reservation, ResponseMemory},
+};
+
+/// What an answer has cost so far.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) is_mutation: bool,
+    /// `limits.answer`
+    maximum: usize,
+    /// `http.max_response_memory`
+    memory: usize,
+    reservation: Reservation,
+    /// The JSON that has been written, beside `errors`.
+    written: usize,
+    /// The size up to which nothing has to be checked or reserved; 0 once the answer is too large.
+    ceiling: usize,
+    excess: Option<Excess>,
+    pub(super) errors: Errors,
+}
+
+/// The bound that an answer exceeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// `limits.answer`
+    Answer(usize),
+    /// `http.max_response_memory`
+    Memory(usize),
+}
+
+/// The errors of malformed values, as JSON with commas between them. There can be one for each field of each
+/// appointment, and as a `ServerError` each would take several times as much.
+#[derive(Debug, Default)]
+pub(super) struct Errors {
+    pub(super) json: Vec<u8>,
+    pub(super) count: u64,
+}
+
+/// Returns the path to the field that is being written.
+pub(super) type Parent<'p> = &'p dyn Fn() -> Vec<PathSegment>;
+
+impl Draft {
+    /// An empty one of at most `maximum` bytes.
+    pub(super) fn new(is_mutation: bool, maximum: usize, memory: &ResponseMemory) -> Self {
+        Self {
+            is_mutation,
+            maximum,
+            memory: memory.maximum(),
+            reservation: memory.reservation(),
+            written: 0,
+            ceiling: 0,
+            excess: None,
+            errors: Errors::default(),
+        }
+    }
+
+    /// Why the answer is too large, if it is.
+    pub(super) fn excess(&self) -> Option<Excess> {
+        self.excess
+    }
+
+    /// Takes the draft, and leaves an empty one for the next event.
+    pub(super) fn take(&mut self, memory: &ResponseMemory) -> Self {
+        let next = Self::new(self.is_mutation, self.maximum, memory);
+        std::mem::replace(self, next)
+    }
+
+    /// Reserves memory for the beginning of an answer.
+    ///
+    /// # Errors
+    /// [`Excess::Memory`]
+    pub(super) fn begin(&mut self) -> Result<(), Excess> {
+        self.reservation.grow_to(1).map_err(|_| Excess::Memory(self.memory))
+    }
+
+    /// Writes one object.
+    ///
+    /// # Errors
+    /// Why the answer is too large. Nothing of the object counts then.
+    pub(super) fn object<T: Object>(
+        &mut self,
+        object: &T,
+        selection: &Selection,
+        parent: Parent<'_>,
+    ) -> Result<Vec<u8>, Excess> {
+        if let Some(excess) = self.excess {
+            return Err(excess);
+        }
+        let (errors, count) = (self.errors.json.len(), self.errors.count);
+        let mut writer = Writer::new(selection.length, self, parent);
+        writer.object(object, selection, None);
+        let json = writer.json;
+        match self.check(json.len()) {
+            Ok(()) => {
+                self.written += json.len();
+                Ok(json)
+            }
+            Err(excess) => {
+                self.errors.json.truncate(errors);
+                self.errors.count = count;
+                Err(excess)
+            }
+        }
+    }
+
+    /// Writes a list of objects, as far as there is room, even in an answer of which another part was too large.
+    pub(super) fn list<T: Object>(
+        &mut self,
+        items: &[T],
+        selection: &Selection,
+        parent: Parent<'_>,
+    ) -> (Vec<u8>, Option<Excess>) {
+        let earlier = self.excess.take();
+        let mut writer =
+            Writer::new(2 + items.len().saturating_mul(selection.length).min(1024), self, parent);
+        writer.json.push(b'[');
+        for (index, item) in items.iter().enumerate() {
+            let whole = writer.json.len();
+            if index > 0 {
+                writer.json.push(b',');
+            }
+            writer.object(item, selection, Some(&Path::item(index)));
+            if !writer.has_room(1) {
+                writer.json.truncate(whole);
+                break;
+            }
+        }
+        writer.json.push(b']');
+        let json = writer.json;
+        self.written += json.len();
+        let excess = self.excess;
+        self.excess = earlier.or(excess);
+        self.ceiling = 0;
+        (json, excess)
+    }
+
+    /// Whether the answer may grow by `more` bytes of JSON.
+    pub(super) fn has_room(&mut self, more: usize) -> bool {
+        self.check(more).is_ok()
+    }
+
+    fn check(&mut self, more: usize) -> Result<(), Excess> {
+        self.check_total(self.written + self.errors.json.len() + more)
+    }
+
+    /// Makes sure that the answer may have `total` bytes, and that they are reserved.
+    ///
+    /// # Errors
+    /// Why it may not; once that happens, it may not have any.
+    pub(super) fn check_total(&mut self, total: usize) -> Result<(), Excess> {
+        if total <= self.ceiling { Ok(()) } else { self.extend(total) }
+    }
+
+    #[cold]
+    fn extend(&mut self, total: usize) -> Result<(), Excess> {
+        let excess = self.excess.or_else(|| {
+            if total > self.maximum {
+                return Some(Excess::Answer(self.maximum));
+            }
+            self.reservation.grow_to(total).err().map(|_| Excess::Memory(self.memory))
+        });
+        self.excess = excess;
+        self.ceiling = if excess.is_some() { 0 } else { self.reservation.bytes().min(self.maximum) };
+        excess.map_or(Ok(()), Err)
+    }
+
+    /// The memory that is reserved for the answer.
+    pub(super) fn into_reservation(self) -> Reservation {
+        self.reservation
+    }
+}
+
+impl Errors {
+    /// Counts the errors that clients are told.
+    pub(super) fn observe(&self) {
+        if self.count > 0 {
+            metrics().errors.count_many(ApiError::UpstreamInvalidResponse("").code(), self.count);
+        }
+    }
+
+    /// Adds an error.
+    pub(super) fn push(&mut self, error: &ServerError) {
+        if self.count > 0 {
+            self.json.push(b',');
+        }
+        json::value(error, &mut self.json);
+        self.count += 1;
+    }
+}
+
+impl From<Excess> for ApiError {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::Answer(maximum) => OverLimit::answer(maximum),
+            Excess::Memory(maximum) => OverLimit::response_memory(maximum),
+        }
+    }
+}
