@@ -103,7 +103,6 @@ const SECRET: &str = "very-secret-token";
 async fn every_fault_of_the_upstream_has_its_code_and_nothing_of_the_upstreams_text() {
     type Case = (&'static str, fn(&Call) -> Answer, &'static str);
     let cases: &[Case] = &[
-        ("401", |_| Answer::status(401), "UNAUTHENTICATED"),
         ("403", |_| Answer::status(403), "FORBIDDEN"),
         ("429", |_| Answer::status(429), "RATE_LIMITED"),
         ("500", |_| Answer::status(500), "UPSTREAM_UNAVAILABLE"),
@@ -191,7 +190,11 @@ async fn every_fault_of_the_upstream_has_its_code_and_nothing_of_the_upstreams_t
     }
     assert_eq!(reply.codes().len(), cases.len());
     assert_eq!(reply.body["data"][format!("a{}", cases.len())], json!({ "id": id(cases.len()) }));
-    let (answer, log) = (reply.body.to_string(), gateway.stderr());
+    // By itself: a 401 ends the other calls of its operation.
+    upstream.on(&id(200), |_| Answer::status(401));
+    let rejected = gateway.appointment(SECRET, &id(200)).await;
+    assert_eq!(rejected.codes(), ["UNAUTHENTICATED"]);
+    let (answer, log) = (reply.body.to_string() + &rejected.body.to_string(), gateway.stderr());
     for secret in [UPSTREAM_TEXT, SECRET] {
         assert!(!answer.contains(secret), "{secret} in {answer}");
         assert!(!log.contains(secret), "{secret} in the log: {log}");
