@@ -190,7 +190,7 @@ async fn a_websocket_is_told_of_the_budget_at_the_operation() {
     assert_eq!(socket.hear().await["type"], json!("pong"));
 }
 
-/// With a budget of one check a second, a rotation that keeps the key costs none.
+/// Each round of checks would take the whole budget of a second, were any made.
 #[tokio::test]
 async fn a_rotation_that_keeps_the_key_costs_no_check() {
     let (issuer, added) = (Issuer::new("key-1"), Issuer::new("key-2"));
