@@ -1,6 +1,6 @@
 //! A concurrency limit with a bounded, fair queue before it.
 //!
-//! Each caller has a share of both the permits and the places in the queue ([`ledger`]), so no number of slow calls of one
+//! Each caller has a share of both the permits and the places in the queue (`ledger`), so no number of slow calls of one
 //! caller keeps another from being served. A leaf: the key of a caller, the bounds and the gauges are the user's.
 
 mod ledger;
