@@ -186,6 +186,14 @@ pub struct WebSocketConfig {
     pub max_subscriptions: usize,
     /// `websocket.max_message`
     pub max_message: ByteSize,
+    /// `websocket.init_max_message`
+    pub init_max_message: ByteSize,
+    /// `websocket.message_timeout`
+    pub message_timeout: Duration,
+    /// `websocket.messages_per_second`
+    pub messages_per_second: u32,
+    /// `websocket.max_partial`
+    pub max_partial: ByteSize,
 }
 
 /// `limits.*`: how much one request may ask for, and how many are carried out at once.

@@ -13,7 +13,7 @@ use appointments_gateway::{
     graphql,
     identity::{NewApiKey, fetched_keys},
     sandbox::{self, TOKEN_ALL, TOKEN_SOME},
-    server::Server,
+    server::{self, Server},
     telemetry,
     upstream::{Outside, ServiceToken, UpstreamClient},
 };
@@ -43,6 +43,7 @@ impl From<ConfigError> for Failure {
 async fn main() -> ExitCode {
     telemetry::watch_panics();
     let _flush = telemetry::FlushOnDrop;
+    server::raise_open_files();
     let result = match cli::parse() {
         Task::Serve(sources) => serve(&sources).await,
         Task::Sandbox(sources) => serve_sandbox(sources).await,
@@ -110,7 +111,7 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
             "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
         ));
     }
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(server::warning(&config)) {
         tracing::warn!("{warning}");
     }
     tracing::info!(%here, %upstream, profile = config.profile.name(), sandbox = is_sandbox, "serving");
@@ -140,7 +141,7 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
     say(format_args!("the configuration is right, for the profile {}", config.profile.name()));
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(server::warning(&config)) {
         say(format_args!("warning: {warning}"));
     }
     let mut failures = Vec::new();

@@ -1,5 +1,6 @@
 //! The process as a server: everything built from the configuration, a listener served, a drain at the end.
 
+mod descriptors;
 #[cfg(test)]
 mod tests;
 
@@ -7,10 +8,11 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
+use axum::http::StatusCode;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -19,13 +21,14 @@ use tokio::{
 };
 use url::Url;
 
+pub use self::descriptors::{raise_open_files, warning};
 use crate::{
     appointments::Shared,
     config::Config,
     graphql::Api,
     http::{
-        AdmissionQueue, Answers, ConcurrencyLimit, Drain, Gateway, GraphiqlSettings, RateLimit, Service, Worded,
-        WriteTimeout,
+        AdmissionQueue, Answers, ConcurrencyLimit, Drain, Gateway, GraphiqlSettings, PartialMessages,
+        RateLimit, Service, Worded, WriteTimeout,
     },
     identity::Identity,
     metrics::metrics,
@@ -50,6 +53,8 @@ const MAX_SCRAPES: usize = 16;
 #[derive(Debug)]
 pub struct Server {
     gateway: Arc<Gateway>,
+    /// How many sockets of clients may be open, whatever they carry.
+    max_sockets: usize,
 }
 
 impl Server {
@@ -88,6 +93,7 @@ impl Server {
                 "websocket.max_connections",
                 metrics().websockets.clone(),
             ),
+            partial_messages: Arc::new(PartialMessages::new(config.websocket.max_partial.as_u64())),
             event_streams: ConcurrencyLimit::new(
                 config.live.max_event_streams,
                 "live.max_event_streams",
@@ -98,7 +104,7 @@ impl Server {
             serves_metrics: config.metrics.enabled,
             drain: Drain::new(),
         };
-        Ok(Self { gateway: Arc::new(gateway) })
+        Ok(Self { gateway: Arc::new(gateway), max_sockets: descriptors::max_sockets(config) })
     }
 
     /// Serves `listener`, and at `metrics` what is counted, until `stop`; then stops accepting and returns when what is in
@@ -109,10 +115,15 @@ impl Server {
         metrics: Option<TcpListener>,
         stop: impl Future<Output = ()>,
     ) {
-        let Self { gateway } = self;
-        let connections =
-            Connections::new(gateway.clone(), Service::new(gateway.clone()), gateway.http.max_connections);
-        let scrapes = Connections::new(gateway.clone(), Service::of_metrics(gateway.clone()), MAX_SCRAPES);
+        let Self { gateway, max_sockets } = self;
+        let connections = Connections::new(
+            gateway.clone(),
+            Service::new(gateway.clone()),
+            gateway.http.max_connections,
+            max_sockets,
+        );
+        let scrapes = Service::of_metrics(gateway.clone());
+        let scrapes = Connections::new(gateway.clone(), scrapes, MAX_SCRAPES, MAX_SCRAPES);
         let scraped = async {
             match &metrics {
                 Some(listener) => scrapes.accept(listener).await,
@@ -148,10 +159,12 @@ struct Connections {
     gateway: Arc<Gateway>,
     /// How many more may be served.
     places: Arc<Semaphore>,
+    /// How many more sockets may be open: those that have left their place as WebSockets count too.
+    sockets: Arc<Semaphore>,
 }
 
 impl Connections {
-    fn new(gateway: Arc<Gateway>, service: Service, most: usize) -> Self {
+    fn new(gateway: Arc<Gateway>, service: Service, most: usize, max_sockets: usize) -> Self {
         let mut http = http1::Builder::new();
         // hyper reads the headers before anything of ours sees them, so it gets a bound too, above the one that
         // answers with a text (`limits.headers`).
@@ -161,7 +174,8 @@ impl Connections {
         if gateway.limits.header_count >= HYPERS_HEADERS {
             http.max_headers(gateway.limits.header_count + 1);
         }
-        Self { http, service, gateway, places: Arc::new(Semaphore::new(most)) }
+        let [places, sockets] = [most, max_sockets].map(|most| Arc::new(Semaphore::new(most)));
+        Self { http, service, gateway, places, sockets }
     }
 
     /// Serves whoever comes, for as long as it is polled.
@@ -170,8 +184,9 @@ impl Connections {
         loop {
             // Who comes when there is no place waits before the door, where the system has a bound of its own.
             let place = self.places.clone().acquire_owned().await;
+            let socket = self.sockets.clone().acquire_owned().await;
             match listener.accept().await {
-                Ok((stream, _)) => self.serve(stream, place.ok()),
+                Ok((stream, _)) => self.serve(stream, place.ok(), socket.ok()),
                 Err(error) if is_the_connections_own(&error) => {}
                 Err(error) => {
                     if logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_INTERVAL) {
@@ -184,16 +199,27 @@ impl Connections {
         }
     }
 
-    /// Serves `stream`, which has its `place` for as long as it is one of HTTP.
-    fn serve(&self, stream: TcpStream, place: Option<OwnedSemaphorePermit>) {
+    /// Serves `stream`, which has its `place` for as long as it is one of HTTP, and `socket` for as long as it is open.
+    fn serve(
+        &self,
+        stream: TcpStream,
+        place: Option<OwnedSemaphorePermit>,
+        socket: Option<OwnedSemaphorePermit>,
+    ) {
         // An answer leaves at once; the worst that a failure costs is a delay.
         let _ = stream.set_nodelay(true);
-        let service = self.service.clone();
+        let stream = Worded::new(WriteTimeout::new(stream, &self.gateway.http, socket));
+        let (service, is_upgraded) = (self.service.clone(), stream.is_upgraded());
         let service = service_fn(move |request| {
-            let service = service.clone();
-            async move { Ok::<_, Infallible>(service.answer(request).await) }
+            let (service, is_upgraded) = (service.clone(), is_upgraded.clone());
+            async move {
+                let response = service.answer(request).await;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    is_upgraded.store(true, Ordering::Relaxed);
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
-        let stream = Worded::new(WriteTimeout::new(stream, &self.gateway.http));
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let mut open = self.gateway.drain.open();
         tokio::spawn(async move {

@@ -149,6 +149,7 @@ impl Verdict {
             | UpstreamError::AttemptTimeout
             | UpstreamError::DeadlinePassed
             | UpstreamError::Overloaded { .. }
+            | UpstreamError::Exhausted { .. }
             | UpstreamError::TooLarge
             | UpstreamError::Invalid(_) => Self::NothingHappened,
         }

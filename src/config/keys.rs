@@ -473,6 +473,38 @@ pub const KEYS: &[Key] = &[
         set: |c, v| size(v, 128).map(|v| c.websocket.max_message = v),
     },
     Key {
+        name: "websocket.init_max_message",
+        default: "16KiB",
+        kind: Kind::Size,
+        help: "The largest message before connection_ack to a valid token, and for as long as there is none; beyond, the \
+               WebSocket is closed with 1009. websocket.max_message holds too.",
+        set: |c, v| size(v, 128).map(|v| c.websocket.init_max_message = v),
+    },
+    Key {
+        name: "websocket.message_timeout",
+        default: "10s",
+        kind: Kind::Duration,
+        help: "The time from the first byte of a message to its last, fragments included; beyond, the WebSocket is closed \
+               with 4408.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.websocket.message_timeout = v),
+    },
+    Key {
+        name: "websocket.messages_per_second",
+        default: "50",
+        kind: Kind::Count,
+        help: "The rate of frames from one WebSocket: messages, fragments, pings and pongs; as many may come at once. \
+               Beyond, the gateway reads no faster (back-pressure).",
+        set: |c, v| count(v, 1..=1_000_000).map(|v| c.websocket.messages_per_second = v as u32),
+    },
+    Key {
+        name: "websocket.max_partial",
+        default: "16MiB",
+        kind: Kind::Size,
+        help: "The bytes of unfinished messages of all WebSockets together, beside 4 KiB for each; beyond, the WebSocket \
+               that needs more is closed with 1013.",
+        set: |c, v| size(v, 0).map(|v| c.websocket.max_partial = v),
+    },
+    Key {
         name: "limits.body",
         default: "256KiB",
         kind: Kind::Size,
@@ -672,7 +704,8 @@ pub const KEYS: &[Key] = &[
         name: "http.max_connections",
         default: "20000",
         kind: Kind::Count,
-        help: "How many connections are served at once, beside the WebSockets; who comes then waits to be let in.",
+        help: "How many connections are served at once, beside the WebSockets; who comes then waits to be let in. Connections \
+               and WebSockets together are bounded by the limit on open files, less a reserve.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.http.max_connections = v),
     },
     Key {

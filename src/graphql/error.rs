@@ -240,6 +240,7 @@ impl From<UpstreamError> for ApiError {
                 )
             }
             UpstreamError::Overloaded { limit } => OverLimit::no_room(limit),
+            UpstreamError::Exhausted { .. } => OverLimit::no_room("system_resources"),
             UpstreamError::Lost => Self::Internal,
         }
     }
@@ -287,6 +288,7 @@ mod tests {
             (UpstreamError::TooLarge, "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::Invalid("it is not JSON"), "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::Overloaded { limit: "upstream.max_waiting" }, "OVERLOADED"),
+            (UpstreamError::Exhausted { is_sent: false }, "OVERLOADED"),
             (UpstreamError::Lost, "INTERNAL"),
         ] {
             let error = ApiError::from(fault);

@@ -6,8 +6,8 @@ use async_graphql::ServerError;
 
 use super::error::{ApiError, OVERLOADED_RETRY_AFTER};
 
-/// The name of every limit: its key in the configuration, without `limits.` where that is its section. `first` has no
-/// key. Where nobody can be told, because the connection is closed, it is counted all the same.
+/// The name of every limit: its key in the configuration, without `limits.` where that is its section. `first` and
+/// `system_resources` have no key. Where nobody can be told, because the connection is closed, it is counted all the same.
 pub const LIMITS: &[&str] = &[
     "body",
     "headers",
@@ -31,6 +31,7 @@ pub const LIMITS: &[&str] = &[
     "rate_limit.per_second",
     "callers.verifications_per_second",
     "upstream.max_waiting",
+    "system_resources",
     "live.max_watched",
     "live.max_subscribers",
     "live.max_subscriptions",
@@ -39,6 +40,10 @@ pub const LIMITS: &[&str] = &[
     "websocket.max_connections",
     "websocket.max_subscriptions",
     "websocket.max_message",
+    "websocket.init_max_message",
+    "websocket.message_timeout",
+    "websocket.messages_per_second",
+    "websocket.max_partial",
     "http.deadline",
     "http.body_timeout",
     "http.header_timeout",

@@ -1,15 +1,16 @@
-//! How large the head of a request may be. hyper reads it before anything here sees it, within bounds of its own above
+//! How large the head of a request may be, and how its body may be framed. hyper reads it before anything here sees it, within bounds of its own above
 //! these (see [`crate::server`]); what it refuses is put into words by [`super::unparsed`].
 
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 
 use super::Refusal;
 use crate::{config::Limits, graphql::limit::OverLimit};
 
-/// Makes sure that the head of `request` is within the limits.
+/// Makes sure that the head of `request` is within the limits, and that its body has no other transfer coding than
+/// `chunked`: hyper passes over codings before that one.
 ///
 /// # Errors
-/// 414 and 431, naming the limit.
+/// 414 and 431, naming the limit; 400.
 pub(super) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refusal> {
     let target = request.uri().path_and_query().map_or(0, |it| it.as_str().len()) as u64;
     let headers = request.headers();
@@ -41,6 +42,16 @@ pub(super) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refu
                 OverLimit::bad_request(limit, Some(maximum), Some(value), message),
             ));
         }
+    }
+    if headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .any(|it| !it.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        let message = "The only Transfer-Encoding here is chunked, once.";
+        // Where this request ends is not certain.
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, message)
+            .with_header(header::CONNECTION, HeaderValue::from_static("close")));
     }
     Ok(())
 }

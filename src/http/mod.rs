@@ -7,6 +7,7 @@ mod caller;
 mod compression;
 mod concurrency;
 mod drain;
+mod framing;
 mod graphiql;
 mod graphql;
 mod head;
@@ -39,9 +40,9 @@ use concurrency::Permit;
 pub use concurrency::{AdmissionQueue, ConcurrencyLimit};
 pub use drain::{Drain, Open};
 pub use graphiql::Settings as GraphiqlSettings;
-pub use graphql::Answers;
 #[cfg(fuzzing)]
 pub use graphql::fuzzing;
+pub use graphql::{Answers, PartialMessages};
 pub use rate_limit::RateLimit;
 use refusal::Refusal;
 use request_id::{Answering, RequestId, Since};
@@ -81,6 +82,8 @@ pub struct Gateway {
     pub operations: AdmissionQueue,
     /// Bounds WebSockets.
     pub websockets: ConcurrencyLimit,
+    /// Room for the messages that WebSockets have not finished.
+    pub partial_messages: Arc<PartialMessages>,
     /// Bounds subscriptions over event streams.
     pub event_streams: ConcurrencyLimit,
     /// How often an event stream or a WebSocket gets a sign of life.

@@ -1,10 +1,15 @@
 //! Words for what hyper refuses by itself: a head that it cannot parse, or that is larger than its buffer, never gets
 //! as far as a route. hyper answers with a status and nothing else, and closes; here that answer gets the document of
-//! errors, and the id, that every other refusal has.
+//! errors, and the id, that every other refusal has. What hyper would settle by itself instead, two lengths of one body,
+//! it is made to refuse ([`super::framing`]).
 
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -12,7 +17,7 @@ use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
-use super::{Refusal, browser};
+use super::{Refusal, browser, framing::Requests};
 use crate::graphql::{error::ApiError, limit::OverLimit};
 
 /// A connection whose bare refusals are put into words on their way out.
@@ -21,12 +26,19 @@ pub struct Worded<S> {
     stream: S,
     /// What is left to be written in place of a bare refusal.
     instead: Vec<u8>,
+    requests: Requests,
+    is_upgraded: Arc<AtomicBool>,
 }
 
 impl<S> Worded<S> {
     /// Around `stream`.
     pub fn new(stream: S) -> Self {
-        Self { stream, instead: Vec::new() }
+        Self { stream, instead: Vec::new(), requests: Requests::default(), is_upgraded: Arc::default() }
+    }
+
+    /// To be set once the connection carries no more requests.
+    pub fn is_upgraded(&self) -> Arc<AtomicBool> {
+        self.is_upgraded.clone()
     }
 }
 
@@ -49,7 +61,9 @@ fn worded(written: &[u8]) -> Option<Vec<u8>> {
             "The request's headers are larger, or more, than limits.headers and limits.header_count could allow.",
         ),
         _ => ApiError::BadRequest(
-            "The request is not HTTP as it has to be written: a line of its head cannot be read.".into(),
+            "The request is not HTTP as it has to be written: a line of its head cannot be read, or its length is stated \
+             more than once (Content-Length, Transfer-Encoding)."
+                .into(),
         ),
     };
     let id = Uuid::new_v4();
@@ -126,6 +140,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Worded<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if !self.is_upgraded.load(Ordering::Relaxed) {
+            self.requests.follow(&mut buf.filled_mut()[before..]);
+        }
+        read
     }
 }

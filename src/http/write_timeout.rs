@@ -18,8 +18,10 @@ use crate::{config::HttpConfig, metrics::metrics};
 /// A connection that fails when its client takes nothing for `http.write_timeout`, or takes longer than
 /// `http.send_timeout` for everything that is ready for it.
 #[derive(Debug)]
-pub struct WriteTimeout<S> {
+pub struct WriteTimeout<S, L> {
     stream: S,
+    /// Dropped with the connection, whatever that has become.
+    _lease: L,
     /// Runs while the client takes nothing.
     progress: Timer,
     /// Runs from the first wait until everything is flushed.
@@ -54,11 +56,12 @@ impl Timer {
     }
 }
 
-impl<S> WriteTimeout<S> {
-    /// Around `stream`.
-    pub fn new(stream: S, config: &HttpConfig) -> Self {
+impl<S, L> WriteTimeout<S, L> {
+    /// Around `stream`, with a `lease` that lasts as long as it.
+    pub fn new(stream: S, config: &HttpConfig, lease: L) -> Self {
         Self {
             stream,
+            _lease: lease,
             progress: Timer::new("http.write_timeout", config.write_timeout),
             whole: Timer::new("http.send_timeout", config.send_timeout),
         }
@@ -79,7 +82,7 @@ impl<S> WriteTimeout<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
+impl<S: AsyncWrite + Unpin, L: Unpin> AsyncWrite for WriteTimeout<S, L> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.bounded(cx, written)
@@ -113,7 +116,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
+impl<S: AsyncRead + Unpin, L: Unpin> AsyncRead for WriteTimeout<S, L> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -18,7 +18,7 @@ use super::{
     verifications::Verifications,
 };
 use crate::{
-    caller::{Scope, ScopeKey, ScopeOf, IssuedCredential},
+    caller::{IssuedCredential, Scope, ScopeKey, ScopeOf},
     config::CallersConfig,
     renewed::{Current, Renewed},
 };

@@ -189,8 +189,10 @@ impl Attempts {
         }
         let Some(turn) = self.turn_to_hedge(route, caller) else { return first.await };
         metrics().upstream_hedges.count("sent");
-        let is_answer =
-            |answer: &Result<T, UpstreamError>| !answer.as_ref().is_err_and(UpstreamError::is_transient);
+        // What this machine has no resources for says nothing of the other call.
+        let is_no_answer =
+            |error: &UpstreamError| error.is_transient() || matches!(error, UpstreamError::Exhausted { .. });
+        let is_answer = |answer: &Result<T, UpstreamError>| !answer.as_ref().is_err_and(is_no_answer);
         match select(first, pin!(turn.carry_out(send()))).await {
             Either::Left((answer, second)) => {
                 if is_answer(&answer) {
@@ -337,8 +339,8 @@ impl Turn {
         }
         let health = match &answer {
             Err(error) if error.is_failure() => Health::Ill,
-            // Nothing was sent.
-            Err(UpstreamError::NoServiceToken(_)) => Health::Unknown,
+            // The upstream has no part in it.
+            Err(UpstreamError::NoServiceToken(_) | UpstreamError::Exhausted { .. }) => Health::Unknown,
             _ => Health::Well,
         };
         self.end(answer.as_ref().map_or_else(UpstreamError::outcome, T::outcome), health);

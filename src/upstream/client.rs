@@ -17,7 +17,7 @@ use super::{
     cache_control::{Keep, keep},
     deadline::Deadline,
     error::UpstreamError,
-    http::{self, causes},
+    http::{self, causes, is_exhausted},
     retry_after::retry_after,
     service_token::ServiceToken,
     wire,
@@ -346,6 +346,9 @@ fn refusal(response: &Response) -> UpstreamError {
 fn unreachable(error: reqwest::Error) -> UpstreamError {
     // Without a connection, nothing was sent.
     let is_connect = error.is_connect();
+    if is_exhausted(&error) {
+        return UpstreamError::Exhausted { is_sent: !is_connect };
+    }
     let causes = causes(&error.without_url()).into();
     if is_connect { UpstreamError::Unreachable(causes) } else { UpstreamError::Broken(causes) }
 }

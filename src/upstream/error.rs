@@ -81,6 +81,12 @@ pub enum UpstreamError {
         /// The key of the bound that there is no room under.
         limit: &'static str,
     },
+    /// This machine ran out of open files, local ports or memory: nothing is known of the upstream.
+    #[error("this machine has no resources for a call: open files, local ports or memory")]
+    Exhausted {
+        /// Whether the request may have been sent.
+        is_sent: bool,
+    },
     /// The answer is larger than `upstream.max_response`.
     #[error("the upstream's answer is larger than upstream.max_response")]
     TooLarge,
@@ -128,7 +134,8 @@ impl UpstreamError {
             | Self::BreakerOpen { .. }
             | Self::AttemptTimeout
             | Self::DeadlinePassed
-            | Self::Overloaded { .. } => true,
+            | Self::Overloaded { .. }
+            | Self::Exhausted { .. } => true,
             Self::Unauthenticated
             | Self::ServiceTokenRefused
             | Self::Forbidden
@@ -190,9 +197,11 @@ impl UpstreamError {
     pub(super) fn of_change(self) -> Self {
         match self {
             Self::Failed { status, .. } => Self::ChangeFailed { status },
-            Self::Broken(_) | Self::AttemptTimeout | Self::TooLarge | Self::Invalid(_) => {
-                Self::OutcomeUnknown(self.to_string().into())
-            }
+            Self::Broken(_)
+            | Self::Exhausted { is_sent: true }
+            | Self::AttemptTimeout
+            | Self::TooLarge
+            | Self::Invalid(_) => Self::OutcomeUnknown(self.to_string().into()),
             told => told,
         }
     }
@@ -215,6 +224,7 @@ impl UpstreamError {
             | Self::BreakerOpen { .. }
             | Self::DeadlinePassed
             | Self::Overloaded { .. }
+            | Self::Exhausted { .. }
             | Self::Lost => "abandoned",
         }
     }

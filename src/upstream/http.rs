@@ -1,5 +1,7 @@
 //! What all calls out of the gateway have in common: a client, and words for what it says went wrong.
 
+use std::{error::Error, io};
+
 use reqwest::{Client, redirect};
 
 use crate::config::UpstreamConfig;
@@ -48,4 +50,54 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
         source = cause.source().filter(|_| cause_text != "http2 error");
     }
     text
+}
+
+/// Whether an error means that this machine ran out of open files, buffers, local ports or memory. It says nothing of the
+/// other side.
+pub(super) fn is_exhausted(error: &(dyn Error + 'static)) -> bool {
+    let is_local = |error: &io::Error| {
+        // An error within an `io::Error` is none of its sources.
+        is_local(error) || error.get_ref().is_some_and(|inner| is_exhausted(inner))
+    };
+    error.downcast_ref::<io::Error>().is_some_and(is_local) || error.source().is_some_and(is_exhausted)
+}
+
+#[cfg(unix)]
+fn is_local(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let locals = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|errno| locals.contains(&errno))
+}
+
+#[cfg(not(unix))]
+fn is_local(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn exhaustion_is_found_wherever_it_is_in_the_chain() {
+        for (errno, expected) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOBUFS, true),
+            (Errno::NOMEM, true),
+            (Errno::ADDRNOTAVAIL, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::CONNRESET, false),
+            (Errno::TIMEDOUT, false),
+            (Errno::HOSTUNREACH, false),
+        ] {
+            let bare = io::Error::from(errno);
+            assert_eq!(is_exhausted(&bare), expected, "{errno}");
+            let wrapped = io::Error::other(io::Error::other(bare));
+            assert_eq!(is_exhausted(&wrapped), expected, "{errno}");
+        }
+        assert!(!is_exhausted(&io::Error::other("anything")));
+    }
 }

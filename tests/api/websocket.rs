@@ -79,6 +79,20 @@ async fn the_handshake_is_that_of_the_rfc() {
         ("GET", "Origin: http://gateway:8080\r\n", 403, "http.origins"),
         ("GET", "Origin: http://app.example\r\n", 403, "http.origins"),
         ("GET", "Origin: null\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://app.example/\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://app.example/path?query#fragment\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://app.example:443\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://user@app.example\r\n", 403, "http.origins"),
+        ("GET", "Origin: HTTPS://APP.EXAMPLE\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://app.example https://app.example\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://app.example\r\nOrigin: https://app.example\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://app.example\r\nOrigin: https://evil.example\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://gateway\r\nOrigin: https://gateway\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://gateway/\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://gateway:443\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://user@gateway\r\n", 403, "http.origins"),
+        ("GET", "Origin: https://Gateway\r\n", 403, "http.origins"),
+        ("GET", "Origin: \r\n", 403, "http.origins"),
     ] {
         let reply = Raw::once(&gateway, handshake(method, headers)).await;
         assert!(status != 426 || reply.header("sec-websocket-version") == Some("13"));

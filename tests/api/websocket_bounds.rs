@@ -61,22 +61,24 @@ async fn connections_and_subscriptions_have_a_bound() {
 
 #[tokio::test]
 async fn a_message_has_a_bound() {
-    let gateway = Gateway::on_sandbox(&[("websocket.max_message", "1KiB")]).await;
-    let ping = |length: usize| {
-        let empty = json!({ "type": "ping", "payload": { "a": "" } }).to_string().len();
-        Message::text(json!({ "type": "ping", "payload": { "a": "x".repeat(length - empty) } }).to_string())
+    let settings = [("websocket.max_message", "1KiB"), ("websocket.init_timeout", "1h")];
+    let gateway = Gateway::on_sandbox(&settings).await;
+    let pong = |length: usize| {
+        let empty = json!({ "type": "pong", "payload": { "a": "" } }).to_string().len();
+        Message::text(json!({ "type": "pong", "payload": { "a": "x".repeat(length - empty) } }).to_string())
     };
     let mut socket = Socket::open(&gateway).await;
-    socket.send(ping(1024)).await;
+    socket.send(pong(1024)).await;
+    socket.say(json!({ "type": "ping" })).await;
     assert_eq!(socket.hear().await["type"], json!("pong"));
-    socket.send(ping(1025)).await;
+    socket.send(pong(1025)).await;
     assert_eq!(socket.closed().await.0, 1009);
     assert_eq!(limited(&gateway, "websocket.max_message").await, 1.0);
 
     // However long it is: nobody collects it, and the client is told.
     let before = peak_memory(&gateway);
     for mut socket in join_all((0..4).map(|_| Socket::open(&gateway))).await {
-        socket.send(ping(16 << 20)).await;
+        socket.send(pong(16 << 20)).await;
         assert_eq!(socket.closed().await.0, 1009);
     }
     let more = peak_memory(&gateway) - before;

@@ -29,6 +29,7 @@ use answers::{Finished, Form, Question};
 use event_stream::NO_SINGLE_CONNECTION;
 pub(super) use negotiate::FORCES_PREFLIGHT;
 use negotiate::{Accepted, MediaType};
+pub use websocket::PartialMessages;
 
 use super::{
     Gateway, Lent, Open, Permit, Refusal, Request, Since, caller,

@@ -4,6 +4,7 @@
 #[cfg(fuzzing)]
 pub(super) mod fuzzing;
 mod message;
+mod meter;
 mod session;
 
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use axum::{
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument as _, Span};
-use url::Url;
 
+pub use self::meter::PartialMessages;
 use self::session::Session;
 use super::{Gateway, Refusal, Request, Since, caller::token, method_not_allowed};
 use crate::graphql::error::ApiError;
@@ -104,27 +105,29 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
-/// Browsers let any page open a WebSocket to anywhere, and say where the page is from: it has to be the host that the
-/// WebSocket is opened to, or one of `others`. Who is no browser says nothing.
+/// Browsers let any page open a WebSocket to anywhere, and send the page's origin in one `Origin` header: it has to be
+/// an origin of the requested host or one of `others`, letter by letter. Other clients send none.
 fn is_from_here(headers: &HeaderMap, others: &[String]) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Some(origin) = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok()) else { return false };
-    if others.contains(&origin.origin().ascii_serialization()) {
-        return true;
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else { return true };
+    let is_origin = |known: &String| known.as_bytes() == origin.as_bytes();
+    origins.next().is_none()
+        && (others.iter().any(is_origin) || origins_of_host(headers).iter().flatten().any(is_origin))
+}
+
+/// The origins of pages on the requested host as browsers write them: in lower case, without the default port. Both
+/// schemes count, since TLS in front of the gateway cannot be seen here.
+fn origins_of_host(headers: &HeaderMap) -> Option<[String; 2]> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = Authority::try_from(hosts.next()?.as_bytes()).ok()?;
+    let has_user = host.as_str().contains('@');
+    if hosts.next().is_some() || has_user || host.host().is_empty() {
+        return None;
     }
-    let host = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    host.is_some_and(|host| {
-        // A port that goes without saying goes by the scheme of the page, which is also that of the WebSocket: whether
-        // something before the gateway speaks TLS cannot be seen here.
-        let port = host.port_u16().or(match origin.scheme() {
-            "http" => Some(80),
-            "https" => Some(443),
-            _ => None,
-        });
-        port.is_some()
-            && port == origin.port_or_known_default()
-            && origin.host_str().is_some_and(|it| it.eq_ignore_ascii_case(host.host()))
-    })
+    let host = host.as_str().to_ascii_lowercase();
+    Some([("http", ":80"), ("https", ":443")].map(|(scheme, default_port)| {
+        format!("{scheme}://{}", host.strip_suffix(default_port).unwrap_or(&host))
+    }))
 }
 
 #[cfg(test)]
@@ -133,11 +136,12 @@ mod tests {
 
     use super::*;
 
-    fn may_open(host: &str, origin: Option<&str>) -> bool {
+    fn may_open<'a>(host: &str, origins: impl IntoIterator<Item = &'a str>) -> bool {
         let mut headers = HeaderMap::new();
-        for (name, value) in [(header::HOST, Some(host)), (header::ORIGIN, origin)] {
-            if let Some(Ok(value)) = value.map(str::parse) {
-                headers.insert(name, value);
+        let origins = origins.into_iter().map(|origin| (header::ORIGIN, origin));
+        for (name, value) in origins.chain([(header::HOST, host)]) {
+            if let Ok(value) = value.parse() {
+                headers.append(name, value);
             }
         }
         is_from_here(&headers, &["https://app.example".to_owned()])
@@ -166,16 +170,36 @@ mod tests {
             ("a.example", ""),
             ("", "https://a.example"),
             ("a.example", "chrome-extension://a.example"),
+            ("a.example", "https://a.example/"),
+            ("a.example", "https://a.example/path"),
+            ("a.example", "https://a.example?"),
+            ("a.example", "https://a.example#"),
+            ("a.example", "https://a.example:443"),
+            ("a.example:443", "https://a.example:443"),
+            ("a.example", "https://a.example:"),
+            ("a.example", "HTTPS://a.example"),
+            ("A.example", "https://A.example"),
+            ("a.example", "https://user@a.example"),
+            ("user@a.example", "https://user@a.example"),
+            ("a.example", "https:a.example"),
+            ("a.example", "https:\\\\a.example"),
+            ("a.example", "https://a.example https://a.example"),
+            ("a.example", "https://app.example/"),
+            ("a.example", "https://APP.example"),
+            ("a.example", "https://app.example:443"),
+            ("a.example/", "https://a.example/"),
         ] {
             assert!(!may_open(host, Some(origin)), "{origin} to {host}");
         }
         assert!(may_open("a.example", None));
+        assert!(!may_open("a.example", ["https://a.example"; 2]));
+        assert!(!may_open("a.example", ["https://app.example", "https://evil.example"]));
     }
 
     proptest! {
         #[test]
         fn any_origin_is_read_without_a_panic(host: String, origin: String) {
-            may_open(&host, Some(&origin));
+            may_open(&host, [origin.as_str()]);
         }
     }
 }

@@ -45,8 +45,10 @@ use super::{
         request::Parameters,
     },
     message::{Incoming, Outgoing},
+    meter::{Excess, Metered, READ_BUFFER},
 };
 use crate::{
+    caller::Caller,
     graphql::{Answer, echo::MAX_ECHO, error::ApiError, limit::OverLimit},
     metrics::metrics,
 };
@@ -55,8 +57,11 @@ use crate::{
 /// connection before the client has read why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// How much is read from a socket at once. There are many, and most say little.
-const READ_BUFFER: usize = 4 * 1024;
+/// How many bytes of it are passed over at most: reading a flood costs more than resetting its connection.
+const MOST_PASSED_OVER: u64 = 32 * 1024 * 1024;
+
+/// The longest protocol `ping`, as text: its payload is sent back.
+const LONGEST_PING: usize = 512;
 
 /// The longest frame that is written. The library holds a frame until the client has taken it, in a buffer that never
 /// shrinks; a longer message is sent in fragments (RFC 6455, section 5.4).
@@ -65,7 +70,7 @@ const LONGEST_FRAME: usize = 64 * 1024;
 /// A WebSocket that is open.
 pub(super) struct Session {
     gateway: Arc<Gateway>,
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: WebSocketStream<Metered<TokioIo<Upgraded>>>,
     /// What the client came with: of the handshake, unless the first message brings something. Each operation finds out
     /// anew whom it stands for, since that may end before the WebSocket does.
     token: Result<Option<Token>, ApiError>,
@@ -124,16 +129,13 @@ impl Session {
         open: Open,
         upgraded: Upgraded,
     ) -> Self {
-        let most = Some(gateway.websocket.max_message.as_u64() as usize);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_message_size(most)
-            .max_frame_size(most);
+        // The meter bounds messages, before they get as far as this.
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER).write_buffer_size(0);
+        let metered =
+            Metered::new(TokioIo::new(upgraded), &gateway.websocket, gateway.partial_messages.clone());
         Self {
             gateway,
-            socket: WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config))
-                .await,
+            socket: WebSocketStream::from_raw_socket(metered, Role::Server, Some(config)).await,
             token,
             open,
             operations: StreamMap::new(),
@@ -194,6 +196,9 @@ impl Session {
         self.heard = Instant::now();
         match frame {
             Some(Ok(Message::Text(text))) => match Incoming::read(&text) {
+                Some(Incoming::Ping { .. }) if text.len() > LONGEST_PING => {
+                    close(4400, "Invalid message: a ping has at most 512 bytes")
+                }
                 Some(message) => self.obey(message).await,
                 None => close(4400, "Invalid message"),
             },
@@ -205,10 +210,13 @@ impl Session {
                 let _ = timeout(LAST_WORDS, self.socket.flush()).await;
                 Err(End::Gone)
             }
-            Some(Err(Error::Capacity(_))) => {
-                metrics().limited.count("websocket.max_message");
-                close(1009, "Message larger than websocket.max_message allows")
-            }
+            Some(Err(Error::Io(error))) => Err(match Excess::of(&error) {
+                Some(excess) => {
+                    metrics().limited.count(excess.limit());
+                    End::Close(excess.code(), excess.to_string().into())
+                }
+                None => End::Gone,
+            }),
             Some(Err(Error::Utf8(_))) => close(1007, "Message not in UTF-8"),
             Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(End::Gone),
             Some(Err(Error::Protocol(_))) => close(1002, "Not WebSocket"),
@@ -226,7 +234,10 @@ impl Session {
                     self.token = Ok(Some(token));
                 }
                 self.is_acknowledged = true;
-                self.say(Outgoing::ConnectionAck).await
+                self.say(Outgoing::ConnectionAck).await?;
+                // For the limits of what follows. Each operation is refused for itself.
+                let _ = self.caller(Instant::now() + self.gateway.http.deadline).await;
+                Ok(())
             }
             Incoming::Ping { payload } => self.say(Outgoing::Pong { payload }).await,
             Incoming::Pong { .. } => Ok(()),
@@ -256,6 +267,15 @@ impl Session {
         token.map(Some).ok_or(End::Close(4403, reason.into()))
     }
 
+    /// Identifies the caller. A valid token raises the limit on messages for the rest of the session.
+    async fn caller(&mut self, deadline: Instant) -> Result<Caller, ApiError> {
+        let caller = identify(&self.token, &self.gateway.identity, deadline).await;
+        if caller.is_ok() {
+            self.socket.get_mut().trust();
+        }
+        caller
+    }
+
     async fn run(&mut self, id: String, parameters: Parameters) -> Result<(), End> {
         if self.operations.contains_key(&id) {
             // A close frame has room for 123 bytes (RFC 6455, section 5.5).
@@ -271,7 +291,7 @@ impl Session {
         }
         let deadline = Instant::now() + self.gateway.http.deadline;
         // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
-        let caller = identify(&self.token, &self.gateway.identity, deadline).await;
+        let caller = self.caller(deadline).await;
         if let Err(refused) = self.gateway.rate_limit.admit(&caller, &self.token) {
             let payload = Answer::refused(vec![refused]);
             return self.say(Outgoing::Error { id: &id, payload }).await;
@@ -374,7 +394,9 @@ impl Session {
             },
             () = self.open.told_to_end(), if !self.is_ending => Err(going_away()),
         };
-        self.heard += started.elapsed();
+        let unheard = started.elapsed();
+        self.heard += unheard;
+        self.socket.get_mut().leave_out(unheard);
         sent
     }
 
@@ -383,10 +405,11 @@ impl Session {
         if self.socket.close(Some(frame)).await.is_err() {
             return;
         }
-        let stream = self.socket.get_mut();
+        let stream = self.socket.get_mut().stream();
         let _ = stream.shutdown().await;
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
+        let mut rest = stream.take(MOST_PASSED_OVER);
+        let mut buffer = vec![0; 2 * READ_BUFFER];
+        while rest.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
     }
 }
 
