@@ -328,7 +328,9 @@ async fn what_was_refused_since_is_not_told_again() {
             let reply = way.ask(&gateway, "token", &query).await;
             assert_eq!(reply.body["data"]["appointmentsByIds"][2], Value::Null, "{status}, {way:?}");
             assert_eq!(reply.codes().first().copied(), code, "{status}, {way:?}");
-            assert_eq!(upstream.calls(), calls + if status == 401 { 20 } else { 1 }, "{status}, {way:?}");
+            // The first 401 of an operation ends its other calls.
+            let expected = if status == 401 { 1..=20 } else { 1..=1 };
+            assert!(expected.contains(&(upstream.calls() - calls)), "{status}, {way:?}");
             way.ask(&gateway, "token", LIST).await.list();
             assert_eq!(upstream.calls_for("appointments"), lists + 1, "{status}, {way:?}");
             // It is the caller's alone.

@@ -5,7 +5,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::support::{Gateway, Issuer, Subscription, Told, Transport, Upstream, id};
+use crate::support::{Answer, Gateway, Issuer, Subscription, Told, Transport, Upstream, id};
 
 const SETTINGS: [(&str, &str); 4] = [
     ("callers.jwks_max_age", "50ms"),
@@ -26,6 +26,7 @@ async fn a_withdrawn_key_ends_the_subscriptions_of_its_tokens() {
     for transport in Transport::EACH {
         let (old, new) = (Issuer::new("old"), Issuer::new("new"));
         let upstream = Upstream::with_tokens().await;
+        upstream.on("cancel", |_| Answer::text(204, "text/plain", ""));
         upstream.show_keys_of(&[&old, &new]);
         let gateway = Gateway::for_issuer(&upstream, &SETTINGS).await;
         let (withdrawn, good) = (old.token("alice"), new.token("bob"));
@@ -90,6 +91,7 @@ async fn run(steps: &[Step]) {
     let issuers = [Issuer::new("one"), Issuer::new("other")];
     let tokens = [issuers[0].token("alice"), issuers[1].token("bob")];
     let upstream = Upstream::with_tokens().await;
+    upstream.on("cancel", |_| Answer::text(204, "text/plain", ""));
     upstream.show_keys_of(&[&issuers[0], &issuers[1]]);
     let gateway = Gateway::for_issuer(&upstream, &SETTINGS).await;
     let mut shown = [true, true];
