@@ -109,7 +109,7 @@ fn runtime() -> Runtime {
 
 fn api() -> Api {
     let config = Config::default();
-    let memory = ResponseMemory::new(config.http.max_response_memory);
+    let memory = ResponseMemory::new(config.http.max_response_memory, 100);
     Api::new(config.limits, &config.graphql, memory)
 }
 

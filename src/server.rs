@@ -77,7 +77,7 @@ impl Server {
             false => GraphiqlSettings::default(),
         });
         let appointments = Shared::new(&config.cache, config.live.clone(), upstream);
-        let memory = ResponseMemory::new(config.http.max_response_memory);
+        let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
         let gateway = Gateway {
             answers: Answers::new(&config.cache, appointments.clone(), memory.clone()),
             api: Api::new(config.limits.clone(), &config.graphql, memory),

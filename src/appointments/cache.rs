@@ -114,6 +114,10 @@ impl AppointmentCache {
         &self.0.validity
     }
 
+    pub(super) fn watches(&self) -> &WatchRegistry {
+        &self.0.watches
+    }
+
     /// The number of entries and their size in bytes.
     pub(super) fn total(&self) -> (usize, u64) {
         self.0.store.total()
@@ -300,6 +304,7 @@ impl AppointmentCache {
     pub(super) fn revoke_everything(&self, caller: &Caller) {
         let scope = caller.scope();
         self.0.validity.revoke_everything(scope);
+        self.0.watches.reject(scope);
         self.0.store.evict_scope(scope);
         self.0.pages.evict_scope(scope);
     }

@@ -101,8 +101,9 @@ impl Shared {
                 }
                 match (verdict, id) {
                     (Verdict::NotAccepted, _) => self.cache.revoke_everything(caller),
-                    (Verdict::NotTheirs, Some(id)) => self.cache.revoke(caller, id, Recheck::Later),
-                    (Verdict::SomethingElse, Some(id)) => self.cache.revoke(caller, id, Recheck::Now),
+                    (Verdict::Refused, Some(id)) => {
+                        self.cache.revoke(caller, id, Recheck::Now);
+                    }
                     _ => {}
                 }
                 Err(error)
@@ -118,11 +119,9 @@ enum Verdict {
     NothingHappened,
     /// The caller's credential is not accepted.
     NotAccepted,
-    /// It is not the caller's to change. Nobody else is to be bothered by that.
-    NotTheirs,
-    /// It is not what the caller took it for: gone, or in another state. No change was made, so others see it as they
-    /// would without the attempt.
-    SomethingElse,
+    /// It is not the caller's to change, or not what the caller took it for: gone, or in another state. No change was made,
+    /// so others see it as they would without the attempt.
+    Refused,
     /// The change may have been made.
     MayHaveHappened,
 }
@@ -137,9 +136,8 @@ impl Verdict {
             | UpstreamError::ChangeFailed { .. }
             | UpstreamError::UnexpectedStatus { .. }
             | UpstreamError::Lost => Self::MayHaveHappened,
-            UpstreamError::Unauthenticated => Self::NotAccepted,
-            UpstreamError::Forbidden | UpstreamError::ServiceTokenRefused => Self::NotTheirs,
-            UpstreamError::NotFound | UpstreamError::Conflict => Self::SomethingElse,
+            UpstreamError::Unauthenticated | UpstreamError::ServiceTokenRefused => Self::NotAccepted,
+            UpstreamError::Forbidden | UpstreamError::NotFound | UpstreamError::Conflict => Self::Refused,
             UpstreamError::NoServiceToken(_)
             | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }

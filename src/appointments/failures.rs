@@ -3,7 +3,10 @@
 //! A request can fail in as many places as it asks for appointments, and everybody can send such requests: a line for each
 //! failure would let any client fill the log.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    mem,
+    sync::{Mutex, PoisonError},
+};
 
 use uuid::Uuid;
 
@@ -25,7 +28,8 @@ struct Failure {
 impl Failures {
     pub(super) fn note(&self, id: Option<Uuid>, error: &UpstreamError) {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.iter_mut().find(|failure| failure.error.outcome() == error.outcome()) {
+        let is_same = |failure: &&mut Failure| mem::discriminant(&failure.error) == mem::discriminant(error);
+        match failures.iter_mut().find(is_same) {
             Some(failure) => failure.count += 1,
             None => failures.push(Failure { error: error.clone(), count: 1, id }),
         }

@@ -143,8 +143,9 @@ impl<K: Key, V: Size> CacheStore<K, V> {
         entry.account(|value| self.tags.add(key, held.number, value));
         let _lock = self.lock_key(&key);
         let is_newer = self.entries.get(&key).is_some_and(|there| there.version().started > started);
-        // Checked under the lock: an eviction waits for it.
-        if is_newer || !is_storable() {
+        // Checked under the lock, for which an eviction waits. An entry may have lost its place before it was there: to one of
+        // the same caller, or because it is larger than the quota.
+        if is_newer || !is_storable() || !self.shares.holds(key.scope(), held.number) {
             self.shares.leave(key.scope(), held.number);
             entry.account(|value| self.tags.remove(key, held.number, value));
         } else {
@@ -194,11 +195,10 @@ impl<K: Key, V: Size> CacheStore<K, V> {
     fn evict_some(&self, scope: Scope, last: u64) -> bool {
         let some = self.shares.of(scope, last, EVICTED_AT_ONCE);
         for held in &some {
+            // First, so that an entry that is about to be stored is not.
+            self.shares.leave(scope, held.number);
             if self.remove_number(held.key, held.number) {
                 metrics().evictions.count("refusal");
-            } else {
-                // It is about to be stored, or was replaced a moment ago: its version keeps it from being served.
-                self.shares.leave(scope, held.number);
             }
         }
         some.len() == EVICTED_AT_ONCE

@@ -8,7 +8,7 @@
 //! valid and fresh; otherwise it has the poller read again, and waits.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant as StdInstant,
 };
@@ -56,6 +56,7 @@ struct Registry {
 #[derive(Debug, Default)]
 struct Watches {
     by_id: HashMap<Uuid, HashMap<Scope, Slot>>,
+    by_scope: HashMap<Scope, ScopeWatches>,
     watches: Tally,
     subscribers: Tally,
 }
@@ -67,6 +68,15 @@ struct Slot {
     /// The caller that was the first to watch.
     first: Scope,
     subscribers: usize,
+}
+
+/// The appointments that a scope watches.
+#[derive(Debug, Default)]
+struct ScopeWatches {
+    ids: HashSet<Uuid>,
+    /// Whether all their pollers were told that the token was rejected, and none has found it accepted since: each of
+    /// their 401s is no news to the others.
+    is_rejected: bool,
 }
 
 /// Counts in all and by caller.
@@ -209,6 +219,29 @@ impl WatchRegistry {
         }
     }
 
+    /// Has the pollers of `scope` poll, since its token was rejected.
+    pub(super) fn reject(&self, scope: Scope) {
+        let watches: Vec<_> = {
+            let mut watches = self.0.lock();
+            let Some(of_scope) = watches.by_scope.get_mut(&scope) else { return };
+            if std::mem::replace(&mut of_scope.is_rejected, true) {
+                return;
+            }
+            let keys: Vec<_> = of_scope.ids.iter().map(|id| Key { scope, id: *id }).collect();
+            keys.iter().filter_map(|key| watches.get(key)).collect()
+        };
+        for watch in watches {
+            watch.wanted.notify_one();
+        }
+    }
+
+    /// Notes that the upstream has accepted the token of `scope`.
+    pub(super) fn accept(&self, scope: Scope) {
+        if let Some(of_scope) = self.0.lock().by_scope.get_mut(&scope) {
+            of_scope.is_rejected = false;
+        }
+    }
+
     fn watches_of(&self, id: Uuid) -> Vec<Arc<Watch>> {
         let watches = self.0.lock();
         let slots = watches.by_id.get(&id).into_iter().flat_map(HashMap::values);
@@ -262,12 +295,21 @@ impl Watches {
         self.remove(&key);
         self.by_id.entry(key.id).or_default().insert(key.scope, Slot { watch, first: who, subscribers: 0 });
         self.watches.add(who);
+        let of_scope = self.by_scope.entry(key.scope).or_default();
+        of_scope.ids.insert(key.id);
+        of_scope.is_rejected = false;
     }
 
     fn remove(&mut self, key: &Key) {
         let Entry::Occupied(mut slots) = self.by_id.entry(key.id) else { return };
         if let Some(slot) = slots.get_mut().remove(&key.scope) {
             self.watches.subtract(slot.first);
+            if let Entry::Occupied(mut of_scope) = self.by_scope.entry(key.scope) {
+                of_scope.get_mut().ids.remove(&key.id);
+                if of_scope.get().ids.is_empty() {
+                    of_scope.remove();
+                }
+            }
         }
         if slots.get().is_empty() {
             slots.remove();
@@ -332,7 +374,7 @@ pub(super) fn show(state: &watch::Sender<WatchState>, validity: &Validity, read:
     let mut is_shown = false;
     state.send_if_modified(|state| {
         // Checked under the state's lock: of two results, the outdated one is not shown last.
-        is_shown = state.end.is_none() && validity.is_current(&read.version);
+        is_shown = state.end.is_none() && !validity.is_outdated(&read.version);
         if !is_shown {
             return false;
         }

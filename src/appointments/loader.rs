@@ -17,7 +17,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Outcome, cache::AppointmentCache, provenance::Record};
-use crate::{caller::Caller, upstream::UpstreamError};
+use crate::{
+    caller::Caller,
+    upstream::{Revocation, UpstreamError},
+};
 
 pub(super) struct Loader {
     cache: AppointmentCache,
@@ -43,12 +46,14 @@ impl BatchFn<Uuid, Outcome> for Batch {
         let mut reads: FuturesUnordered<_> = ids.iter().copied().map(one).collect();
         let mut outcomes = HashMap::with_capacity(ids.len());
         while let Some((id, outcome)) = reads.next().await {
-            let is_rejected = matches!(outcome, Err(UpstreamError::Unauthenticated));
+            let rejection =
+                outcome.as_ref().err().filter(|error| error.revocation() == Revocation::Everything);
+            let rejection = rejection.cloned();
             outcomes.insert(id, outcome);
-            if is_rejected {
-                // The upstream would reject the caller's token each time.
+            if let Some(error) = rejection {
+                // The upstream would reject the token each time.
                 for id in ids {
-                    outcomes.entry(*id).or_insert(Err(UpstreamError::Unauthenticated));
+                    outcomes.entry(*id).or_insert_with(|| Err(error.clone()));
                 }
                 break;
             }
@@ -102,11 +107,10 @@ impl Loader {
     fn known(&self, id: Uuid) -> Option<Outcome> {
         match self.record.outcomes().entry(id) {
             Entry::Occupied(told) => Some(told.get().clone()),
-            Entry::Vacant(new) if self.record.is_rejected() => {
-                Some(new.insert(Err(UpstreamError::Unauthenticated)).clone())
-            }
             Entry::Vacant(new) => {
-                self.cache.get_fresh(&self.caller, id).map(|served| new.insert(Ok(served)).clone())
+                let rejected = self.record.rejection().map(Err);
+                let known = rejected.or_else(|| self.cache.get_fresh(&self.caller, id).map(Ok))?;
+                Some(new.insert(known).clone())
             }
         }
     }

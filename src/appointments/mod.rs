@@ -141,8 +141,8 @@ impl Appointments {
     /// As [`UpstreamError`] says.
     pub async fn window(&self, place: Place) -> Result<Window, UpstreamError> {
         let Inner { shared, caller, deadline, record, .. } = &*self.0;
-        if record.is_rejected() {
-            return Err(UpstreamError::Unauthenticated);
+        if let Some(error) = record.rejection() {
+            return Err(error);
         }
         let window = shared.lists.window(caller, place, *deadline, record).await;
         window.inspect_err(|error| record.note_failure(None, error))

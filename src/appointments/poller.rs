@@ -61,14 +61,16 @@ impl Poller {
                         received = next_command(&mut commands) => Err(received),
                         result = poll => Ok(result),
                     };
-                    // Subscribers that came meanwhile have waited for this result.
-                    let _ = self.wanted.notified().now_or_never();
+                    if result.is_ok() {
+                        // Subscribers that came meanwhile have waited for this result.
+                        let _ = self.wanted.notified().now_or_never();
+                    }
                     match result {
                         Err(received) => {
                             (command, etag) = (received, None);
                             continue;
                         }
-                        Ok(Ok(read)) if !self.cache.validity().is_current(&read.version) => {
+                        Ok(Ok(read)) if self.cache.validity().is_outdated(&read.version) => {
                             etag = None;
                             continue;
                         }
@@ -77,10 +79,14 @@ impl Poller {
                         }
                         Ok(Ok(read)) => {
                             failures = 0;
+                            self.cache.watches().accept(self.caller.scope());
                             self.last.clone_from(&read.appointment);
-                            let is_shown = show(&self.state, self.cache.validity(), &read);
-                            // A state that was not shown must not be confirmed as unchanged.
-                            etag = read.etag.filter(|_| is_shown);
+                            if !show(&self.state, self.cache.validity(), &read) {
+                                // It is outdated by now.
+                                etag = None;
+                                continue;
+                            }
+                            etag = read.etag;
                             jittered(self.interval())
                         }
                         Ok(Err(error)) if error.is_final() => return self.end(error),

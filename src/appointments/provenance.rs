@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use crate::{
     caller::Scope,
     metrics::metrics,
     model::SharedAppointment,
-    upstream::{Page, UpstreamError},
+    upstream::{Page, Revocation, UpstreamError},
 };
 
 /// What one operation has been served so far.
@@ -33,8 +33,8 @@ pub(super) struct Record {
     pages: Mutex<Vec<(lists::Key, Arc<Page>)>>,
     /// Whether no cached copy can stand for a part of the response.
     is_uncacheable: AtomicBool,
-    /// Whether the upstream has rejected the caller's token (401): it would reject it again.
-    is_rejected: AtomicBool,
+    /// The 401 with which the upstream has rejected the token: it would do so again.
+    rejection: OnceLock<UpstreamError>,
     failures: Failures,
 }
 
@@ -55,15 +55,15 @@ impl Record {
 
     /// Notes a failed read, of the appointment `id` or of the list.
     pub(super) fn note_failure(&self, id: Option<Uuid>, error: &UpstreamError) {
-        if matches!(error, UpstreamError::Unauthenticated) {
-            self.is_rejected.store(true, Ordering::Relaxed);
+        if error.revocation() == Revocation::Everything {
+            let _ = self.rejection.set(error.clone());
         }
         self.failures.note(id, error);
     }
 
-    /// Whether the upstream has rejected the caller's token: no call of the operation needs to be made any more.
-    pub(super) fn is_rejected(&self) -> bool {
-        self.is_rejected.load(Ordering::Relaxed)
+    /// The error with which each further read of the operation would fail.
+    pub(super) fn rejection(&self) -> Option<UpstreamError> {
+        self.rejection.get().cloned()
     }
 
     fn pages(&self) -> MutexGuard<'_, Vec<(lists::Key, Arc<Page>)>> {

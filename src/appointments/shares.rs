@@ -75,6 +75,11 @@ impl<K: Copy> Shares<K> {
         self.lock().remove(scope, number, self.share);
     }
 
+    /// Whether `scope` still holds the thing of that `number`.
+    pub(super) fn holds(&self, scope: Scope, number: u64) -> bool {
+        self.lock().all.contains_key(&(scope, number))
+    }
+
     /// The oldest of the things that `scope` holds, up to number `last`, and at most so `many`.
     pub(super) fn of(&self, scope: Scope, last: u64, many: usize) -> Vec<Held<K>> {
         self.lock().of(scope).take_while(|held| held.number <= last).take(many).collect()

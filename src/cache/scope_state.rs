@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::caller::Scope;
 
-/// How many revoked appointments a scope remembers. When it forgets the oldest, pages and reads from before that one
-/// count as revoked.
-const REMEMBERED: usize = 1024;
+/// How many revoked appointments a scope remembers, for the reads in flight. When it forgets the oldest, reads from before
+/// that one count as revoked.
+const REMEMBERED: usize = 128;
 
 /// The states of all scopes that have any. Cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -146,7 +146,7 @@ impl Validity {
 
     fn version(&self, scope: Arc<ScopeState>, resource: Resource, started: Instant) -> ReadVersion {
         let counter = match resource {
-            Resource::Appointment(id) => self.0.hasher.hash_one(id) as usize % COUNTERS,
+            Resource::Appointment(id) => self.counter(id),
             Resource::List | Resource::Derived => 0,
         };
         let revocation = scope.latest();
@@ -180,6 +180,14 @@ impl Validity {
         (self.has_no_change_since(version) || has_same_changes()) && !version.is_revoked()
     }
 
+    /// Whether a change has taken effect, or the upstream has revoked the resource, since a read of this `version` started.
+    pub(crate) fn is_outdated(&self, version: &ReadVersion) -> bool {
+        let is_changed = self
+            .changes(version)
+            .is_some_and(|changes| changes.applied.load(Ordering::SeqCst) != version.applied);
+        is_changed || version.is_revoked()
+    }
+
     /// Whether the result of a read of this `version` may be stored.
     pub(crate) fn is_storable(&self, version: &ReadVersion) -> bool {
         self.has_no_change_since(version) && !version.is_revoked()
@@ -207,11 +215,14 @@ impl Validity {
     }
 
     /// The contents of `copy` for a reader that has waited since `since`. If the copy was stored after that moment, it is
-    /// the result that the reader waited for, and need not be storable.
+    /// the result that the reader waited for: it need not be storable, and a read that has started since may even overlap
+    /// with an open change.
     pub(crate) fn read_awaited<'c, T>(&self, copy: &'c Guarded<T>, since: Instant) -> Option<&'c T> {
+        let version = &copy.version;
         let is_awaited = copy.stored >= since
             && !copy.is_evicted.load(Ordering::Acquire)
-            && self.is_current(&copy.version);
+            && !self.is_outdated(version)
+            && (version.started >= since || self.is_current(version));
         let awaited = is_awaited.then_some(&copy.value);
         awaited.or_else(|| self.read(copy, Use::Fresh).map(|served| served.value))
     }
@@ -281,10 +292,17 @@ impl Validity {
     /// Counts for all appointments first: a reader that sees the change of an appointment sees it in the list, too.
     fn each_counter(&self, id: Option<Uuid>, count: impl Fn(&Changes)) {
         count(&self.0.all);
-        let own = id.map(|id| self.0.hasher.hash_one(id) as usize % COUNTERS);
-        if let Some(changes) = own.and_then(|counter| self.0.by_appointment.get(counter)) {
-            count(changes);
+        if let Some(id) = id {
+            count(self.by_id(id));
         }
+    }
+
+    fn by_id(&self, id: Uuid) -> &Changes {
+        &self.0.by_appointment[self.counter(id)]
+    }
+
+    fn counter(&self, id: Uuid) -> usize {
+        self.0.hasher.hash_one(id) as usize % COUNTERS
     }
 
     fn milliseconds(&self, at: Instant) -> u64 {
@@ -369,12 +387,26 @@ impl OpenChange {
             });
             (is_only || self.id.is_none()) && !self.before.is_revoked()
         };
+        if let (None, Some(created)) = (self.id, id) {
+            // Reads of the appointment that started before it was created say that there is none.
+            self.validity.by_id(created).applied.fetch_add(1, Ordering::SeqCst);
+        }
         let id = self.id.or(id);
+        let resource = Resource::Appointment(id?);
+        let version = match self.id {
+            // Of this very change: one that takes effect from now on outdates it.
+            Some(_) => ReadVersion {
+                started: Instant::now(),
+                applied: self.before.applied + 1,
+                epoch: self.before.epoch + 1,
+                is_open: false,
+                ..self.before.clone()
+            },
+            None => self.validity.version(self.scope.clone(), resource, Instant::now()),
+        };
         self.close(|changes| {
             changes.applied.fetch_add(1, Ordering::SeqCst);
         });
-        let resource = Resource::Appointment(id?);
-        let version = self.validity.version(self.scope.clone(), resource, Instant::now());
         is_latest.then_some(version)
     }
 

@@ -650,8 +650,8 @@ pub const KEYS: &[Key] = &[
         name: "limits.caller_share",
         default: "50",
         kind: Kind::Count,
-        help: "The share of one caller in limits.operations and limits.operations_waiting, in percent of what the other \
-               callers leave; at least one. Callers without a valid credential count as one.",
+        help: "The share of one caller in limits.operations, limits.operations_waiting and http.max_response_memory, in \
+               percent of what the other callers leave; at least one. Callers without a valid credential count as one.",
         set: |c, v| count(v, 1..=100).map(|v| c.limits.caller_share = v),
     },
     Key {

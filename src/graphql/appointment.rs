@@ -69,8 +69,11 @@ pub(super) fn report(ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, e
 fn too_large_after_change(excess: Excess) -> ApiError {
     let mut error = excess.into();
     if let ApiError::OverLimit(over) = &mut error {
-        over.message =
-            format!("The change was made, but the appointment cannot be shown. {}", over.message).into();
+        // A client that sends the change again because of this error would make it twice.
+        over.retry_after = None;
+        over.message = "The change was made, but the appointment is too large to be shown. Read it, and do not send the \
+                        change again."
+            .into();
     }
     error
 }

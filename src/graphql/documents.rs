@@ -148,7 +148,7 @@ mod tests {
     };
 
     fn memory(config: &Config) -> ResponseMemory {
-        ResponseMemory::new(config.http.max_response_memory)
+        ResponseMemory::new(config.http.max_response_memory, 100)
     }
 
     async fn ask(api: &Api, query: &str, variables: serde_json::Value) {

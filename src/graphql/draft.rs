@@ -14,12 +14,13 @@ use super::{
 };
 use crate::{
     metrics::metrics,
-    response_memory::{Reservation, ResponseMemory},
+    response_memory::{Owner, Reservation, ResponseMemory},
 };
 
 /// What an answer has cost so far.
 #[derive(Debug)]
 pub(super) struct Draft {
+    owner: Owner,
     pub(super) is_mutation: bool,
     /// `limits.answer`
     maximum: usize,
@@ -55,13 +56,14 @@ pub(super) struct Errors {
 pub(super) type Parent<'p> = &'p dyn Fn() -> Vec<PathSegment>;
 
 impl Draft {
-    /// An empty one of at most `maximum` bytes.
-    pub(super) fn new(is_mutation: bool, maximum: usize, memory: &ResponseMemory) -> Self {
+    /// An empty one of at most `maximum` bytes, for `owner`.
+    pub(super) fn new(is_mutation: bool, maximum: usize, owner: Owner, memory: &ResponseMemory) -> Self {
         Self {
             is_mutation,
+            owner,
             maximum,
             memory: memory.maximum(),
-            reservation: memory.reservation(),
+            reservation: memory.reservation_of(owner),
             written: 0,
             ceiling: 0,
             excess: None,
@@ -76,7 +78,7 @@ impl Draft {
 
     /// Takes the draft, and leaves an empty one for the next event.
     pub(super) fn take(&mut self, memory: &ResponseMemory) -> Self {
-        let next = Self::new(self.is_mutation, self.maximum, memory);
+        let next = Self::new(self.is_mutation, self.maximum, self.owner, memory);
         std::mem::replace(self, next)
     }
 

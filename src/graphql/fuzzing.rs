@@ -17,7 +17,7 @@ use crate::{
 thread_local! {
     static API: LazyCell<Arc<Api>> = LazyCell::new(|| {
         let Config { graphql, http, .. } = Config::default();
-        Arc::new(Api::new(limits(), &graphql, ResponseMemory::new(http.max_response_memory)))
+        Arc::new(Api::new(limits(), &graphql, ResponseMemory::new(http.max_response_memory, 100)))
     });
 }
 

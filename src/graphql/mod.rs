@@ -134,7 +134,8 @@ struct Run {
 impl Run {
     fn new(access: Access, plan: Arc<Plan>, limits: &Limits, memory: &ResponseMemory) -> Self {
         let maximum = usize::try_from(limits.answer.as_u64()).unwrap_or(usize::MAX);
-        let draft = Draft::new(plan.kind() == OperationType::Mutation, maximum, memory);
+        let owner = access.as_ref().ok().map(|appointments| appointments.caller().who());
+        let draft = Draft::new(plan.kind() == OperationType::Mutation, maximum, owner, memory);
         Self {
             access,
             plan,

@@ -292,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_compressed_is_shorter_and_the_same_and_what_is_long_needs_room() {
-        let memory = ResponseMemory::new(ByteSize::mib(4));
+        let memory = ResponseMemory::new(ByteSize::mib(4), 100);
         for length in [0, LEAST - 1, LEAST, LEAST_FOR_ONE, MOST_AT_ONCE, MOST_AT_ONCE + 1, 1 << 20] {
             let plain = Bytes::from(b"appointment ".repeat(length / 12 + 1)[..length].to_vec());
             for coding in [Coding::Brotli, Coding::Gzip] {
@@ -319,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_memory_for_it_an_answer_is_sent_as_it_is() {
-        let memory = ResponseMemory::new(ByteSize::kib(2));
+        let memory = ResponseMemory::new(ByteSize::kib(2), 100);
         let plain = Bytes::from(vec![b'a'; LEAST_FOR_ONE]);
         let first = Coding::Gzip.compressed(&plain, Effort::Quick, &memory).await;
         assert!(first.is_ok());
@@ -331,7 +331,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_get_shorter_is_not_compressed() {
-        let memory = ResponseMemory::new(ByteSize::mib(4));
+        let memory = ResponseMemory::new(ByteSize::mib(4), 100);
         let noise = Bytes::from((0..2000).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
         for coding in [Coding::Brotli, Coding::Gzip] {
             for effort in [Effort::Quick, Effort::Thorough] {

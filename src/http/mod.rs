@@ -25,7 +25,7 @@ use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duratio
 use axum::{
     Router,
     body::Body,
-    http::{self, HeaderValue, StatusCode, header},
+    http::{self, HeaderValue, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
@@ -183,6 +183,12 @@ impl Service {
     /// Has pages of other sites read the answer where they may, also if it says why they were refused.
     async fn cross_origin(&self, request: Request<'_>) -> Response {
         let Some(cors) = &self.0.cors else { return self.unbroken(request).await };
+        // The layer answers preflights by itself.
+        if *request.method() == Method::OPTIONS
+            && let Err(refusal) = head::check(&request, &self.0.gateway.limits)
+        {
+            return refusal.into_response();
+        }
         let (head, lent) = request.into_parts();
         let mut lent = Some(lent);
         let inner = service_fn(|request: http::Request<()>| {

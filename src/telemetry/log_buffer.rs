@@ -19,6 +19,9 @@ use crate::metrics::metrics;
 /// Room for the line that reports dropped lines, which only the writer thread uses.
 const REPORT: usize = 1024;
 
+/// The pause after a failed write.
+const BACKOFF: Duration = Duration::from_millis(100);
+
 thread_local! {
     static IS_WRITER: Cell<bool> = const { Cell::new(false) };
 }
@@ -77,20 +80,24 @@ impl LogBuffer {
         IS_WRITER.set(true);
         let mut batch = Vec::new();
         loop {
-            let (count, dropped) = self.next(&mut batch);
-            if dropped > 0 {
-                // It goes into the next batch, behind the lines that were there before.
-                tracing::warn!("{dropped} log lines were dropped");
-            }
+            let count = self.next(&mut batch);
             if writer.write_all(&batch).and_then(|()| writer.flush()).is_err() {
                 self.lock().dropped += count;
                 metrics().log_lines_dropped.inc_by(count);
+                // A writer that fails at once would keep this thread busy.
+                thread::sleep(BACKOFF);
+                continue;
+            }
+            // Only to a reader that reads: the report would be lost like the lines, and be a reason for another one.
+            let dropped = mem::take(&mut self.lock().dropped);
+            if dropped > 0 {
+                tracing::warn!("{dropped} log lines were dropped");
             }
         }
     }
 
-    /// Waits for lines and takes all that there are; returns their number, and how many were dropped before.
-    fn next(&self, batch: &mut Vec<u8>) -> (u64, u64) {
+    /// Waits for lines and takes all that there are; returns their number.
+    fn next(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         let mut state = self.lock();
         state.is_writing = false;
@@ -99,7 +106,7 @@ impl LogBuffer {
         state = self.filled.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
         mem::swap(&mut state.lines, batch);
         state.is_writing = true;
-        (mem::take(&mut state.count), mem::take(&mut state.dropped))
+        mem::take(&mut state.count)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -137,7 +137,7 @@ fn compare(appointment: &SharedAppointment, query: &str) -> Result<(), TestCaseE
         ExecutableDocument { operations: DocumentOperations::Single(uncut), fragments: Default::default() };
     let expected = run(Resolved(appointment.clone()), of(uncut));
     let data = serde_json::to_string(&arrange(expected.data, &set)).unwrap();
-    let memory = ResponseMemory::new(Config::default().http.max_response_memory);
+    let memory = ResponseMemory::new(Config::default().http.max_response_memory, 100);
     let access = Err(ApiError::Internal);
     let running = Arc::new(Run::new(access, plan.clone(), &Config::default().limits, &memory));
     let response = run(WrittenAtOnce(appointment.clone()), of(plan.document()).data(running.clone()));

@@ -299,7 +299,11 @@ const EACH_CALL_ONCE: [(&str, &str); 5] = [
     ("upstream.max_paused", "0"),
 ];
 
-/// The program with nothing but [`EACH_CALL_ONCE`] and `settings` in its environment, on a free port. It says all that it
+/// Few enough connections for the limit on open files of any machine, so that no gateway warns of it.
+const CONNECTIONS: [(&str, &str); 2] =
+    [("http.max_connections", "1000"), ("websocket.max_connections", "1000")];
+
+/// The program with nothing but [`EACH_CALL_ONCE`], [`CONNECTIONS`] and `settings` in its environment, on a free port. It says all that it
 /// would ever say, unless a setting says otherwise: each test is also one of what it tells.
 pub fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_appointments-gateway"));
@@ -313,7 +317,7 @@ pub fn program(arguments: &[&str], settings: &[(&str, &str)]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    for (key, value) in EACH_CALL_ONCE.iter().chain(settings) {
+    for (key, value) in EACH_CALL_ONCE.iter().chain(&CONNECTIONS).chain(settings) {
         command.env(format!("GATEWAY_{}", key.replace('.', "_").to_uppercase()), value);
     }
     command

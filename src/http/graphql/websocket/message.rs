@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 use super::super::request::Parameters;
 use crate::graphql::{Answer, Api, error};
 
+/// The longest id of an operation, in bytes. It is held and sent back for as long as the operation runs; clients use UUIDs.
+const LONGEST_ID: usize = 128;
+
 type Payload = Option<Map<String, Value>>;
 
 /// What a client says.
@@ -73,7 +76,9 @@ impl Incoming {
         // The library's own error may repeat what it found, so it goes no further.
         let message = serde_json::from_str(text).ok()?;
         match &message {
-            Self::Subscribe { id, .. } | Self::Complete { id } if id.is_empty() => None,
+            Self::Subscribe { id, .. } | Self::Complete { id } if id.is_empty() || id.len() > LONGEST_ID => {
+                None
+            }
             _ => Some(message),
         }
     }

@@ -181,11 +181,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(clock) = &mut this.clock
-            && clock.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(Excess::MessageTimeout.into()));
-        }
         // The rest of a frame that was counted, or else as many bytes as the frames that are allowed have at least.
         let most = match this.frames.rest() {
             0 => ready!(this.poll_allowance(cx)) * SHORTEST_FRAME,
@@ -193,8 +188,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         };
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(buf.remaining());
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut this.stream).poll_read(cx, &mut part))?;
-        this.observe(part.filled())?;
+        let read = Pin::new(&mut this.stream).poll_read(cx, &mut part)?;
+        if read.is_ready() {
+            this.observe(part.filled())?;
+        }
+        // After the read: bytes that have arrived in time may end the message.
+        if let Some(clock) = &mut this.clock
+            && clock.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(Excess::MessageTimeout.into()));
+        }
+        ready!(read);
         let read = part.filled().len();
         buf.advance(read);
         Poll::Ready(Ok(()))

@@ -130,7 +130,11 @@ impl Session {
         upgraded: Upgraded,
     ) -> Self {
         // The meter bounds messages, before they get as far as this.
-        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER).write_buffer_size(0);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_message_size(None)
+            .max_frame_size(None);
         let metered =
             Metered::new(TokioIo::new(upgraded), &gateway.websocket, gateway.partial_messages.clone());
         Self {
