@@ -241,8 +241,7 @@ mod tests {
         };
         let (_, ()) =
             tokio::join!(http1::Builder::new().serve_connection(TokioIo::new(server), service), asking);
-        let heads = heads.lock().unwrap().clone();
-        heads
+        heads.lock().unwrap().clone()
     }
 
     const NASTY: &str =

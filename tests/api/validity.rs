@@ -192,8 +192,8 @@ async fn a_new_subscriber_gets_no_state_from_before_a_refusal() {
 async fn a_refusal_by_any_route_has_the_poller_ask_at_once() {
     each_refusal(async |gateway, upstream, transport, route, (status, code)| {
         let mut own = gateway.subscribe(transport, "token", &id(1)).await;
-        let mut other = gateway.subscribe(transport, "other", &id(1)).await;
         assert_eq!(own.status().await, "call 1");
+        let mut other = gateway.subscribe(transport, "other", &id(1)).await;
         assert_eq!(other.status().await, "call 2");
         route.refuse(gateway, upstream, status, refusing(status)).await;
         assert_eq!(own.end().await, code, "{transport:?}, {route:?}");

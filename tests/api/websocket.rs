@@ -174,7 +174,7 @@ async fn the_protocol_is_kept_or_the_socket_closed() {
     let init = json!({ "type": "connection_init", "payload": payload }).to_string();
     let query = watch(&gateway.sandbox_ids().await[0]);
     let run = |id: &str| json!({ "type": "subscribe", "id": id, "payload": { "query": query } }).to_string();
-    let (one, two) = (run("1"), run(&"2".repeat(200)));
+    let (one, two) = (run("1"), run(&"2".repeat(100)));
     let text = |text: &str| Message::text(text.to_owned());
     let with = |payload: Value| text(&json!({ "type": "connection_init", "payload": payload }).to_string());
     for (frames, code, reason) in [

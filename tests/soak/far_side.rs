@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     misbehaviour::Misbehaviour,
     mode::Mode,
-    world::{Access, Provenance, World, access, appointment_number, listed, token_number},
+    world::{Access, GrantedCall, Provenance, World, appointment_number, is_revocable, listed, token_number},
 };
 
 /// How many of ten calls are answered as the mode says; the others are answered well.
@@ -216,6 +216,7 @@ impl FarSide {
         misbehaviour: Option<Misbehaviour>,
         writer: &mut OwnedWriteHalf,
     ) -> io::Result<()> {
+        let _granted = self.granted(call);
         let answer = self.right_answer(call, misbehaviour.as_ref());
         match misbehaviour {
             None => answer.send(writer).await,
@@ -224,6 +225,13 @@ impl FarSide {
                 misbehaviour.send(answer, &target, &self.decoy_url(), writer).await
             }
         }
+    }
+
+    /// The call, where the access of its caller changes.
+    fn granted(&self, call: &Call) -> Option<GrantedCall<'_>> {
+        let id = call.path.strip_prefix("/api/v1/appointments/")?.split('/').next()?;
+        let (token, appointment) = (call.token?, appointment_number(id)?);
+        is_revocable(token, appointment).then(|| self.world.call(token, appointment))
     }
 
     /// What the API promises; a change is made on the way, unless the misbehaviour is one that keeps it from being made.
@@ -253,12 +261,13 @@ impl FarSide {
                     return Answer::refusal(422, "The given data was invalid.");
                 };
                 self.world.asked_for(number);
-                if access(token, appointment) == Access::Visible
+                let epoch = self.world.epoch(token, appointment);
+                if World::access(token, appointment, epoch) == Access::Visible
                     && misbehaviour.is_none_or(Misbehaviour::makes_changes)
                 {
                     self.world.make(number, appointment);
                 }
-                self.one(token, appointment)
+                self.one_in(epoch, token, appointment)
             }
             _ => {
                 counts.unknown.fetch_add(1, Ordering::Relaxed);
@@ -274,12 +283,16 @@ impl FarSide {
     }
 
     fn one(&self, token: usize, appointment: usize) -> Answer {
-        match access(token, appointment) {
+        self.one_in(self.world.epoch(token, appointment), token, appointment)
+    }
+
+    fn one_in(&self, epoch: u64, token: usize, appointment: usize) -> Answer {
+        match World::access(token, appointment, epoch) {
             Access::Forbidden => Answer::refusal(403, "This action is unauthorized."),
             Access::Absent => Answer::not_found(),
             Access::Visible => {
                 let version = self.world.version(appointment);
-                let provenance = Provenance { token, appointment, version };
+                let provenance = Provenance { token, appointment, version, epoch };
                 Answer { status: 200, body: json!({ "data": provenance.upstream() }) }
             }
         }
@@ -296,7 +309,8 @@ impl FarSide {
         let items = all.iter().skip(page.saturating_sub(1) * per_page).take(per_page);
         let items = items.map(|appointment| {
             let version = self.world.version(*appointment);
-            Provenance { token, appointment: *appointment, version }.upstream()
+            let epoch = self.world.epoch(token, *appointment);
+            Provenance { token, appointment: *appointment, version, epoch }.upstream()
         });
         let meta = json!({
             "current_page": page, "per_page": per_page, "total": all.len(), "last_page": all.len().div_ceil(per_page),

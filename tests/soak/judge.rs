@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     connection::Reply,
-    world::{APPOINTMENTS, Access, BRIEF, FULL, Provenance, World, access, id, listed},
+    world::{APPOINTMENTS, Access, BRIEF, FULL, Provenance, World, access, id, is_revocable, listed},
 };
 
 /// How old an answer may be beyond the gateway's own bounds: what the machine takes.
@@ -58,6 +58,10 @@ pub struct Asked {
     token: usize,
     at: Instant,
     acknowledged: Vec<u64>,
+    /// The earliest epochs of the caller's access that an answer can be of.
+    earliest: Vec<u64>,
+    /// The epochs that a refusal has ended.
+    refused: Vec<Option<u64>>,
 }
 
 /// What is wrong with an answer.
@@ -97,8 +101,11 @@ pub struct Counts {
 
 impl Asked {
     pub fn now(world: &World, token: usize) -> Self {
-        let acknowledged = (0..APPOINTMENTS).map(|appointment| world.acknowledged(appointment)).collect();
-        Self { token, at: Instant::now(), acknowledged }
+        let all = 0..APPOINTMENTS;
+        let acknowledged = all.clone().map(|appointment| world.acknowledged(appointment)).collect();
+        let earliest = all.clone().map(|appointment| world.earliest_epoch(token, appointment)).collect();
+        let refused = all.map(|appointment| world.refused(token, appointment)).collect();
+        Self { token, at: Instant::now(), acknowledged, earliest, refused }
     }
 }
 
@@ -271,7 +278,7 @@ impl Judge {
             let is_access = match access(asked.token, appointment) {
                 Access::Forbidden => code == "FORBIDDEN",
                 Access::Absent => code == "NOT_FOUND",
-                Access::Visible => false,
+                Access::Visible => self.is_revoked(asked, appointment, &code),
             };
             if !is_known && !is_access {
                 return Err(format!("{code} makes no sense here"));
@@ -286,7 +293,8 @@ impl Judge {
         if payload["userErrors"] != json!([]) {
             return Err("it was made, and not accepted".to_owned());
         }
-        let expected = Provenance { token: asked.token, appointment, version }.brief();
+        let epoch = provenance(&payload["appointment"]).map_or(0, |from| from.epoch);
+        let expected = Provenance { token: asked.token, appointment, version, epoch }.brief();
         // The far side need not show what came of a change.
         if !payload["appointment"].is_null() {
             let path = vec![json!(field), json!("appointment")];
@@ -316,7 +324,7 @@ impl Judge {
                 Access::Forbidden => code == "FORBIDDEN",
                 Access::Absent => code == "NOT_FOUND",
                 // More may be watched, or asked for, than there is room for.
-                Access::Visible => code == "OVERLOADED",
+                Access::Visible => code == "OVERLOADED" || self.is_revoked(asked, appointment, &code),
             };
             return if is_final { Ok(None) } else { Err(format!("{code} makes no sense here")) };
         }
@@ -351,6 +359,7 @@ impl Judge {
                     Ok(())
                 }
                 Some(code) if code == "FORBIDDEN" && access == Access::Forbidden => Ok(()),
+                Some(code) if self.is_revoked(asked, appointment, &code) => Ok(()),
                 Some(code) => Err(format!("{code} makes no sense for {}", id(appointment))),
             };
         }
@@ -366,6 +375,15 @@ impl Judge {
         }
     }
 
+    /// Whether `code` says that the caller's access was taken away, which is noted then.
+    fn is_revoked(&self, asked: &Asked, appointment: usize, code: &str) -> bool {
+        let is_revoked = code == "FORBIDDEN" && is_revocable(asked.token, appointment);
+        if is_revoked {
+            self.world.refuse(asked.token, appointment, asked.earliest[appointment]);
+        }
+        is_revoked
+    }
+
     /// Compares an appointment with what it has to be in the version that it says it is.
     fn look(
         &self,
@@ -379,9 +397,7 @@ impl Judge {
         if access(asked.token, appointment) != Access::Visible {
             return Err(format!("{} is not for this caller", id(appointment)));
         }
-        let Some(from) =
-            ["reference", "status"].iter().find_map(|name| Provenance::read(value[name].as_str()?))
-        else {
+        let Some(from) = provenance(value) else {
             return Err(format!("nothing says where {} comes from", id(appointment)));
         };
         if from.token != asked.token {
@@ -394,6 +410,9 @@ impl Judge {
         if from.version < least {
             return Err(format!("{} is older than the change that made version {least}", id(appointment)));
         }
+        if asked.refused[appointment].is_some_and(|refused| from.epoch <= refused) {
+            return Err(format!("{} is from before a refusal", id(appointment)));
+        }
         if from.version > self.world.version(appointment) {
             return Err(format!("{} has no version {} yet", id(appointment), from.version));
         }
@@ -401,6 +420,11 @@ impl Judge {
         answer.compare(&selection.of(from), value, path)?;
         Ok(Some(from.version))
     }
+}
+
+/// Where an appointment comes from; none where no text of it tells.
+fn provenance(value: &Value) -> Option<Provenance> {
+    ["reference", "status"].iter().find_map(|name| Provenance::read(value[name].as_str()?))
 }
 
 /// An answer as it is taken apart: each error has to be for something that is not there.

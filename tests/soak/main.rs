@@ -104,7 +104,7 @@ async fn main() -> ExitCode {
 async fn soak(duration: Duration, seed: u64) -> bool {
     let world = Arc::new(World::new());
     let far_side = FarSide::start(world.clone(), seed).await;
-    let judge = Arc::new(Judge::new(world, CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR));
+    let judge = Arc::new(Judge::new(world.clone(), CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR));
     let lives = Arc::new(Lives::new(free_port(), far_side.clone(), settings()));
     let mut rng = fastrand::Rng::with_seed(seed);
 
@@ -118,6 +118,7 @@ async fn soak(duration: Duration, seed: u64) -> bool {
         clients.spawn(Watcher::new(load.clone(), number, seed).run(number % 2 == 0));
     }
     let moods = tokio::spawn(moods(far_side.clone(), rng.fork(), duration));
+    let grants = tokio::spawn(grants(world.clone(), rng.fork()));
 
     // At least three lives, and a short one is long enough for every mode of the far side.
     let (began, life) = (Instant::now(), (duration / 3).min(Duration::from_secs(20)));
@@ -132,6 +133,8 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     sleep(duration.saturating_sub(began.elapsed())).await;
 
     moods.abort();
+    grants.abort();
+    world.grant_all();
     far_side.behave(Mode::Healthy).await;
     let _ = over.send(true);
     while let Some(ended) = clients.join_next().await {
@@ -179,6 +182,14 @@ async fn moods(far_side: Arc<FarSide>, mut rng: fastrand::Rng, duration: Duratio
             far_side.behave(Mode::Healthy).await;
             sleep(Duration::from_millis(rng.u64(longest / 6..longest / 2))).await;
         }
+    }
+}
+
+/// Takes the access of callers to some of their appointments away, and gives it back, again and again.
+async fn grants(world: Arc<World>, mut rng: fastrand::Rng) {
+    loop {
+        sleep(Duration::from_millis(100)).await;
+        world.turn(&mut rng);
     }
 }
 

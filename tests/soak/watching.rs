@@ -22,7 +22,7 @@ use crate::{
     judge::{Asked, Outcome, Selection},
     lives::Life,
     load::{Load, TURNED_AWAY},
-    world::{APPOINTMENTS, TOKENS, id, token},
+    world::{APPOINTMENTS, TOKENS, id, is_revocable, token},
 };
 
 /// A client that watches one appointment after the other.
@@ -229,7 +229,13 @@ impl Watcher {
     }
 
     fn watch(&mut self) -> Watched {
-        let appointment = self.rng.usize(0..APPOINTMENTS);
+        // Half of all watch one of the few whose access comes and goes, so that many join a subscription that is there.
+        let revocable = |it: &usize| is_revocable(self.token, *it);
+        let few = (0..APPOINTMENTS).filter(revocable).collect::<Vec<_>>();
+        let appointment = match self.rng.bool() {
+            true => few[self.rng.usize(0..few.len())],
+            false => self.rng.usize(0..APPOINTMENTS),
+        };
         Watched { asked: Asked::now(self.load.judge.world(), self.token), appointment, seen: 0 }
     }
 

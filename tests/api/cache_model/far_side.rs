@@ -1,5 +1,5 @@
 //! The far side of the model: answers as it is told to, holds every answer back until it is told to let go of it, and
-//! writes down in which order everything happened.
+//! records the order of all events.
 
 use std::{
     collections::HashMap,
@@ -14,125 +14,222 @@ use crate::support::{Answer, Call, Gate, List, Tells, id};
 /// How many appointments there are for a case.
 pub const IDS: usize = 2;
 
-/// What is asked for: one of a case's appointments, or its list.
+/// What a call is about: one of a case's appointments, or its list. A change of the list is a create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
     One(usize),
     List,
 }
 
-impl Subject {
-    /// Whether what is known of one has to do with the other.
-    pub fn touches(self, other: Self) -> bool {
-        self == other || self == Self::List || other == Self::List
-    }
-}
-
-/// What becomes of a call.
+/// How a call is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// 200, with what the call's number tells from every other.
+    /// 200, with an appointment or a page that the call's number tells from every other.
     Shown,
     /// The same, with `Cache-Control: no-store`.
     ShownOnce,
-    /// 401
-    NotAccepted,
-    /// 403
-    Forbidden,
-    /// 404
+    /// Another status, without data. 204 to a change says that it was made.
+    Status(u16),
+    /// 200, with another appointment.
+    WrongId,
+    /// 200, with JSON that is no appointment and no list.
+    WrongJson,
+    /// 200, without JSON.
+    NotJson,
+    /// A broken connection instead of an answer.
+    Cut,
+    /// A broken connection within the answer.
+    Truncated,
+}
+
+/// What an answer to a read means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    Data,
+    /// There is no such appointment.
     Absent,
-    /// 500, after which nobody knows of a change whether it was made.
-    Failed,
-    /// 429
-    Limited,
-    /// 200, and no JSON.
-    Garbage,
-    /// A change: 204.
-    Made,
-    /// A change: the connection breaks.
-    Lost,
-    /// A change: 409
-    Conflict,
-    /// A change: 422
+    /// The credential is not accepted for anything.
     Rejected,
+    /// Any other definite answer: the caller has no claim to older copies of the subject.
+    Definite,
+    /// The upstream cannot say.
+    Outage,
+}
+
+/// The effect of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    Applied,
+    Unknown,
+    None,
+}
+
+/// Whether an event ends what the caller had or asked for before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ends {
+    No,
+    /// The rules leave it open.
+    Perhaps,
+    Yes,
 }
 
 impl Outcome {
-    pub const OF_READS: [Self; 8] = [
-        Self::Shown,
-        Self::ShownOnce,
-        Self::NotAccepted,
-        Self::Forbidden,
-        Self::Absent,
-        Self::Failed,
-        Self::Limited,
-        Self::Garbage,
-    ];
-    pub const OF_CHANGES: [Self; 9] = [
-        Self::Shown,
-        Self::Made,
-        Self::Lost,
-        Self::Failed,
-        Self::NotAccepted,
-        Self::Forbidden,
-        Self::Absent,
-        Self::Conflict,
-        Self::Rejected,
+    pub const OUTAGES: [Self; 6] = [
+        Self::Status(408),
+        Self::Status(429),
+        Self::Status(500),
+        Self::Status(503),
+        Self::Cut,
+        Self::Truncated,
     ];
 
-    /// The code that a client is told; none where there is data.
-    pub fn code(self, subject: Subject, is_change: bool) -> Option<&'static str> {
+    pub const REFUSALS: [Self; 4] =
+        [Self::Status(401), Self::Status(403), Self::Status(404), Self::Status(410)];
+
+    pub const UNUSABLE: [Self; 8] = [
+        Self::Status(204),
+        Self::Status(302),
+        Self::Status(400),
+        Self::Status(423),
+        Self::Status(451),
+        Self::WrongId,
+        Self::WrongJson,
+        Self::NotJson,
+    ];
+
+    /// The answers to changes, by the numbers that tell the far side which of them to give.
+    pub const OF_CHANGES: [Self; 16] = [
+        Self::Shown,
+        Self::Status(204),
+        Self::Cut,
+        Self::Truncated,
+        Self::NotJson,
+        Self::Status(302),
+        Self::Status(408),
+        Self::Status(500),
+        Self::Status(503),
+        Self::Status(401),
+        Self::Status(403),
+        Self::Status(404),
+        Self::Status(409),
+        Self::Status(422),
+        Self::Status(423),
+        Self::Status(429),
+    ];
+
+    /// What it means as an answer to a read of `subject`.
+    pub fn meaning(self, subject: Subject) -> Meaning {
         match self {
-            Self::Shown | Self::ShownOnce | Self::Made | Self::Rejected => None,
-            Self::NotAccepted => Some("UNAUTHENTICATED"),
-            Self::Forbidden => Some("FORBIDDEN"),
-            Self::Absent if is_change => Some("NOT_FOUND"),
-            // That there is no list is not what the API promises.
-            Self::Absent => (subject == Subject::List).then_some("UPSTREAM_INVALID_RESPONSE"),
-            Self::Failed => Some("UPSTREAM_UNAVAILABLE"),
-            Self::Limited => Some("RATE_LIMITED"),
-            Self::Garbage => Some("UPSTREAM_INVALID_RESPONSE"),
-            Self::Lost => Some("OUTCOME_UNKNOWN"),
-            Self::Conflict => Some("CONFLICT"),
+            Self::Shown | Self::ShownOnce => Meaning::Data,
+            Self::Status(401) => Meaning::Rejected,
+            Self::Status(404 | 410) if subject != Subject::List => Meaning::Absent,
+            Self::Status(408 | 429 | 500..) | Self::Cut | Self::Truncated => Meaning::Outage,
+            Self::Status(_) | Self::WrongId | Self::WrongJson | Self::NotJson => Meaning::Definite,
+        }
+    }
+
+    /// Its effect as an answer to a change.
+    pub fn effect(self) -> Effect {
+        match self {
+            Self::Shown | Self::Status(204) => Effect::Applied,
+            Self::Status(400..=407 | 409..=499) => Effect::None,
+            _ => Effect::Unknown,
+        }
+    }
+
+    /// The codes of which a client is told one, where it is told no data; none where there is data, or none is there.
+    pub fn codes(self, subject: Subject) -> &'static [&'static str] {
+        match (self.meaning(subject), self) {
+            (Meaning::Data | Meaning::Absent, _) => &[],
+            (Meaning::Rejected, _) => &["UNAUTHENTICATED"],
+            (Meaning::Definite, Self::Status(403)) => &["FORBIDDEN"],
+            (Meaning::Definite, _) => &["UPSTREAM_INVALID_RESPONSE"],
+            (Meaning::Outage, Self::Status(429)) => &["RATE_LIMITED"],
+            (Meaning::Outage, Self::Status(408)) => {
+                &["UPSTREAM_TIMEOUT", "UPSTREAM_UNAVAILABLE", "UPSTREAM_INVALID_RESPONSE"]
+            }
+            (Meaning::Outage, _) => &["UPSTREAM_UNAVAILABLE"],
+        }
+    }
+
+    /// The code by which it ends a subscription; none where it is waited out.
+    pub fn ends_subscription_with(self) -> Option<&'static str> {
+        match self {
+            Self::Status(401) => Some("UNAUTHENTICATED"),
+            Self::Status(403) => Some("FORBIDDEN"),
+            Self::Status(404 | 410) => Some("NOT_FOUND"),
+            _ => None,
         }
     }
 }
 
-/// A call, and when what happened to it. All times are counts of what has happened.
+/// A call, and when what happened to it. All times are counts of events.
 pub struct Made {
     pub scope: String,
     pub subject: Subject,
     pub is_change: bool,
     pub outcome: Outcome,
-    /// Whether the credential and the answer let it be kept.
+    /// Whether the credential and the answer let it be cached.
     pub may_be_kept: bool,
     pub received: u64,
     /// When its answer was let go.
     pub released: Option<u64>,
     /// From when on it is certain that the gateway has done all that it does with the answer.
     pub settled: Option<u64>,
-    /// How many are known to wait for it.
+    /// How many clients are known to wait for it.
     pub waiting: usize,
-    /// Whether the gateway gave it up.
-    pub is_given_up: bool,
     gate: Gate,
 }
 
 impl Made {
+    /// Whether it waits for its answer.
     pub fn is_held(&self) -> bool {
-        self.released.is_none() && !self.is_given_up
+        self.released.is_none() && self.gate.is_awaited()
+    }
+
+    /// Whether it is to change `subject`, or to change something that shows in it. A create shows in the list alone.
+    pub fn is_to_change(&self, subject: Subject) -> bool {
+        self.is_change && (self.subject == subject || subject == Subject::List)
     }
 
     /// Whether it changed something, or may have.
     pub fn has_changed(&self) -> bool {
-        self.is_change
-            && matches!(self.outcome, Outcome::Shown | Outcome::Made | Outcome::Lost | Outcome::Failed)
+        self.is_change && self.outcome.effect() != Effect::None
     }
 
     /// Whether nobody knows if it changed something, or will.
     pub fn is_in_doubt(&self) -> bool {
-        self.is_change && matches!(self.outcome, Outcome::Lost | Outcome::Failed)
+        self.is_change && self.outcome.effect() == Effect::Unknown
     }
+
+    /// Whether its answer refuses older copies of `subject` to its caller.
+    pub fn refuses(&self, subject: Subject) -> Ends {
+        let is_refusal = if self.is_change {
+            match self.outcome {
+                Outcome::Status(401) => return Ends::Yes,
+                Outcome::Status(403 | 404 | 409) => self.subject != Subject::List,
+                _ => return Ends::No,
+            }
+        } else {
+            match self.outcome.meaning(self.subject) {
+                Meaning::Rejected => return Ends::Yes,
+                Meaning::Absent | Meaning::Definite => true,
+                Meaning::Data | Meaning::Outage => return Ends::No,
+            }
+        };
+        let is_shown = self.subject == subject || subject == Subject::List;
+        if is_refusal && is_shown { Ends::Yes } else { Ends::Perhaps }
+    }
+}
+
+/// Whether a new read joins a call in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// There is none, or none that it may see the result of.
+    No,
+    /// The rules leave it open.
+    Perhaps(usize),
+    Yes(usize),
 }
 
 /// Everything that happened in a case.
@@ -140,17 +237,19 @@ impl Made {
 pub struct Log {
     now: u64,
     pub calls: Vec<Made>,
-    /// When something was waited for until all that was kept is past its time.
+    /// The waits after which everything cached before is past its time.
     pub pauses: Vec<(u64, u64)>,
-    /// The ids that were asked for only to see that the gateway is at it.
+    /// The ids that were asked for only to see that an operation has begun.
     probes: Vec<String>,
-    /// What happened that must not.
+    /// Whether a change is on its way: the gateway counts it as sent, and the far side has not received it.
+    pub is_changing: bool,
+    /// The first event that must not happen.
     pub violation: Option<String>,
     modes: HashMap<(String, Subject), Outcome>,
 }
 
 impl Log {
-    /// Something happens.
+    /// An event.
     pub fn tick(&mut self) -> u64 {
         self.now += 1;
         self.now
@@ -173,16 +272,42 @@ impl Log {
         (0..self.calls.len()).filter(is_of)
     }
 
-    /// The call under way that who asks now joins: what changed since it was made is not what it was made for.
-    pub fn joinable(&self, scope: &str, subject: Subject) -> Option<usize> {
-        let call = self.reads(scope, subject).filter(|n| self.calls[*n].is_held()).last()?;
-        let since = self.calls[call].received;
-        (!self.changes(subject).any(|change| change.released.is_some_and(|at| at > since))).then_some(call)
+    /// The call by which `scope` reads `subject` that was received after `since`.
+    pub fn read_since(&self, scope: &str, subject: Subject, since: u64) -> Option<usize> {
+        self.reads(scope, subject).find(|n| self.calls[*n].received > since)
     }
 
-    /// What changed `subject`, or may have.
-    pub fn changes(&self, subject: Subject) -> impl Iterator<Item = &Made> {
-        self.calls.iter().filter(move |call| call.has_changed() && call.subject.touches(subject))
+    /// The call that a read of `subject` by `scope` joins now.
+    pub fn join(&self, scope: &str, subject: Subject) -> Join {
+        let Some(call) = self.reads(scope, subject).filter(|n| self.calls[*n].is_held()).last() else {
+            return Join::No;
+        };
+        match self.calls.iter().map(|event| self.ends_call(event, call)).max() {
+            None | Some(Ends::No) => Join::Yes(call),
+            Some(Ends::Perhaps) => Join::Perhaps(call),
+            Some(Ends::Yes) => Join::No,
+        }
+    }
+
+    /// Whether `event` keeps later reads from joining `call`: a change that was sent or answered since, or a refusal.
+    fn ends_call(&self, event: &Made, call: usize) -> Ends {
+        let Made { scope, subject, received: since, .. } = &self.calls[call];
+        let is_answered_since = event.released.is_some_and(|at| at > *since);
+        let is_own = event.scope == *scope && is_answered_since;
+        let refusal = if is_own { event.refuses(*subject) } else { Ends::No };
+        if !event.is_to_change(*subject) {
+            return refusal;
+        }
+        let is_open = event.released.is_none() && event.received > *since;
+        let is_news = event.received > *since || is_answered_since;
+        if is_open || is_news && event.has_changed() {
+            Ends::Yes
+        } else if is_news {
+            // It changed nothing, which the gateway learned later.
+            refusal.max(Ends::Perhaps)
+        } else {
+            refusal
+        }
     }
 }
 
@@ -200,11 +325,11 @@ impl FarSide {
     }
 
     pub fn log(&self) -> MutexGuard<'_, Log> {
-        // Who panics with it has found something.
+        // A panic under the lock is a finding.
         self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Told of every call.
+    /// Notified of every call.
     pub fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -227,7 +352,7 @@ impl FarSide {
         log.calls[call].gate.open();
     }
 
-    /// What `call` is answered with, once it is released.
+    /// The answer to `call`, once it is released.
     pub fn answer(&self, call: &Call) -> Answer {
         let answer = self.received(call);
         self.changed.send_replace(());
@@ -251,23 +376,25 @@ impl FarSide {
         let is_change = call.is_change();
         let outcome = if is_change {
             let body = call.json();
-            Outcome::OF_CHANGES
-                [body["status"].as_str().and_then(|n| n.parse::<usize>().ok()).expect("an outcome")]
+            let number = ["status", "reference"].iter().find_map(|name| body[name].as_str()?.parse().ok());
+            Outcome::OF_CHANGES[number.unwrap_or(usize::MAX)]
         } else {
             log.modes.get(&(scope.clone(), subject)).copied().unwrap_or(Outcome::Shown)
         };
-        if !is_change {
-            let twice = log.joinable(&scope, subject).filter(|n| log.calls[*n].waiting > 0);
-            if let Some(first) = twice {
-                log.violation =
-                    Some(format!("{subject:?} was asked for while call {first} was under way for it"));
-            }
+        if !is_change
+            && !log.is_changing
+            && let Join::Yes(first) = log.join(&scope, subject)
+            && log.calls[first].waiting > 0
+        {
+            log.violation =
+                Some(format!("{subject:?} was asked for while call {first} was under way for it"));
         }
         let received = log.tick();
         let number = log.calls.len();
         let gate = Gate::shut();
-        // Of a token that has expired nothing may be kept.
-        let may_be_kept = outcome != Outcome::ShownOnce && !scope.contains('.');
+        // Nothing fetched with a token that has expired may be cached, and a 410 is no absence of the API's own.
+        let may_be_kept =
+            !matches!(outcome, Outcome::ShownOnce | Outcome::Status(410)) && !scope.contains('.');
         log.calls.push(Made {
             scope: scope.clone(),
             subject,
@@ -278,28 +405,36 @@ impl FarSide {
             released: None,
             settled: None,
             waiting: 0,
-            is_given_up: false,
             gate: gate.clone(),
         });
-        let shown = |n: usize| json!({ "id": self.id(n), "reference": scope, "status": number.to_string() });
-        let answer = match outcome {
-            Outcome::Shown | Outcome::ShownOnce => match subject {
-                Subject::One(n) => Answer::json(200, &json!({ "data": shown(n) })),
-                Subject::List => List::of(IDS, Tells::Meta).page_of(call, shown),
-            },
-            Outcome::NotAccepted => Answer::status(401),
-            Outcome::Forbidden => Answer::status(403),
-            Outcome::Absent => Answer::status(404),
-            Outcome::Failed => Answer::status(500),
-            Outcome::Limited => Answer::status(429),
-            Outcome::Garbage => Answer::text(200, "application/json", "<html>"),
-            Outcome::Made => Answer::text(204, "text/plain", ""),
-            Outcome::Lost => Answer::cut(),
-            Outcome::Conflict => Answer::status(409),
-            Outcome::Rejected => Answer::json(422, &json!({ "errors": { "status": ["no"] } })),
+        self.made(call, outcome, subject, number).once(&gate)
+    }
+
+    /// The answer with `outcome` to call `number`.
+    fn made(&self, call: &Call, outcome: Outcome, subject: Subject, number: usize) -> Answer {
+        let token = call.token();
+        let marked = |id: String| json!({ "id": id, "reference": token, "status": number.to_string() });
+        let shown = || match subject {
+            Subject::One(n) => Answer::json(200, &json!({ "data": marked(self.id(n)) })),
+            Subject::List if call.is_change() => {
+                Answer::json(201, &json!({ "data": marked(self.id(50 + number)) }))
+            }
+            Subject::List => List::of(IDS, Tells::Meta).page_of(call, |n| marked(self.id(n))),
         };
-        let answer =
-            if outcome == Outcome::ShownOnce { answer.with("Cache-Control", "no-store") } else { answer };
-        answer.once(&gate)
+        match outcome {
+            Outcome::Shown => shown(),
+            Outcome::ShownOnce => shown().with("Cache-Control", "no-store"),
+            Outcome::Status(204) => Answer::text(204, "text/plain", ""),
+            Outcome::Status(422) => Answer::json(422, &json!({ "errors": { "status": ["no"] } })),
+            Outcome::Status(status) => Answer::status(status),
+            Outcome::WrongId => {
+                let other = if subject == Subject::One(0) { 1 } else { 0 };
+                Answer::json(200, &json!({ "data": marked(self.id(other)) }))
+            }
+            Outcome::WrongJson => Answer::json(200, &json!({ "data": { "status": number.to_string() } })),
+            Outcome::NotJson => Answer::text(200, "application/json", "<html>"),
+            Outcome::Cut => Answer::cut(),
+            Outcome::Truncated => shown().short_of(3),
+        }
     }
 }

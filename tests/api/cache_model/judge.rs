@@ -1,9 +1,9 @@
-//! What may be served to whom: the model. It knows nothing of how anything is kept, only which call an answer came from
-//! (each is marked by its own) and in which order everything happened.
+//! What may be served to whom: the model. It knows nothing of any cache, only which call an answer came from (each is
+//! marked by its own) and the order of all events.
 
-use super::far_side::{Log, Made, Outcome, Subject};
+use super::far_side::{Ends, Log, Made, Meaning, Outcome, Subject};
 
-/// A read, from when it was asked on.
+/// A read, from the moment of its sending on. A new subscription is one too.
 #[derive(Debug, Clone)]
 pub struct Read {
     pub scope: String,
@@ -11,7 +11,7 @@ pub struct Read {
     pub asked: u64,
 }
 
-/// What who asked was told.
+/// What a client is told.
 #[derive(Debug)]
 pub enum Told {
     /// An appointment or a page, of the call by this number, for this token.
@@ -25,58 +25,57 @@ pub enum Told {
     Failed(String),
 }
 
-/// How it was come by.
+/// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Way {
-    /// From a call that was answered after it was asked.
+    /// From a call that was answered after the read began.
     Call,
-    /// From what was kept.
+    /// From a cached copy.
     Kept,
-    /// From what was kept, past its time.
+    /// From a cached copy, past its time.
     Stale,
-    /// Of a list that was kept or under way.
+    /// From a list that was cached or in flight.
     Listed,
+    /// To a new subscription.
+    Watched,
 }
 
-/// What staleness the gateway is set to.
+/// Whether stale copies may be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Staleness {
     Never,
     IfError,
 }
 
-/// How it was come by, if it may be told.
+/// Where the answer to a read came from, if it is allowed.
 ///
 /// # Errors
-/// Why it may not.
+/// Why it is not.
 pub fn judge(log: &Log, staleness: Staleness, read: &Read, told: &Told) -> Result<Way, String> {
     match told {
         Told::Shown { call: number, scope, is_stale } => {
-            let call = log.calls.get(*number).ok_or("of a call that was never made")?;
-            if *scope != read.scope {
-                return Err("what another caller's token fetched".to_owned());
-            }
-            if !matches!(call.outcome, Outcome::Shown | Outcome::ShownOnce) {
-                return Err(format!("of a call that was answered {:?}", call.outcome));
-            }
+            let call = shown(log, read, *number, scope)?;
             if *is_stale && !may_be_stale(log, staleness, read) {
                 return Err("stale, though the upstream did not fail".to_owned());
             }
-            way(log, read, *number, *is_stale)
+            way(log, read, call, *number, *is_stale)
         }
         Told::Nothing => {
-            let absent = |n: &usize| log.calls[*n].outcome == Outcome::Absent;
-            let mut ways =
-                log.reads(&read.scope, read.subject).filter(absent).map(|n| way(log, read, n, false));
+            let absent = |n: &usize| log.calls[*n].outcome.meaning(read.subject) == Meaning::Absent;
+            let mut ways = log
+                .reads(&read.scope, read.subject)
+                .filter(absent)
+                .map(|n| way(log, read, &log.calls[n], n, false));
             ways.find(Result::is_ok).unwrap_or(Err("nothing, which no call says".to_owned()))
         }
         Told::Failed(code) => {
             let fits = |n: usize| {
                 let call = &log.calls[n];
-                call.outcome.code(read.subject, false) == Some(code) && is_answered_after(call, read)
+                call.outcome.codes(read.subject).contains(&&**code)
+                    && is_answered_after(call, read)
+                    && joins_nothing_ended(log, read, call).is_ok()
             };
-            let is_fresh = log.reads(&read.scope, read.subject).any(fits);
-            if is_fresh {
+            if log.reads(&read.scope, read.subject).any(fits) {
                 Ok(Way::Call)
             } else {
                 Err(format!("{code}, which no call said since it was asked"))
@@ -85,7 +84,78 @@ pub fn judge(log: &Log, staleness: Staleness, read: &Read, told: &Told) -> Resul
     }
 }
 
-/// What who asked cannot but have waited for, or may have.
+/// Whether the first event of a subscription is allowed: it is a read that is never served a stale copy.
+///
+/// # Errors
+/// Why it is not.
+pub fn judge_first_event(log: &Log, read: &Read, told: &Told) -> Result<Way, String> {
+    match told {
+        Told::Failed(code) => {
+            let ends = |call: &Made| {
+                call.scope == read.scope
+                    && call.outcome.ends_subscription_with() == Some(code)
+                    && (call.subject == read.subject || call.outcome == Outcome::Status(401))
+                    && is_answered_after(call, read)
+            };
+            let is_known_absence =
+                code == "NOT_FOUND" && judge(log, Staleness::Never, read, &Told::Nothing).is_ok();
+            if is_known_absence || log.calls.iter().any(ends) {
+                Ok(Way::Watched)
+            } else {
+                Err(format!("{code}, which no call said since the subscription began"))
+            }
+        }
+        told => judge(log, Staleness::Never, read, told).map(|_| Way::Watched),
+    }
+}
+
+/// Whether a later event of a subscription is allowed after one of call `last`: none is from before a change that was
+/// seen, and none comes twice. An error is one that the upstream gave.
+///
+/// # Errors
+/// Why it is not.
+pub fn judge_next_event(log: &Log, read: &Read, last: usize, told: &Told) -> Result<(), String> {
+    match told {
+        Told::Shown { call: number, scope, .. } => {
+            let call = shown(log, read, *number, scope)?;
+            if *number == last {
+                return Err("the same event twice".to_owned());
+            }
+            for (n, change) in log.calls.iter().enumerate() {
+                let is_seen = n == last || change.released.is_some_and(|at| log.calls[last].received > at);
+                let counts = change.has_changed() && change.is_to_change(read.subject) && n != *number;
+                if counts && is_seen && call.received < change.received {
+                    return Err(format!("older than the change by call {n}, which was seen"));
+                }
+            }
+            Ok(())
+        }
+        Told::Nothing => Err("nothing, where an error ends a subscription".to_owned()),
+        Told::Failed(code) => {
+            let ends = |call: &Made| {
+                call.scope == read.scope
+                    && call.released.is_some()
+                    && call.outcome.ends_subscription_with() == Some(code)
+            };
+            if log.calls.iter().any(ends) { Ok(()) } else { Err(format!("{code}, which no call said")) }
+        }
+    }
+}
+
+/// The call that an answer came from, if it can be one of the caller's about the subject.
+fn shown<'l>(log: &'l Log, read: &Read, number: usize, scope: &str) -> Result<&'l Made, String> {
+    let call = log.calls.get(number).ok_or("of a call that was never made")?;
+    if scope != read.scope || call.scope != read.scope {
+        return Err("of another caller's call".to_owned());
+    }
+    if !matches!(call.outcome, Outcome::Shown | Outcome::ShownOnce) {
+        return Err(format!("of a call that was answered {:?}", call.outcome));
+    }
+    let is_about = call.subject == read.subject || call.subject == Subject::List && !call.is_change;
+    if is_about { Ok(call) } else { Err("of another appointment".to_owned()) }
+}
+
+/// Whether the read may have waited for `call`.
 fn is_answered_after(call: &Made, read: &Read) -> bool {
     call.released.is_some_and(|_| call.settled.is_none_or(|at| at > read.asked))
 }
@@ -93,7 +163,7 @@ fn is_answered_after(call: &Made, read: &Read) -> bool {
 fn may_be_stale(log: &Log, staleness: Staleness, read: &Read) -> bool {
     let is_outage = |n: usize| {
         let call = &log.calls[n];
-        matches!(call.outcome, Outcome::Failed | Outcome::Limited) && is_answered_after(call, read)
+        call.outcome.meaning(read.subject) == Meaning::Outage && is_answered_after(call, read)
     };
     match staleness {
         Staleness::Never => false,
@@ -101,37 +171,29 @@ fn may_be_stale(log: &Log, staleness: Staleness, read: &Read) -> bool {
     }
 }
 
-fn way(log: &Log, read: &Read, number: usize, is_stale: bool) -> Result<Way, String> {
-    let call = &log.calls[number];
-    if call.scope != read.scope {
-        return Err("of another caller's call".to_owned());
-    }
-    let is_about = call.subject == read.subject || call.subject == Subject::List;
-    if !is_about {
-        return Err("of another appointment".to_owned());
-    }
-    for (n, change) in log.calls.iter().enumerate() {
-        let is_before = change.settled.is_some_and(|at| at < read.asked);
-        let counts = change.has_changed() && change.subject.touches(read.subject) && is_before && n != number;
-        if counts && change.released.is_some_and(|at| call.received < at) {
-            return Err(format!("older than the change by call {n}"));
-        }
-    }
+fn way(log: &Log, read: &Read, call: &Made, number: usize, is_stale: bool) -> Result<Way, String> {
+    no_change_since(log, read, call, number)?;
     if is_answered_after(call, read) && !is_stale {
+        joins_nothing_ended(log, read, call)?;
         return Ok(if call.subject == read.subject { Way::Call } else { Way::Listed });
     }
 
-    // From here on it was kept.
+    // From here on it was cached.
     if !call.may_be_kept {
-        return Err("kept, though it must not be".to_owned());
+        return Err("cached, though it must not be".to_owned());
     }
-    for (n, other) in log.calls.iter().enumerate() {
-        let is_doubt = other.is_in_doubt() && other.subject.touches(call.subject);
-        if is_doubt && n != number && other.released.is_some_and(|at| at < call.received) {
-            return Err(format!("kept, though the change by call {n} may still have been under way"));
+    for (n, other) in log.calls.iter().enumerate().filter(|(n, _)| *n != number) {
+        if other.is_to_change(call.subject) {
+            if other.is_in_doubt() && other.released.is_some_and(|at| at < call.received) {
+                return Err(format!("cached, though the change by call {n} may still take effect"));
+            }
+            let is_open = other.settled.is_none_or(|at| at > read.asked);
+            if is_open && other.received < call.received {
+                return Err(format!("cached while the change by call {n} is under way"));
+            }
         }
         if is_refused(other, call, read) {
-            return Err(format!("kept, though call {n} was refused ({:?})", other.outcome));
+            return Err(format!("cached, though call {n} was refused ({:?})", other.outcome));
         }
     }
     let is_over = |(begin, end): &(u64, u64)| call.settled.is_some_and(|at| at < *begin) && *end < read.asked;
@@ -145,25 +207,54 @@ fn way(log: &Log, read: &Read, number: usize, is_stale: bool) -> Result<Way, Str
     })
 }
 
-/// Whether what `call` brought was gone when it was read, since `other` was refused before.
+/// A change that was sent before the read began ends everything from before it; one that was answered by then ends, if it
+/// may have taken effect, everything from before its answer.
+fn no_change_since(log: &Log, read: &Read, call: &Made, number: usize) -> Result<(), String> {
+    for (n, change) in log.calls.iter().enumerate() {
+        if n == number || !change.is_to_change(read.subject) || change.received > read.asked {
+            continue;
+        }
+        let is_over = change.settled.is_some_and(|at| at < read.asked);
+        let is_older = if is_over {
+            change.has_changed() && change.released.is_some_and(|at| call.received < at)
+        } else {
+            call.received < change.received
+        };
+        if is_older {
+            let state = if is_over { "" } else { ", which is under way" };
+            return Err(format!("older than the change by call {n}{state}"));
+        }
+    }
+    Ok(())
+}
+
+/// A refusal that was known before the read began keeps it from joining an older call.
+fn joins_nothing_ended(log: &Log, read: &Read, call: &Made) -> Result<(), String> {
+    let ends = |other: &Made| {
+        other.scope == read.scope
+            && other.settled.is_some_and(|at| at < read.asked)
+            && other.released.is_some_and(|at| call.received < at)
+            && other.refuses(call.subject) == Ends::Yes
+    };
+    match log.calls.iter().position(ends) {
+        Some(n) => Err(format!("of a call from before the refusal by call {n}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether the copy that `call` brought had ended when the read began, since `other` was refused before.
 fn is_refused(other: &Made, call: &Made, read: &Read) -> bool {
     let is_before = other.settled.is_some_and(|at| at < read.asked);
-    if other.scope != read.scope || !is_before {
+    if other.scope != read.scope || !is_before || other.refuses(read.subject) != Ends::Yes {
         return false;
     }
     let is_older = call.received < other.received;
-    match other.outcome {
-        // The token is not accepted for anything any more.
-        Outcome::NotAccepted => is_older,
-        Outcome::Forbidden | Outcome::Absent | Outcome::Conflict if other.subject.touches(read.subject) => {
-            match (other.subject, call.subject) {
-                // The list is refused, which says nothing of an appointment.
-                (Subject::List, _) => read.subject == Subject::List && is_older,
-                (Subject::One(_), Subject::List) => is_older,
-                // A call for the appointment itself, answered later, knows better.
-                (Subject::One(_), Subject::One(_)) => call.settled < other.settled,
-            }
-        }
-        _ => false,
+    if other.outcome == Outcome::Status(401) {
+        return is_older;
+    }
+    match (other.subject, call.subject) {
+        (Subject::List, _) | (Subject::One(_), Subject::List) => is_older,
+        // A call for the appointment itself that was answered later knows better.
+        (Subject::One(_), Subject::One(_)) => call.settled < other.settled,
     }
 }

@@ -38,6 +38,11 @@ impl Gate {
         self.0.send_replace(true);
     }
 
+    /// Whether an answer waits behind it: not yet sent, and not given up by the client.
+    pub fn is_awaited(&self) -> bool {
+        self.0.sender_count() > 1
+    }
+
     async fn passed(&self) {
         // The gate itself is a sender, so there is always one.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
