@@ -172,7 +172,10 @@ impl Assembly<'_> {
         let has_errors = !answer.errors.is_empty() || malformed.count > 0;
         if has_errors {
             self.out.extend_from_slice(b"\"errors\":[");
-            self.items(answer.errors.iter(), |it, error| Ok(json::value(error, &mut it.out)))?;
+            self.items(answer.errors.iter(), |it, error| {
+                json::value(error, &mut it.out);
+                Ok(())
+            })?;
             if !answer.errors.is_empty() && malformed.count > 0 {
                 self.out.push(b',');
             }
@@ -188,7 +191,10 @@ impl Assembly<'_> {
         }
         if !answer.stale.is_empty() {
             self.out.extend_from_slice(b",\"extensions\":{\"stale\":[");
-            self.items(answer.stale.iter(), |it, stale| Ok(json::value(stale, &mut it.out)))?;
+            self.items(answer.stale.iter(), |it, stale| {
+                json::value(stale, &mut it.out);
+                Ok(())
+            })?;
             self.out.extend_from_slice(b"]}");
         }
         self.out.push(b'}');
