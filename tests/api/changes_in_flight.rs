@@ -374,7 +374,8 @@ async fn a_client_deadline_below_the_upstream_timeout_leaves_the_change_open() {
 #[tokio::test]
 async fn after_an_unknown_outcome_reads_are_stored_once_the_doubt_is_over() {
     // The answer is lost at once, or never comes and is given up.
-    let cases: [(fn(&Call) -> Answer, bool); 2] = [(|_| Answer::cut(), true), (Call::changed, false)];
+    type Script = fn(&Call) -> Answer;
+    let cases: [(Script, bool); 2] = [(|_| Answer::cut(), true), (Call::changed, false)];
     for (answer, is_lost) in cases {
         for kind in Kind::EACH {
             let gate = Gate::shut();
