@@ -410,7 +410,11 @@ impl Judge {
         if from.version < least {
             return Err(format!("{} is older than the change that made version {least}", id(appointment)));
         }
-        if asked.refused[appointment].is_some_and(|refused| from.epoch <= refused) {
+        // The list goes on to show an appointment while the access to it is taken away, in odd epochs: one of the very epoch
+        // of the refusal may be newer than that.
+        let is_before =
+            |refused| from.epoch < refused || from.epoch == refused && from.epoch.is_multiple_of(2);
+        if asked.refused[appointment].is_some_and(is_before) {
             return Err(format!("{} is from before a refusal", id(appointment)));
         }
         if from.version > self.world.version(appointment) {
