@@ -6,13 +6,16 @@
 use std::{future::pending, hint::black_box, time::Duration};
 
 use appointments_gateway::{
-    appointments::{Appointments, Shared},
+    appointments::{operation::Appointments, shared::Shared},
     caller::{Caller, ScopeKey},
     config::Config,
-    graphql::{Answer, Api, GraphqlRequest, Operation},
+    graphql::{
+        api::{Api, GraphqlRequest, Operation},
+        execute::response::GraphqlResponse,
+    },
     response_memory::ResponseMemory,
-    sandbox::{self, Faults},
-    upstream::{UpstreamClient, decode as decoded},
+    sandbox::{self, faults::Faults},
+    upstream::{client::UpstreamClient, wire::appointment as decoded},
 };
 use async_graphql::Variables;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -142,8 +145,8 @@ impl Hot {
         hot
     }
 
-    async fn answer(&self, request: GraphqlRequest) -> Answer {
-        let caller = Caller::with_token(sandbox::TOKEN_ALL, &self.key);
+    async fn answer(&self, request: GraphqlRequest) -> GraphqlResponse {
+        let caller = Caller::with_token(sandbox::access::TOKEN_ALL, &self.key);
         let appointments = Appointments::new(self.shared.clone(), caller, Instant::now() + PATIENCE);
         let operation = prepared(&self.api, request).await;
         let answer = self.api.execute(operation, Ok(appointments)).await;
@@ -151,7 +154,7 @@ impl Hot {
         answer
     }
 
-    fn encode(&self, answer: Answer) -> impl AsRef<[u8]> + use<> {
+    fn encode(&self, answer: GraphqlResponse) -> impl AsRef<[u8]> + use<> {
         self.api.encode(answer).expect("there is memory for one answer").body
     }
 }

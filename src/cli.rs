@@ -2,7 +2,11 @@
 
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser};
 
-use crate::config::{KEYS, Key, Kind, Sources};
+use crate::config::{
+    key::{Key, Kind},
+    keys::KEYS,
+    loader::Sources,
+};
 
 /// What the program was asked to do.
 #[derive(Debug)]

@@ -83,29 +83,24 @@
 //! - Labels of [`metrics`] are words of the program: no id and no text of a caller becomes one.
 //! - Nobody reads the environment but [`config`] and [`cli`]; a component receives its own slice of the configuration.
 
+pub mod appointments;
+pub mod auth;
+pub mod cache;
+pub mod caller;
 pub mod cli;
 pub mod config;
-pub mod metrics;
-pub mod telemetry;
-
-pub mod server;
-
-pub mod http;
-
-pub mod identity;
-
-pub mod graphql;
-
-pub mod appointments;
-
-mod cache;
-
-pub mod upstream;
-
-pub mod caller;
+pub mod credentials;
+pub mod error;
 pub mod fair_queue;
+pub mod graceful_shutdown;
+pub mod graphql;
+pub mod http;
+pub mod http_client;
+pub mod logging;
+pub mod metrics;
 pub mod model;
-pub mod renewed;
+pub mod refresh;
 pub mod response_memory;
-
 pub mod sandbox;
+pub mod server;
+pub mod upstream;

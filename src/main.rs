@@ -8,14 +8,24 @@ use std::{
 };
 
 use appointments_gateway::{
+    auth::identity::fetched_keys,
     cli::{self, Task},
-    config::{Config, ConfigError, IdentityMode, Profile, Sources},
+    config::{
+        Config,
+        auth::IdentityMode,
+        loader::{ConfigError, Sources},
+        profile::Profile,
+    },
+    credentials::api_keys::NewApiKey,
     graphql,
-    identity::{NewApiKey, fetched_keys},
-    sandbox::{self, TOKEN_ALL, TOKEN_SOME},
+    http_client::HttpClient,
+    logging,
+    sandbox::{
+        self,
+        access::{TOKEN_ALL, TOKEN_SOME},
+    },
     server::{self, Server},
-    telemetry,
-    upstream::{Outside, ServiceToken, UpstreamClient},
+    upstream::{client::UpstreamClient, service_token::ServiceToken},
 };
 use tokio::{net::TcpListener, signal};
 use url::Url;
@@ -41,14 +51,14 @@ impl From<ConfigError> for Failure {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    telemetry::watch_panics();
-    let _flush = telemetry::FlushOnDrop;
-    server::raise_open_files();
+    logging::watch_panics();
+    let _flush = logging::FlushOnDrop;
+    server::descriptors::raise_open_files();
     let result = match cli::parse() {
         Task::Serve(sources) => serve(&sources).await,
         Task::Sandbox(sources) => serve_sandbox(sources).await,
         Task::Schema => {
-            say(graphql::sdl(&Config::default().limits).trim_end());
+            say(graphql::api::sdl(&Config::default().limits).trim_end());
             Ok(())
         }
         Task::Check(sources) => check(&sources).await,
@@ -57,11 +67,11 @@ async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Setup(text)) => {
-            telemetry::report(&text);
+            logging::report(&text);
             ExitCode::from(2)
         }
         Err(Failure::Running(text)) => {
-            telemetry::report(&text);
+            logging::report(&text);
             ExitCode::FAILURE
         }
     }
@@ -70,7 +80,7 @@ async fn main() -> ExitCode {
 async fn serve(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
-    telemetry::start(&config.log).map_err(no_log)?;
+    logging::start(&config.log).map_err(no_log)?;
     let signals = Signals::watch()?;
     let listener = bind("--listen", config.listen).await?;
     let metrics = match config.metrics.listen {
@@ -111,7 +121,7 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
             "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
         ));
     }
-    for warning in config.warnings().into_iter().chain(server::warning(&config)) {
+    for warning in config.warnings().into_iter().chain(server::descriptors::warning(&config)) {
         tracing::warn!("{warning}");
     }
     tracing::info!(%here, %upstream, profile = config.profile.name(), sandbox = is_sandbox, "serving");
@@ -126,7 +136,7 @@ async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
         sources.flags.push(("listen", "127.0.0.1:8081".to_owned()));
     }
     let config = Config::load(&sources)?;
-    telemetry::start(&config.log).map_err(no_log)?;
+    logging::start(&config.log).map_err(no_log)?;
     let signals = Signals::watch()?;
     let listener = bind("--listen", config.listen).await?;
     say(format_args!("appointments-gateway sandbox {}: all its data is made up", env!("CARGO_PKG_VERSION")));
@@ -141,7 +151,7 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
     say(format_args!("the configuration is right, for the profile {}", config.profile.name()));
-    for warning in config.warnings().into_iter().chain(server::warning(&config)) {
+    for warning in config.warnings().into_iter().chain(server::descriptors::warning(&config)) {
         say(format_args!("warning: {warning}"));
     }
     let mut failures = Vec::new();
@@ -149,7 +159,7 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
         Ok(text) => say(text),
         Err(text) => failures.push(text),
     };
-    let outside = Outside::new(&config.upstream).map_err(Failure::Setup)?;
+    let outside = HttpClient::new(&config.upstream).map_err(Failure::Setup)?;
     match &config.upstream.url {
         Some(url) => {
             told(check_upstream(&config, url).await?);
@@ -192,7 +202,7 @@ async fn check_upstream(config: &Config, url: &Url) -> Result<Result<String, Str
 fn make_api_key(name: &str) -> Result<(), Failure> {
     let made = NewApiKey::make(name).map_err(Failure::Setup)?;
     say(&made.line);
-    telemetry::report(&format!("the key of {name}, shown this once: {}", made.key));
+    logging::report(&format!("the key of {name}, shown this once: {}", made.key));
     Ok(())
 }
 
@@ -268,7 +278,7 @@ async fn asked_to_stop(mut signals: Signals) {
     signals.next().await;
     tokio::spawn(async move {
         signals.next().await;
-        telemetry::flush();
+        logging::flush();
         std::process::exit(1);
     });
 }

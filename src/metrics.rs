@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 
+use async_graphql::ServerError;
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -13,8 +14,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    graphql::{error::CODES, limit::LIMITS},
-    identity::Rejection,
+    credentials::rejection::Rejection,
+    error::{self, CODES, limit::LIMITS},
 };
 
 /// The media type of [`Metrics::text`].
@@ -149,6 +150,12 @@ struct Process {
 }
 
 impl Metrics {
+    /// Counts errors that clients are told, by their code and by their limit.
+    pub fn count_errors(&self, errors: &[ServerError]) {
+        errors.iter().filter_map(error::code).for_each(|code| self.errors.count(code));
+        errors.iter().filter_map(error::limit).for_each(|limit| self.limited.count(limit));
+    }
+
     fn register(mut registry: Registry) -> Self {
         let r = &mut registry;
         Self {
@@ -170,7 +177,7 @@ impl Metrics {
             documents: counters(
                 r,
                 "documents",
-                "Documents asked for, by how what is run of them was come by",
+                "DocumentCache asked for, by how what is run of them was come by",
                 "from",
                 &["cache", "variables", "text"],
             ),

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| appointments_gateway::http::fuzzing::request(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| appointments_gateway::http::graphql::fuzzing::request(data));

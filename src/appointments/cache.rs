@@ -11,29 +11,39 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{
-    Outcome, Served,
-    flight::{Claim, SingleFlight},
-    kept::{self, CacheEntry, CacheStore, Size},
-    lists::Pages,
-    live::{Recheck, WatchRegistry},
+    list::Pages,
+    served::{Outcome, Served},
+    subscriptions::{Recheck, WatchRegistry},
 };
+use crate::cache::validity::{self, Guarded};
 use crate::{
-    cache::{self, Freshness, ReadVersion, Resource, StalePolicy, Use, Validity},
+    cache::{
+        freshness::{Freshness, StalePolicy, Use},
+        single_flight::{Claim, SingleFlight},
+        store::{self, CacheEntry, CacheStore, Size},
+        validity::{ReadVersion, Resource, Validity},
+    },
     caller::{Caller, Scope},
-    config::CacheConfig,
+    config::cache::CacheConfig,
     metrics::metrics,
     model::SharedAppointment,
-    upstream::{Answer, Deadline, Keep, Revocation, UpstreamClient, UpstreamError},
+    upstream::{
+        answer::AppointmentAnswer,
+        cache_control::CacheDirectives,
+        client::UpstreamClient,
+        deadline::Deadline,
+        error::{Revocation, UpstreamError},
+    },
 };
 
 /// The key of everything that is cached or shared: no two scopes have a key in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) scope: Scope,
-    pub(super) id: Uuid,
+pub(crate) struct Key {
+    pub(crate) scope: Scope,
+    pub(crate) id: Uuid,
 }
 
-impl kept::Key for Key {
+impl store::Key for Key {
     fn scope(&self) -> Scope {
         self.scope
     }
@@ -49,30 +59,30 @@ impl Size for CachedLookup {
 }
 
 /// An entry from which a response was made. It does not keep the entry alive.
-pub(super) struct Source {
+pub(crate) struct Source {
     key: Key,
     entry: Weak<CacheEntry<CachedLookup>>,
 }
 
 /// The result of a read.
 #[derive(Debug, Clone)]
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     /// None if the upstream knows no appointment by that id.
-    pub(super) appointment: Option<SharedAppointment>,
+    pub(crate) appointment: Option<SharedAppointment>,
     /// The validator for a conditional request.
-    pub(super) etag: Option<String>,
+    pub(crate) etag: Option<String>,
     /// When it was read.
-    pub(super) version: ReadVersion,
+    pub(crate) version: ReadVersion,
     /// How long it may be served from now.
-    pub(super) freshness: Freshness,
+    pub(crate) freshness: Freshness,
 }
 
 /// The last appointment that a poller has read, with its `ETag`.
-pub(super) type Validator = (String, SharedAppointment);
+pub(crate) type Validator = (String, SharedAppointment);
 
 /// The appointment cache. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct AppointmentCache(Arc<Inner>);
+pub(crate) struct AppointmentCache(Arc<Inner>);
 
 struct Inner {
     store: CacheStore<Key, CachedLookup>,
@@ -90,7 +100,7 @@ struct Inner {
 
 impl AppointmentCache {
     /// An empty cache in front of `upstream`.
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &CacheConfig,
         validity: Validity,
         pages: Pages,
@@ -110,23 +120,23 @@ impl AppointmentCache {
         }))
     }
 
-    pub(super) fn validity(&self) -> &Validity {
+    pub(crate) fn validity(&self) -> &Validity {
         &self.0.validity
     }
 
-    pub(super) fn watches(&self) -> &WatchRegistry {
+    pub(crate) fn watches(&self) -> &WatchRegistry {
         &self.0.watches
     }
 
     /// The number of entries and their size in bytes.
-    pub(super) fn total(&self) -> (usize, u64) {
+    pub(crate) fn total(&self) -> (usize, u64) {
         self.0.store.total()
     }
 
     /// Reads `id` for `caller`: from the cache, else from the call in flight, else from a new call. During an outage, and
     /// at the `deadline`, a stale entry is served within its bound. Dropping the future leaves the call to its other
     /// waiters.
-    pub(super) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
+    pub(crate) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
         let key = Key { scope: caller.scope(), id };
         if let Some(served) = self.cached(&key, Use::WhileRevalidating) {
             if served.as_ref().is_some_and(|served| served.age.is_some()) {
@@ -148,12 +158,12 @@ impl AppointmentCache {
     }
 
     /// The fresh cached value of `id` for `caller`, if there is one.
-    pub(super) fn get_fresh(&self, caller: &Caller, id: Uuid) -> Option<Option<Served>> {
+    pub(crate) fn get_fresh(&self, caller: &Caller, id: Uuid) -> Option<Option<Served>> {
         self.cached(&Key { scope: caller.scope(), id }, Use::Fresh)
     }
 
     /// The entry from which `served` came, and how much longer it is fresh as of `now`; none if that is not the entry now.
-    pub(super) fn source(
+    pub(crate) fn source(
         &self,
         scope: Scope,
         id: Uuid,
@@ -172,7 +182,7 @@ impl AppointmentCache {
     }
 
     /// Whether each of `sources` would be served from the cache.
-    pub(super) fn are_current(&self, sources: &[Source], now: StdInstant) -> bool {
+    pub(crate) fn are_current(&self, sources: &[Source], now: StdInstant) -> bool {
         sources.iter().all(|Source { entry, .. }| {
             let entry = entry.upgrade();
             entry.is_some_and(|entry| self.0.validity.read_at(&entry, Use::Fresh, now).is_some())
@@ -180,14 +190,14 @@ impl AppointmentCache {
     }
 
     /// Counts each of `sources` as recently used.
-    pub(super) fn touch(&self, sources: &[Source]) {
+    pub(crate) fn touch(&self, sources: &[Source]) {
         for source in sources {
             self.0.store.get(&source.key);
         }
     }
 
     /// Reads `id` as [`get`](Self::get) does, but never a stale entry.
-    pub(super) async fn current(
+    pub(crate) async fn current(
         &self,
         caller: &Caller,
         id: Uuid,
@@ -202,7 +212,7 @@ impl AppointmentCache {
     }
 
     /// Reads `id` from the upstream, whatever is cached; a call in flight will do. `last` makes the request conditional.
-    pub(super) async fn revalidate(
+    pub(crate) async fn revalidate(
         &self,
         caller: &Caller,
         id: Uuid,
@@ -240,7 +250,12 @@ impl AppointmentCache {
     }
 
     /// How long an appointment, or its absence, may be served.
-    pub(super) fn freshness(&self, caller: &Caller, appointment: bool, upstream: Keep) -> Freshness {
+    pub(crate) fn freshness(
+        &self,
+        caller: &Caller,
+        appointment: bool,
+        upstream: CacheDirectives,
+    ) -> Freshness {
         match appointment {
             true => Freshness::new(self.0.ttl, self.0.policy, upstream, caller),
             false => Freshness::new(self.0.absence_ttl, StalePolicy::NEVER, upstream, caller),
@@ -248,7 +263,7 @@ impl AppointmentCache {
     }
 
     /// Stores the result of a read of this `version`, unless it is outdated or the entry is newer.
-    pub(super) fn store(
+    pub(crate) fn store(
         &self,
         caller: &Caller,
         id: Uuid,
@@ -257,16 +272,16 @@ impl AppointmentCache {
         version: &ReadVersion,
     ) {
         let key = Key { scope: caller.scope(), id };
-        let copy = cache::Guarded::new(appointment, version.clone(), freshness);
+        let copy = Guarded::new(appointment, version.clone(), freshness);
         self.0.store.put(key, copy, || self.0.validity.is_storable(version));
     }
 
     /// Stores an appointment from a page of the list that was read at `page`.
-    pub(super) fn store_listed(
+    pub(crate) fn store_listed(
         &self,
         caller: &Caller,
         appointment: &SharedAppointment,
-        upstream: Keep,
+        upstream: CacheDirectives,
         page: &ReadVersion,
     ) {
         let (scope, id) = (caller.scope(), appointment.id.0);
@@ -275,14 +290,14 @@ impl AppointmentCache {
         // show, the second does.
         let version = validity.of_item(page, id);
         let freshness = self.freshness(caller, true, upstream);
-        let copy = cache::Guarded::new(Some(appointment.clone()), version.clone(), freshness);
+        let copy = Guarded::new(Some(appointment.clone()), version.clone(), freshness);
         let is_storable = || validity.is_storable(page) && validity.is_storable(&version);
         self.0.store.put(Key { scope, id }, copy, is_storable);
     }
 
     /// Ends all copies of `id`, which the upstream has withdrawn from `caller`, and of the pages that show it. `recheck` says
     /// whether those who watch it are to ask for themselves.
-    pub(super) fn revoke(&self, caller: &Caller, id: Uuid, recheck: Recheck) {
+    pub(crate) fn revoke(&self, caller: &Caller, id: Uuid, recheck: Recheck) {
         self.0.validity.revoke(caller.scope(), id);
         self.evict(caller.scope(), id, recheck);
     }
@@ -295,13 +310,13 @@ impl AppointmentCache {
     }
 
     /// Ends all pages of `caller`.
-    pub(super) fn revoke_list(&self, caller: &Caller) {
+    pub(crate) fn revoke_list(&self, caller: &Caller) {
         self.0.validity.revoke_list(caller.scope());
         self.0.pages.evict_scope(caller.scope());
     }
 
     /// Ends all copies of `caller`, whose credential is not accepted any more.
-    pub(super) fn revoke_everything(&self, caller: &Caller) {
+    pub(crate) fn revoke_everything(&self, caller: &Caller) {
         let scope = caller.scope();
         self.0.validity.revoke_everything(scope);
         self.0.watches.reject(scope);
@@ -319,7 +334,7 @@ impl AppointmentCache {
     /// The cached value under `key`, if it may be put to this `purpose`.
     fn cached(&self, key: &Key, purpose: Use) -> Option<Option<Served>> {
         let entry = self.0.store.get(key)?;
-        let cache::Served { value, stale_age } = self.0.validity.read(&entry, purpose)?;
+        let validity::Served { value, stale_age } = self.0.validity.read(&entry, purpose)?;
         metrics().appointments.count(if stale_age.is_some() { "stale" } else { "cache" });
         Some(value.clone().map(|appointment| Served { appointment, age: stale_age }))
     }
@@ -336,7 +351,7 @@ impl AppointmentCache {
         let answer = self.0.upstream.appointment(caller, id, etag, deadline).await;
         let duration_ms = version.started.elapsed().as_millis() as u64;
         match answer {
-            Ok(Answer { appointment, is_unchanged, etag, keep }) => {
+            Ok(AppointmentAnswer { appointment, is_unchanged, etag, keep }) => {
                 let (appointment, etag) = match last {
                     Some((etag, appointment)) if is_unchanged => (Some(appointment), Some(etag)),
                     _ => (appointment, etag),

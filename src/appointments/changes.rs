@@ -3,11 +3,14 @@
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use super::{Shared, cache::Fetched, live::Recheck};
+use super::{cache::Fetched, shared::Shared, subscriptions::Recheck};
 use crate::{
     caller::Caller,
-    model::{Change, InputFault, SharedAppointment},
-    upstream::{Applied, Turn, UpstreamError},
+    model::{
+        SharedAppointment,
+        change::{Change, InputFault},
+    },
+    upstream::{answer::Applied, error::UpstreamError, resilience::call_policy::CallPermit},
 };
 
 /// What became of a change.
@@ -24,7 +27,7 @@ impl Shared {
     ///
     /// While it waits for its turn it can still be given up, and is not sent then. From there on it runs in a task of its
     /// own: a caller who leaves, or whose deadline passes, does not keep what was sent from being noted.
-    pub(super) async fn change(
+    pub(crate) async fn change(
         &self,
         caller: &Caller,
         change: Change,
@@ -45,7 +48,12 @@ impl Shared {
         }
     }
 
-    async fn carry_out(&self, turn: Turn, caller: &Caller, change: Change) -> Result<Changed, UpstreamError> {
+    async fn carry_out(
+        &self,
+        turn: CallPermit,
+        caller: &Caller,
+        change: Change,
+    ) -> Result<Changed, UpstreamError> {
         let id = match &change {
             Change::Create(_) => None,
             Change::Update(id, _) | Change::Cancel(id, _) => Some(id.0),

@@ -16,13 +16,13 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Outcome, cache::AppointmentCache, provenance::Record};
+use super::{cache::AppointmentCache, dependencies::Record, served::Outcome};
 use crate::{
     caller::Caller,
-    upstream::{Revocation, UpstreamError},
+    upstream::error::{Revocation, UpstreamError},
 };
 
-pub(super) struct Loader {
+pub(crate) struct Loader {
     cache: AppointmentCache,
     caller: Caller,
     record: Arc<Record>,
@@ -63,7 +63,7 @@ impl BatchFn<Uuid, Outcome> for Batch {
 }
 
 impl Loader {
-    pub(super) fn new(
+    pub(crate) fn new(
         cache: AppointmentCache,
         caller: Caller,
         deadline: Instant,
@@ -78,7 +78,7 @@ impl Loader {
         Self { cache, caller, record, batches }
     }
 
-    pub(super) async fn load(&self, id: Uuid) -> Outcome {
+    pub(crate) async fn load(&self, id: Uuid) -> Outcome {
         if let Some(outcome) = self.known(id) {
             return outcome;
         }
@@ -87,7 +87,7 @@ impl Loader {
         self.noted(id, outcome)
     }
 
-    pub(super) async fn load_many(&self, ids: Vec<Uuid>) -> Vec<Outcome> {
+    pub(crate) async fn load_many(&self, ids: Vec<Uuid>) -> Vec<Outcome> {
         let known = ids.iter().map(|id| self.known(*id)).collect::<Vec<_>>();
         let unknown = ids.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(id, _)| *id);
         let unknown = unknown.collect::<Vec<_>>();

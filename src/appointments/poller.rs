@@ -13,30 +13,30 @@ use uuid::Uuid;
 
 use super::{
     cache::{AppointmentCache, Fetched, Validator},
-    live::{PollCommand, WatchState, show},
+    subscriptions::{PollCommand, WatchState, show},
 };
 use crate::{
     caller::Caller,
-    config::LiveConfig,
+    config::live::LiveConfig,
     model::{Appointment, SharedAppointment},
-    upstream::UpstreamError,
+    upstream::error::UpstreamError,
 };
 
 /// Polls one appointment.
-pub(super) struct Poller {
-    pub(super) cache: AppointmentCache,
-    pub(super) config: LiveConfig,
-    pub(super) caller: Caller,
-    pub(super) id: Uuid,
-    pub(super) state: Arc<watch::Sender<WatchState>>,
+pub(crate) struct Poller {
+    pub(crate) cache: AppointmentCache,
+    pub(crate) config: LiveConfig,
+    pub(crate) caller: Caller,
+    pub(crate) id: Uuid,
+    pub(crate) state: Arc<watch::Sender<WatchState>>,
     /// Notified when a subscriber waits for a valid state.
-    pub(super) wanted: Arc<Notify>,
+    pub(crate) wanted: Arc<Notify>,
     /// The last result: to choose the interval, and to be shown again when the upstream says that it is unchanged.
-    pub(super) last: Option<SharedAppointment>,
+    pub(crate) last: Option<SharedAppointment>,
 }
 
 impl Poller {
-    pub(super) async fn run(mut self, mut commands: watch::Receiver<PollCommand>) {
+    pub(crate) async fn run(mut self, mut commands: watch::Receiver<PollCommand>) {
         let mut etag = None;
         let mut failures = 0;
         let mut is_first = true;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{caller::Caller, config::CacheConfig, upstream::Keep};
+use crate::{caller::Caller, config::cache::CacheConfig, upstream::cache_control::CacheDirectives};
 
 /// How long a copy may be served, counted from the moment at which it was stored.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,12 @@ impl Freshness {
 
     /// The strictest of three: the configuration, the upstream's `Cache-Control`, and the expiry of the caller's token. A
     /// copy that may not be cached while fresh is not cached for later either.
-    pub(crate) fn new(ttl: Duration, policy: StalePolicy, upstream: Keep, caller: &Caller) -> Self {
+    pub(crate) fn new(
+        ttl: Duration,
+        policy: StalePolicy,
+        upstream: CacheDirectives,
+        caller: &Caller,
+    ) -> Self {
         let left = caller.time_left().unwrap_or(Duration::MAX);
         let ttl = upstream.limit(ttl).min(left);
         let left = if ttl.is_zero() { Duration::ZERO } else { left - ttl };
@@ -62,13 +67,13 @@ impl Freshness {
     }
 
     /// How long a copy of this `age` stays fresh; none if it is stale.
-    pub(super) fn left(self, age: Duration) -> Option<Duration> {
+    pub(crate) fn left(self, age: Duration) -> Option<Duration> {
         let left = self.ttl.saturating_sub(age);
         (!left.is_zero()).then_some(left)
     }
 
     /// Whether a copy of this `age` may be put to this `purpose`.
-    pub(super) fn permits(self, purpose: Use, age: Duration) -> bool {
+    pub(crate) fn permits(self, purpose: Use, age: Duration) -> bool {
         let beyond = match purpose {
             Use::Fresh => Duration::ZERO,
             Use::WhileRevalidating => self.stale_while_revalidate,

@@ -22,11 +22,11 @@ const REMEMBERED: usize = 128;
 
 /// The states of all scopes that have any. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Scopes(Arc<Mutex<HashMap<Scope, Weak<ScopeState>>>>);
+pub(crate) struct Scopes(Arc<Mutex<HashMap<Scope, Weak<ScopeState>>>>);
 
 /// The revocations of one scope, numbered from 1.
 #[derive(Debug)]
-pub(super) struct ScopeState {
+pub(crate) struct ScopeState {
     scope: Scope,
     latest: AtomicU64,
     /// The latest revocation of everything (401).
@@ -48,7 +48,7 @@ struct Revoked {
 
 impl Scopes {
     /// The state of `scope`, which lives until the last holder drops it.
-    pub(super) fn state(&self, scope: Scope) -> Arc<ScopeState> {
+    pub(crate) fn state(&self, scope: Scope) -> Arc<ScopeState> {
         // Declared before the lock is taken, thus dropped after it: the last holder of a state takes the lock.
         let found;
         let mut states = self.lock();
@@ -61,7 +61,7 @@ impl Scopes {
     }
 
     /// The state of `scope`, if it has one.
-    pub(super) fn existing(&self, scope: Scope) -> Option<Arc<ScopeState>> {
+    pub(crate) fn existing(&self, scope: Scope) -> Option<Arc<ScopeState>> {
         self.lock().get(&scope).and_then(Weak::upgrade)
     }
 
@@ -78,37 +78,37 @@ impl ScopeState {
     }
 
     /// The number of the latest revocation.
-    pub(super) fn latest(&self) -> u64 {
+    pub(crate) fn latest(&self) -> u64 {
         self.latest.load(Ordering::SeqCst)
     }
 
     /// Whether everything was revoked after revocation number `since`.
-    pub(super) fn is_everything_revoked(&self, since: u64) -> bool {
+    pub(crate) fn is_everything_revoked(&self, since: u64) -> bool {
         self.everything.load(Ordering::SeqCst) > since
     }
 
     /// Whether the list was revoked after revocation number `since`.
-    pub(super) fn is_list_revoked(&self, since: u64) -> bool {
+    pub(crate) fn is_list_revoked(&self, since: u64) -> bool {
         self.list.load(Ordering::SeqCst) > since
     }
 
     /// Whether any of the appointments `ids` was revoked after revocation number `since`.
-    pub(super) fn is_any_revoked(&self, ids: impl IntoIterator<Item = Uuid>, since: u64) -> bool {
+    pub(crate) fn is_any_revoked(&self, ids: impl IntoIterator<Item = Uuid>, since: u64) -> bool {
         let revoked = self.lock();
         revoked.forgotten > since
             || ids.into_iter().any(|id| revoked.by_id.get(&id).is_some_and(|number| *number > since))
     }
 
-    pub(super) fn revoke_everything(&self) {
+    pub(crate) fn revoke_everything(&self) {
         self.record(|_, number| self.everything.store(number, Ordering::SeqCst));
     }
 
-    pub(super) fn revoke_list(&self) {
+    pub(crate) fn revoke_list(&self) {
         self.record(|_, number| self.list.store(number, Ordering::SeqCst));
     }
 
     /// Returns the number of this revocation.
-    pub(super) fn revoke(&self, id: Uuid) -> u64 {
+    pub(crate) fn revoke(&self, id: Uuid) -> u64 {
         self.record(|revoked, number| revoked.insert(id, number))
     }
 

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    IdentityMode, Key, Kind, LogFormat, LogLevel, Profile,
+    auth::IdentityMode,
+    key::{Key, Kind},
+    log::{LogFormat, LogLevel},
+    profile::Profile,
     value::{
         address, algorithms, base_url, contents, count, duration, file, one_of, optional, origins, secret,
         secret_file, secure_url, size, switch, text,
     },
 };
-use crate::identity::{ApiKeys, KeySet};
+use crate::credentials::{api_keys::ApiKeys, jwks::KeySet};
 
 const MODES: &[&str] = &["pass-through", "service"];
 const PROFILES: &[&str] = &["development", "production"];

@@ -1,6 +1,6 @@
 //! The two sets of defaults: one for a laptop, one for production.
 
-use super::Key;
+use super::key::Key;
 
 /// Which defaults there are. A key that is set anywhere beats them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,7 +13,7 @@ pub enum Profile {
     Production,
 }
 
-/// The keys whose default in production is another one, in the order of [`KEYS`](super::KEYS).
+/// The keys whose default in production is another one, in the order of [`KEYS`](crate::config::keys::KEYS).
 const PRODUCTION: &[(&str, &str)] = &[
     ("websocket.max_message", "64KiB"),
     ("limits.body", "64KiB"),
@@ -63,7 +63,7 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::KEYS;
+    use crate::config::keys::KEYS;
 
     #[test]
     fn each_strict_value_is_that_of_a_key_and_another_than_in_development() {

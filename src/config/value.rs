@@ -7,24 +7,24 @@ use bytesize::ByteSize;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use url::{Host, Url};
 
-use super::Secret;
+use super::secret::Secret;
 
 /// The longest duration that is taken: nothing here is meant to wait longer than a day, and clocks can add it safely.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "is no address; write IP:PORT, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
 /// None where there is no text.
-pub(super) fn optional<T>(
+pub(crate) fn optional<T>(
     text: &str,
     read: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
     if text.is_empty() { Ok(None) } else { read(text).map(Some) }
 }
 
-pub(super) fn base_url(text: &str) -> Result<Option<Url>, String> {
+pub(crate) fn base_url(text: &str) -> Result<Option<Url>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -45,7 +45,7 @@ pub(super) fn base_url(text: &str) -> Result<Option<Url>, String> {
 }
 
 /// The address of something that a secret is sent to, or keys are taken from: nobody on the way may read or change it.
-pub(super) fn secure_url(text: &str) -> Result<Option<Url>, String> {
+pub(crate) fn secure_url(text: &str) -> Result<Option<Url>, String> {
     let Some(url) = base_url(text)? else { return Ok(None) };
     if url.scheme() == "https" || is_loopback(&url) {
         Ok(Some(url))
@@ -55,7 +55,7 @@ pub(super) fn secure_url(text: &str) -> Result<Option<Url>, String> {
 }
 
 /// Whether the host of `url` is this machine.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -64,7 +64,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-pub(super) fn text(text: &str) -> Result<Option<String>, String> {
+pub(crate) fn text(text: &str) -> Result<Option<String>, String> {
     if text.chars().any(char::is_control) {
         return Err("has line breaks or other control characters; write one line".to_owned());
     }
@@ -72,12 +72,12 @@ pub(super) fn text(text: &str) -> Result<Option<String>, String> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-pub(super) fn secret(value: &str) -> Result<Option<Secret>, String> {
+pub(crate) fn secret(value: &str) -> Result<Option<Secret>, String> {
     Ok(text(value)?.map(Secret::new))
 }
 
 /// The one line of a file.
-pub(super) fn secret_file(path: &str) -> Result<Option<Secret>, String> {
+pub(crate) fn secret_file(path: &str) -> Result<Option<Secret>, String> {
     if path.is_empty() {
         return Ok(None);
     }
@@ -92,7 +92,7 @@ pub(super) fn secret_file(path: &str) -> Result<Option<Secret>, String> {
 }
 
 /// What is to be read of a file, by `read`.
-pub(super) fn contents<T>(
+pub(crate) fn contents<T>(
     path: &str,
     read_contents: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
@@ -105,7 +105,7 @@ fn read(path: &str) -> Result<String, String> {
 }
 
 /// Algorithms whose signatures are verified with public keys.
-pub(super) fn algorithms(text: &str) -> Result<Vec<Algorithm>, String> {
+pub(crate) fn algorithms(text: &str) -> Result<Vec<Algorithm>, String> {
     const KNOWN: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
     let one = |name: &str| {
         let algorithm = name.parse().ok().filter(|it: &Algorithm| it.family() != AlgorithmFamily::Hmac);
@@ -119,7 +119,7 @@ pub(super) fn algorithms(text: &str) -> Result<Vec<Algorithm>, String> {
 }
 
 /// Origins as browsers send them: in lower case, without a port that goes without saying.
-pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn origins(text: &str) -> Result<Vec<String>, String> {
     let one = |text: &str| {
         let url = Url::parse(text).ok().filter(|url| {
             let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
@@ -134,7 +134,7 @@ pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(one).collect()
 }
 
-pub(super) fn file(text: &str) -> Result<Option<PathBuf>, String> {
+pub(crate) fn file(text: &str) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -145,7 +145,7 @@ pub(super) fn file(text: &str) -> Result<Option<PathBuf>, String> {
     }
 }
 
-pub(super) fn duration(text: &str, least: Duration) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str, least: Duration) -> Result<Duration, String> {
     let value = if text == "0" {
         Duration::ZERO
     } else {
@@ -158,7 +158,7 @@ pub(super) fn duration(text: &str, least: Duration) -> Result<Duration, String> 
     Ok(value)
 }
 
-pub(super) fn size(text: &str, least: u64) -> Result<ByteSize, String> {
+pub(crate) fn size(text: &str, least: u64) -> Result<ByteSize, String> {
     const MOST: ByteSize = ByteSize::tib(1);
     let has_unit = text.ends_with(['B', 'b']) || text == "0";
     let value = text
@@ -172,17 +172,17 @@ pub(super) fn size(text: &str, least: u64) -> Result<ByteSize, String> {
     Ok(value)
 }
 
-pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+pub(crate) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     text.parse().ok().filter(|value| range.contains(value)).ok_or_else(|| {
         format!("is out of range; write a whole number from {} to {}", range.start(), range.end())
     })
 }
 
-pub(super) fn switch(text: &str) -> Result<bool, String> {
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| one_of(&["true", "false"]))
 }
 
-pub(super) fn one_of(words: &[&str]) -> String {
+pub(crate) fn one_of(words: &[&str]) -> String {
     format!("is none of the known words; write one of: {}", words.join(", "))
 }
 

@@ -1,20 +1,9 @@
 //! Settings that can be served under, although an operator should know of them.
 
-use std::path::PathBuf;
-
 use url::Url;
 
-use super::{Config, Profile, value::is_loopback};
-
-/// A file that the configuration names, which was read at the start.
-#[derive(Debug, Clone)]
-pub struct NamedFile {
-    /// The key, or the flag of the file of keys itself.
-    pub(super) name: &'static str,
-    pub(super) path: PathBuf,
-    /// Whether it holds a secret.
-    pub(super) is_secret: bool,
-}
+use super::named_file::NamedFile;
+use super::{Config, profile::Profile, value::is_loopback};
 
 type Check = fn(&Config) -> Vec<String>;
 

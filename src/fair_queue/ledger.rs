@@ -7,14 +7,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Bounds, CallerKey};
+/// What tells callers apart.
+pub trait CallerKey: Copy + Eq + std::hash::Hash {}
+
+impl<K: Copy + Eq + std::hash::Hash> CallerKey for K {}
+
+/// The bounds of a [`FairQueue`].
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The most permits at once.
+    pub running: usize,
+    /// The most entries that wait beside those.
+    pub waiting: usize,
+    /// The share of one caller in both, in percent of what the other callers leave; always at least one.
+    pub caller_share: usize,
+}
 
 /// A number that grows: the lower one came first.
-pub(super) type Ticket = u64;
+pub(crate) type Ticket = u64;
 
 /// Places and permits, and their holders. `W` wakes a waiter.
 #[derive(Debug)]
-pub(super) struct Ledger<K, W> {
+pub(crate) struct Ledger<K, W> {
     /// How many permits there are.
     max_permits: usize,
     /// How many places there are: for entries with a permit, and for those that wait.
@@ -42,7 +56,7 @@ struct Holdings<W> {
 }
 
 impl<K: CallerKey, W> Ledger<K, W> {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             max_permits: bounds.running,
             max_places: bounds.running + bounds.waiting,
@@ -56,7 +70,7 @@ impl<K: CallerKey, W> Ledger<K, W> {
     }
 
     /// Takes a place; whether there was one.
-    pub(super) fn enter(&mut self, caller: K) -> bool {
+    pub(crate) fn enter(&mut self, caller: K) -> bool {
         let own = self.callers.get(&caller).map_or(0, |held| held.places);
         let is_free = self.may_take(self.max_places, self.places, own);
         if is_free {
@@ -68,7 +82,7 @@ impl<K: CallerKey, W> Ledger<K, W> {
     }
 
     /// Gives a place back.
-    pub(super) fn leave(&mut self, caller: K) {
+    pub(crate) fn leave(&mut self, caller: K) {
         self.places -= 1;
         if let Some(held) = self.callers.get_mut(&caller) {
             held.places -= 1;
@@ -77,7 +91,7 @@ impl<K: CallerKey, W> Ledger<K, W> {
     }
 
     /// Takes a permit for an entry that has a place; whether there was one. It never overtakes waiters of the same caller.
-    pub(super) fn take(&mut self, caller: K) -> bool {
+    pub(crate) fn take(&mut self, caller: K) -> bool {
         let Some(held) = self.callers.get(&caller) else { return false };
         let is_free = held.waiting.is_empty() && self.may_take(self.max_permits, self.permits, held.permits);
         if is_free {
@@ -87,7 +101,7 @@ impl<K: CallerKey, W> Ledger<K, W> {
     }
 
     /// Has an entry wait that has a place and found no permit.
-    pub(super) fn wait(&mut self, caller: K, wake: W) -> Ticket {
+    pub(crate) fn wait(&mut self, caller: K, wake: W) -> Ticket {
         self.next += 1;
         let ticket = self.next;
         if let Some(held) = self.callers.get_mut(&caller) {
@@ -101,7 +115,7 @@ impl<K: CallerKey, W> Ledger<K, W> {
     }
 
     /// Ends the wait of an entry; whether it did wait. If it did not, it has a permit.
-    pub(super) fn stop_waiting(&mut self, caller: K, ticket: Ticket) -> bool {
+    pub(crate) fn stop_waiting(&mut self, caller: K, ticket: Ticket) -> bool {
         let Some(held) = self.callers.get_mut(&caller) else { return false };
         let was_waiting = held.waiting.remove(&ticket).is_some();
         if was_waiting && held.waiting.is_empty() {
@@ -111,7 +125,7 @@ impl<K: CallerKey, W> Ledger<K, W> {
     }
 
     /// Gives a permit back; the waiters that have one now, to be woken.
-    pub(super) fn give_back(&mut self, caller: K) -> Vec<W> {
+    pub(crate) fn give_back(&mut self, caller: K) -> Vec<W> {
         self.permits -= 1;
         if let Some(held) = self.callers.get_mut(&caller) {
             held.permits -= 1;

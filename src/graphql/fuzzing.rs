@@ -8,9 +8,15 @@ use async_graphql::{
 };
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use super::{Answer, Api, GraphqlRequest, cursor::Cursor, document, error::ApiError, rewrite};
+use super::{
+    api::{Api, GraphqlRequest},
+    execute::response::GraphqlResponse,
+    pipeline::{normalize, parse},
+    schema::cursor::Cursor,
+};
 use crate::{
-    config::{Config, Limits},
+    config::{Config, limits::Limits},
+    error::ApiError,
     response_memory::ResponseMemory,
 };
 
@@ -52,12 +58,13 @@ pub fn query(text: &str) {
     }
 }
 
-fn run(api: &Api, request: GraphqlRequest) -> Result<(), Answer> {
+fn run(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
     let length = request.query.len();
     let parsed = api.parse(request)?;
     let limits = limits();
     assert!(length as u64 <= limits.query.as_u64());
-    let document = document::parse(&parsed.text, &limits).map_err(|error| Answer::refused(vec![error]))?;
+    let document =
+        parse::parse(&parsed.text, &limits).map_err(|error| GraphqlResponse::refused(vec![error]))?;
     let written = asked_for(&document, parsed.name.as_deref());
     assert!(written.is_within(&limits), "{written:?}");
 
@@ -93,7 +100,7 @@ fn run(api: &Api, request: GraphqlRequest) -> Result<(), Answer> {
     Ok(())
 }
 
-fn is_coded(answer: &Answer) {
+fn is_coded(answer: &GraphqlResponse) {
     for error in &answer.errors {
         let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
         assert!(matches!(code, Some(Value::String(code)) if code != ApiError::NotRun.code()), "{error:?}");
@@ -125,7 +132,7 @@ impl Sum {
                     self.fields += 1;
                     self.root_fields += usize::from(is_root);
                     self.aliases +=
-                        usize::from(field.node.alias.is_some() && !rewrite::is_nothing(&field.node));
+                        usize::from(field.node.alias.is_some() && !normalize::is_nothing(&field.node));
                     let inner = &field.node.selection_set.node;
                     if !inner.items.is_empty() {
                         self.add(document, inner, depth + 1, false);
@@ -145,17 +152,17 @@ impl Sum {
 
 fn asked_for(document: &ExecutableDocument, name: Option<&str>) -> Sum {
     let mut sum = Sum::default();
-    let operation = document::operation(document, name).expect("it was chosen before");
+    let operation = parse::operation(document, name).expect("it was chosen before");
     sum.add(document, &operation.node.selection_set.node, 1, true);
     sum
 }
 
 /// The names at the top of what is run.
 fn names(document: &ExecutableDocument) -> Vec<Name> {
-    let operation = document::operation(document, None).expect("what is run is one operation");
+    let operation = parse::operation(document, None).expect("what is run is one operation");
     let set = &operation.node.selection_set.node;
     assert!(set.items.iter().all(|selection| matches!(selection.node, Selection::Field(_))));
-    rewrite::fields(set).map(|field| field.node.response_key().node.clone()).collect()
+    normalize::fields(set).map(|field| field.node.response_key().node.clone()).collect()
 }
 
 /// A cursor; or, before a colon, its place and, after it, the length of a page.

@@ -22,14 +22,14 @@ use crate::response_memory::ResponseMemory;
 
 /// A way to compress that clients know, the one that is liked better first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Coding {
+pub(crate) enum Coding {
     Brotli,
     Gzip,
 }
 
 /// How much time it may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effort {
+pub(crate) enum Effort {
     /// It is done for this one answer, and its client waits for it.
     Quick,
     /// It is done once for all answers to equal requests.
@@ -38,7 +38,7 @@ pub(super) enum Effort {
 
 /// Why an answer is sent as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AsItIs {
+pub(crate) enum CompressionSkipped {
     /// It is too short, or does not get shorter.
     NotWorthIt,
     /// As many long ones as may be are being compressed, or there is no memory for it: this is not waited for.
@@ -69,7 +69,7 @@ const PIECE: usize = 4096;
 
 impl Coding {
     /// As `Content-Encoding` has it.
-    pub(super) fn name(self) -> HeaderValue {
+    pub(crate) fn name(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Brotli => "br",
             Self::Gzip => "gzip",
@@ -80,22 +80,22 @@ impl Coding {
     ///
     /// # Errors
     /// Why it is to be sent as it is.
-    pub(super) async fn compressed(
+    pub(crate) async fn compressed(
         self,
         plain: &Bytes,
         effort: Effort,
         memory: &ResponseMemory,
-    ) -> Result<Bytes, AsItIs> {
+    ) -> Result<Bytes, CompressionSkipped> {
         let least = if effort == Effort::Quick { LEAST_FOR_ONE } else { LEAST };
         if plain.len() < least {
-            return Err(AsItIs::NotWorthIt);
+            return Err(CompressionSkipped::NotWorthIt);
         }
         // What gets longer is not used.
-        let mut reservation = memory.reserve(plain.len()).map_err(|_| AsItIs::NoRoom)?;
+        let mut reservation = memory.reserve(plain.len()).map_err(|_| CompressionSkipped::NoRoom)?;
         let compressed = match plain.len() {
             ..=MOST_AT_ONCE => self.compress(plain, effort),
             _ => {
-                let permit = ROOM.try_acquire().map_err(|_| AsItIs::NoRoom)?;
+                let permit = ROOM.try_acquire().map_err(|_| CompressionSkipped::NoRoom)?;
                 let plain = plain.clone();
                 let compress = move || {
                     // It goes on where nobody waits for it any more, and takes its room until then.
@@ -103,11 +103,11 @@ impl Coding {
                     self.compress(&plain, effort)
                 };
                 // What panics there is sent as it is.
-                tokio::task::spawn_blocking(compress).await.map_err(|_| AsItIs::NotWorthIt)?
+                tokio::task::spawn_blocking(compress).await.map_err(|_| CompressionSkipped::NotWorthIt)?
             }
         };
         let shorter = compressed.ok().filter(|compressed| compressed.len() < plain.len());
-        let shorter = shorter.ok_or(AsItIs::NotWorthIt)?;
+        let shorter = shorter.ok_or(CompressionSkipped::NotWorthIt)?;
         reservation.shrink_to(shorter.len());
         Ok(reservation.hold(shorter))
     }
@@ -145,13 +145,13 @@ fn window(length: usize) -> i32 {
 }
 
 /// Whether what is sent instead of so many bytes may depend on what the client takes.
-pub(super) fn may_matter(length: usize) -> bool {
+pub(crate) fn may_matter(length: usize) -> bool {
     length >= LEAST
 }
 
 /// The coding that the client likes best, of equal ones brotli; none where it takes none of those that there are, or
 /// would rather have an answer as it is. One that takes nothing at all, not even that, gets that.
-pub(super) fn coding(headers: &HeaderMap) -> Option<Coding> {
+pub(crate) fn coding(headers: &HeaderMap) -> Option<Coding> {
     let (mut brotli, mut gzip, mut identity, mut others) = (None, None, None, None);
     for value in headers.get_all(header::ACCEPT_ENCODING) {
         for item in value.as_bytes().split(|byte| *byte == b',') {
@@ -310,7 +310,10 @@ mod tests {
         let (long, short) =
             (Bytes::from(vec![b'a'; MOST_AT_ONCE + 1]), Bytes::from(vec![b'a'; MOST_AT_ONCE]));
         for coding in [Coding::Brotli, Coding::Gzip] {
-            assert_eq!(coding.compressed(&long, Effort::Thorough, &memory).await, Err(AsItIs::NoRoom));
+            assert_eq!(
+                coding.compressed(&long, Effort::Thorough, &memory).await,
+                Err(CompressionSkipped::NoRoom)
+            );
             assert!(coding.compressed(&short, Effort::Thorough, &memory).await.is_ok());
         }
         drop(all);
@@ -324,7 +327,10 @@ mod tests {
         let first = Coding::Gzip.compressed(&plain, Effort::Quick, &memory).await;
         assert!(first.is_ok());
         let taken = memory.reserve(LEAST_FOR_ONE).unwrap();
-        assert_eq!(Coding::Gzip.compressed(&plain, Effort::Quick, &memory).await, Err(AsItIs::NoRoom));
+        assert_eq!(
+            Coding::Gzip.compressed(&plain, Effort::Quick, &memory).await,
+            Err(CompressionSkipped::NoRoom)
+        );
         drop((taken, first));
         assert!(Coding::Gzip.compressed(&plain, Effort::Quick, &memory).await.is_ok());
     }
@@ -335,7 +341,10 @@ mod tests {
         let noise = Bytes::from((0..2000).map(|_| fastrand::u8(..)).collect::<Vec<_>>());
         for coding in [Coding::Brotli, Coding::Gzip] {
             for effort in [Effort::Quick, Effort::Thorough] {
-                assert_eq!(coding.compressed(&noise, effort, &memory).await, Err(AsItIs::NotWorthIt));
+                assert_eq!(
+                    coding.compressed(&noise, effort, &memory).await,
+                    Err(CompressionSkipped::NotWorthIt)
+                );
             }
         }
     }

@@ -6,17 +6,14 @@ use tokio::time::timeout;
 
 use crate::{
     caller::{Caller, Scope},
-    config::Limits,
-    fair_queue::{self, Bounds, FairQueue},
-    graphql::{
-        error::ApiError,
-        limit::{OverLimit, TOO_MUCH},
-    },
+    config::limits::Limits,
+    error::{ApiError, limit::OverLimit, limit_errors::TOO_MUCH},
+    fair_queue::{self, FairQueue, ledger::Bounds},
     metrics::{Level, metrics},
 };
 
 /// The right to go on, until it is dropped. Callers without a valid credential count as one.
-pub(super) type Permit = fair_queue::Permit<Option<Scope>>;
+pub(crate) type Permit = fair_queue::Permit<Option<Scope>>;
 
 /// A bound on how many of something there are at once.
 #[derive(Debug)]
@@ -37,7 +34,7 @@ impl ConcurrencyLimit {
     ///
     /// # Errors
     /// `OVERLOADED`
-    pub(super) fn admit(&self) -> Result<Permit, ApiError> {
+    pub(crate) fn admit(&self) -> Result<Permit, ApiError> {
         self.queue.enter(None).and_then(|entry| entry.try_permit()).ok_or_else(|| self.overloaded())
     }
 
@@ -72,7 +69,7 @@ impl AdmissionQueue {
     ///
     /// # Errors
     /// `OVERLOADED`, where the queue or the caller's share of it is full, or where the wait was too long.
-    pub(super) async fn admit(&self, caller: &Result<Caller, ApiError>) -> Result<Permit, ApiError> {
+    pub(crate) async fn admit(&self, caller: &Result<Caller, ApiError>) -> Result<Permit, ApiError> {
         let overloaded = || self.limit.overloaded();
         let caller = caller.as_ref().ok().map(Caller::who);
         let entry = self.limit.queue.enter(caller).ok_or_else(overloaded)?;

@@ -16,11 +16,9 @@ use axum::{
 };
 use flate2::read::GzDecoder;
 use rust_embed::{EmbeddedFile, RustEmbed};
-use serde::Serialize;
-use uuid::Uuid;
 
-use super::{Gateway, Refusal};
-use crate::graphql::error::ApiError;
+use super::{gateway::Gateway, refusal::Refusal};
+use crate::error::ApiError;
 
 /// What `graphiql/build` made. Every file is compressed with gzip and ends with `.gz`.
 #[derive(RustEmbed)]
@@ -31,17 +29,6 @@ struct Bundle;
 /// asked for, and shared by all answers.
 static INFLATED: Mutex<BTreeMap<String, Bytes>> = Mutex::new(BTreeMap::new());
 
-/// What the page opens with.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Settings {
-    /// Whether the data is made up, which the page then says.
-    pub sandbox: bool,
-    /// A token to fill in: the sandbox's, which is no secret. Never another.
-    pub token: Option<&'static str>,
-    /// Ids for the examples.
-    pub ids: Vec<Uuid>,
-}
-
 /// Everything from here and nothing from anywhere else. The editor (Monaco) sets styles on elements and has its workers
 /// as files of its own.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -49,22 +36,22 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
     form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /`
-pub(super) async fn page(headers: HeaderMap) -> Response {
+pub(crate) async fn page(headers: HeaderMap) -> Response {
     file("index.html", "no-cache", &headers)
 }
 
 /// `GET /THIRD-PARTY-LICENSES.txt`: of the packages in the bundle.
-pub(super) async fn licences(headers: HeaderMap) -> Response {
+pub(crate) async fn licences(headers: HeaderMap) -> Response {
     file("THIRD-PARTY-LICENSES.txt", "no-cache", &headers)
 }
 
 /// `GET /assets/{name}`: files whose names change with their contents.
-pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     file(&format!("assets/{name}"), "public, max-age=31536000, immutable", &headers)
 }
 
 /// `GET /graphiql.json`
-pub(super) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
+pub(crate) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
     Json(gateway.graphiql.clone().unwrap_or_default()).into_response()
 }
 

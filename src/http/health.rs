@@ -8,16 +8,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::Gateway;
+use super::gateway::Gateway;
 
 /// 200 as long as requests are served at all.
-pub(super) async fn live() -> Response {
+pub(crate) async fn live() -> Response {
     answer(StatusCode::OK, "live\n")
 }
 
 /// 200, or 503 once the gateway has been asked to stop. It says nothing of the upstream: if that is down, a gateway
 /// that answers with errors, and from its cache, serves better than none.
-pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     if gateway.drain.is_announced() {
         answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {

@@ -8,11 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::Gateway;
+use super::gateway::Gateway;
 use crate::metrics::{CONTENT_TYPE, metrics};
 
 /// OpenMetrics text.
-pub(super) async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
+pub(crate) async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
     gateway.appointments.observe();
     gateway.answers.observe();
     gateway.api.observe();

@@ -21,11 +21,11 @@ use governor::{
     state::{InMemoryState, NotKeyed, StateStore, keyed::ShrinkableKeyedStateStore},
 };
 
-use super::caller::Token;
 use crate::{
+    auth::bearer::Token,
     caller::{Caller, Scope},
-    config::RateLimitConfig,
-    graphql::{error::ApiError, limit::OverLimit},
+    config::rate_limit::RateLimitConfig,
+    error::{ApiError, limit::OverLimit},
 };
 
 /// How often at most all buckets are looked through for those that are full again.
@@ -45,7 +45,7 @@ impl RateLimit {
     /// # Errors
     /// `RATE_LIMITED`, with how long it is until there is one more; where there is a token that stands for nobody, the
     /// reason for that instead. `OVERLOADED` where there are too many tokens to verify.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         caller: &Result<Caller, ApiError>,
         token: &Result<Option<Token>, ApiError>,

@@ -9,11 +9,12 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::graphql::error::{self, ApiError};
+use crate::error::{self, ApiError};
+use crate::metrics::metrics;
 
 /// Why a request was refused, and with what status.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     error: Box<ApiError>,
     headers: HeaderMap,
@@ -21,33 +22,33 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// `BAD_REQUEST` with a text that says what to do.
-    pub(super) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { status, error: Box::new(ApiError::BadRequest(message.into())), headers: HeaderMap::new() }
     }
 
     /// What `error` is about, with a status that says more than its code.
-    pub(super) fn of(status: StatusCode, error: ApiError) -> Self {
+    pub(crate) fn of(status: StatusCode, error: ApiError) -> Self {
         Self { status, ..error.into() }
     }
 
     /// 404
-    pub(super) fn nothing_here() -> Self {
+    pub(crate) fn nothing_here() -> Self {
         Self::new(StatusCode::NOT_FOUND, "There is nothing here. GraphQL is at /graphql.")
     }
 
     /// The document, as JSON.
-    pub(super) fn document(self) -> Vec<u8> {
+    pub(crate) fn document(self) -> Vec<u8> {
         #[derive(Serialize)]
         struct Document {
             errors: [ServerError; 1],
         }
         let errors = [(*self.error).into()];
-        error::count(&errors);
+        metrics().count_errors(&errors);
         // A document of strings and numbers is always JSON.
         serde_json::to_vec(&Document { errors }).unwrap_or_default()
     }
 
-    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
@@ -80,4 +81,10 @@ impl IntoResponse for Refusal {
         let (status, headers) = (self.status, self.headers.clone());
         (status, headers, [content_type], self.document()).into_response()
     }
+}
+
+/// 405, with the methods to `allow`.
+pub(crate) fn method_not_allowed(message: &'static str, allow: &'static str) -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
+        .with_header(header::ALLOW, HeaderValue::from_static(allow))
 }

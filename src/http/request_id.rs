@@ -14,18 +14,18 @@ use axum::{
 use tracing::{Level, Span};
 use uuid::Uuid;
 
-use super::GRAPHQL;
+use super::paths::GRAPHQL;
 use crate::metrics::metrics;
 
 /// The name of the header that carries it.
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id of a client's own that is kept.
 const LONGEST: usize = 128;
 
 /// From when on a request has a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Since {
+pub(crate) enum Since {
     /// Before anything is known of it.
     Beginning,
     /// Since something is to be carried out for it.
@@ -34,24 +34,24 @@ pub(super) enum Since {
 
 /// What a request is called.
 #[derive(Debug)]
-pub(super) struct RequestId(HeaderValue);
+pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The `x-request-id` that came, if it is fit to be logged, or a new one.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let kept = headers.get(&X_REQUEST_ID).filter(|id| is_plain(id.as_bytes())).cloned();
         Self(kept.unwrap_or_else(new))
     }
 
     /// What is logged in on behalf of the request, from the beginning where everything is logged, and else from where
     /// something may have to be: most requests end before, and a span costs as much as all else that they need.
-    pub(super) fn span(&self, since: Since) -> Option<Span> {
+    pub(crate) fn span(&self, since: Since) -> Option<Span> {
         let from_the_beginning = tracing::enabled!(Level::DEBUG);
         (from_the_beginning == (since == Since::Beginning)).then(|| self.new_span())
     }
 
     /// Gives `response` the name.
-    pub(super) fn assign(self, response: &mut Response) {
+    pub(crate) fn assign(self, response: &mut Response) {
         response.headers_mut().insert(X_REQUEST_ID, self.0);
     }
 
@@ -70,7 +70,7 @@ fn new() -> HeaderValue {
 }
 
 /// Has the route that answers a request known outside.
-pub(super) async fn routed(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+pub(crate) async fn routed(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(route) = route {
         response.extensions_mut().insert(route);
@@ -80,7 +80,7 @@ pub(super) async fn routed(route: Option<MatchedPath>, request: Request, next: N
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub(crate) struct Answering {
     since: Instant,
     method: &'static str,
     is_graphql: bool,
@@ -88,12 +88,12 @@ pub(super) struct Answering {
 
 impl Answering {
     /// From now on, by GraphQL or by one of the routes.
-    pub(super) fn begin(head: &Parts, is_graphql: bool) -> Self {
+    pub(crate) fn begin(head: &Parts, is_graphql: bool) -> Self {
         Self { since: Instant::now(), method: known(&head.method), is_graphql }
     }
 
     /// Counts and logs that `response` was the answer.
-    pub(super) fn end(self, response: &Response, id: &RequestId) {
+    pub(crate) fn end(self, response: &Response, id: &RequestId) {
         let status = response.status();
         let duration = self.since.elapsed().as_secs_f64();
         metrics().requests.count(class(status));

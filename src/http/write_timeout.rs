@@ -13,7 +13,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::{config::HttpConfig, metrics::metrics};
+use crate::{config::http::HttpConfig, metrics::metrics};
 
 /// A connection that fails when its client takes nothing for `http.write_timeout`, or takes longer than
 /// `http.send_timeout` for everything that is ready for it.

@@ -128,3 +128,10 @@ impl fmt::Debug for Change {
         }
     }
 }
+
+super::opaque_debug::opaque_debug!(
+    CreateAppointmentInput,
+    UpdateAppointmentInput,
+    ClaimantInput,
+    FeaturesInput
+);

@@ -17,9 +17,19 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::http::Sandbox;
-use super::refusal::{self, Refusal};
-use super::{CLIENT_ID, CLIENT_SECRET, TOKEN_ALL, TOKEN_SOME};
+use super::{
+    refusal::{self, Refusal},
+    state::Sandbox,
+};
+
+/// The token that sees every appointment.
+pub const TOKEN_ALL: &str = "sandbox-all";
+/// The token that sees some of the appointments; the others are answered 403.
+pub const TOKEN_SOME: &str = "sandbox-some";
+/// The client that `POST /oauth2/token` knows.
+pub const CLIENT_ID: &str = "sandbox-client";
+/// The secret of [`CLIENT_ID`], no more secret than the data.
+pub const CLIENT_SECRET: &str = "sandbox-secret";
 
 /// How long an issued token lives, in seconds, as the upstream's do.
 const TOKEN_LIFE: i64 = 3600;
@@ -30,7 +40,7 @@ const WINDOW: i64 = 60;
 
 /// Which appointments a caller sees.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Sight {
+pub(crate) enum Sight {
     /// Every one.
     Everything,
     /// The shared ones alone.
@@ -72,13 +82,13 @@ impl Pass {
 }
 
 /// The tokens that are accepted. There are at most [`MAX_TOKENS`] and the two fixed ones, so a walk finds one.
-pub(super) struct Access {
+pub(crate) struct Access {
     rate_limit: u32,
     passes: Mutex<Vec<Pass>>,
 }
 
 impl Access {
-    pub(super) fn new(rate_limit: u32) -> Self {
+    pub(crate) fn new(rate_limit: u32) -> Self {
         let fixed = vec![
             Pass::new(TOKEN_ALL.to_owned(), Sight::Everything, None),
             Pass::new(TOKEN_SOME.to_owned(), Sight::Shared, None),
@@ -139,7 +149,7 @@ fn credential<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
 }
 
 /// The middleware of the API's routes: no handler runs without a token.
-pub(super) async fn authorise(
+pub(crate) async fn authorise(
     State(sandbox): State<Arc<Sandbox>>,
     mut request: Request,
     next: Next,
@@ -157,7 +167,7 @@ pub(super) async fn authorise(
 }
 
 /// `POST /oauth2/token`: client credentials for an hour's access. The errors are those of RFC 6749, section 5.2.
-pub(super) async fn token(
+pub(crate) async fn token(
     State(sandbox): State<Arc<Sandbox>>,
     headers: HeaderMap,
     form: Result<String, StringRejection>,

@@ -13,10 +13,26 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Faults;
-use super::cut::Scissors;
-use super::dice;
-use super::http::Sandbox;
+use super::{connection_faults::Scissors, prng, state::Sandbox};
+use std::time::Duration;
+
+/// What goes wrong on request, so that a client's handling can be tried.
+///
+/// The draws come from a counter of the requests, so a run that asks the same in the same order sees the same faults.
+/// The shares add up; where their sum is above 100, the first named wins.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// Added to each answer, after the work is done: whoever gives up on a change may find it made.
+    pub latency: Duration,
+    /// Share of requests that are answered 500, 502 or 503 without being heard, as HTML or empty, as a load balancer does.
+    pub error_percent: u8,
+    /// Share of requests that are carried out, then answered 200 with something that is no JSON.
+    pub garbage_percent: u8,
+    /// Share of requests that are carried out, then cut off in the middle of the answer's body.
+    pub cut_percent: u8,
+    /// Requests per minute and token before 429 with `Retry-After`; 0 means no limit.
+    pub rate_limit: u32,
+}
 
 /// What befalls one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,19 +43,19 @@ enum Mishap {
 }
 
 /// The faults asked for, and how many requests have come.
-pub(super) struct Draws {
+pub(crate) struct Draws {
     faults: Faults,
     drawn: AtomicU64,
 }
 
 impl Draws {
-    pub(super) fn new(faults: Faults) -> Self {
+    pub(crate) fn new(faults: Faults) -> Self {
         Self { faults, drawn: AtomicU64::new(0) }
     }
 
     /// The lot of the next request, and a number by which the kinds of one mishap vary.
     fn draw(&self) -> (Option<Mishap>, u64) {
-        let lot = dice::mix(self.drawn.fetch_add(1, Ordering::Relaxed));
+        let lot = prng::mix(self.drawn.fetch_add(1, Ordering::Relaxed));
         let shares = [
             (self.faults.error_percent, Mishap::Error),
             (self.faults.garbage_percent, Mishap::Garbage),
@@ -55,7 +71,7 @@ impl Draws {
 }
 
 /// The middleware. Without faults it does nothing but count.
-pub(super) async fn befall(
+pub(crate) async fn befall(
     State(sandbox): State<Arc<Sandbox>>,
     ConnectInfo(scissors): ConnectInfo<Scissors>,
     request: Request,

@@ -19,11 +19,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::access::{self, Access, Sight};
-use super::faults::{self, Draws};
-use super::refusal::{Invalid, Refusal};
-use super::store::Store;
-use super::validate;
+use super::state::Sandbox;
+use super::{
+    access::{self, Sight},
+    faults::{self},
+    refusal::{Invalid, Refusal},
+    validate,
+};
 
 /// The most that is read of a body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -35,15 +37,8 @@ const ONE: &str = "/api/v1/appointments/{appointment}";
 const CANCEL: &str = "/api/v1/appointments/{appointment}/cancel";
 const TOKEN: &str = "/oauth2/token";
 
-/// Everything that the handlers share.
-pub(super) struct Sandbox {
-    pub(super) access: Access,
-    pub(super) faults: Draws,
-    pub(super) store: Store,
-}
-
 /// The whole of the HTTP surface.
-pub(super) fn router(sandbox: Arc<Sandbox>) -> Router {
+pub(crate) fn router(sandbox: Arc<Sandbox>) -> Router {
     Router::new()
         .route(LIST, get(list).post(create))
         .route(ONE, get(show).patch(update))

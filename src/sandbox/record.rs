@@ -10,28 +10,28 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 /// How long before its time an appointment is waited for, in seconds.
-pub(super) const WAITING: i64 = 5 * 60;
+pub(crate) const WAITING: i64 = 5 * 60;
 /// The length that is assumed where none is told, in minutes.
 const USUAL_MINUTES: i64 = 30;
 
 /// One appointment.
-pub(super) struct Record {
-    pub(super) id: Uuid,
-    /// Whether [`Sight::Shared`](super::access::Sight) reaches it.
-    pub(super) shared: bool,
-    pub(super) at: Timestamp,
-    pub(super) stamp: Stamp,
-    pub(super) course: Course,
-    pub(super) room: Option<Room>,
-    pub(super) cancelled: Option<Cancellation>,
-    pub(super) completeness: Completeness,
+pub(crate) struct Record {
+    pub(crate) id: Uuid,
+    /// Whether [`Sight::Shared`](crate::sandbox::access::Sight) reaches it.
+    pub(crate) shared: bool,
+    pub(crate) at: Timestamp,
+    pub(crate) stamp: Stamp,
+    pub(crate) course: Course,
+    pub(crate) room: Option<Room>,
+    pub(crate) cancelled: Option<Cancellation>,
+    pub(crate) completeness: Completeness,
     /// What is served as it stands. It goes before anything that is worked out under the same name.
-    pub(super) fields: Map<String, Value>,
+    pub(crate) fields: Map<String, Value>,
 }
 
 /// How the upstream writes this appointment's times: every way in which it does somewhere.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Stamp {
+pub(crate) enum Stamp {
     /// `2025-08-19T16:50:00.000000Z`
     Micros,
     /// `2025-08-19T16:50:00.000Z`
@@ -46,7 +46,7 @@ pub(super) enum Stamp {
 
 /// What becomes of an appointment that nobody cancels.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Course {
+pub(crate) enum Course {
     /// The session begins `late` seconds after the time, and lasts `lasts` seconds.
     Held { late: i64, lasts: i64 },
     /// Nobody comes.
@@ -55,22 +55,22 @@ pub(super) enum Course {
 
 /// Where the session is held.
 #[derive(Debug, Clone)]
-pub(super) struct Room {
-    pub(super) id: u64,
-    pub(super) name: String,
-    pub(super) url: String,
+pub(crate) struct Room {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) url: String,
 }
 
 /// When it was called off, and what for.
 #[derive(Debug, Clone)]
-pub(super) struct Cancellation {
-    pub(super) at: Timestamp,
-    pub(super) reason: Option<String>,
+pub(crate) struct Cancellation {
+    pub(crate) at: Timestamp,
+    pub(crate) reason: Option<String>,
 }
 
 /// How much of the appointment is served.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Completeness {
+pub(crate) enum Completeness {
     /// Every field, null where there is nothing.
     Full,
     /// What is null is left out.
@@ -81,7 +81,7 @@ pub(super) enum Completeness {
 
 impl Record {
     /// As the upstream serves it at this moment.
-    pub(super) fn shown(&self, now: Timestamp) -> Value {
+    pub(crate) fn shown(&self, now: Timestamp) -> Value {
         let mut shown = Map::new();
         if self.completeness != Completeness::Bare {
             shown = self.fields.clone();
@@ -155,7 +155,7 @@ impl Record {
 
 impl Stamp {
     /// `time` in this manner. Digits that the manner has no room for are cut off.
-    pub(super) fn write(self, time: Timestamp) -> String {
+    pub(crate) fn write(self, time: Timestamp) -> String {
         match self {
             Stamp::Micros => format!("{time:.6}"),
             Stamp::Millis => format!("{time:.3}"),
@@ -167,7 +167,7 @@ impl Stamp {
 }
 
 /// `seconds` later, or as late as can be told.
-pub(super) fn after(time: Timestamp, seconds: i64) -> Timestamp {
+pub(crate) fn after(time: Timestamp, seconds: i64) -> Timestamp {
     time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 

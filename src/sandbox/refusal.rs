@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 /// Why a request is not carried out.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// No token, or none that is known.
     Unauthenticated,
     /// The token may not see this appointment.
@@ -41,7 +41,7 @@ pub(super) enum Refusal {
 
 /// What is wrong with the fields of a body: messages by field, and the first of them.
 #[derive(Debug, Default)]
-pub(super) struct Invalid {
+pub(crate) struct Invalid {
     first: Option<String>,
     count: usize,
     by_field: Map<String, Value>,
@@ -49,14 +49,14 @@ pub(super) struct Invalid {
 
 impl Invalid {
     /// Notes one message. Each field is judged once, so none has two.
-    pub(super) fn note(&mut self, field: &str, message: String) {
+    pub(crate) fn note(&mut self, field: &str, message: String) {
         self.count += 1;
         self.by_field.insert(field.to_owned(), json!([message]));
         self.first.get_or_insert(message);
     }
 
     /// `value` if nothing was noted.
-    pub(super) fn or<T>(self, value: T) -> Result<T, Refusal> {
+    pub(crate) fn or<T>(self, value: T) -> Result<T, Refusal> {
         if self.count == 0 { Ok(value) } else { Err(Refusal::Invalid(self)) }
     }
 
@@ -111,7 +111,7 @@ impl IntoResponse for Refusal {
 }
 
 /// Says how many requests are left in this minute, on a 429 and on every other answer alike.
-pub(super) fn remaining(response: &mut Response, limit: u32, left: u32) {
+pub(crate) fn remaining(response: &mut Response, limit: u32, left: u32) {
     let headers = response.headers_mut();
     headers.insert("x-ratelimit-limit", HeaderValue::from(limit));
     headers.insert("x-ratelimit-remaining", HeaderValue::from(left));

@@ -10,11 +10,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::access::Sight;
-use super::programme;
-use super::record::{Cancellation, Completeness, Record};
-use super::refusal::Refusal;
-use super::validate::Change;
+use super::{
+    access::Sight,
+    record::{Cancellation, Completeness, Record},
+    refusal::Refusal,
+    scenarios,
+    validate::Change,
+};
 
 /// How many appointments clients can create, so that memory stays bounded.
 const MAX_CREATED: u32 = 10_000;
@@ -22,7 +24,7 @@ const MAX_CREATED: u32 = 10_000;
 const FIRST_CREATED: u32 = 1_000_000;
 
 /// Every appointment of one sandbox.
-pub(super) struct Store {
+pub(crate) struct Store {
     state: RwLock<State>,
 }
 
@@ -32,24 +34,24 @@ struct State {
 }
 
 /// One page of the list, as it is served, and how many there are in all.
-pub(super) struct Page {
-    pub(super) items: Vec<Value>,
-    pub(super) total: usize,
+pub(crate) struct Page {
+    pub(crate) items: Vec<Value>,
+    pub(crate) total: usize,
 }
 
 impl Store {
     /// The programme, for a sandbox that starts at this moment.
-    pub(super) fn new(start: Timestamp) -> Self {
-        let records = programme::programme(start).into_iter().map(|record| (record.id, record)).collect();
+    pub(crate) fn new(start: Timestamp) -> Self {
+        let records = scenarios::programme(start).into_iter().map(|record| (record.id, record)).collect();
         Self { state: RwLock::new(State { records, created: 0 }) }
     }
 
-    pub(super) fn get(&self, id: Uuid, sight: Sight, now: Timestamp) -> Result<Value, Refusal> {
+    pub(crate) fn get(&self, id: Uuid, sight: Sight, now: Timestamp) -> Result<Value, Refusal> {
         Ok(self.read().find(id, sight)?.shown(now))
     }
 
     /// By time and then by id, an order that no passing of time changes. Skips `skipped` and shows at most `limit`.
-    pub(super) fn page(&self, sight: Sight, skipped: usize, limit: usize, now: Timestamp) -> Page {
+    pub(crate) fn page(&self, sight: Sight, skipped: usize, limit: usize, now: Timestamp) -> Page {
         let state = self.read();
         let mut seen: Vec<_> = state.records.values().filter(|record| is_seen(record, sight)).collect();
         seen.sort_unstable_by_key(|record| (record.at, record.id));
@@ -58,7 +60,7 @@ impl Store {
     }
 
     /// Whoever creates an appointment sees it.
-    pub(super) fn create(
+    pub(crate) fn create(
         &self,
         at: Timestamp,
         change: Change,
@@ -71,7 +73,7 @@ impl Store {
         }
         let nth = FIRST_CREATED + state.created;
         state.created += 1;
-        let mut record = programme::created(nth, sight == Sight::Shared, at, now);
+        let mut record = scenarios::created(nth, sight == Sight::Shared, at, now);
         apply(&mut record, change);
         let shown = record.shown(now);
         state.records.insert(record.id, record);
@@ -79,7 +81,7 @@ impl Store {
     }
 
     /// What the change leaves out stays as it is.
-    pub(super) fn update(
+    pub(crate) fn update(
         &self,
         id: Uuid,
         change: Change,
@@ -93,7 +95,7 @@ impl Store {
     }
 
     /// Cancels what is not cancelled yet, whatever else has become of it.
-    pub(super) fn cancel(
+    pub(crate) fn cancel(
         &self,
         id: Uuid,
         reason: Option<String>,
@@ -208,7 +210,7 @@ mod tests {
     #[test]
     fn a_bare_one_shows_what_was_changed() {
         let store = Store::new(start());
-        let bare = programme::example_ids()[6];
+        let bare = scenarios::example_ids()[6];
         let shown = store.update(bare, change(json!({"status": "waiting"})), Sight::Shared, start());
         assert_eq!(shown.unwrap()["status"], "waiting");
     }
@@ -216,7 +218,7 @@ mod tests {
     #[test]
     fn a_cancelled_one_stays_cancelled() {
         let store = Store::new(start());
-        let cancelled = programme::example_ids()[4];
+        let cancelled = scenarios::example_ids()[4];
         let shown = store.update(cancelled, change(json!({"status": "waiting"})), Sight::Everything, start());
         assert_eq!(shown.unwrap()["status"], "cancelled");
         let again = store.cancel(cancelled, None, Sight::Everything, start());
@@ -226,9 +228,9 @@ mod tests {
     #[test]
     fn what_is_not_seen_is_not_changed() {
         let store = Store::new(start());
-        let hidden = programme::example_ids()[2];
+        let hidden = scenarios::example_ids()[2];
         assert!(matches!(store.cancel(hidden, None, Sight::Shared, start()), Err(Refusal::Forbidden)));
-        let nobody = programme::example_ids()[7];
+        let nobody = scenarios::example_ids()[7];
         assert!(matches!(store.get(nobody, Sight::Shared, start()), Err(Refusal::NoAppointment(_))));
     }
 }

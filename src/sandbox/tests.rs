@@ -8,7 +8,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::{CLIENT_ID, CLIENT_SECRET, Faults, TOKEN_ALL, TOKEN_SOME, example_ids, serve};
+use super::{
+    access::{CLIENT_ID, CLIENT_SECRET, TOKEN_ALL, TOKEN_SOME},
+    example_ids,
+    faults::Faults,
+    serve,
+};
 
 /// A sandbox that runs until it is dropped.
 struct Sandbox {

@@ -8,19 +8,21 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::cast;
-use super::refusal::{Invalid, Refusal};
+use super::{
+    people,
+    refusal::{Invalid, Refusal},
+};
 
 /// What is changed: fields as they will be served, and those of the claimant, which are merged into what is there.
-pub(super) struct Change {
-    pub(super) at: Option<Timestamp>,
-    pub(super) fields: Map<String, Value>,
-    pub(super) claimant: Option<Map<String, Value>>,
+pub(crate) struct Change {
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) fields: Map<String, Value>,
+    pub(crate) claimant: Option<Map<String, Value>>,
 }
 
 /// What the body is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     Create,
     Update,
 }
@@ -93,7 +95,7 @@ const CLAIMANT_FIELDS: [Rule; 4] = [
 const CANCELLATION_FIELDS: [Rule; 1] = [nullable("cancellation_reason", Form::Text(1000))];
 
 /// The body of `POST /appointments`: the time, which it must have, and the rest.
-pub(super) fn create(body: &Map<String, Value>) -> Result<(Timestamp, Change), Refusal> {
+pub(crate) fn create(body: &Map<String, Value>) -> Result<(Timestamp, Change), Refusal> {
     let mut invalid = Invalid::default();
     if !body.contains_key("appointment_at") {
         invalid.note("appointment_at", required("appointment_at"));
@@ -107,14 +109,14 @@ pub(super) fn create(body: &Map<String, Value>) -> Result<(Timestamp, Change), R
 }
 
 /// The body of `PATCH /appointments/{id}`.
-pub(super) fn update(body: &Map<String, Value>) -> Result<Change, Refusal> {
+pub(crate) fn update(body: &Map<String, Value>) -> Result<Change, Refusal> {
     let mut invalid = Invalid::default();
     let change = read(body, Purpose::Update, &mut invalid);
     invalid.or(change)
 }
 
 /// The body of `POST /appointments/{id}/cancel`: the reason, if one is given.
-pub(super) fn cancellation(body: &Map<String, Value>) -> Result<Option<String>, Refusal> {
+pub(crate) fn cancellation(body: &Map<String, Value>) -> Result<Option<String>, Refusal> {
     let mut invalid = Invalid::default();
     let fields = judge(body, "", &CANCELLATION_FIELDS, Purpose::Update, &mut invalid);
     let reason = fields.get("cancellation_reason").and_then(Value::as_str).map(str::to_owned);
@@ -232,7 +234,7 @@ fn is_date(text: &str) -> bool {
 /// A number, or a string of digits as ids often are.
 fn department(value: &Value) -> Option<Value> {
     let id = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
-    cast::department(id)
+    people::department(id)
 }
 
 /// As much as can be said without sending one: something, an at sign, and a domain of at least two labels.

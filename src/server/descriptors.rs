@@ -1,8 +1,10 @@
 //! The budget of file descriptors. Sockets of clients get the limit on open files less a reserve, so that a flood of
 //! connections leaves the gateway able to call the upstream.
 
-use super::MAX_SCRAPES;
 use crate::config::Config;
+
+/// How many connections are served at once at `metrics.listen`.
+pub(crate) const MAX_SCRAPES: usize = 16;
 
 /// The descriptors of the process itself: standard streams, listeners, the runtime's, name resolution, the gateway's own
 /// token, the callers' keys, and files that are read now and then.
@@ -37,7 +39,7 @@ fn open_files() -> Option<usize> {
 }
 
 /// How many sockets of clients may be open at once: connections and WebSockets.
-pub(super) fn max_sockets(config: &Config) -> usize {
+pub(crate) fn max_sockets(config: &Config) -> usize {
     let configured = configured_sockets(config);
     open_files().map_or(configured, |limit| configured.min(affordable_sockets(config, limit)))
 }

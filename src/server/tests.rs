@@ -24,7 +24,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 use super::*;
-use crate::{config::LogLevel, telemetry};
+use crate::{config::log::LogLevel, logging};
 
 /// How long anything that is expected may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,8 +79,8 @@ async fn a_gateway_with_faults() {
     config.upstream.max_response = ByteSize(u64::MAX);
     // No pause is between these.
     (config.live.fast_interval, config.live.slow_interval) = (Duration::from_secs(2), Duration::from_secs(1));
-    telemetry::watch_panics();
-    telemetry::start(&config.log).unwrap();
+    logging::watch_panics();
+    logging::start(&config.log).unwrap();
 
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", upstream.local_addr().unwrap())).unwrap();

@@ -1,11 +1,11 @@
 //! What the upstream answers, as those above see it.
 
-use super::cache_control::Keep;
-use crate::model::{InputFault, SharedAppointment};
+use super::cache_control::CacheDirectives;
+use crate::model::{SharedAppointment, change::InputFault};
 
 /// What the upstream says of one appointment.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct AppointmentAnswer {
     /// The appointment; none where the upstream knows none by that id, or where it is unchanged.
     pub appointment: Option<SharedAppointment>,
     /// Whether it is still what it was at the `ETag` that was sent.
@@ -13,7 +13,7 @@ pub struct Answer {
     /// What to send to be told only of changes.
     pub etag: Option<String>,
     /// How long the upstream lets it be kept.
-    pub keep: Keep,
+    pub keep: CacheDirectives,
 }
 
 /// A page of the list.
@@ -28,7 +28,7 @@ pub struct Page {
     /// Whether there is another page, where the upstream says so.
     pub has_next: Option<bool>,
     /// How long the upstream lets it be kept.
-    pub keep: Keep,
+    pub keep: CacheDirectives,
 }
 
 /// An appointment on a page.
@@ -48,19 +48,19 @@ pub enum Applied {
         /// The appointment as it now is; none where the upstream did not show it.
         appointment: Option<SharedAppointment>,
         /// How long the upstream lets it be kept.
-        keep: Keep,
+        keep: CacheDirectives,
     },
     /// Did not accept the input.
     Rejected(Vec<InputFault>),
 }
 
 /// An answer of any kind.
-pub(super) trait Answered {
+pub(crate) trait Answered {
     /// The word under which a call that was answered so is counted.
     fn outcome(&self) -> &'static str;
 }
 
-impl Answered for Answer {
+impl Answered for AppointmentAnswer {
     fn outcome(&self) -> &'static str {
         if self.appointment.is_some() || self.is_unchanged { "ok" } else { "not_found" }
     }

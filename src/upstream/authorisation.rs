@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     caller::{Caller, Credential},
-    renewed::Current,
+    refresh::Current,
 };
 
 /// The `Authorization` header of a call.
-pub(super) struct Authorisation {
+pub(crate) struct Authorisation {
     header: HeaderValue,
     /// Where it is the gateway's own.
     service: Option<(ServiceToken, Arc<Current<Bearer>>)>,
@@ -22,7 +22,7 @@ pub(super) struct Authorisation {
 
 impl Authorisation {
     /// For a call of `caller`.
-    pub(super) async fn of(caller: &Caller, service: Option<&ServiceToken>) -> Result<Self, UpstreamError> {
+    pub(crate) async fn of(caller: &Caller, service: Option<&ServiceToken>) -> Result<Self, UpstreamError> {
         match (caller.credential(), service) {
             (Credential::Token(token), _) => {
                 let mut header = HeaderValue::try_from(format!("Bearer {token}"))
@@ -45,19 +45,19 @@ impl Authorisation {
     }
 
     /// `Bearer …`, as it is sent.
-    pub(super) fn bearer(&self) -> HeaderValue {
+    pub(crate) fn bearer(&self) -> HeaderValue {
         self.header.clone()
     }
 
     /// What to try once more with after a 401, which says that nothing was done: a fresh token of the gateway's own.
-    pub(super) async fn fresh(&self) -> Option<Self> {
+    pub(crate) async fn fresh(&self) -> Option<Self> {
         let (service, refused) = self.service.as_ref()?;
         let current = service.newer_than(refused).await?;
         Some(Self::of_service(service.clone(), current))
     }
 
     /// What a 401 means that stays.
-    pub(super) fn refused(&self) -> UpstreamError {
+    pub(crate) fn refused(&self) -> UpstreamError {
         match self.service {
             Some(_) => UpstreamError::ServiceTokenRefused,
             None => UpstreamError::Unauthenticated,

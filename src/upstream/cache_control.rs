@@ -8,13 +8,13 @@ use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap};
 
 /// What the upstream said of keeping its answer. Each is a bound, and none where it said nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
+pub struct CacheDirectives {
     fresh: Option<Duration>,
     stale_if_error: Option<Duration>,
     stale_while_revalidate: Option<Duration>,
 }
 
-impl Keep {
+impl CacheDirectives {
     /// Nothing: the configured times hold.
     pub const UNSAID: Self = Self { fresh: None, stale_if_error: None, stale_while_revalidate: None };
 
@@ -65,35 +65,37 @@ fn least(said: Option<Duration>, bound: Duration) -> Duration {
 /// upstream's framework puts on every answer of which the application said nothing, so it says nothing. Whoever means
 /// it sends any other directive with it, or `no-store`. `must-revalidate` and `proxy-revalidate` forbid to serve what is
 /// stale. A value that cannot be read counts as the strictest.
-pub(super) fn keep(headers: &HeaderMap) -> Keep {
+pub(crate) fn keep(headers: &HeaderMap) -> CacheDirectives {
     let mut directives = Vec::new();
     for value in headers.get_all(CACHE_CONTROL) {
-        let Ok(value) = value.to_str() else { return Keep::NEVER };
+        let Ok(value) = value.to_str() else { return CacheDirectives::NEVER };
         directives
             .extend(value.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_ascii_lowercase));
     }
     directives.sort_unstable();
     if directives == ["no-cache", "private"] {
-        return Keep::UNSAID;
+        return CacheDirectives::UNSAID;
     }
     let age = headers
         .get(AGE)
         .and_then(|age| age.to_str().ok())
         .and_then(|age| age.trim().parse().ok())
         .unwrap_or(0);
-    directives.iter().fold(Keep::UNSAID, |kept, directive| {
+    directives.iter().fold(CacheDirectives::UNSAID, |kept, directive| {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         let said = || Some(Duration::from_secs(seconds(value)));
         kept.and(match name.trim_end() {
-            "no-store" | "no-cache" => Keep::NEVER,
-            "must-revalidate" | "proxy-revalidate" => Keep::FRESH,
+            "no-store" | "no-cache" => CacheDirectives::NEVER,
+            "must-revalidate" | "proxy-revalidate" => CacheDirectives::FRESH,
             "max-age" => {
                 let left = Duration::from_secs(seconds(value).saturating_sub(age));
-                Keep { fresh: Some(left), ..Keep::UNSAID }
+                CacheDirectives { fresh: Some(left), ..CacheDirectives::UNSAID }
             }
-            "stale-if-error" => Keep { stale_if_error: said(), ..Keep::UNSAID },
-            "stale-while-revalidate" => Keep { stale_while_revalidate: said(), ..Keep::UNSAID },
-            _ => Keep::UNSAID,
+            "stale-if-error" => CacheDirectives { stale_if_error: said(), ..CacheDirectives::UNSAID },
+            "stale-while-revalidate" => {
+                CacheDirectives { stale_while_revalidate: said(), ..CacheDirectives::UNSAID }
+            }
+            _ => CacheDirectives::UNSAID,
         })
     })
 }
@@ -114,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    fn read(lines: &[&str], age: Option<&str>) -> Keep {
+    fn read(lines: &[&str], age: Option<&str>) -> CacheDirectives {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(CACHE_CONTROL, line.parse().unwrap());
@@ -127,22 +129,25 @@ mod tests {
 
     #[test]
     fn directives_tighten_and_never_loosen() {
-        let at_most = |seconds| Keep { fresh: Some(Duration::from_secs(seconds)), ..Keep::UNSAID };
-        let stale = |error, meanwhile| Keep {
+        let at_most = |seconds| CacheDirectives {
+            fresh: Some(Duration::from_secs(seconds)),
+            ..CacheDirectives::UNSAID
+        };
+        let stale = |error, meanwhile| CacheDirectives {
             fresh: None,
             stale_if_error: Some(Duration::from_secs(error)),
             stale_while_revalidate: Some(Duration::from_secs(meanwhile)),
         };
         for (lines, age, expected) in [
-            (&[][..], None, Keep::UNSAID),
-            (&["private"], None, Keep::UNSAID),
-            (&["no-cache, private"], None, Keep::UNSAID),
-            (&["private", "no-cache"], None, Keep::UNSAID),
-            (&["no-cache"], None, Keep::NEVER),
-            (&["no-cache, private, must-revalidate"], None, Keep::NEVER),
-            (&["No-Store"], None, Keep::NEVER),
-            (&["max-age=60, no-store"], None, Keep::NEVER),
-            (&["no-store, max-age=60"], None, Keep::NEVER),
+            (&[][..], None, CacheDirectives::UNSAID),
+            (&["private"], None, CacheDirectives::UNSAID),
+            (&["no-cache, private"], None, CacheDirectives::UNSAID),
+            (&["private", "no-cache"], None, CacheDirectives::UNSAID),
+            (&["no-cache"], None, CacheDirectives::NEVER),
+            (&["no-cache, private, must-revalidate"], None, CacheDirectives::NEVER),
+            (&["No-Store"], None, CacheDirectives::NEVER),
+            (&["max-age=60, no-store"], None, CacheDirectives::NEVER),
+            (&["no-store, max-age=60"], None, CacheDirectives::NEVER),
             (&["max-age=7"], None, at_most(7)),
             (&["max-age=\"7\""], None, at_most(7)),
             (&["public, MAX-AGE = 7"], None, at_most(7)),
@@ -152,7 +157,7 @@ mod tests {
             (&["max-age=-1"], None, at_most(0)),
             (&["max-age"], None, at_most(0)),
             (&["max-age=99999999999999999999999"], None, at_most(u64::from(u32::MAX))),
-            (&["s-maxage=0"], None, Keep::UNSAID),
+            (&["s-maxage=0"], None, CacheDirectives::UNSAID),
             (&["must-revalidate"], None, stale(0, 0)),
             (&["proxy-revalidate, stale-if-error=60"], None, stale(0, 0)),
             (&["stale-if-error=60, stale-while-revalidate=5"], Some("50"), stale(60, 5)),
@@ -163,9 +168,12 @@ mod tests {
         assert_eq!(at_most(60).limit(Duration::from_secs(30)), Duration::from_secs(30));
         assert_eq!(at_most(10).limit(Duration::from_secs(30)), Duration::from_secs(10));
         let window = Duration::from_secs(300);
-        for (keep, expected) in
-            [(Keep::UNSAID, 300), (at_most(10), 300), (stale(7, 900), 7), (Keep::NEVER, 0)]
-        {
+        for (keep, expected) in [
+            (CacheDirectives::UNSAID, 300),
+            (at_most(10), 300),
+            (stale(7, 900), 7),
+            (CacheDirectives::NEVER, 0),
+        ] {
             assert_eq!(keep.limit_stale_if_error(window), Duration::from_secs(expected));
         }
         assert_eq!(stale(7, 900).limit_stale_while_revalidate(window), window);

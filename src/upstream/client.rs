@@ -11,18 +11,24 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    answer::{Answer, Applied, Page, PageItem},
-    attempts::{Attempts, Route, Turn},
+    answer::{Applied, AppointmentAnswer, Page, PageItem},
     authorisation::Authorisation,
-    cache_control::{Keep, keep},
+    cache_control::{CacheDirectives, keep},
     deadline::Deadline,
     error::UpstreamError,
-    http::{self, causes, is_exhausted},
-    retry_after::retry_after,
+    resilience::call_policy::{CallPermit, CallPolicy, Route},
     service_token::ServiceToken,
     wire,
 };
-use crate::{caller::Caller, config::UpstreamConfig, model::Change};
+use crate::{
+    caller::Caller,
+    config::upstream::UpstreamConfig,
+    http_client::{
+        client::{self, causes, is_exhausted},
+        retry_after::retry_after,
+    },
+    model::change::Change,
+};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -44,7 +50,7 @@ struct Inner {
     appointments: Url,
     timeout: Duration,
     max_response: usize,
-    attempts: Attempts,
+    attempts: CallPolicy,
 }
 
 impl UpstreamClient {
@@ -54,12 +60,12 @@ impl UpstreamClient {
     /// A text for the operator where the TLS library or the extra certificates cannot be loaded.
     pub fn new(config: &UpstreamConfig, url: &Url, service: Option<ServiceToken>) -> Result<Self, String> {
         Ok(Self(Arc::new(Inner {
-            http: http::client(config)?,
+            http: client::client(config)?,
             service,
             appointments: below(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
-            attempts: Attempts::new(config),
+            attempts: CallPolicy::new(config),
         })))
     }
 
@@ -79,12 +85,12 @@ impl UpstreamClient {
         id: Uuid,
         etag: Option<&str>,
         deadline: &Deadline,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<AppointmentAnswer, UpstreamError> {
         let read = |bearer| async {
             let mut response = self.get(bearer, self.address(id, &[]), etag).await?;
             let keep = keep(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-            let answer = Answer {
+            let answer = AppointmentAnswer {
                 appointment: None,
                 is_unchanged: false,
                 etag: new.filter(|etag| etag.len() <= LONGEST_ETAG),
@@ -100,16 +106,18 @@ impl UpstreamClient {
                             "it is another appointment than the one asked for",
                         ));
                     }
-                    Ok(Answer { appointment: Some(Arc::new(appointment)), ..answer })
+                    Ok(AppointmentAnswer { appointment: Some(Arc::new(appointment)), ..answer })
                 }
-                StatusCode::NOT_MODIFIED if etag.is_some() => Ok(Answer { is_unchanged: true, ..answer }),
+                StatusCode::NOT_MODIFIED if etag.is_some() => {
+                    Ok(AppointmentAnswer { is_unchanged: true, ..answer })
+                }
                 StatusCode::NOT_FOUND => {
                     // A proxy's 404 may say nothing about the appointment, so it is not cached.
                     let body = self.body(&mut response).await?;
-                    let keep = if wire::is_object(&body) { keep } else { Keep::NEVER };
-                    Ok(Answer { keep, ..answer })
+                    let keep = if wire::is_object(&body) { keep } else { CacheDirectives::NEVER };
+                    Ok(AppointmentAnswer { keep, ..answer })
                 }
-                StatusCode::GONE => Ok(Answer { keep: Keep::NEVER, ..answer }),
+                StatusCode::GONE => Ok(AppointmentAnswer { keep: CacheDirectives::NEVER, ..answer }),
                 _ => Err(refusal(&response)),
             }
         };
@@ -159,7 +167,7 @@ impl UpstreamClient {
     ///
     /// # Errors
     /// [`UpstreamError::Overloaded`] where there is none, [`UpstreamError::BreakerOpen`] where changes have failed of late.
-    pub async fn turn(&self, caller: &Caller) -> Result<Turn, UpstreamError> {
+    pub async fn turn(&self, caller: &Caller) -> Result<CallPermit, UpstreamError> {
         self.0.attempts.turn_to_change(caller).await
     }
 
@@ -170,7 +178,7 @@ impl UpstreamClient {
     /// others mean what they say.
     pub async fn change(
         &self,
-        turn: Turn,
+        turn: CallPermit,
         caller: &Caller,
         change: &Change,
     ) -> Result<Applied, UpstreamError> {
@@ -179,7 +187,7 @@ impl UpstreamClient {
             Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[]), Some(id.0)),
             Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"]), Some(id.0)),
         };
-        let body = wire::encode(change);
+        let body = wire::change::encode(change);
         let send = self.authorised(caller, |bearer| {
             let request = self.request(method.clone(), bearer, url.clone());
             self.send_change(request.header(CONTENT_TYPE, JSON).body(body.clone()), id)
@@ -209,7 +217,7 @@ impl UpstreamClient {
             }
             StatusCode::UNPROCESSABLE_ENTITY => {
                 let body = self.body(&mut response).await.unwrap_or_default();
-                Ok(Applied::Rejected(wire::faults(&body)))
+                Ok(Applied::Rejected(wire::change::faults(&body)))
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::NotFound),
             StatusCode::CONFLICT => Err(UpstreamError::Conflict),

@@ -28,7 +28,7 @@ impl Deadline {
     }
 
     /// Whether somebody still waits once `pause` is over.
-    pub(super) fn outlasts(&self, pause: Duration) -> bool {
+    pub(crate) fn outlasts(&self, pause: Duration) -> bool {
         let latest = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latest.saturating_duration_since(Instant::now()) > pause
     }

@@ -1,7 +1,7 @@
 //! What can go wrong between the gateway and the upstream, in words for us.
 //!
 //! The texts are for the log: they may name statuses, never bodies, tokens or personal data. What a client sees is
-//! made of these in one place, [`crate::graphql::error`].
+//! made of these in one place, [`crate::error`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -171,13 +171,13 @@ impl UpstreamError {
 
     /// Whether a call that ended so speaks against the upstream's health: it failed, or there was no answer. A refusal is
     /// an answer.
-    pub(super) fn is_failure(&self) -> bool {
+    pub(crate) fn is_failure(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Unreachable(_) | Self::Broken(_) | Self::AttemptTimeout)
     }
 
     /// Whether a second call may well fare better: no connection, no answer in time, a load balancer without a healthy
     /// server (502, 503, 504), a limit on the rate. A 500 is what the application made of this very request.
-    pub(super) fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Failed { status, .. } => matches!(status, 502..=504),
             Self::RateLimited { .. } | Self::Unreachable(_) | Self::Broken(_) | Self::AttemptTimeout => true,
@@ -186,7 +186,7 @@ impl UpstreamError {
     }
 
     /// How long the upstream wants to be left alone, where it said so.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } | Self::Failed { retry_after, .. } => *retry_after,
             _ => None,
@@ -194,7 +194,7 @@ impl UpstreamError {
     }
 
     /// What this says of a change: it is told apart whether anything was sent.
-    pub(super) fn of_change(self) -> Self {
+    pub(crate) fn of_change(self) -> Self {
         match self {
             Self::Failed { status, .. } => Self::ChangeFailed { status },
             Self::Broken(_)

@@ -6,8 +6,14 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, value::RawValue};
 
-use super::{Keep, cache_control, retry_after, wire};
-use crate::caller::{Caller, ScopeKey};
+use super::{
+    cache_control::{self, CacheDirectives},
+    wire,
+};
+use crate::{
+    caller::{Caller, ScopeKey},
+    http_client::retry_after,
+};
 
 /// The body of an answer, whatever it is the answer to.
 pub fn answer(body: &[u8]) {
@@ -30,7 +36,7 @@ pub fn answer(body: &[u8]) {
     if let Ok(page) = wire::list(body) {
         assert!(page.items.len() <= body.len());
     }
-    assert!(!wire::faults(body).is_empty(), "what is not accepted is told in at least one sentence");
+    assert!(!wire::change::faults(body).is_empty(), "what is not accepted is told in at least one sentence");
 }
 
 /// A UUID in the one notation that the API promises.
@@ -61,7 +67,7 @@ pub fn freshness(bytes: &[u8]) {
             .any(|it| it.trim_ascii().eq_ignore_ascii_case(b"no-store"))
     };
     if headers.get_all(CACHE_CONTROL).iter().any(is_directive) {
-        assert_eq!(keep, Keep::NEVER);
+        assert_eq!(keep, CacheDirectives::NEVER);
     }
     assert!(retry_after::retry_after(&headers).is_none_or(|wait| wait <= Duration::from_secs(60 * 60)));
 

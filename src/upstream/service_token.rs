@@ -13,31 +13,31 @@ use oauth2::{
 };
 use reqwest::header::HeaderValue;
 
-use super::outside::{Outside, refused};
 use crate::{
     caller::jwt_expiry,
-    config::ClientCredentials,
+    config::auth::ClientCredentials,
+    http_client::{HttpClient, refused},
     metrics::{fetched, metrics},
-    renewed::{Current, Failure, Fetched, Pauses, Renewed},
+    refresh::{AutoRefresh, Current, Failure, Fetched, Pauses},
 };
 
 /// How long a token is taken to live that says nothing of it.
 const UNSAID_LIFE: Duration = Duration::from_secs(5 * 60);
 
 /// `Bearer …`, as it is sent.
-pub(super) struct Bearer(pub(super) HeaderValue);
+pub(crate) struct Bearer(pub(crate) HeaderValue);
 
 /// The gateway's own token, kept fresh. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ServiceToken(Renewed<Bearer>);
+pub struct ServiceToken(AutoRefresh<Bearer>);
 
 impl ServiceToken {
     /// Gets tokens with `credentials` from now on.
-    pub fn start(credentials: ClientCredentials, outside: Outside) -> Self {
+    pub fn start(credentials: ClientCredentials, outside: HttpClient) -> Self {
         let pauses =
             Pauses { after_failure: credentials.retry_interval, between_early: credentials.refresh_interval };
         let credentials = Arc::new(credentials);
-        Self(Renewed::start(pauses, move || {
+        Self(AutoRefresh::start(pauses, move || {
             let (credentials, outside) = (credentials.clone(), outside.clone());
             async move {
                 let token = fetch(&credentials, &outside).await;
@@ -60,12 +60,12 @@ impl ServiceToken {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) async fn current(&self) -> Result<Arc<Current<Bearer>>, Arc<str>> {
+    pub(crate) async fn current(&self) -> Result<Arc<Current<Bearer>>, Arc<str>> {
         self.0.current().await
     }
 
     /// One that came after `refused`, if there is one or may be one.
-    pub(super) async fn newer_than(&self, refused: &Current<Bearer>) -> Option<Arc<Current<Bearer>>> {
+    pub(crate) async fn newer_than(&self, refused: &Current<Bearer>) -> Option<Arc<Current<Bearer>>> {
         self.0.newer_than(refused).await
     }
 
@@ -78,7 +78,7 @@ impl ServiceToken {
     }
 }
 
-async fn fetch(credentials: &ClientCredentials, outside: &Outside) -> Result<Fetched<Bearer>, Failure> {
+async fn fetch(credentials: &ClientCredentials, outside: &HttpClient) -> Result<Fetched<Bearer>, Failure> {
     let client = BasicClient::new(ClientId::new(credentials.client_id.clone()))
         .set_client_secret(ClientSecret::new(credentials.client_secret.expose().to_owned()))
         .set_token_uri(TokenUrl::from_url(credentials.token_url.clone()));

@@ -172,7 +172,7 @@ async fn a_wrong_command_line_is_refused_with_usage() {
 async fn help_reads_as_documentation_and_names_every_key() {
     let help = Ended::of(program(&["--help"], &[])).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for key in appointments_gateway::config::KEYS {
+    for key in appointments_gateway::config::keys::KEYS {
         let is_told = |flag| help.stdout.contains(&format!("--{flag}"));
         assert!(key.flag().is_none_or(is_told), "{}", key.name);
         assert!(help.stdout.contains(&key.variable()), "{}", key.name);

@@ -1,8 +1,8 @@
 //! What the README and SECURITY.md say of the program, held against the program.
 
 use appointments_gateway::{
-    config::{KEYS, Key},
-    graphql::limit::LIMITS,
+    config::{key::Key, keys::KEYS},
+    error::limit::LIMITS,
 };
 
 /// The table of all keys, as the README has to have it.

@@ -6,14 +6,13 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{negotiate, request, websocket};
+use super::{accept, csrf, request, websocket};
 use crate::{
+    auth::bearer,
     config::Config,
-    graphql::GraphqlRequest,
-    http::{Refusal, caller, compression},
+    graphql::api::GraphqlRequest,
+    http::{compression, refusal::Refusal},
 };
-
-pub use websocket::fuzzing::message;
 
 /// A request's body, which is also a query string.
 pub fn request(bytes: &[u8]) {
@@ -38,7 +37,7 @@ pub fn request(bytes: &[u8]) {
 
 /// A request that is written as JSON is read as the same request; but for its numbers, of which the last digit of many
 /// may differ.
-pub(super) fn comes_back(request: &GraphqlRequest) {
+pub(crate) fn comes_back(request: &GraphqlRequest) {
     let GraphqlRequest { query, operation_name, variables } = request;
     let body = json!({ "query": query, "operationName": operation_name, "variables": variables });
     let again = request::from_json(body.to_string().as_bytes());
@@ -49,7 +48,7 @@ pub(super) fn comes_back(request: &GraphqlRequest) {
 }
 
 /// A refusal is a document of errors with a code and a text.
-pub(super) fn is_worded(refusal: Refusal) {
+pub(crate) fn is_worded(refusal: Refusal) {
     let document: Value = serde_json::from_slice(&refusal.document()).expect("a refusal is JSON");
     let error = &document["errors"][0];
     assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{document}");
@@ -72,16 +71,15 @@ pub fn headers(bytes: &[u8]) {
         .zip(values)
         .filter_map(|(name, value): (HeaderName, _)| Some((name, value?)))
         .collect();
-    for verdict in [
-        negotiate::answer_type(&headers).map(drop),
-        negotiate::no_simple_get(&headers),
-        negotiate::json_body(&headers),
-    ] {
+    for verdict in
+        [accept::answer_type(&headers).map(drop), csrf::no_simple_get(&headers), csrf::json_body(&headers)]
+    {
         if let Err(refusal) = verdict {
             let _ = refusal.into_response();
         }
     }
     compression::coding(&headers);
-    let _ = caller::token(&headers, &Config::default().limits);
-    websocket::fuzzing::handshake(&headers);
+    let _ = bearer::token(&headers, &Config::default().limits);
+    websocket::is_asked_for(&headers);
+    websocket::is_from_here(&headers, &["https://app.example".to_owned()]);
 }

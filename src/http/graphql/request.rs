@@ -13,8 +13,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Gateway, Refusal};
-use crate::graphql::{GraphqlRequest, error::ApiError, limit::OverLimit};
+use crate::{
+    error::{ApiError, limit::OverLimit},
+    graphql::api::GraphqlRequest,
+    http::{gateway::Gateway, refusal::Refusal},
+};
 
 /// How much of a body that is too large is still taken off the wire, so that the client is done sending and reads the
 /// refusal. Without that, closing the connection under it would destroy the refusal on its way.
@@ -25,7 +28,7 @@ const MOST_SKIPPED: usize = 64 << 20;
 /// # Errors
 /// 413 beyond that, 408 where it is not whole after `http.body_timeout` or at the deadline, 400 where the connection
 /// breaks.
-pub(super) async fn read(
+pub(crate) async fn read(
     body: &mut Incoming,
     headers: &HeaderMap,
     gateway: &Gateway,
@@ -86,7 +89,7 @@ async fn read_whole(body: &mut Incoming, headers: &HeaderMap, most: usize) -> Re
 }
 
 /// Reads a body that nobody wants to know, so that the client is done sending and reads why.
-pub(super) async fn pass_over(
+pub(crate) async fn pass_over(
     body: &mut Incoming,
     headers: &HeaderMap,
     gateway: &Gateway,
@@ -120,7 +123,7 @@ fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
 
 /// The parameters of a request, GraphQL over HTTP, section 5.1, before it is known that each is of its type.
 #[derive(Default, Deserialize)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     query: Option<Value>,
     #[serde(rename = "operationName")]
     operation_name: Option<Value>,
@@ -132,7 +135,7 @@ pub(super) struct Parameters {
 ///
 /// # Errors
 /// 400 with what is wrong and where, without repeating it.
-pub(super) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
+pub(crate) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
     match body.trim_ascii_start().first() {
         Some(b'{') | None => {}
         Some(b'[') => {
@@ -160,7 +163,7 @@ pub(super) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
 ///
 /// # Errors
 /// 400 with what is wrong, without repeating it.
-pub(super) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal> {
+pub(crate) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal> {
     let pairs: Vec<(String, String)> =
         serde_urlencoded::from_bytes(query).map_err(|_| bad("The query string is not URL-encoded."))?;
     let mut parameters = Parameters::default();

@@ -3,14 +3,16 @@
 use async_graphql::{ID, MaybeUndefined};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{elements, members, string};
+use super::json::{elements, members, string};
 use crate::model::{
-    Bandwidth, Change, ClaimantInput, CreateAppointmentInput, Date, DateTime, FeaturesInput, InputFault,
-    UpdateAppointmentInput,
+    Bandwidth, Date, DateTime,
+    change::{
+        Change, ClaimantInput, CreateAppointmentInput, FeaturesInput, InputFault, UpdateAppointmentInput,
+    },
 };
 
 /// The body of the request for `change`: what is left out is left out, what is null is null.
-pub(in crate::upstream) fn encode(change: &Change) -> Vec<u8> {
+pub(crate) fn encode(change: &Change) -> Vec<u8> {
     let mut body = Body::default();
     match change {
         Change::Create(input) => body.create(input),
@@ -162,7 +164,7 @@ fn id(id: &ID) -> Value {
 
 /// Reads what a 422 says of the input: `{"errors": {"claimant.email": ["…"]}}`. One fault that names nothing where it
 /// cannot be read.
-pub(in crate::upstream) fn faults(body: &[u8]) -> Vec<InputFault> {
+pub(crate) fn faults(body: &[u8]) -> Vec<InputFault> {
     let mut faults = Vec::new();
     if let Ok(body) = serde_json::from_slice::<&RawValue>(body) {
         members(body, |name, errors| {

@@ -1,6 +1,6 @@
 //! Every kind of field with what it may be, may lack, and must not be. What holds for any answer is in [`properties`].
 
-mod properties;
+pub(super) mod properties;
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! A gateway that asks the upstream with a token of its own, and callers that it knows.
 
-use appointments_gateway::identity::NewApiKey;
+use appointments_gateway::credentials::api_keys::NewApiKey;
 use serde_json::json;
 
 use super::{

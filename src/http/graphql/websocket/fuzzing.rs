@@ -1,19 +1,12 @@
 //! What fuzzing feeds with foreign text here, and what has to hold whatever it is. The targets are under `fuzz`.
 
-use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 
-use super::{
-    super::fuzzing::{comes_back, is_worded},
-    is_asked_for, is_from_here,
-    message::{Incoming, Outgoing},
+use super::message::{Incoming, Outgoing};
+use crate::{
+    graphql::api::GraphqlRequest,
+    http::graphql::fuzzing::{comes_back, is_worded},
 };
-use crate::graphql::GraphqlRequest;
-
-pub(in super::super) fn handshake(headers: &HeaderMap) {
-    is_asked_for(headers);
-    is_from_here(headers, &["https://app.example".to_owned()]);
-}
 
 /// A message of a WebSocket.
 pub fn message(text: &str) {

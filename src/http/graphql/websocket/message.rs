@@ -4,8 +4,11 @@ use axum::body::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value};
 
-use super::super::request::Parameters;
-use crate::graphql::{Answer, Api, error};
+use crate::metrics::metrics;
+use crate::{
+    graphql::{api::Api, execute::response::GraphqlResponse},
+    http::graphql::request::Parameters,
+};
 
 /// The longest id of an operation, in bytes. It is held and sent back for as long as the operation runs; clients use UUIDs.
 const LONGEST_ID: usize = 128;
@@ -15,7 +18,7 @@ type Payload = Option<Map<String, Value>>;
 /// What a client says.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Incoming {
+pub(crate) enum Incoming {
     /// The beginning, with who it is.
     ConnectionInit { payload: Payload },
     /// Are you there?
@@ -38,7 +41,7 @@ pub(super) enum Incoming {
 /// What the gateway says.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Outgoing<'a> {
+pub(crate) enum Outgoing<'a> {
     /// The beginning is heard.
     ConnectionAck,
     /// I am here.
@@ -50,25 +53,25 @@ pub(super) enum Outgoing<'a> {
     Next {
         id: &'a str,
         #[serde(skip)]
-        payload: Answer,
+        payload: GraphqlResponse,
     },
     /// It was not run; no more is to come. The protocol has the errors alone here.
     Error {
         id: &'a str,
         #[serde(serialize_with = "errors_alone")]
-        payload: Answer,
+        payload: GraphqlResponse,
     },
     /// No more is to come.
     Complete { id: &'a str },
 }
 
-fn errors_alone<S: Serializer>(answer: &Answer, serializer: S) -> Result<S::Ok, S::Error> {
+fn errors_alone<S: Serializer>(answer: &GraphqlResponse, serializer: S) -> Result<S::Ok, S::Error> {
     answer.errors.serialize(serializer)
 }
 
 impl Incoming {
     /// None where the protocol has no such message.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    pub(crate) fn read(text: &str) -> Option<Self> {
         // The library reads the members of an object from a list, too.
         if !text.trim_start().starts_with('{') {
             return None;
@@ -92,7 +95,7 @@ fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parameters, 
 
 impl Outgoing<'_> {
     /// As JSON, with answers as `api` encodes them.
-    pub(super) fn write(self, api: &Api) -> Bytes {
+    pub(crate) fn write(self, api: &Api) -> Bytes {
         // Strings, numbers and errors are always JSON.
         let mut json = serde_json::to_vec(&self).unwrap_or_default();
         match self {
@@ -102,7 +105,7 @@ impl Outgoing<'_> {
                 json.extend_from_slice(b",\"payload\":");
                 return api.encode_between(&json, payload, b"}");
             }
-            Self::Error { payload, .. } => error::count(&payload.errors),
+            Self::Error { payload, .. } => metrics().count_errors(&payload.errors),
             Self::ConnectionAck | Self::Pong { .. } | Self::Complete { .. } => {}
         }
         json.into()

@@ -39,17 +39,22 @@ use tokio_tungstenite::{
 use tracing::Instrument as _;
 
 use super::{
-    super::{
-        Gateway, Open, access, answers,
-        caller::{Token, bearer, identify},
-        request::Parameters,
-    },
     message::{Incoming, Outgoing},
-    meter::{Excess, Metered, READ_BUFFER},
+    message_limits::{Excess, Metered, READ_BUFFER},
 };
 use crate::{
+    auth::bearer::{Token, bearer, identify},
     caller::Caller,
-    graphql::{Answer, echo::MAX_ECHO, error::ApiError, limit::OverLimit},
+    error::{ApiError, echo::MAX_ECHO, limit::OverLimit},
+    graceful_shutdown::ShutdownGuard,
+    graphql::execute::response::GraphqlResponse,
+    http::{
+        gateway::Gateway,
+        graphql::{
+            request::Parameters,
+            run::{access, answers},
+        },
+    },
     metrics::metrics,
 };
 
@@ -68,13 +73,13 @@ const LONGEST_PING: usize = 512;
 const LONGEST_FRAME: usize = 64 * 1024;
 
 /// A WebSocket that is open.
-pub(super) struct Session {
+pub(crate) struct Session {
     gateway: Arc<Gateway>,
     socket: WebSocketStream<Metered<TokioIo<Upgraded>>>,
     /// What the client came with: of the handshake, unless the first message brings something. Each operation finds out
     /// anew whom it stands for, since that may end before the WebSocket does.
     token: Result<Option<Token>, ApiError>,
-    open: Open,
+    open: ShutdownGuard,
     operations: StreamMap<String, Running>,
     is_acknowledged: bool,
     is_ending: bool,
@@ -93,17 +98,17 @@ enum End {
 /// An operation that is being run.
 struct Running {
     is_subscription: bool,
-    answers: StreamNotifyClose<Pin<Box<dyn Stream<Item = Answer> + Send>>>,
+    answers: StreamNotifyClose<Pin<Box<dyn Stream<Item = GraphqlResponse> + Send>>>,
 }
 
 /// What has one answer, in a task of its own: it goes on while the client is slow to read, so that it does not keep its
-/// place among the operations until then. Answers that wait to be sent are at most `websocket.max_subscriptions`.
-struct Task(JoinHandle<Answer>);
+/// place among the operations until then. ResponseCache that wait to be sent are at most `websocket.max_subscriptions`.
+struct Task(JoinHandle<GraphqlResponse>);
 
 impl Task {
-    async fn answer(mut self) -> Answer {
+    async fn answer(mut self) -> GraphqlResponse {
         // What panics has been answered already, so this is the end of the process.
-        (&mut self.0).await.unwrap_or_else(|_| Answer::refused(vec![ApiError::Internal]))
+        (&mut self.0).await.unwrap_or_else(|_| GraphqlResponse::refused(vec![ApiError::Internal]))
     }
 }
 
@@ -114,7 +119,7 @@ impl Drop for Task {
 }
 
 impl Stream for Running {
-    type Item = Option<Answer>;
+    type Item = Option<GraphqlResponse>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.answers.poll_next_unpin(context)
@@ -123,10 +128,10 @@ impl Stream for Running {
 
 impl Session {
     /// What has been `upgraded` for a client that came with `token`.
-    pub(super) async fn new(
+    pub(crate) async fn new(
         gateway: Arc<Gateway>,
         token: Result<Option<Token>, ApiError>,
-        open: Open,
+        open: ShutdownGuard,
         upgraded: Upgraded,
     ) -> Self {
         // The meter bounds messages, before they get as far as this.
@@ -150,7 +155,7 @@ impl Session {
     }
 
     /// Serves it to its end.
-    pub(super) async fn serve(mut self) {
+    pub(crate) async fn serve(mut self) {
         match self.converse().await {
             End::Gone => tracing::debug!("WebSocket gone"),
             End::Close(code, reason) => {
@@ -297,7 +302,7 @@ impl Session {
         // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
         let caller = self.caller(deadline).await;
         if let Err(refused) = self.gateway.rate_limit.admit(&caller, &self.token) {
-            let payload = Answer::refused(vec![refused]);
+            let payload = GraphqlResponse::refused(vec![refused]);
             return self.say(Outgoing::Error { id: &id, payload }).await;
         }
         let request = parameters
@@ -310,7 +315,9 @@ impl Session {
                  first, or open another WebSocket."
             );
             let error = OverLimit::overloaded("websocket.max_subscriptions", most, message);
-            return self.say(Outgoing::Error { id: &id, payload: Answer::refused(vec![error]) }).await;
+            return self
+                .say(Outgoing::Error { id: &id, payload: GraphqlResponse::refused(vec![error]) })
+                .await;
         }
         let api = &self.gateway.api;
         let operation = match async { api.prepare(api.parse(request)?).await }.await {
@@ -326,7 +333,7 @@ impl Session {
             let answer = async move {
                 match gateway.operations.admit(&caller).await {
                     Ok(_permit) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
-                    Err(error) => Answer::refused(vec![error]),
+                    Err(error) => GraphqlResponse::refused(vec![error]),
                 }
             };
             let task = Task(tokio::spawn(answer.in_current_span()));
@@ -338,9 +345,9 @@ impl Session {
     }
 
     /// Hands on the next answer of an operation, or that there are no more.
-    async fn answer(&mut self, id: &str, answer: Option<Answer>) -> Result<(), End> {
+    async fn answer(&mut self, id: &str, answer: Option<GraphqlResponse>) -> Result<(), End> {
         match answer {
-            Some(answer @ Answer { data: Some(_), .. }) => {
+            Some(answer @ GraphqlResponse { data: Some(_), .. }) => {
                 self.say(Outgoing::Next { id, payload: answer }).await
             }
             Some(answer) => {

@@ -1,0 +1,95 @@
+//! The appointments as one operation sees them.
+
+use std::sync::Arc;
+
+use futures_util::Stream;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    changes::Changed,
+    dependencies::{Provenance, Record},
+    list::{Window, WindowRequest},
+    loader::Loader,
+    served::Outcome,
+    shared::Shared,
+    subscriptions::Update,
+};
+use crate::{caller::Caller, model::change::Change, upstream::error::UpstreamError};
+
+/// The appointments as one operation of one caller sees them: within the operation an id has one outcome. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Appointments(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Shared,
+    caller: Caller,
+    deadline: Instant,
+    loader: Loader,
+    record: Arc<Record>,
+}
+
+impl Appointments {
+    /// For an operation of `caller` that stops waiting at `deadline`.
+    pub fn new(shared: Shared, caller: Caller, deadline: Instant) -> Self {
+        let record = Arc::<Record>::default();
+        let loader = Loader::new(shared.cache.clone(), caller.clone(), deadline, record.clone());
+        Self(Arc::new(Inner { shared, caller, deadline, loader, record }))
+    }
+
+    /// Whose operation it is.
+    pub fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
+    /// One appointment, none where there is none by that id.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub async fn get(&self, id: Uuid) -> Outcome {
+        self.0.loader.load(id).await
+    }
+
+    /// Several, in the order of `ids`. One that fails leaves the others as they are.
+    pub async fn get_many(&self, ids: Vec<Uuid>) -> Vec<Outcome> {
+        self.0.loader.load_many(ids).await
+    }
+
+    /// A window of the list of those that the caller may see.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub async fn window(&self, place: WindowRequest) -> Result<Window, UpstreamError> {
+        let Inner { shared, caller, deadline, record, .. } = &*self.0;
+        if let Some(error) = record.rejection() {
+            return Err(error);
+        }
+        let window = shared.lists.window(caller, place, *deadline, record).await;
+        window.inspect_err(|error| record.note_failure(None, error))
+    }
+
+    /// Sends a change, once.
+    ///
+    /// # Errors
+    /// [`UpstreamError::OutcomeUnknown`] where it may have happened; all others say that it did not, or, as a 5xx does,
+    /// nothing of it.
+    pub async fn change(&self, change: Change) -> Result<Changed, UpstreamError> {
+        let Inner { shared, caller, deadline, record, .. } = &*self.0;
+        record.mark_uncacheable();
+        shared.change(caller, change, *deadline).await
+    }
+
+    /// The appointment now, and again each time that it has changed; ends with the error that ended it.
+    pub fn watch(&self, id: Uuid) -> impl Stream<Item = Update> + Send + use<> {
+        self.0.record.mark_uncacheable();
+        self.0.shared.subscriptions.watch(&self.0.caller, id)
+    }
+
+    /// What the operation, which is over, was served: none unless all of it is kept and fresh, and for one that failed in
+    /// part, changed something or watched something.
+    pub fn provenance(&self) -> Option<Provenance> {
+        let Inner { shared, caller, record, .. } = &*self.0;
+        Provenance::of(record, caller.scope(), shared)
+    }
+}

@@ -1,0 +1,50 @@
+//! `upstream.*`: the REST API and its clients.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use url::Url;
+
+/// `upstream.*`: the REST API and how it is called.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamConfig {
+    /// `upstream.url`; none means the sandbox.
+    pub url: Option<Url>,
+    /// `upstream.ca_file`
+    pub ca_file: Option<PathBuf>,
+    /// `upstream.connect_timeout`
+    pub connect_timeout: Duration,
+    /// `upstream.timeout`
+    pub timeout: Duration,
+    /// `upstream.max_response`
+    pub max_response: ByteSize,
+    /// `upstream.max_concurrent`
+    pub max_concurrent: usize,
+    /// `upstream.max_waiting`
+    pub max_waiting: usize,
+    /// `upstream.caller_share`
+    pub caller_share: usize,
+    /// `upstream.retries`
+    pub retries: u32,
+    /// `upstream.retry_percent`
+    pub retry_percent: u32,
+    /// `upstream.max_paused`
+    pub max_paused: usize,
+    /// `upstream.hedge_percent`
+    pub hedge_percent: u32,
+    /// `upstream.breaker_*`
+    pub breaker: BreakerConfig,
+}
+
+/// `upstream.breaker_*`: when calls of a route are not made any more, and for how long.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BreakerConfig {
+    /// `upstream.breaker_percent`
+    pub percent: u64,
+    /// `upstream.breaker_calls`
+    pub calls: u64,
+    /// `upstream.breaker_window`
+    pub window: Duration,
+    /// `upstream.breaker_pause`
+    pub pause: Duration,
+}

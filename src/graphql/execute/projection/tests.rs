@@ -1,0 +1,320 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use async_graphql::{
+    EmptyMutation, EmptySubscription, ID, Name, Object, ObjectType, Pos, Request, Response, Schema,
+    ValidationMode,
+    indexmap::IndexMap,
+    parser::{
+        parse_schema,
+        types::{DocumentOperations, ExecutableDocument, SelectionSet, TypeKind, TypeSystemDefinition},
+    },
+};
+use futures_util::FutureExt as _;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    config::Config,
+    error::ApiError,
+    graphql::{
+        api::sdl,
+        execute::response::GraphqlResponse,
+        pipeline::{
+            normalize::{self, VariableShape},
+            parse,
+            plan::Plan,
+        },
+        schema::types::Types,
+    },
+    model::{Bandwidth, Date, DateTime, Entries, Field as Lenient, Uuid},
+    response_memory::ResponseMemory,
+};
+
+#[test]
+fn every_field_of_the_schema_can_be_written() {
+    let schema = parse_schema(sdl(&Config::default().limits)).unwrap();
+    let objects: BTreeMap<_, _> = schema
+        .definitions
+        .into_iter()
+        .filter_map(|definition| match definition {
+            TypeSystemDefinition::Type(ty) => match ty.node.kind {
+                TypeKind::Object(object) => Some((ty.node.name.node.to_string(), object)),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    let mut seen = BTreeSet::new();
+    let mut left = vec![&Appointment::OUTLINE];
+    while let Some(outline) = left.pop() {
+        if !seen.insert(outline.name) {
+            continue;
+        }
+        let expected: BTreeMap<_, _> = objects[outline.name]
+            .fields
+            .iter()
+            .map(|field| {
+                let ty = field.node.ty.node.to_string().replace(['[', ']', '!'], "");
+                (field.node.name.node.to_string(), objects.contains_key(&ty).then_some(ty))
+            })
+            .collect();
+        let inner = |outline: &Option<&Outline>| outline.map(|outline| outline.name.to_owned());
+        let written = outline.fields.iter().map(|(name, outline)| ((*name).to_owned(), inner(outline)));
+        assert_eq!(written.collect::<BTreeMap<_, _>>(), expected, "{}", outline.name);
+        left.extend(outline.fields.iter().filter_map(|(_, outline)| *outline));
+    }
+    assert_eq!(seen.len(), 7, "{seen:?}");
+}
+
+/// Serves an appointment as async-graphql resolves it.
+struct Resolved(SharedAppointment);
+
+#[Object(name = "Query")]
+impl Resolved {
+    async fn one(&self) -> Option<SharedAppointment> {
+        Some(self.0.clone())
+    }
+
+    async fn several(&self) -> Entries<SharedAppointment> {
+        Entries { items: vec![self.0.clone(), self.0.clone()], malformed: true }
+    }
+}
+
+/// Serves it written.
+struct WrittenAtOnce(SharedAppointment);
+
+#[Object(name = "Query")]
+impl WrittenAtOnce {
+    async fn one(&self) -> Option<Written> {
+        Some(Written(self.0.clone()))
+    }
+
+    async fn several(&self) -> Entries<Written> {
+        Entries { items: vec![Written(self.0.clone()), Written(self.0.clone())], malformed: true }
+    }
+}
+
+fn run(query: impl ObjectType + 'static, request: Request) -> Response {
+    let schema =
+        Schema::build(query, EmptyMutation, EmptySubscription).validation_mode(ValidationMode::Fast).finish();
+    schema.execute(request).now_or_never().expect("nothing is waited for")
+}
+
+fn of(document: ExecutableDocument) -> Request {
+    let mut request = Request::new("");
+    request.set_parsed_query(document);
+    request
+}
+
+/// `value` with its fields as `set` has them, without those that stand for nothing.
+fn arrange(value: Value, set: &SelectionSet) -> Value {
+    match value {
+        Value::Object(mut fields) => {
+            let selected = normalize::fields(set).map(|field| {
+                let key = field.node.response_key().node.clone();
+                let value = fields.swap_remove(&key).expect("each field has a value");
+                (key, arrange(value, &field.node.selection_set.node))
+            });
+            Value::Object(selected.collect::<IndexMap<Name, Value>>())
+        }
+        Value::List(items) => Value::List(items.into_iter().map(|item| arrange(item, set)).collect()),
+        value => value,
+    }
+}
+
+/// Compares what is answered to `query` both ways.
+fn compare(appointment: &SharedAppointment, query: &str) -> Result<(), TestCaseError> {
+    let document = parse::parse(query, &Config::default().limits).unwrap();
+    let operation = parse::operation(&document, None).unwrap();
+    let flat = normalize::flatten(&document, operation, &VariableShape::default()).unwrap();
+    let set = flat.selection_set.node.clone();
+    let uncut = Positioned::new(flat.clone(), Pos::default());
+    let schema =
+        Schema::build(Resolved(appointment.clone()), EmptyMutation, EmptySubscription).finish().sdl();
+    let plan = Arc::new(Plan::of(flat, &Types::of(&schema).unwrap(), &Config::default().limits));
+
+    let uncut =
+        ExecutableDocument { operations: DocumentOperations::Single(uncut), fragments: Default::default() };
+    let expected = run(Resolved(appointment.clone()), of(uncut));
+    let data = serde_json::to_string(&arrange(expected.data, &set)).unwrap();
+    let memory = ResponseMemory::new(Config::default().http.max_response_memory, 100);
+    let access = Err(ApiError::Internal);
+    let running = Arc::new(Run::new(access, plan.clone(), &Config::default().limits, &memory));
+    let response = run(WrittenAtOnce(appointment.clone()), of(plan.document()).data(running.clone()));
+    let written = GraphqlResponse::of(response, &running).encode(&memory, b"<", b">").unwrap().body;
+    let written = String::from_utf8(written.to_vec()).unwrap();
+    let (errors, rest) = split(&written);
+    let expected = format!("<{{\"errors\":{},\"data\":{data}}}>", json(&expected.errors));
+    let (expected_errors, expected_rest) = split(&expected);
+    // The errors of values come behind those of lists.
+    prop_assert_eq!((errors, rest), (expected_errors, expected_rest), "{}", query);
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap()
+}
+
+/// The errors of an answer, in an order that depends on nothing else, and the text behind them.
+fn split(answer: &str) -> (Vec<String>, &str) {
+    let (errors, rest) = answer.split_once(",\"data\":").unwrap();
+    let errors: Vec<serde_json::Value> =
+        serde_json::from_str(errors.strip_prefix("<{\"errors\":").unwrap()).unwrap();
+    let mut errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    errors.sort();
+    (errors, rest)
+}
+
+/// What a case is made of.
+struct Dice(std::vec::IntoIter<u16>, Vec<String>);
+
+impl Dice {
+    /// From 0 to one less than `sides`.
+    fn roll(&mut self, sides: usize) -> usize {
+        usize::from(self.0.next().unwrap_or_default()) % sides
+    }
+
+    fn lenient<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Lenient<T> {
+        match self.roll(5) {
+            0 => Lenient::Absent,
+            1 => Lenient::Malformed,
+            _ => Lenient::Value(value(self)),
+        }
+    }
+
+    fn word(&mut self) -> String {
+        let index = self.roll(self.1.len());
+        self.1[index].clone()
+    }
+
+    fn text(&mut self) -> Lenient<Box<str>> {
+        self.lenient(|dice| dice.word().into())
+    }
+
+    fn id(&mut self) -> Lenient<ID> {
+        self.lenient(|dice| ID(dice.word()))
+    }
+
+    fn flag(&mut self) -> Lenient<bool> {
+        self.lenient(|dice| dice.roll(2) == 1)
+    }
+
+    fn time(&mut self) -> Lenient<DateTime> {
+        self.lenient(|dice| {
+            let fraction = [0, 500_000_000, 123_456_789, 1_000][dice.roll(4)];
+            let seconds = dice.roll(1 << 16) as i64 * 4_000_000 - 60_000_000_000;
+            DateTime(jiff::Timestamp::new(seconds, fraction).unwrap())
+        })
+    }
+
+    fn appointment(&mut self) -> Appointment {
+        let answer = |dice: &mut Self| ClaimantField {
+            id: dice.id(),
+            name: dice.text(),
+            value: dice.text(),
+            kind: dice.text(),
+            required: dice.flag(),
+        };
+        Appointment {
+            id: Uuid(uuid::Uuid::from_u128(self.roll(1 << 16) as u128 * 0x0123_4567_89AB_CDEF_0123_4567)),
+            reference: self.text(),
+            appointment_at: self.time(),
+            duration_in_minutes: self
+                .lenient(|dice| (dice.roll(1 << 16) as i64 * 65_537 + i64::from(i32::MIN)) as i32),
+            is_interpreter_needed: self.flag(),
+            interpreter_language: self.text(),
+            status: self.text(),
+            url: self.text(),
+            created_at: self.time(),
+            cancelled_at: self.time(),
+            cancellation_reason: self.text(),
+            department: self.lenient(|dice| Department { id: dice.id(), name: dice.text() }),
+            claimant: self.lenient(|dice| Claimant {
+                name: dice.text(),
+                phone_number: dice.text(),
+                email: dice.text(),
+                date_of_birth: dice.lenient(|dice| {
+                    let (year, month, day) = (dice.roll(9_999), dice.roll(12), dice.roll(28));
+                    let date = jiff::civil::Date::new(year as i16, month as i8 + 1, day as i8 + 1);
+                    Date(date.unwrap())
+                }),
+                data: Entries {
+                    items: (0..dice.roll(4)).map(|_| answer(dice)).collect(),
+                    malformed: dice.roll(2) == 1,
+                },
+            }),
+            meeting: self.lenient(|dice| Meeting {
+                id: dice.id(),
+                room_name: dice.text(),
+                room_url: dice.text(),
+                start_date: dice.time(),
+                end_date: dice.time(),
+            }),
+            session_started_at: self.time(),
+            session_ended_at: self.time(),
+            features: Features {
+                call_recording: self.flag(),
+                breakout_room: self.flag(),
+                webcam_access_agent: self.flag(),
+                webcam_access_claimant: self.flag(),
+                webcam_background_blurring: self.flag(),
+                microphone_access: self.flag(),
+                screen_sharing: self.flag(),
+                messages_chat: self.flag(),
+                participant_list: self.flag(),
+                bandwidth: self
+                    .lenient(|dice| [Bandwidth::Low, Bandwidth::Medium, Bandwidth::High][dice.roll(3)]),
+            },
+            use_custom_post_call_redirect: self.flag(),
+            custom_user_post_call_redirect_url: self.text(),
+            custom_agent_post_call_redirect_url: self.text(),
+        }
+    }
+
+    /// Selects of an object of that `outline`, some of it twice and some under other names.
+    fn selection(&mut self, outline: &'static Outline, text: &mut String) {
+        text.push_str(" { ");
+        for number in 0..=self.roll(12) {
+            if self.roll(8) == 0 {
+                *text += &format!("t{number}: __typename ");
+                continue;
+            }
+            let (name, inner) = outline.fields[self.roll(outline.fields.len())];
+            let arguments = match self.roll(4) {
+                index if name == "all" => {
+                    ["", "(enabled: true)", "(enabled: false)", "(enabled: null)"][index]
+                }
+                _ => "",
+            };
+            if !arguments.is_empty() || self.roll(3) == 0 {
+                *text += &format!("{name}{number}: ");
+            }
+            *text += &format!("{name}{arguments}");
+            if let Some(outline) = inner {
+                self.selection(outline, text);
+            }
+            text.push_str(if self.roll(4) == 0 { "\n" } else { " " });
+        }
+        text.push_str("} ");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_what_async_graphql_resolves(
+        of_appointment in prop::collection::vec(any::<u16>(), 0..300),
+        of_query in prop::collection::vec(any::<u16>(), 0..300),
+        texts in prop::collection::vec("(.|[\\x00-\\x40\\\\])*", 4),
+    ) {
+        let appointment = Arc::new(Dice(of_appointment.into_iter(), texts).appointment());
+        let mut dice = Dice(of_query.into_iter(), Vec::new());
+        let mut query = "{ one".to_owned();
+        dice.selection(&Appointment::OUTLINE, &mut query);
+        query += "again: several";
+        dice.selection(&Appointment::OUTLINE, &mut query);
+        compare(&appointment, &(query + "}"))?;
+    }
+}

@@ -1,0 +1,19 @@
+//! The stages from the text of an operation to its plan: limits, parsing, validation, variables, normalisation, cost,
+//! planning, and the document cache that spares them.
+
+pub mod arguments;
+pub mod cost;
+pub mod document_cache;
+pub mod introspection;
+pub mod limits;
+pub mod normalize;
+pub mod overlap;
+pub mod parse;
+pub mod plan;
+pub mod selection;
+pub mod short_names;
+pub mod size;
+pub mod tokens;
+pub mod typename;
+pub mod value_path;
+pub mod variables;

@@ -1,0 +1,9 @@
+//! The GraphQL schema: root types, object types, scalars and their resolvers.
+
+pub mod connection;
+pub mod cursor;
+pub mod mutation;
+pub mod query;
+pub mod scalars;
+pub mod subscription;
+pub mod types;

@@ -1,0 +1,550 @@
+//! Limits on the frames that a client sends over a WebSocket, enforced below the library that assembles messages.
+//!
+//! tungstenite returns whole messages: it neither counts frames nor reports a message that does not end. [`Metered`] lies
+//! between it and the connection. It parses the frame headers, with tungstenite's own parser, and passes the bytes on
+//! unchanged. It stops reading while the token bucket is empty: back-pressure costs the gateway nothing, and delays a
+//! client that sends a burst instead of cutting it off. Everything else beyond a limit closes the WebSocket.
+
+use std::{
+    io::{self, Cursor},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+use tokio_tungstenite::tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Data, OpCode},
+};
+
+use crate::{config::websocket::WebSocketConfig, metrics::metrics};
+
+/// The bytes that are read from a socket at once, which each socket has a buffer for. Unfinished messages up to this
+/// size count for nothing in `websocket.max_partial`.
+pub(crate) const READ_BUFFER: usize = 4 * 1024;
+
+/// The length of an empty frame with its mask. Shorter frames are unmasked, and the first of them ends the session.
+const SHORTEST_FRAME: u64 = 6;
+
+/// The length of the longest frame header.
+const LONGEST_HEADER: usize = 14;
+
+/// The limit that closes a WebSocket. The text is the reason in the close frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum Excess {
+    #[error("Message larger than websocket.max_message allows")]
+    MaxMessage,
+    #[error("Message larger than websocket.init_max_message allows without a valid token")]
+    InitMaxMessage,
+    #[error("Message not complete within websocket.message_timeout")]
+    MessageTimeout,
+    #[error("No room for an unfinished message (websocket.max_partial). Try again later")]
+    MaxPartial,
+}
+
+impl Excess {
+    /// The excess that a read ended with, if it was one.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+
+    /// Its name in `LIMITS`.
+    pub(crate) fn limit(self) -> &'static str {
+        match self {
+            Self::MaxMessage => "websocket.max_message",
+            Self::InitMaxMessage => "websocket.init_max_message",
+            Self::MessageTimeout => "websocket.message_timeout",
+            Self::MaxPartial => "websocket.max_partial",
+        }
+    }
+
+    /// The code in the close frame. Clients connect anew after 4408 and 1013, and not after 1009.
+    pub(crate) fn code(self) -> u16 {
+        match self {
+            Self::MaxMessage | Self::InitMaxMessage => 1009,
+            Self::MessageTimeout => 4408,
+            Self::MaxPartial => 1013,
+        }
+    }
+}
+
+impl From<Excess> for io::Error {
+    fn from(excess: Excess) -> Self {
+        Self::other(excess)
+    }
+}
+
+/// A connection whose incoming frames are metered.
+#[derive(Debug)]
+pub(crate) struct Metered<S> {
+    stream: S,
+    frames: Frames,
+    bucket: Bucket,
+    /// Runs while the bucket is empty.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Runs while a message is unfinished.
+    clock: Option<Pin<Box<Sleep>>>,
+    message_timeout: Duration,
+    max_message: u64,
+    init_max_message: u64,
+    is_trusted: bool,
+    share: Share,
+}
+
+impl<S> Metered<S> {
+    /// Around `stream`, within the limits of `config`.
+    pub(crate) fn new(stream: S, config: &WebSocketConfig, partial: Arc<PartialMessages>) -> Self {
+        Self {
+            stream,
+            frames: Frames::default(),
+            bucket: Bucket::new(config.messages_per_second, Instant::now()),
+            pause: None,
+            clock: None,
+            message_timeout: config.message_timeout,
+            max_message: config.max_message.as_u64(),
+            init_max_message: config.init_max_message.as_u64(),
+            is_trusted: false,
+            share: Share { of: partial, bytes: 0 },
+        }
+    }
+
+    /// Allows messages up to `websocket.max_message` from now on.
+    pub(crate) fn trust(&mut self) {
+        self.is_trusted = true;
+    }
+
+    /// Leaves `time` out of `websocket.message_timeout`, in which nothing was read.
+    pub(crate) fn leave_out(&mut self, time: Duration) {
+        if let Some(clock) = &mut self.clock {
+            let deadline = clock.deadline() + time;
+            clock.as_mut().reset(deadline);
+        }
+    }
+
+    /// The connection itself.
+    pub(crate) fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// The number of frames that may be read now, once it is not 0.
+    fn poll_allowance(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
+        loop {
+            let allowance = self.bucket.available(Instant::now());
+            if allowance > 0 {
+                return Poll::Ready(allowance);
+            }
+            let next = self.bucket.next();
+            let pause = self.pause.get_or_insert_with(|| {
+                metrics().limited.count("websocket.messages_per_second");
+                Box::pin(sleep_until(next))
+            });
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+    }
+
+    fn observe(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
+        let now = Instant::now();
+        while let Some(message) = self.frames.next(&mut bytes) {
+            self.bucket.take(now);
+            if message > self.max_message {
+                return Err(Excess::MaxMessage);
+            }
+            if message > self.init_max_message && !self.is_trusted {
+                return Err(Excess::InitMaxMessage);
+            }
+        }
+        let unfinished = self.frames.unfinished();
+        if std::mem::take(&mut self.frames.has_finished) || unfinished == 0 {
+            self.clock = None;
+        }
+        if unfinished > 0 && self.clock.is_none() {
+            self.clock = Some(Box::pin(sleep(self.message_timeout)));
+        }
+        self.share.hold(unfinished.saturating_sub(READ_BUFFER as u64))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        // The rest of a frame that was counted, or else as many bytes as the frames that are allowed have at least.
+        let most = match this.frames.rest() {
+            0 => ready!(this.poll_allowance(cx)) * SHORTEST_FRAME,
+            rest => rest,
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        let read = Pin::new(&mut this.stream).poll_read(cx, &mut part)?;
+        if read.is_ready() {
+            this.observe(part.filled())?;
+        }
+        // After the read: bytes that have arrived in time may end the message.
+        if let Some(clock) = &mut this.clock
+            && clock.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(Excess::MessageTimeout.into()));
+        }
+        ready!(read);
+        let read = part.filled().len();
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Tracks frames and messages in a stream of bytes.
+#[derive(Debug, Default)]
+struct Frames {
+    /// The beginning of a header that is incomplete.
+    header: [u8; LONGEST_HEADER],
+    buffered: usize,
+    /// The frame whose payload is being read.
+    frame: Option<Frame>,
+    /// The payload of the fragments so far, while the last one is to come.
+    fragments: Option<u64>,
+    /// Whether a message has come to its end since this was reset.
+    has_finished: bool,
+    /// Whether a header was none: tungstenite refuses it too, and the session ends.
+    is_broken: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    length: u64,
+    rest: u64,
+    is_control: bool,
+    is_final: bool,
+}
+
+impl Frames {
+    /// Reads up to the end of the next frame header, and returns the size of the message with that frame; none at the
+    /// end of `bytes`.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<u64> {
+        loop {
+            match &mut self.frame {
+                Some(frame) if frame.rest == 0 => self.finish_frame(),
+                _ if bytes.is_empty() || self.is_broken => return None,
+                Some(frame) => {
+                    let passed = frame.rest.min(bytes.len() as u64);
+                    frame.rest -= passed;
+                    *bytes = &bytes[passed as usize..];
+                }
+                None => {
+                    let header = self.header(bytes);
+                    if header.is_some() {
+                        return header;
+                    }
+                }
+            }
+        }
+    }
+
+    fn header(&mut self, bytes: &mut &[u8]) -> Option<u64> {
+        let before = self.buffered;
+        let taken = bytes.len().min(LONGEST_HEADER - before);
+        self.buffered += taken;
+        self.header[before..self.buffered].copy_from_slice(&bytes[..taken]);
+        let mut cursor = Cursor::new(&self.header[..self.buffered]);
+        let (header, length) = match FrameHeader::parse(&mut cursor) {
+            Ok(Some(header)) => header,
+            Ok(None) => {
+                *bytes = &bytes[taken..];
+                return None;
+            }
+            Err(_) => {
+                self.is_broken = true;
+                return None;
+            }
+        };
+        *bytes = &bytes[cursor.position() as usize - before..];
+        self.buffered = 0;
+        let is_control = matches!(header.opcode, OpCode::Control(_));
+        self.frame = Some(Frame { length, rest: length, is_control, is_final: header.is_final });
+        let before = match header.opcode {
+            OpCode::Data(Data::Continue) => self.fragments.unwrap_or(0),
+            OpCode::Data(_) | OpCode::Control(_) => 0,
+        };
+        Some(before.saturating_add(length))
+    }
+
+    fn finish_frame(&mut self) {
+        let Some(frame) = self.frame.take() else { return };
+        if !frame.is_control {
+            self.fragments =
+                (!frame.is_final).then(|| self.fragments.unwrap_or(0).saturating_add(frame.length));
+        }
+        self.has_finished |= self.fragments.is_none();
+    }
+
+    /// The number of payload bytes that the current frame still has.
+    fn rest(&self) -> u64 {
+        self.frame.map_or(0, |frame| frame.rest)
+    }
+
+    /// The size of the message that is unfinished, with all that its current frame has announced: room is made for that
+    /// at once. 0 between messages.
+    fn unfinished(&self) -> u64 {
+        let fragments = self.fragments.map_or(0, |bytes| bytes.saturating_add(1));
+        let frame = self.frame.map_or(self.buffered as u64, |frame| frame.length);
+        fragments.saturating_add(frame)
+    }
+}
+
+/// A token bucket: so many frames a second, and as many at once.
+#[derive(Debug)]
+struct Bucket {
+    interval: Duration,
+    burst: u32,
+    full_at: Instant,
+}
+
+impl Bucket {
+    fn new(per_second: u32, now: Instant) -> Self {
+        Self { interval: Duration::from_secs(1) / per_second.max(1), burst: per_second, full_at: now }
+    }
+
+    fn available(&self, now: Instant) -> u64 {
+        let missing = self.full_at.saturating_duration_since(now).as_nanos();
+        let missing = missing.div_ceil(self.interval.as_nanos().max(1));
+        u64::from(self.burst).saturating_sub(u64::try_from(missing).unwrap_or(u64::MAX))
+    }
+
+    fn take(&mut self, now: Instant) {
+        self.full_at = self.full_at.max(now) + self.interval;
+    }
+
+    /// When there is a token again, where there is none.
+    fn next(&self) -> Instant {
+        self.full_at - self.interval * self.burst.saturating_sub(1)
+    }
+}
+
+/// The bytes of unfinished messages of all WebSockets together (`websocket.max_partial`).
+#[derive(Debug)]
+pub struct PartialMessages {
+    held: AtomicU64,
+    most: u64,
+}
+
+impl PartialMessages {
+    /// Room for `most` bytes.
+    pub fn new(most: u64) -> Self {
+        Self { held: AtomicU64::new(0), most }
+    }
+}
+
+/// The part of [`PartialMessages`] that one WebSocket holds.
+#[derive(Debug)]
+struct Share {
+    of: Arc<PartialMessages>,
+    bytes: u64,
+}
+
+impl Share {
+    fn hold(&mut self, bytes: u64) -> Result<(), Excess> {
+        let PartialMessages { held, most } = &*self.of;
+        if bytes > self.bytes {
+            let more = bytes - self.bytes;
+            let grow = |held: u64| held.checked_add(more).filter(|sum| sum <= most);
+            held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).map_err(|_| Excess::MaxPartial)?;
+        } else if bytes < self.bytes {
+            held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// A frame as a client sends it.
+    fn frame(first: u8, length: usize) -> Vec<u8> {
+        let mut bytes = vec![first];
+        match length {
+            0..=125 => bytes.push(0x80 | length as u8),
+            126..=0xffff => {
+                bytes.push(0x80 | 126);
+                bytes.extend((length as u16).to_be_bytes());
+            }
+            _ => {
+                bytes.push(0x80 | 127);
+                bytes.extend((length as u64).to_be_bytes());
+            }
+        }
+        bytes.extend([0; 4]);
+        bytes.resize(bytes.len() + length, b'x');
+        bytes
+    }
+
+    fn metered(bytes: &[u8]) -> (Metered<&[u8]>, Arc<PartialMessages>) {
+        let mut config = Config::default().websocket;
+        config.messages_per_second = 10;
+        let partial = Arc::new(PartialMessages::new(1 << 20));
+        (Metered::new(bytes, &config, partial.clone()), partial)
+    }
+
+    #[test]
+    fn the_size_of_a_message_is_that_of_its_fragments() {
+        let mut frames = Frames::default();
+        let bytes = [frame(0x01, 5), frame(0x00, 70_000), frame(0x89, 3), frame(0x80, 1), frame(0x81, 9)];
+        let bytes = bytes.concat();
+        let mut rest = bytes.as_slice();
+        let sizes: Vec<_> = std::iter::from_fn(|| frames.next(&mut rest)).collect();
+        assert_eq!(sizes, [5, 70_005, 3, 70_006, 9]);
+        assert_eq!((frames.unfinished(), frames.has_finished), (0, true));
+    }
+
+    #[test]
+    fn an_unfinished_message_counts_as_announced() {
+        for (bytes, unfinished) in [
+            (frame(0x81, 1000)[..1].to_vec(), 1),
+            (frame(0x81, 1000)[..20].to_vec(), 1000),
+            (frame(0x01, 0), 1),
+            (frame(0x01, 10), 11),
+            ([frame(0x01, 10), frame(0x89, 5)].concat(), 11),
+        ] {
+            let mut frames = Frames::default();
+            let mut rest = bytes.as_slice();
+            while frames.next(&mut rest).is_some() {}
+            assert_eq!((frames.unfinished(), frames.has_finished), (unfinished, false), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_holds_a_second_and_fills_evenly() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(4, start);
+        (0..4).for_each(|_| bucket.take(start));
+        assert_eq!(bucket.available(start), 0);
+        assert_eq!(bucket.next(), start + Duration::from_millis(250));
+        assert_eq!(bucket.available(bucket.next()), 1);
+        assert_eq!(bucket.available(start + Duration::from_secs(60)), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_beyond_the_rate_are_read_later() {
+        for kind in [0x81, 0x89, 0x8a, 0x01] {
+            let continued = if kind == 0x01 { 0x00 } else { kind };
+            let frames: Vec<_> =
+                [kind].into_iter().chain([continued; 29]).flat_map(|first| frame(first, 1)).collect();
+            let (mut metered, _) = metered(&frames);
+            let (start, mut read) = (Instant::now(), Vec::new());
+            metered.read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, frames);
+            let took = start.elapsed();
+            assert!(took >= Duration::from_millis(1900), "{kind:x}: {took:?}");
+            assert!(took <= Duration::from_millis(2200), "{kind:x}: {took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_runs_from_the_first_byte_to_the_last() {
+        let (end, mut client) = tokio::io::duplex(1024);
+        let config = Config::default().websocket;
+        let mut metered = Metered::new(end, &config, Arc::new(PartialMessages::new(1 << 20)));
+        let sending = async {
+            // Each of these messages is finished in time; the last one is not.
+            for _ in 0..4 {
+                for half in frame(0x81, 10).chunks(8) {
+                    tokio::io::AsyncWriteExt::write_all(&mut client, half).await.unwrap();
+                    tokio::time::sleep(config.message_timeout / 2).await;
+                }
+            }
+            for byte in frame(0x81, 100) {
+                let sent = tokio::io::AsyncWriteExt::write_all(&mut client, &[byte]).await;
+                if sent.is_err() {
+                    break;
+                }
+                tokio::time::sleep(config.message_timeout / 20).await;
+            }
+        };
+        let reading = async {
+            let mut read = Vec::new();
+            let error = metered.read_to_end(&mut read).await.unwrap_err();
+            drop(metered);
+            (Excess::of(&error), read.len())
+        };
+        let ((excess, read), ()) = tokio::join!(reading, sending);
+        assert_eq!(excess, Some(Excess::MessageTimeout));
+        assert!((80..90).contains(&read), "{read}");
+    }
+
+    #[tokio::test]
+    async fn room_for_unfinished_messages_is_shared_and_returned() {
+        let half = frame(0x01, 10 * 1024);
+        let (mut one, partial) = metered(&half);
+        let mut read = Vec::new();
+        one.read_to_end(&mut read).await.unwrap();
+        assert_eq!(partial.held.load(Ordering::Relaxed), 6 * 1024 + 1);
+        drop(one);
+        assert_eq!(partial.held.load(Ordering::Relaxed), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_found_however_the_bytes_are_cut(
+            lengths in proptest::collection::vec((0_usize..300, any::<bool>()), 1..20),
+            cut in 1_usize..40,
+        ) {
+            let bytes = lengths.iter().flat_map(|(length, is_ping)| frame(if *is_ping { 0x89 } else { 0x81 }, *length));
+            let bytes: Vec<_> = bytes.collect();
+            let mut frames = Frames::default();
+            let mut sizes = Vec::new();
+            for mut part in bytes.chunks(cut) {
+                while let Some(size) = frames.next(&mut part) {
+                    sizes.push(size as usize);
+                }
+            }
+            prop_assert_eq!(sizes, lengths.iter().map(|(length, _)| *length).collect::<Vec<_>>());
+            prop_assert_eq!(frames.unfinished(), 0);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, cut in 1_usize..20) {
+            let mut frames = Frames::default();
+            for mut part in bytes.chunks(cut) {
+                while frames.next(&mut part).is_some() {}
+            }
+            frames.unfinished();
+        }
+    }
+}
