@@ -1,8 +1,8 @@
 //! The configuration: read once, every fault reported at once, before a port is bound.
 //!
 //! Each key stands once, in [`KEYS`]: its name, its default, what it is for, and how its text becomes a value. The
-//! names of the environment variables and of the command-line flags, `--help`, and the table in the README follow from
-//! it. A component receives its own slice of [`Config`].
+//! names of the environment variables and of the command-line flags, `--help`, and the table in
+//! `docs/configuration.md` follow from it. A component receives its own slice of [`Config`].
 
 mod identity;
 mod keys;
