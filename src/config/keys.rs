@@ -19,7 +19,7 @@ const PROFILES: &[&str] = &["development", "production"];
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
 
-/// Every key, in the order of the README.
+/// Every key, in the order of `docs/configuration.md`.
 pub const KEYS: &[Key] = &[
     Key {
         name: "listen",
@@ -596,7 +596,7 @@ pub const KEYS: &[Key] = &[
         default: "100000",
         kind: Kind::Count,
         help: "The most that an operation may cost: 1 for a field, 10 more for what it has asked of the upstream, and lists \
-               by their length. The README has the rule under \"Limits\".",
+               by their length. The rule is in docs/api.md, under \"Cost\".",
         set: |c, v| count(v, 1..=1_000_000_000).map(|v| c.limits.cost = v),
     },
     Key {

@@ -85,7 +85,7 @@ async fn a_bad_file_ends_the_start_with_the_numbers_of_its_lines_and_nothing_of_
     }
 }
 
-/// As the README has it: a key, its line in a file, and the sandbox with a client of its own.
+/// As in `docs/operations.md`: a key, its line in a file, and the sandbox with a client of its own.
 #[tokio::test]
 async fn a_key_that_the_program_made_opens_the_sandbox() {
     let made = Ended::of(program(&["api-key", "alice"], &[])).await;

@@ -1,4 +1,4 @@
-//! What an operation costs, by the rule in the README, and that one which costs too much is not run.
+//! The cost of operations, by the rule in `docs/api.md`: an operation beyond the limit is not executed.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::{
     support::{Gateway, Socket, Upstream, id},
 };
 
-/// What the README says of its example.
+/// The example of `docs/api.md`.
 #[tokio::test]
 async fn limits_cost_bounds_what_an_operation_costs() {
     let query =
@@ -127,7 +127,7 @@ async fn a_cost_beyond_all_numbers_is_a_number() {
 }
 
 #[tokio::test]
-async fn what_the_readme_gives_as_costs_is_so() {
+async fn the_costs_in_the_documents_are_right() {
     let gateway = Gateway::on_sandbox(&[("limits.cost", "1")]).await;
     let reply = gateway.query(None, include_str!("../fixtures/introspection.graphql")).await;
     assert_eq!(reply.body["errors"][0]["extensions"]["value"], json!(51_853), "{reply:?}");

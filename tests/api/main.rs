@@ -91,6 +91,6 @@ mod switches;
 mod warnings;
 
 mod clients;
+mod documents;
 mod licences;
-mod readme;
 mod schema;
