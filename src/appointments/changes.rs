@@ -3,8 +3,9 @@
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use super::{cache::Fetched, shared::Shared, subscriptions::Recheck};
+use super::{keys::AppointmentKey, shared::Shared, watch_registry::Recheck};
 use crate::{
+    cache::read_through::Read,
     caller::Caller,
     model::{
         SharedAppointment,
@@ -60,7 +61,7 @@ impl Shared {
         };
         let started = Instant::now();
         // From here on the change may take effect at any moment, so nobody is served a copy that was read before.
-        let open = self.validity().open_change(caller.scope(), id, self.upstream.timeout());
+        let open = self.copies.validity.open_change(caller.scope(), id, self.upstream.timeout());
         let applied = self.upstream.change(turn, caller, &change).await;
         let duration_ms = started.elapsed().as_millis() as u64;
         match &applied {
@@ -81,11 +82,11 @@ impl Shared {
                 let version = open.applied(known);
                 if let Some(id) = known {
                     let answer = appointment.clone().zip(version).map(|(appointment, version)| {
-                        let freshness = self.cache.freshness(caller, true, keep);
-                        Fetched { appointment: Some(appointment), etag: None, version, freshness }
+                        let freshness = self.copies.freshness_of_lookup(caller, true, keep);
+                        Read { value: Some(appointment), etag: None, version, freshness }
                     });
-                    if let Some(Fetched { appointment, freshness, version, .. }) = &answer {
-                        self.cache.store(caller, id, appointment.clone(), *freshness, version);
+                    if let Some(read) = &answer {
+                        self.cache.store(AppointmentKey { scope: caller.scope(), id }, read);
                     }
                     self.subscriptions.changed(caller, id, answer);
                 }
@@ -108,9 +109,9 @@ impl Shared {
                     _ => open.refused(),
                 }
                 match (verdict, id) {
-                    (Verdict::NotAccepted, _) => self.cache.revoke_everything(caller),
+                    (Verdict::NotAccepted, _) => self.copies.revoke_everything(caller),
                     (Verdict::Refused, Some(id)) => {
-                        self.cache.revoke(caller, id, Recheck::Now);
+                        self.copies.revoke(caller, id, Recheck::Now);
                     }
                     _ => {}
                 }

@@ -1,85 +1,33 @@
-//! What an answer was made from, so that it can be told whether it would be made of the same things now.
+//! The dependencies of a finished response: the cache entries from which it was made.
 //!
-//! While an operation goes on, a [`Record`] notes what it is served. When it is over, a [`Provenance`] points at these
-//! things where they are kept; where one of them is not kept, there is none. It is current for as long as each would
-//! still be served from memory: so whatever ends that for an appointment (its time, a refusal, a change, its place in the
-//! memory) ends it for all that was made from it.
+//! When an operation is over, its [reads](super::read_set) become [`Dependencies`], if all of them are cached. They are current
+//! as long as each entry would still be served from the cache. So whatever ends an entry (its TTL, a revocation, a change, an
+//! eviction) ends the responses that were made from it.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use uuid::Uuid;
-
-use super::{cache, failure_log::Failures, list, served::Outcome, shared::Shared};
+use super::{
+    appointment_cache::AppointmentResource, copies::CachedLookup, keys::AppointmentKey,
+    page_cache::PageResource, read_set::ReadSet, served::Served, shared::Shared,
+};
 use crate::{
-    cache::store::CacheEntry,
+    cache::{read_through::EntryRef, store::CacheEntry},
     caller::Scope,
     metrics::metrics,
-    model::SharedAppointment,
-    upstream::{
-        answer::Page,
-        error::{Revocation, UpstreamError},
-    },
 };
 
-/// What one operation has been served so far.
-#[derive(Default)]
-pub(crate) struct Record {
-    /// Within the operation an id has one outcome: whoever asks for it later is told this.
-    outcomes: Mutex<HashMap<Uuid, Outcome>>,
-    pages: Mutex<Vec<(list::Key, Arc<Page>)>>,
-    /// Whether no cached copy can stand for a part of the response.
-    is_uncacheable: AtomicBool,
-    /// The 401 with which the upstream has rejected the token: it would do so again.
-    rejection: OnceLock<UpstreamError>,
-    failures: Failures,
-}
-
-impl Record {
-    pub(crate) fn outcomes(&self) -> MutexGuard<'_, HashMap<Uuid, Outcome>> {
-        // What is behind the lock is whole at any moment.
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn note_page(&self, key: list::Key, page: &Arc<Page>) {
-        self.pages().push((key, page.clone()));
-    }
-
-    /// Notes that the operation changes or watches something, or was served an error or a stale copy.
-    pub(crate) fn mark_uncacheable(&self) {
-        self.is_uncacheable.store(true, Ordering::Relaxed);
-    }
-
-    /// Notes a failed read, of the appointment `id` or of the list.
-    pub(crate) fn note_failure(&self, id: Option<Uuid>, error: &UpstreamError) {
-        if error.revocation() == Revocation::Everything {
-            let _ = self.rejection.set(error.clone());
-        }
-        self.failures.note(id, error);
-    }
-
-    /// The error with which each further read of the operation would fail.
-    pub(crate) fn rejection(&self) -> Option<UpstreamError> {
-        self.rejection.get().cloned()
-    }
-
-    fn pages(&self) -> MutexGuard<'_, Vec<(list::Key, Arc<Page>)>> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// What an answer was made from.
-pub struct Provenance {
+pub struct Dependencies {
     pub(crate) scope: Scope,
-    appointments: Box<[cache::Source]>,
-    pages: Box<[list::Source]>,
+    appointments: Box<[EntryRef<AppointmentResource>]>,
+    pages: Box<[EntryRef<PageResource>]>,
     /// How long all of it is fresh, counted from when the operation was over.
     pub(crate) fresh_for: Duration,
     /// When all of it was last counted as read, in milliseconds since it was made.
@@ -91,27 +39,30 @@ pub struct Provenance {
 /// taken for what nobody reads, and seldom enough to cost nothing.
 const TOUCH: Duration = Duration::from_millis(50);
 
-impl Provenance {
+impl Dependencies {
     /// Of what was served to `scope`: none unless all of it is kept and fresh, and the very thing that was served.
-    pub(crate) fn of(record: &Record, scope: Scope, shared: &Shared) -> Option<Self> {
-        if record.is_uncacheable.load(Ordering::Relaxed) {
+    pub(crate) fn of(reads: &ReadSet, scope: Scope, shared: &Shared) -> Option<Self> {
+        if !reads.is_cacheable() {
             return None;
         }
         let now = Instant::now();
         let mut fresh_for = Duration::MAX;
         let mut appointments = Vec::new();
-        for (id, outcome) in record.outcomes().iter() {
-            let served =
-                outcome.as_ref().ok().filter(|served| served.as_ref().is_none_or(|it| it.age.is_none()));
-            let (source, left) = shared.cache.source(scope, *id, served?.as_ref(), now)?;
+        for (id, outcome) in reads.outcomes().iter() {
+            let served = outcome.as_ref().ok()?.as_ref();
+            if served.is_some_and(|served| served.age.is_some()) {
+                return None;
+            }
+            let key = AppointmentKey { scope, id: *id };
+            let (entry, left) = shared.cache.entry(key, |cached| is_same(cached, served), now)?;
             fresh_for = fresh_for.min(left);
-            appointments.push(source);
+            appointments.push(entry);
         }
         let mut pages = Vec::new();
-        for (key, page) in record.pages().iter() {
-            let (source, left) = shared.lists.source(key, page, now)?;
+        for (key, page) in reads.pages().iter() {
+            let (entry, left) = shared.pages.entry(*key, |cached| Arc::ptr_eq(cached, page), now)?;
             fresh_for = fresh_for.min(left);
-            pages.push(source);
+            pages.push(entry);
         }
         let (appointments, pages) = (appointments.into(), pages.into());
         Some(Self { scope, appointments, pages, fresh_for, touched: AtomicU64::new(0), made: now })
@@ -121,7 +72,7 @@ impl Provenance {
     pub(crate) fn is_current(&self, shared: &Shared) -> bool {
         let now = Instant::now();
         let is_current =
-            shared.cache.are_current(&self.appointments, now) && shared.lists.are_current(&self.pages, now);
+            shared.cache.are_current(&self.appointments, now) && shared.pages.are_current(&self.pages, now);
         if is_current {
             metrics().appointments.count_many("cache", self.appointments.len() as u64);
             self.touch(shared, now);
@@ -137,7 +88,7 @@ impl Provenance {
         if is_due && self.touched.compare_exchange(touched, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             shared.cache.touch(&self.appointments);
-            shared.lists.touch(&self.pages);
+            shared.pages.touch(&self.pages);
         }
     }
 
@@ -150,21 +101,23 @@ impl Provenance {
     pub(crate) fn size(&self) -> usize {
         size_of_val(&*self.appointments)
             + size_of_val(&*self.pages)
-            + (self.appointments.len() + self.pages.len()) * KEPT
+            + (self.appointments.len() + self.pages.len()) * ENTRY
     }
 }
 
-/// What is left of something that is kept no more for as long as it is a [`Source`](cache::Source) of something.
-const KEPT: usize = size_of::<CacheEntry<SharedAppointment>>() + 16;
+/// The bytes of an evicted entry that its [`EntryRef`]s keep allocated.
+const ENTRY: usize = size_of::<CacheEntry<CachedLookup>>() + 16;
 
-impl fmt::Debug for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").finish_non_exhaustive()
+fn is_same(cached: &CachedLookup, served: Option<&Served>) -> bool {
+    match (cached, served) {
+        (Some(cached), Some(served)) => Arc::ptr_eq(cached, &served.appointment),
+        (None, None) => true,
+        _ => false,
     }
 }
 
-impl fmt::Debug for Provenance {
+impl fmt::Debug for Dependencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Provenance").finish_non_exhaustive()
+        f.debug_struct("Dependencies").finish_non_exhaustive()
     }
 }

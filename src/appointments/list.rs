@@ -1,32 +1,16 @@
 //! The list of appointments that a caller may see, a window of it at a time, over the pages of the upstream.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-    time::{Duration, Instant as StdInstant},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::try_join;
-use tokio::time::{Instant, timeout_at};
-use tracing::Instrument as _;
+use tokio::time::Instant;
 
-use super::{cache::AppointmentCache, dependencies::Record};
+use super::{keys::PageKey, page_cache::PageCache, read_set::ReadSet};
 use crate::{
-    cache::{
-        freshness::{Freshness, StalePolicy, Use},
-        single_flight::{Claim, SingleFlight},
-        store::{self, CacheEntry, CacheStore, Size, TAG},
-        validity::{Guarded, ReadVersion, Resource, Served, Validity},
-    },
-    caller::{Caller, Scope},
-    config::cache::CacheConfig,
+    cache::read_through::Cached,
+    caller::Caller,
     model::SharedAppointment,
-    upstream::{
-        answer::{Page, PageItem},
-        client::UpstreamClient,
-        deadline::Deadline,
-        error::{Revocation, UpstreamError},
-    },
+    upstream::{answer::Page, error::UpstreamError},
 };
 
 /// A window of the list.
@@ -59,188 +43,30 @@ pub struct WindowRequest {
     pub page_cap: Option<u32>,
 }
 
-/// The key of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    scope: Scope,
-    page: u64,
-    per_page: u32,
+/// Reads the list as one operation of one caller. Everything that it is made of is noted in `reads`.
+pub(crate) struct ListReader<'a> {
+    pub(crate) pages: &'a PageCache,
+    pub(crate) caller: &'a Caller,
+    pub(crate) deadline: Instant,
+    pub(crate) reads: &'a ReadSet,
 }
 
-impl store::Key for Key {
-    fn scope(&self) -> Scope {
-        self.scope
-    }
-}
-
-/// The cached pages.
-pub(crate) type Pages = CacheStore<Key, Arc<Page>>;
-
-impl Size for Arc<Page> {
-    fn size(&self) -> usize {
-        let item = |item: &Option<PageItem>| item.as_ref().map_or(0, |item| TAG + item.appointment.size());
-        self.items.iter().map(|it| size_of_val(it) + item(it)).sum()
-    }
-
-    fn tags(&self) -> impl Iterator<Item = uuid::Uuid> {
-        self.items.iter().flatten().map(|item| item.appointment.id.0)
-    }
-}
-
-/// A page from which a response was made. It does not keep the page alive.
-pub(crate) struct Source {
-    key: Key,
-    entry: Weak<CacheEntry<Arc<Page>>>,
-}
-
-/// A page from which a window is made, with its age if it is stale.
-type Aged = (Arc<Page>, Option<Duration>);
-
-/// The list cache: pages, for a short time. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct ListCache(Arc<Inner>);
-
-struct Inner {
-    store: Pages,
-    flights: SingleFlight<Key, Arc<Page>>,
-    cache: AppointmentCache,
-    upstream: UpstreamClient,
-    ttl: Duration,
-    policy: StalePolicy,
-}
-
-impl ListCache {
-    /// A cache in front of `upstream` that stores pages in `store`, and the appointments on them in `cache`.
-    pub(crate) fn new(
-        config: &CacheConfig,
-        store: Pages,
-        cache: AppointmentCache,
-        upstream: UpstreamClient,
-    ) -> Self {
-        let flights = SingleFlight::new(cache.validity().clone());
-        let (ttl, policy) = (config.list_ttl, StalePolicy::of(config));
-        Self(Arc::new(Inner { store, flights, cache, upstream, ttl, policy }))
-    }
-
-    /// The number of pages and their size in bytes.
-    pub(crate) fn total(&self) -> (usize, u64) {
-        self.0.store.total()
-    }
-
-    /// The window at `place`: one page upstream where it lies within a page, two at once where it does not; and once more
-    /// where the upstream turns out to give shorter pages than were asked for. Pages that are not there by `deadline`, or that
-    /// the upstream fails to give, are what they were until lately. What it is made of is noted in `record`.
-    pub(crate) async fn window(
-        &self,
-        caller: &Caller,
-        place: WindowRequest,
-        deadline: Instant,
-        record: &Record,
-    ) -> Result<Window, UpstreamError> {
-        let reader = Reader { lists: self, caller, deadline, record };
-        let capped = match reader.window_or_place(place).await? {
+impl ListReader<'_> {
+    /// The window at `place`: one page of the upstream if it lies within a page, otherwise two at once; and once more if the
+    /// upstream turns out to give shorter pages than requested. Pages that do not arrive by the deadline, or that the
+    /// upstream fails to give, are served stale within their bound.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub(crate) async fn window(&self, place: WindowRequest) -> Result<Window, UpstreamError> {
+        let capped = match self.window_or_place(place).await? {
             Ok(window) => return Ok(window),
             Err(capped) => capped,
         };
         let unsteady = UpstreamError::Invalid("its pages have no steady length");
-        reader.window_or_place(capped).await?.map_err(|_| unsteady)
+        self.window_or_place(capped).await?.map_err(|_| unsteady)
     }
 
-    /// The entry of `page`, and how much longer it is fresh as of `now`; none if another page is cached.
-    pub(crate) fn source(&self, key: &Key, page: &Arc<Page>, now: StdInstant) -> Option<(Source, Duration)> {
-        let entry = self.0.store.get(key)?;
-        let cached = self.validity().read(&entry, Use::Fresh)?.value;
-        let left = entry.fresh_for(now).filter(|_| Arc::ptr_eq(cached, page))?;
-        Some((Source { key: *key, entry: Arc::downgrade(&entry) }, left))
-    }
-
-    /// Whether each of `sources` would be served from the cache.
-    pub(crate) fn are_current(&self, sources: &[Source], now: StdInstant) -> bool {
-        sources.iter().all(|Source { entry, .. }| {
-            let entry = entry.upgrade();
-            entry.is_some_and(|entry| self.validity().read_at(&entry, Use::Fresh, now).is_some())
-        })
-    }
-
-    /// Counts each of `sources` as recently used.
-    pub(crate) fn touch(&self, sources: &[Source]) {
-        for source in sources {
-            self.0.store.get(&source.key);
-        }
-    }
-
-    fn validity(&self) -> &Validity {
-        self.0.cache.validity()
-    }
-
-    /// Reads a page in the background, unless a call for it is in flight.
-    fn refresh(&self, caller: &Caller, key: Key) {
-        // The next reader starts another refresh, so the call need not be retried.
-        let claim = self.join(caller, key, Instant::now());
-        if matches!(claim, Claim::Started(_)) {
-            // A call without waiters is cancelled.
-            tokio::spawn(claim.outcome());
-        }
-    }
-
-    fn join(&self, caller: &Caller, key: Key, deadline: Instant) -> Claim<Key, Arc<Page>> {
-        let version = self.validity().start_read(key.scope, Resource::List);
-        let fresh = || self.cached(&key, Use::Fresh).map(|(page, _)| page);
-        self.0.flights.join(key, version, deadline, fresh, |version, deadline| {
-            let (lists, caller) = (self.clone(), caller.clone());
-            async move { lists.fetch(&caller, key, version, &deadline).await }.in_current_span()
-        })
-    }
-
-    /// The cached page under `key`, if it may be put to this `purpose`.
-    fn cached(&self, key: &Key, purpose: Use) -> Option<Aged> {
-        let entry = self.0.store.get(key)?;
-        let Served { value, stale_age } = self.validity().read(&entry, purpose)?;
-        Some((value.clone(), stale_age))
-    }
-
-    async fn fetch(
-        &self,
-        caller: &Caller,
-        key: Key,
-        version: ReadVersion,
-        deadline: &Deadline,
-    ) -> Result<Arc<Page>, UpstreamError> {
-        let page = self.0.upstream.page(caller, key.page + 1, key.per_page, deadline).await;
-        let duration_ms = version.started.elapsed().as_millis() as u64;
-        let page = match page {
-            Ok(page) => Arc::new(page),
-            Err(error) => {
-                tracing::debug!(list.page = key.page + 1, %error, duration_ms, "fetch failed");
-                match error.revocation() {
-                    Revocation::Everything => self.0.cache.revoke_everything(caller),
-                    Revocation::Resource => self.0.cache.revoke_list(caller),
-                    Revocation::Nothing => {}
-                }
-                return Err(error);
-            }
-        };
-        tracing::debug!(list.page = key.page + 1, items = page.items.len(), duration_ms, "fetched");
-        // An item that lacks a member serves the list only: it does not say what the whole appointment is.
-        for item in page.items.iter().flatten().filter(|item| item.is_whole) {
-            self.0.cache.store_listed(caller, &item.appointment, page.keep, &version);
-        }
-        let freshness = Freshness::new(self.0.ttl, self.0.policy, page.keep, caller);
-        let copy = Guarded::new(page.clone(), version.clone(), freshness);
-        self.0.store.put(key, copy, || self.validity().is_storable(&version));
-        Ok(page)
-    }
-}
-
-/// Reads the list as one operation of one caller.
-struct Reader<'a> {
-    lists: &'a ListCache,
-    caller: &'a Caller,
-    deadline: Instant,
-    record: &'a Record,
-}
-
-impl Reader<'_> {
     /// The window at `place`, or the place to ask for instead, now that it is known how long pages are.
     async fn window_or_place(
         &self,
@@ -249,12 +75,12 @@ impl Reader<'_> {
         let per_page = place.page_cap.map_or(place.length, |cap| place.length.min(cap)).max(1);
         let first = place.start / u64::from(per_page);
         let pages = if place.start.is_multiple_of(u64::from(per_page)) {
-            let (head, age) = self.page(first, per_page).await?;
+            let Cached { value: head, stale_age: age } = self.page(first, per_page).await?;
             Run { first, head, tail: None, age }
         } else {
-            let ((head, age), (tail, age_of_tail)) =
-                try_join(self.page(first, per_page), self.page(first + 1, per_page)).await?;
-            Run { first, head, tail: Some(tail), age: age.max(age_of_tail) }
+            let (head, tail) = try_join(self.page(first, per_page), self.page(first + 1, per_page)).await?;
+            let age = head.stale_age.max(tail.stale_age);
+            Run { first, head: head.value, tail: Some(tail.value), age }
         };
         let real = pages.per_page(per_page);
         if real == per_page {
@@ -310,38 +136,20 @@ impl Reader<'_> {
         } else {
             // The upstream does not say, and the page is full: only the next page can tell, which will be asked for next
             // anyway.
-            !self.page(pages.first + 1, per_page).await?.0.items.is_empty()
+            !self.page(pages.first + 1, per_page).await?.value.items.is_empty()
         };
         Ok(window)
     }
 
     /// Page `page`, counted from 0.
-    async fn page(&self, page: u64, per_page: u32) -> Result<Aged, UpstreamError> {
-        let key = Key { scope: self.caller.scope(), page, per_page };
-        let page = self.read(key).await;
-        match &page {
-            Ok((page, None)) => self.record.note_page(key, page),
-            Ok((_, Some(_))) | Err(_) => self.record.mark_uncacheable(),
+    async fn page(&self, page: u64, per_page: u32) -> Result<Cached<Arc<Page>>, UpstreamError> {
+        let key = PageKey { scope: self.caller.scope(), page, per_page };
+        let read = self.pages.read(self.caller, key, self.deadline).await;
+        match &read {
+            Ok(Cached { value, stale_age: None }) => self.reads.note_page(key, value),
+            Ok(Cached { stale_age: Some(_), .. }) | Err(_) => self.reads.mark_uncacheable(),
         }
-        page
-    }
-
-    async fn read(&self, key: Key) -> Result<Aged, UpstreamError> {
-        let Self { lists, caller, deadline, .. } = *self;
-        if let Some((page, stale_age)) = lists.cached(&key, Use::WhileRevalidating) {
-            if stale_age.is_some() {
-                lists.refresh(caller, key);
-            }
-            return Ok((page, stale_age));
-        }
-        let page = lists.join(caller, key, deadline).outcome();
-        let page = timeout_at(deadline, page).await.unwrap_or(Err(UpstreamError::DeadlinePassed));
-        if page.as_ref().is_err_and(UpstreamError::is_outage)
-            && let Some(stale) = lists.cached(&key, Use::OnError)
-        {
-            return Ok(stale);
-        }
-        page.map(|page| (page, None))
+        read
     }
 }
 
@@ -363,11 +171,5 @@ impl Run {
     /// How long the pages really are: what the upstream says, if that is less than was asked for.
     fn per_page(&self, asked: u32) -> u32 {
         self.head.per_page.map_or(asked, |real| real.clamp(1, asked))
-    }
-}
-
-impl fmt::Debug for ListCache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListCache").finish_non_exhaustive()
     }
 }

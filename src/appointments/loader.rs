@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{cache::AppointmentCache, dependencies::Record, served::Outcome};
+use super::{appointment_cache::AppointmentCache, read_set::ReadSet, served::Outcome};
 use crate::{
     caller::Caller,
     upstream::error::{Revocation, UpstreamError},
@@ -25,7 +25,7 @@ use crate::{
 pub(crate) struct Loader {
     cache: AppointmentCache,
     caller: Caller,
-    record: Arc<Record>,
+    reads: Arc<ReadSet>,
     batches: cached::Loader<Uuid, Outcome, Batch>,
 }
 
@@ -43,9 +43,9 @@ impl BatchFn<Uuid, Outcome> for Batch {
             let outcome = self.cache.get(&self.caller, id, self.deadline);
             async move { (id, outcome.await) }
         };
-        let mut reads: FuturesUnordered<_> = ids.iter().copied().map(one).collect();
+        let mut lookups: FuturesUnordered<_> = ids.iter().copied().map(one).collect();
         let mut outcomes = HashMap::with_capacity(ids.len());
-        while let Some((id, outcome)) = reads.next().await {
+        while let Some((id, outcome)) = lookups.next().await {
             let rejection =
                 outcome.as_ref().err().filter(|error| error.revocation() == Revocation::Everything);
             let rejection = rejection.cloned();
@@ -67,7 +67,7 @@ impl Loader {
         cache: AppointmentCache,
         caller: Caller,
         deadline: Instant,
-        record: Arc<Record>,
+        reads: Arc<ReadSet>,
     ) -> Self {
         let batch = Batch { cache: cache.clone(), caller: caller.clone(), deadline };
         // How many ids an operation may ask for is bounded by the limits, and how many calls are under way by the
@@ -75,7 +75,7 @@ impl Loader {
         // All fields of an operation are asked one after the other before any of them is asked again: a batch that steps
         // back once has them all.
         let batches = cached::Loader::new(batch).with_max_batch_size(usize::MAX).with_yield_count(1);
-        Self { cache, caller, record, batches }
+        Self { cache, caller, reads, batches }
     }
 
     pub(crate) async fn load(&self, id: Uuid) -> Outcome {
@@ -105,10 +105,10 @@ impl Loader {
 
     /// What the operation has been told of `id`, or can be told at once.
     fn known(&self, id: Uuid) -> Option<Outcome> {
-        match self.record.outcomes().entry(id) {
+        match self.reads.outcomes().entry(id) {
             Entry::Occupied(told) => Some(told.get().clone()),
             Entry::Vacant(new) => {
-                let rejected = self.record.rejection().map(Err);
+                let rejected = self.reads.rejection().map(Err);
                 let known = rejected.or_else(|| self.cache.get_fresh(&self.caller, id).map(Ok))?;
                 Some(new.insert(known).clone())
             }
@@ -117,11 +117,11 @@ impl Loader {
 
     /// `outcome`, unless the operation has been told another one meanwhile, which it then stays with.
     fn noted(&self, id: Uuid, outcome: Outcome) -> Outcome {
-        match self.record.outcomes().entry(id) {
+        match self.reads.outcomes().entry(id) {
             Entry::Occupied(told) => told.get().clone(),
             Entry::Vacant(new) => {
                 if let Err(error) = &outcome {
-                    self.record.note_failure(Some(id), error);
+                    self.reads.note_failure(Some(id), error);
                 }
                 new.insert(outcome).clone()
             }

@@ -7,15 +7,20 @@
 //! refusals end them. What is made from appointments knows from which ([`provenance`]), and can be kept for as long as these
 //! are current ([`derived`]).
 
-pub mod cache;
+pub mod appointment_cache;
 pub mod changes;
+pub mod copies;
 pub mod dependencies;
 pub mod dependent_cache;
 pub mod failure_log;
+pub mod keys;
 pub mod list;
 pub mod loader;
 pub mod operation;
+pub mod page_cache;
 pub mod poller;
+pub mod read_set;
 pub mod served;
 pub mod shared;
 pub mod subscriptions;
+pub mod watch_registry;

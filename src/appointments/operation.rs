@@ -8,9 +8,10 @@ use uuid::Uuid;
 
 use super::{
     changes::Changed,
-    dependencies::{Provenance, Record},
-    list::{Window, WindowRequest},
+    dependencies::Dependencies,
+    list::{ListReader, Window, WindowRequest},
     loader::Loader,
+    read_set::ReadSet,
     served::Outcome,
     shared::Shared,
     subscriptions::Update,
@@ -27,15 +28,15 @@ struct Inner {
     caller: Caller,
     deadline: Instant,
     loader: Loader,
-    record: Arc<Record>,
+    reads: Arc<ReadSet>,
 }
 
 impl Appointments {
     /// For an operation of `caller` that stops waiting at `deadline`.
     pub fn new(shared: Shared, caller: Caller, deadline: Instant) -> Self {
-        let record = Arc::<Record>::default();
-        let loader = Loader::new(shared.cache.clone(), caller.clone(), deadline, record.clone());
-        Self(Arc::new(Inner { shared, caller, deadline, loader, record }))
+        let reads = Arc::<ReadSet>::default();
+        let loader = Loader::new(shared.cache.clone(), caller.clone(), deadline, reads.clone());
+        Self(Arc::new(Inner { shared, caller, deadline, loader, reads }))
     }
 
     /// Whose operation it is.
@@ -61,12 +62,12 @@ impl Appointments {
     /// # Errors
     /// As [`UpstreamError`] says.
     pub async fn window(&self, place: WindowRequest) -> Result<Window, UpstreamError> {
-        let Inner { shared, caller, deadline, record, .. } = &*self.0;
-        if let Some(error) = record.rejection() {
+        let Inner { shared, caller, deadline, reads, .. } = &*self.0;
+        if let Some(error) = reads.rejection() {
             return Err(error);
         }
-        let window = shared.lists.window(caller, place, *deadline, record).await;
-        window.inspect_err(|error| record.note_failure(None, error))
+        let reader = ListReader { pages: &shared.pages, caller, deadline: *deadline, reads };
+        reader.window(place).await.inspect_err(|error| reads.note_failure(None, error))
     }
 
     /// Sends a change, once.
@@ -75,21 +76,21 @@ impl Appointments {
     /// [`UpstreamError::OutcomeUnknown`] where it may have happened; all others say that it did not, or, as a 5xx does,
     /// nothing of it.
     pub async fn change(&self, change: Change) -> Result<Changed, UpstreamError> {
-        let Inner { shared, caller, deadline, record, .. } = &*self.0;
-        record.mark_uncacheable();
+        let Inner { shared, caller, deadline, reads, .. } = &*self.0;
+        reads.mark_uncacheable();
         shared.change(caller, change, *deadline).await
     }
 
     /// The appointment now, and again each time that it has changed; ends with the error that ended it.
     pub fn watch(&self, id: Uuid) -> impl Stream<Item = Update> + Send + use<> {
-        self.0.record.mark_uncacheable();
+        self.0.reads.mark_uncacheable();
         self.0.shared.subscriptions.watch(&self.0.caller, id)
     }
 
     /// What the operation, which is over, was served: none unless all of it is kept and fresh, and for one that failed in
     /// part, changed something or watched something.
-    pub fn provenance(&self) -> Option<Provenance> {
-        let Inner { shared, caller, record, .. } = &*self.0;
-        Provenance::of(record, caller.scope(), shared)
+    pub fn dependencies(&self) -> Option<Dependencies> {
+        let Inner { shared, caller, reads, .. } = &*self.0;
+        Dependencies::of(reads, caller.scope(), shared)
     }
 }

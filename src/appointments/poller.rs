@@ -12,10 +12,13 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    cache::{AppointmentCache, Fetched, Validator},
-    subscriptions::{PollCommand, WatchState, show},
+    appointment_cache::AppointmentCache,
+    copies::CachedLookup,
+    keys::AppointmentKey,
+    watch_registry::{PollCommand, WatchState, show},
 };
 use crate::{
+    cache::read_through::Read,
     caller::Caller,
     config::live::LiveConfig,
     model::{Appointment, SharedAppointment},
@@ -74,13 +77,13 @@ impl Poller {
                             etag = None;
                             continue;
                         }
-                        Ok(Ok(Fetched { appointment: None, .. })) => {
+                        Ok(Ok(Read { value: None, .. })) => {
                             return self.end(UpstreamError::NotFound);
                         }
                         Ok(Ok(read)) => {
                             failures = 0;
-                            self.cache.watches().accept(self.caller.scope());
-                            self.last.clone_from(&read.appointment);
+                            self.cache.resource().copies.watches.accept(self.caller.scope());
+                            self.last.clone_from(&read.value);
                             if !show(&self.state, self.cache.validity(), &read) {
                                 // It is outdated by now.
                                 etag = None;
@@ -113,14 +116,16 @@ impl Poller {
     }
 
     /// The cached appointment, which will do for the first poll, or the upstream's.
-    async fn read(&self, is_first: bool, etag: Option<String>) -> Result<Fetched, UpstreamError> {
+    async fn read(&self, is_first: bool, etag: Option<String>) -> Result<Read<CachedLookup>, UpstreamError> {
         // The next poll retries this one, so the call need not be retried for it.
         let deadline = Instant::now();
+        let key = AppointmentKey { scope: self.caller.scope(), id: self.id };
         if is_first {
-            return self.cache.current(&self.caller, self.id, deadline).await;
+            return self.cache.read_fresh(&self.caller, key, deadline).await;
         }
-        let last: Option<Validator> = etag.zip(self.last.clone());
-        self.cache.revalidate(&self.caller, self.id, deadline, last).await
+        // Without an appointment there is nothing to revalidate.
+        let last = etag.zip(self.last.clone()).map(|(etag, last)| (etag, Some(last)));
+        self.cache.revalidate(&self.caller, key, deadline, last).await
     }
 
     fn end(&self, error: UpstreamError) {

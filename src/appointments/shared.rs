@@ -1,49 +1,43 @@
 //! The caches, subscriptions and upstream client that all operations share.
 
 use super::{
-    cache::AppointmentCache,
-    list::{ListCache, Pages},
-    subscriptions::{Subscriptions, WatchRegistry},
+    appointment_cache::AppointmentCache, copies::Copies, page_cache::PageCache, subscriptions::Subscriptions,
+    watch_registry::WatchRegistry,
 };
 use crate::{
-    cache::validity::Validity,
     config::{cache::CacheConfig, live::LiveConfig},
     metrics::metrics,
     upstream::client::UpstreamClient,
 };
 
-/// What all operations of the process share. Cheap to clone.
+/// The state that all operations of the process share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shared {
     pub(crate) cache: AppointmentCache,
-    pub(crate) lists: ListCache,
+    pub(crate) pages: PageCache,
+    pub(crate) copies: Copies,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) upstream: UpstreamClient,
 }
 
 impl Shared {
-    /// Empty caches before `upstream`.
+    /// Empty caches in front of `upstream`.
     pub fn new(cache: &CacheConfig, live: LiveConfig, upstream: UpstreamClient) -> Self {
-        let validity = Validity::new();
-        let pages = Pages::new(cache.list_size, cache.caller_share);
         let watches = WatchRegistry::new(live);
-        let appointments =
-            AppointmentCache::new(cache, validity, pages.clone(), watches.clone(), upstream.clone());
+        let copies = Copies::new(cache, watches.clone());
+        let appointments = AppointmentCache::of_appointments(copies.clone(), upstream.clone());
         Self {
-            lists: ListCache::new(cache, pages, appointments.clone(), upstream.clone()),
+            pages: PageCache::of_pages(copies.clone(), upstream.clone()),
             subscriptions: Subscriptions::new(watches, appointments.clone()),
             cache: appointments,
+            copies,
             upstream,
         }
     }
 
-    pub(crate) fn validity(&self) -> &Validity {
-        self.cache.validity()
-    }
-
-    /// Shows how much is kept, as of now, in the [metrics].
+    /// Updates the [metrics] of the caches.
     pub fn observe(&self) {
-        let (appointments, pages) = (self.cache.total(), self.lists.total());
+        let (appointments, pages) = (self.cache.total(), self.pages.total());
         metrics().kept.set(&[("appointments", appointments), ("pages", pages)]);
     }
 }

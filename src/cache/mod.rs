@@ -3,6 +3,7 @@
 
 pub mod freshness;
 pub mod quota;
+pub mod read_through;
 pub mod scope_state;
 pub mod single_flight;
 pub mod store;

@@ -106,15 +106,6 @@ pub(crate) enum Claim<K: Key, T> {
 }
 
 impl<K: Key, T: Clone> Claim<K, T> {
-    /// The label under which it is counted.
-    pub(crate) fn label(&self) -> &'static str {
-        match self {
-            Self::Cached(_) => "cache",
-            Self::Joined(_) => "call_under_way",
-            Self::Started(_) => "new_call",
-        }
-    }
-
     /// The outcome, now or when the call has landed.
     pub(crate) async fn outcome(self) -> Outcome<T> {
         match self {

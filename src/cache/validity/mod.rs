@@ -70,7 +70,7 @@ struct Changes {
 
 /// The kind of upstream data that a copy holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resource {
+pub(crate) enum Subject {
     /// One appointment, or its absence.
     Appointment(Uuid),
     /// A page of the list.
@@ -83,7 +83,7 @@ pub(crate) enum Resource {
 #[derive(Debug, Clone)]
 pub(crate) struct ReadVersion {
     pub(crate) started: Instant,
-    resource: Resource,
+    subject: Subject,
     /// The index of the resource's counter of changes.
     counter: usize,
     applied: u64,
@@ -137,25 +137,25 @@ impl Validity {
     }
 
     /// The version of a read of `resource` that `scope` starts now.
-    pub(crate) fn start_read(&self, scope: Scope, resource: Resource) -> ReadVersion {
-        self.version(self.0.scopes.state(scope), resource, Instant::now())
+    pub(crate) fn start_read(&self, scope: Scope, subject: Subject) -> ReadVersion {
+        self.version(self.0.scopes.state(scope), subject, Instant::now())
     }
 
     /// The version of the appointment `id` that a page of this `version` has brought.
-    pub(crate) fn of_item(&self, version: &ReadVersion, id: Uuid) -> ReadVersion {
-        let now = self.version(version.scope.clone(), Resource::Appointment(id), version.started);
+    pub(crate) fn version_of_item(&self, version: &ReadVersion, id: Uuid) -> ReadVersion {
+        let now = self.version(version.scope.clone(), Subject::Appointment(id), version.started);
         ReadVersion { revocation: version.revocation, ..now }
     }
 
-    fn version(&self, scope: Arc<ScopeState>, resource: Resource, started: Instant) -> ReadVersion {
-        let counter = match resource {
-            Resource::Appointment(id) => self.counter(id),
-            Resource::List | Resource::Derived => 0,
+    fn version(&self, scope: Arc<ScopeState>, subject: Subject, started: Instant) -> ReadVersion {
+        let counter = match subject {
+            Subject::Appointment(id) => self.counter(id),
+            Subject::List | Subject::Derived => 0,
         };
         let revocation = scope.latest();
         let read = ReadVersion {
             started,
-            resource,
+            subject,
             counter,
             applied: 0,
             epoch: 0,
@@ -183,7 +183,7 @@ impl Validity {
         (self.has_no_change_since(version) || has_same_changes()) && !version.is_revoked()
     }
 
-    /// Whether a change has taken effect, or the upstream has revoked the resource, since a read of this `version` started.
+    /// Whether a change has taken effect, or the upstream has revoked the subject, since a read of this `version` started.
     pub(crate) fn is_outdated(&self, version: &ReadVersion) -> bool {
         let is_changed = self
             .changes(version)
@@ -238,8 +238,8 @@ impl Validity {
             changes.epoch.fetch_add(1, Ordering::SeqCst);
             changes.open.fetch_add(1, Ordering::SeqCst);
         });
-        let resource = id.map_or(Resource::List, Resource::Appointment);
-        let before = self.version(scope.clone(), resource, Instant::now());
+        let subject = id.map_or(Subject::List, Subject::Appointment);
+        let before = self.version(scope.clone(), subject, Instant::now());
         OpenChange { validity: self.clone(), scope, id, before, uncertainty, is_settled: false }
     }
 
@@ -285,10 +285,10 @@ impl Validity {
 
     /// The changes by which a read of this `version` is outdated.
     fn changes(&self, version: &ReadVersion) -> Option<&Changes> {
-        match version.resource {
-            Resource::Appointment(_) => self.0.by_appointment.get(version.counter),
-            Resource::List => Some(&self.0.all),
-            Resource::Derived => None,
+        match version.subject {
+            Subject::Appointment(_) => self.0.by_appointment.get(version.counter),
+            Subject::List => Some(&self.0.all),
+            Subject::Derived => None,
         }
     }
 
@@ -320,17 +320,17 @@ impl Changes {
 }
 
 impl ReadVersion {
-    /// Whether the upstream has revoked the resource since. A page counts as revoked with anything of its scope, since the
+    /// Whether the upstream has revoked the subject since. A page counts as revoked with anything of its scope, since the
     /// appointments on it are not known before it has arrived.
     fn is_revoked(&self) -> bool {
         if self.scope.latest() == self.revocation {
             return false;
         }
         self.scope.is_everything_revoked(self.revocation)
-            || match self.resource {
-                Resource::Appointment(id) => self.scope.is_any_revoked([id], self.revocation),
-                Resource::List => true,
-                Resource::Derived => false,
+            || match self.subject {
+                Subject::Appointment(id) => self.scope.is_any_revoked([id], self.revocation),
+                Subject::List => true,
+                Subject::Derived => false,
             }
     }
 }
@@ -343,9 +343,9 @@ impl<T> Guarded<T> {
 
     /// Whether the upstream has revoked the copy since it was read, other than by its key: then it is evicted.
     fn is_revoked(&self) -> bool {
-        let ReadVersion { resource, scope, revocation, .. } = &self.version;
+        let ReadVersion { subject, scope, revocation, .. } = &self.version;
         scope.is_everything_revoked(*revocation)
-            || *resource == Resource::List && scope.is_list_revoked(*revocation)
+            || *subject == Subject::List && scope.is_list_revoked(*revocation)
     }
 
     pub(crate) fn version(&self) -> &ReadVersion {
@@ -395,7 +395,7 @@ impl OpenChange {
             self.validity.by_id(created).applied.fetch_add(1, Ordering::SeqCst);
         }
         let id = self.id.or(id);
-        let resource = Resource::Appointment(id?);
+        let subject = Subject::Appointment(id?);
         let version = match self.id {
             // Of this very change: one that takes effect from now on outdates it.
             Some(_) => ReadVersion {
@@ -405,7 +405,7 @@ impl OpenChange {
                 is_open: false,
                 ..self.before.clone()
             },
-            None => self.validity.version(self.scope.clone(), resource, Instant::now()),
+            None => self.validity.version(self.scope.clone(), subject, Instant::now()),
         };
         self.close(|changes| {
             changes.applied.fetch_add(1, Ordering::SeqCst);

@@ -2,7 +2,7 @@
 //!
 //! An answer is found by the caller's scope and a hash of the request, both compared whole: the scope within the key,
 //! the request byte for byte with the one that was answered. It is served for as long as each appointment and page that
-//! it was made from is what would be served now, which [`Derived`] looks at each time. So it is never older than they
+//! it was made from is what would be served now, which [`DependentCache`] looks at each time. So it is never older than they
 //! are. What a request passes before it is carried out (who asks, how often, its media types and its size), it passes
 //! here too.
 //!
@@ -24,7 +24,7 @@ use foldhash::quality::RandomState;
 use super::accept::MediaType;
 use crate::{
     appointments::{
-        dependent_cache::{Derived, Made},
+        dependent_cache::{CachedResponse, DependentCache},
         operation::Appointments,
         shared::Shared,
     },
@@ -43,7 +43,7 @@ use crate::{
 #[derive(Debug)]
 pub struct ResponseCache {
     /// None where nothing is to be kept.
-    kept: Option<Derived<Entry>>,
+    kept: Option<DependentCache<Entry>>,
     hasher: RandomState,
     memory: ResponseMemory,
 }
@@ -141,7 +141,7 @@ impl ResponseCache {
     /// Their bytes count in `memory`.
     pub fn new(config: &CacheConfig, shared: Shared, memory: ResponseMemory) -> Self {
         let is_on = config.answers_size.as_u64() > 0;
-        let kept = is_on.then(|| Derived::new(config.answers_size, config.caller_share, shared));
+        let kept = is_on.then(|| DependentCache::new(config.answers_size, config.caller_share, shared));
         Self { kept, hasher: RandomState::default(), memory }
     }
 
@@ -170,11 +170,11 @@ impl ResponseCache {
     /// What is kept for `question`: compressed for who `takes` that, where it was tried and is there, else as it is.
     fn look(
         &self,
-        kept: &Derived<Entry>,
+        kept: &DependentCache<Entry>,
         caller: &Caller,
         question: CacheRequest<'_>,
         takes: Option<Coding>,
-    ) -> Option<Made<Entry>> {
+    ) -> Option<CachedResponse<Entry>> {
         let mut was_tried = false;
         // What was never compressed, as no short answer is, is found at the first look.
         let plain = kept.get(caller, self.hash(question, None), |entry| {
@@ -194,8 +194,8 @@ impl ResponseCache {
     /// Compresses what was sent as it is until now, and keeps that beside it.
     async fn compress(
         &self,
-        kept: &Derived<Entry>,
-        plain: &Made<Entry>,
+        kept: &DependentCache<Entry>,
+        plain: &CachedResponse<Entry>,
         question: CacheRequest<'_>,
         coding: Coding,
         attempt: Attempt<'_>,
@@ -225,7 +225,7 @@ impl ResponseCache {
         appointments: &Appointments,
     ) {
         if let Some(kept) = &self.kept
-            && let Some(provenance) = appointments.provenance().filter(|provenance| !provenance.is_empty())
+            && let Some(provenance) = appointments.dependencies().filter(|provenance| !provenance.is_empty())
             && let Ok(body) = self.memory.copy(&answer.body)
         {
             let answer = EncodedResponse { body, ..answer.clone() };
@@ -239,7 +239,7 @@ impl ResponseCache {
 
     /// Shows how much is kept, as of now, in the [metrics].
     pub fn observe(&self) {
-        let total = self.kept.as_ref().map(Derived::total).unwrap_or_default();
+        let total = self.kept.as_ref().map(DependentCache::total).unwrap_or_default();
         metrics().kept.set(&[("answers", total)]);
     }
 }

@@ -1,0 +1,102 @@
+//! The appointment cache: appointments, and their absence, by caller scope and id.
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    copies::{CachedLookup, Copies},
+    keys::AppointmentKey,
+    served::{Outcome, Served},
+    watch_registry::Recheck,
+};
+use crate::{
+    cache::{
+        read_through::{Cached, Lookup, Read, ReadThrough, Resource, Validator},
+        validity::{ReadVersion, Subject},
+    },
+    caller::Caller,
+    metrics::metrics,
+    upstream::{
+        answer::AppointmentAnswer,
+        client::UpstreamClient,
+        deadline::Deadline,
+        error::{Revocation, UpstreamError},
+    },
+};
+
+/// The appointment cache. Cheap to clone.
+pub(crate) type AppointmentCache = ReadThrough<AppointmentResource>;
+
+/// Appointments, read one by one.
+pub(crate) struct AppointmentResource {
+    pub(crate) copies: Copies,
+    upstream: UpstreamClient,
+}
+
+impl AppointmentCache {
+    /// An empty cache in front of `upstream`.
+    pub(crate) fn of_appointments(copies: Copies, upstream: UpstreamClient) -> Self {
+        let (store, validity) = (copies.appointments.clone(), copies.validity.clone());
+        Self::new(AppointmentResource { copies, upstream }, store, validity)
+    }
+
+    /// The appointment `id` for `caller`, by the `deadline`.
+    pub(crate) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
+        let Cached { value, stale_age } = self.read(caller, key(caller, id), deadline).await?;
+        Ok(value.map(|appointment| Served { appointment, age: stale_age }))
+    }
+
+    /// The fresh cached value of `id` for `caller`, if there is one.
+    pub(crate) fn get_fresh(&self, caller: &Caller, id: Uuid) -> Option<Option<Served>> {
+        self.read_cached(&key(caller, id)).map(|lookup| lookup.map(Served::now))
+    }
+}
+
+fn key(caller: &Caller, id: Uuid) -> AppointmentKey {
+    AppointmentKey { scope: caller.scope(), id }
+}
+
+impl Resource for AppointmentResource {
+    type Key = AppointmentKey;
+    type Value = CachedLookup;
+
+    fn subject(key: &AppointmentKey) -> Subject {
+        Subject::Appointment(key.id)
+    }
+
+    async fn fetch(
+        &self,
+        caller: &Caller,
+        AppointmentKey { id, .. }: AppointmentKey,
+        version: ReadVersion,
+        last: Option<Validator<CachedLookup>>,
+        deadline: &Deadline,
+    ) -> Result<Read<CachedLookup>, UpstreamError> {
+        let etag = last.as_ref().map(|(etag, _)| etag.as_str());
+        let answer = self.upstream.appointment(caller, id, etag, deadline).await?;
+        let AppointmentAnswer { appointment, is_unchanged, etag, keep } = answer;
+        let (value, etag) = match last {
+            Some((etag, value)) if is_unchanged => (value, Some(etag)),
+            _ => (appointment, etag),
+        };
+        let version = match value {
+            Some(_) => version,
+            None => self.copies.found_absent(caller, id, &version),
+        };
+        let freshness = self.copies.freshness_of_lookup(caller, value.is_some(), keep);
+        Ok(Read { value, etag, version, freshness })
+    }
+
+    fn revoke(&self, caller: &Caller, key: AppointmentKey, error: &UpstreamError) {
+        match error.revocation() {
+            Revocation::Everything => self.copies.revoke_everything(caller),
+            Revocation::Resource if error.is_final() => self.copies.revoke(caller, key.id, Recheck::Now),
+            Revocation::Resource => self.copies.revoke(caller, key.id, Recheck::Later),
+            Revocation::Nothing => {}
+        }
+    }
+
+    fn count(lookup: Lookup) {
+        metrics().appointments.count(lookup.label());
+    }
+}

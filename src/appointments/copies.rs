@@ -1,0 +1,166 @@
+//! All copies of appointments that the process holds, and their revocation: entries of both caches, and the state of
+//! watched appointments.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use uuid::Uuid;
+
+use super::{
+    keys::{AppointmentKey, PageKey},
+    watch_registry::{Recheck, WatchRegistry},
+};
+use crate::{
+    cache::{
+        freshness::{Freshness, StalePolicy},
+        store::{CacheStore, Size, TAG},
+        validity::{Guarded, ReadVersion, Validity},
+    },
+    caller::{Caller, Scope},
+    config::cache::CacheConfig,
+    model::SharedAppointment,
+    upstream::{
+        answer::{Page, PageItem},
+        cache_control::CacheDirectives,
+    },
+};
+
+/// A cached lookup: an appointment, or its absence.
+pub(crate) type CachedLookup = Option<SharedAppointment>;
+
+impl Size for CachedLookup {
+    fn size(&self) -> usize {
+        self.as_ref().map_or(0, |appointment| appointment.size())
+    }
+}
+
+impl Size for Arc<Page> {
+    fn size(&self) -> usize {
+        let item = |item: &Option<PageItem>| item.as_ref().map_or(0, |item| TAG + item.appointment.size());
+        self.items.iter().map(|it| size_of_val(it) + item(it)).sum()
+    }
+
+    fn tags(&self) -> impl Iterator<Item = Uuid> {
+        self.items.iter().flatten().map(|item| item.appointment.id.0)
+    }
+}
+
+/// The copies of appointments. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Copies {
+    pub(crate) validity: Validity,
+    pub(crate) appointments: CacheStore<AppointmentKey, CachedLookup>,
+    /// Evicted with the appointments that they show.
+    pub(crate) pages: CacheStore<PageKey, Arc<Page>>,
+    pub(crate) watches: WatchRegistry,
+    lifetimes: Lifetimes,
+}
+
+/// How long copies may be served.
+#[derive(Debug, Clone, Copy)]
+struct Lifetimes {
+    /// `cache.ttl`
+    appointment: Duration,
+    /// `cache.absence_ttl`
+    absence: Duration,
+    /// `cache.list_ttl`
+    page: Duration,
+    stale: StalePolicy,
+}
+
+impl Copies {
+    /// No copies.
+    pub(crate) fn new(config: &CacheConfig, watches: WatchRegistry) -> Self {
+        Self {
+            validity: Validity::new(),
+            appointments: CacheStore::new(config.size, config.caller_share),
+            pages: CacheStore::new(config.list_size, config.caller_share),
+            watches,
+            lifetimes: Lifetimes {
+                appointment: config.ttl,
+                absence: config.absence_ttl,
+                page: config.list_ttl,
+                stale: StalePolicy::of(config),
+            },
+        }
+    }
+
+    /// How long an appointment, or its absence, may be served.
+    pub(crate) fn freshness_of_lookup(
+        &self,
+        caller: &Caller,
+        is_found: bool,
+        upstream: CacheDirectives,
+    ) -> Freshness {
+        let Lifetimes { appointment, absence, stale, .. } = self.lifetimes;
+        match is_found {
+            true => Freshness::new(appointment, stale, upstream, caller),
+            false => Freshness::new(absence, StalePolicy::NEVER, upstream, caller),
+        }
+    }
+
+    /// How long a page may be served.
+    pub(crate) fn freshness_of_page(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
+        Freshness::new(self.lifetimes.page, self.lifetimes.stale, upstream, caller)
+    }
+
+    /// Stores an appointment from a page of the list that was read at `page`.
+    pub(crate) fn store_listed(
+        &self,
+        caller: &Caller,
+        appointment: &SharedAppointment,
+        upstream: CacheDirectives,
+        page: &ReadVersion,
+    ) {
+        let (scope, id) = (caller.scope(), appointment.id.0);
+        // In this order: a change counts for all appointments before it counts for its own, so one that the first check
+        // misses, the second finds.
+        let version = self.validity.version_of_item(page, id);
+        let freshness = self.freshness_of_lookup(caller, true, upstream);
+        let copy = Guarded::new(Some(appointment.clone()), version.clone(), freshness);
+        let is_storable = || self.validity.is_storable(page) && self.validity.is_storable(&version);
+        self.appointments.put(AppointmentKey { scope, id }, copy, is_storable);
+    }
+
+    /// Ends all copies of `id`, which the upstream has withdrawn from `caller`, and of the pages that show it. `recheck`
+    /// says when its pollers poll again.
+    pub(crate) fn revoke(&self, caller: &Caller, id: Uuid, recheck: Recheck) {
+        self.validity.revoke(caller.scope(), id);
+        self.evict(caller.scope(), id, recheck);
+    }
+
+    /// Records that a read of this `version` has found no appointment `id`, and ends older copies of it. Returns the version
+    /// of the absence.
+    pub(crate) fn found_absent(&self, caller: &Caller, id: Uuid, version: &ReadVersion) -> ReadVersion {
+        let absent = self.validity.found_absent(version, id);
+        self.evict(caller.scope(), id, Recheck::Now);
+        absent
+    }
+
+    fn evict(&self, scope: Scope, id: Uuid, recheck: Recheck) {
+        let key = AppointmentKey { scope, id };
+        self.appointments.evict(key);
+        self.pages.evict_tagged(scope, id);
+        self.watches.revoke(key, recheck);
+    }
+
+    /// Ends all pages of `caller`.
+    pub(crate) fn revoke_list(&self, caller: &Caller) {
+        self.validity.revoke_list(caller.scope());
+        self.pages.evict_scope(caller.scope());
+    }
+
+    /// Ends all copies of `caller`, whose credential is not accepted any more.
+    pub(crate) fn revoke_everything(&self, caller: &Caller) {
+        let scope = caller.scope();
+        self.validity.revoke_everything(scope);
+        self.watches.reject(scope);
+        self.appointments.evict_scope(scope);
+        self.pages.evict_scope(scope);
+    }
+}
+
+impl fmt::Debug for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Copies").finish_non_exhaustive()
+    }
+}

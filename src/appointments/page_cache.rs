@@ -1,0 +1,69 @@
+//! The page cache: pages of the list, by caller scope, for a short time.
+
+use std::sync::Arc;
+
+use super::{copies::Copies, keys::PageKey};
+use crate::{
+    cache::{
+        read_through::{Read, ReadThrough, Resource, Validator},
+        validity::{ReadVersion, Subject},
+    },
+    caller::Caller,
+    upstream::{
+        answer::Page,
+        client::UpstreamClient,
+        deadline::Deadline,
+        error::{Revocation, UpstreamError},
+    },
+};
+
+/// The page cache. Cheap to clone.
+pub(crate) type PageCache = ReadThrough<PageResource>;
+
+/// Pages of the list.
+pub(crate) struct PageResource {
+    copies: Copies,
+    upstream: UpstreamClient,
+}
+
+impl PageCache {
+    /// An empty cache in front of `upstream`.
+    pub(crate) fn of_pages(copies: Copies, upstream: UpstreamClient) -> Self {
+        let (store, validity) = (copies.pages.clone(), copies.validity.clone());
+        Self::new(PageResource { copies, upstream }, store, validity)
+    }
+}
+
+impl Resource for PageResource {
+    type Key = PageKey;
+    type Value = Arc<Page>;
+
+    fn subject(_: &PageKey) -> Subject {
+        Subject::List
+    }
+
+    async fn fetch(
+        &self,
+        caller: &Caller,
+        key: PageKey,
+        version: ReadVersion,
+        _: Option<Validator<Arc<Page>>>,
+        deadline: &Deadline,
+    ) -> Result<Read<Arc<Page>>, UpstreamError> {
+        let page = self.upstream.page(caller, key.page + 1, key.per_page, deadline).await?;
+        // An item that lacks a member serves the list only: it does not say what the whole appointment is.
+        for item in page.items.iter().flatten().filter(|item| item.is_whole) {
+            self.copies.store_listed(caller, &item.appointment, page.keep, &version);
+        }
+        let freshness = self.copies.freshness_of_page(caller, page.keep);
+        Ok(Read { value: Arc::new(page), etag: None, version, freshness })
+    }
+
+    fn revoke(&self, caller: &Caller, _: PageKey, error: &UpstreamError) {
+        match error.revocation() {
+            Revocation::Everything => self.copies.revoke_everything(caller),
+            Revocation::Resource => self.copies.revoke_list(caller),
+            Revocation::Nothing => {}
+        }
+    }
+}

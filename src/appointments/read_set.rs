@@ -1,0 +1,75 @@
+//! The reads of one operation, as they happen: the outcome of each appointment, and the pages of the list.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use uuid::Uuid;
+
+use super::{failure_log::Failures, keys::PageKey, served::Outcome};
+use crate::upstream::{
+    answer::Page,
+    error::{Revocation, UpstreamError},
+};
+
+/// What one operation has been served so far.
+#[derive(Default)]
+pub(crate) struct ReadSet {
+    /// Within the operation an id has one outcome: whoever asks for it later is told this.
+    outcomes: Mutex<HashMap<Uuid, Outcome>>,
+    pages: Mutex<Vec<(PageKey, Arc<Page>)>>,
+    /// Whether no cached copy can stand for a part of the response.
+    is_uncacheable: AtomicBool,
+    /// The 401 with which the upstream has rejected the token: it would do so again.
+    rejection: OnceLock<UpstreamError>,
+    failures: Failures,
+}
+
+impl ReadSet {
+    pub(crate) fn outcomes(&self) -> MutexGuard<'_, HashMap<Uuid, Outcome>> {
+        // What is behind the lock is whole at any moment.
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn note_page(&self, key: PageKey, page: &Arc<Page>) {
+        self.pages().push((key, page.clone()));
+    }
+
+    /// Notes that the operation changes or watches something, or was served an error or a stale copy.
+    pub(crate) fn mark_uncacheable(&self) {
+        self.is_uncacheable.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes a failed read, of the appointment `id` or of the list.
+    pub(crate) fn note_failure(&self, id: Option<Uuid>, error: &UpstreamError) {
+        if error.revocation() == Revocation::Everything {
+            let _ = self.rejection.set(error.clone());
+        }
+        self.failures.note(id, error);
+    }
+
+    /// The error with which each further read of the operation would fail.
+    pub(crate) fn rejection(&self) -> Option<UpstreamError> {
+        self.rejection.get().cloned()
+    }
+
+    pub(crate) fn pages(&self) -> MutexGuard<'_, Vec<(PageKey, Arc<Page>)>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether cached copies stand for every part of the response.
+    pub(crate) fn is_cacheable(&self) -> bool {
+        !self.is_uncacheable.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for ReadSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadSet").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,378 @@
+//! The registry of watched appointments: their latest state, their subscribers, and the limits on both.
+//!
+//! A [`Watch`] lives like a [`Flight`](crate::cache::single_flight::Flight): its subscribers hold it, the registry holds it
+//! weakly, and its poller ends with the last subscriber.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
+use uuid::Uuid;
+
+use super::{copies::CachedLookup, keys::AppointmentKey};
+use crate::{
+    cache::{
+        read_through::Read,
+        validity::{Guarded, Validity},
+    },
+    caller::Scope,
+    config::live::LiveConfig,
+    model::SharedAppointment,
+    upstream::error::UpstreamError,
+};
+
+/// The watched appointments. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct WatchRegistry(Arc<Registry>);
+
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) watches: Mutex<Watches>,
+    pub(crate) config: LiveConfig,
+}
+
+/// The watches, and how many of them and of their subscribers each caller has.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    pub(crate) by_id: HashMap<Uuid, HashMap<Scope, Slot>>,
+    pub(crate) by_scope: HashMap<Scope, ScopeWatches>,
+    pub(crate) watches: Tally,
+    pub(crate) subscribers: Tally,
+}
+
+/// The place of a watch in the registry.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) watch: Weak<Watch>,
+    /// The caller that was the first to watch.
+    pub(crate) first: Scope,
+    pub(crate) subscribers: usize,
+}
+
+/// The appointments that a scope watches.
+#[derive(Debug, Default)]
+pub(crate) struct ScopeWatches {
+    pub(crate) ids: HashSet<Uuid>,
+    /// Whether all their pollers were told that the token was rejected, and none has found it accepted since: each of
+    /// their 401s is no news to the others.
+    pub(crate) is_rejected: bool,
+}
+
+/// Counts in all and by caller.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) total: usize,
+    pub(crate) by_caller: HashMap<Scope, usize>,
+}
+
+/// An appointment that somebody watches.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) key: AppointmentKey,
+    pub(crate) state: Arc<watch::Sender<WatchState>>,
+    pub(crate) commands: watch::Sender<PollCommand>,
+    pub(crate) wanted: Arc<Notify>,
+    pub(crate) poller: AbortHandle,
+    pub(crate) registry: Weak<Registry>,
+}
+
+/// What subscribers are shown.
+#[derive(Debug, Default)]
+pub(crate) struct WatchState {
+    pub(crate) latest: Option<Guarded<SharedAppointment>>,
+    /// The error that has ended the watch.
+    pub(crate) end: Option<UpstreamError>,
+    /// Whether a subscriber waits because the latest state was not valid for it.
+    pub(crate) is_wanted: bool,
+}
+
+/// What a change through this gateway tells a poller: the result of its current read is outdated.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum PollCommand {
+    /// The new state has been shown: poll after a pause.
+    #[default]
+    Wait,
+    /// Nobody knows the new state: poll at once.
+    Poll,
+}
+
+/// When a watch whose state was revoked polls again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recheck {
+    Now,
+    /// At its next poll, or for the next subscriber.
+    Later,
+}
+
+impl WatchRegistry {
+    pub(crate) fn config(&self) -> &LiveConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Registry> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// Subscribes `who` to `key`. If nobody watches it yet, `start` starts the watch.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Overloaded`] with the limit that is reached.
+    pub(crate) fn subscribe(
+        &self,
+        key: AppointmentKey,
+        who: Scope,
+        start: impl FnOnce() -> Watch,
+    ) -> Result<Subscription, UpstreamError> {
+        // Declared before the lock is taken, thus dropped after it: the last holder of a watch takes the lock.
+        let existing;
+        let mut watches = self.0.lock();
+        existing = watches.get(&key);
+        let alive = existing.as_ref().filter(|watch| watch.is_alive());
+        watches.admit(key, who, alive.is_some(), &self.0.config)?;
+        let watch = match alive {
+            Some(watch) => watch.clone(),
+            None => {
+                let watch = Arc::new(start());
+                watches.insert(key, who, Arc::downgrade(&watch));
+                watch
+            }
+        };
+        watches.enter(&key, who);
+        Ok(Subscription { watch, who })
+    }
+
+    pub(crate) fn new(config: LiveConfig) -> Self {
+        Self(Arc::new(Registry { watches: Mutex::default(), config }))
+    }
+
+    /// Ends the state that subscribers of `key` are shown.
+    pub(crate) fn revoke(&self, key: AppointmentKey, recheck: Recheck) {
+        // Taken out of the registry first: the last holder of a watch takes the lock.
+        let watch = self.0.lock().get(&key);
+        let Some(watch) = watch else { return };
+        watch.state.send_if_modified(|state| {
+            state.latest.iter().for_each(Guarded::evict);
+            false
+        });
+        if recheck == Recheck::Now {
+            watch.wanted.notify_one();
+        }
+    }
+
+    /// Has the pollers of `scope` poll, since its token was rejected.
+    pub(crate) fn reject(&self, scope: Scope) {
+        let watches: Vec<_> = {
+            let mut watches = self.0.lock();
+            let Some(of_scope) = watches.by_scope.get_mut(&scope) else { return };
+            if std::mem::replace(&mut of_scope.is_rejected, true) {
+                return;
+            }
+            let keys: Vec<_> = of_scope.ids.iter().map(|id| AppointmentKey { scope, id: *id }).collect();
+            keys.iter().filter_map(|key| watches.get(key)).collect()
+        };
+        for watch in watches {
+            watch.wanted.notify_one();
+        }
+    }
+
+    /// Notes that the upstream has accepted the token of `scope`.
+    pub(crate) fn accept(&self, scope: Scope) {
+        if let Some(of_scope) = self.0.lock().by_scope.get_mut(&scope) {
+            of_scope.is_rejected = false;
+        }
+    }
+
+    pub(crate) fn watches_of(&self, id: Uuid) -> Vec<Arc<Watch>> {
+        let watches = self.0.lock();
+        let slots = watches.by_id.get(&id).into_iter().flat_map(HashMap::values);
+        slots.filter_map(|slot| slot.watch.upgrade()).collect()
+    }
+}
+
+impl Registry {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Watches> {
+        // Nothing that runs under the lock leaves the registry half changed.
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watches {
+    pub(crate) fn get(&self, key: &AppointmentKey) -> Option<Arc<Watch>> {
+        self.slot(key)?.watch.upgrade()
+    }
+
+    pub(crate) fn slot(&self, key: &AppointmentKey) -> Option<&Slot> {
+        self.by_id.get(&key.id)?.get(&key.scope)
+    }
+
+    /// Whether `who` may subscribe to `key`, which is watched already or not.
+    pub(crate) fn admit(
+        &self,
+        key: AppointmentKey,
+        who: Scope,
+        is_watched: bool,
+        config: &LiveConfig,
+    ) -> Result<(), UpstreamError> {
+        let over = |limit| Err(UpstreamError::Overloaded { limit });
+        if !is_watched
+            && (self.watches.total >= config.max_watched || self.watches.of(who) >= config.max_of_caller())
+        {
+            return over("live.max_watched");
+        }
+        let of_watch = self.slot(&key).filter(|_| is_watched).map_or(0, |slot| slot.subscribers);
+        if of_watch >= config.max_subscribers {
+            return over("live.max_subscribers");
+        }
+        let (total, own) = (self.subscribers.total, self.subscribers.of(who));
+        if !may_take(config.max_subscriptions, config.caller_share.into(), total, own) {
+            return over("live.max_subscriptions");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn insert(&mut self, key: AppointmentKey, who: Scope, watch: Weak<Watch>) {
+        // An ended watch may be there.
+        self.remove(&key);
+        self.by_id.entry(key.id).or_default().insert(key.scope, Slot { watch, first: who, subscribers: 0 });
+        self.watches.add(who);
+        let of_scope = self.by_scope.entry(key.scope).or_default();
+        of_scope.ids.insert(key.id);
+        of_scope.is_rejected = false;
+    }
+
+    pub(crate) fn remove(&mut self, key: &AppointmentKey) {
+        let Entry::Occupied(mut slots) = self.by_id.entry(key.id) else { return };
+        if let Some(slot) = slots.get_mut().remove(&key.scope) {
+            self.watches.subtract(slot.first);
+            if let Entry::Occupied(mut of_scope) = self.by_scope.entry(key.scope) {
+                of_scope.get_mut().ids.remove(&key.id);
+                if of_scope.get().ids.is_empty() {
+                    of_scope.remove();
+                }
+            }
+        }
+        if slots.get().is_empty() {
+            slots.remove();
+        }
+    }
+
+    pub(crate) fn enter(&mut self, key: &AppointmentKey, who: Scope) {
+        self.subscribers.add(who);
+        if let Some(slot) = self.by_id.get_mut(&key.id).and_then(|slots| slots.get_mut(&key.scope)) {
+            slot.subscribers += 1;
+        }
+    }
+
+    pub(crate) fn leave(&mut self, watch: &Arc<Watch>, who: Scope) {
+        self.subscribers.subtract(who);
+        let AppointmentKey { scope, id } = watch.key;
+        let slot = self.by_id.get_mut(&id).and_then(|slots| slots.get_mut(&scope));
+        // Another watch may have taken the place since.
+        if let Some(slot) = slot.filter(|slot| std::ptr::eq(slot.watch.as_ptr(), Arc::as_ptr(watch))) {
+            slot.subscribers -= 1;
+        }
+    }
+}
+
+/// Whether one more of `most` may be taken, of which `taken` are, `own` of them by the caller: a caller may have so many
+/// `percent` of those that the others leave, and at least one.
+pub(crate) fn may_take(most: usize, percent: usize, taken: usize, own: usize) -> bool {
+    let left_by_others = most.saturating_sub(taken - own);
+    taken < most && own < (left_by_others * percent / 100).max(1)
+}
+
+impl Tally {
+    pub(crate) fn of(&self, who: Scope) -> usize {
+        self.by_caller.get(&who).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn add(&mut self, who: Scope) {
+        self.total += 1;
+        *self.by_caller.entry(who).or_default() += 1;
+    }
+
+    pub(crate) fn subtract(&mut self, who: Scope) {
+        if let Entry::Occupied(mut count) = self.by_caller.entry(who) {
+            self.total -= 1;
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+impl Watch {
+    pub(crate) fn is_alive(&self) -> bool {
+        self.state.borrow().end.is_none()
+    }
+}
+
+/// Shows the result of a read to the subscribers, unless it is outdated; returns whether it did.
+pub(crate) fn show(
+    state: &watch::Sender<WatchState>,
+    validity: &Validity,
+    read: &Read<CachedLookup>,
+) -> bool {
+    let Some(appointment) = &read.value else { return false };
+    let mut is_shown = false;
+    state.send_if_modified(|state| {
+        // Checked under the state's lock: of two results, the outdated one is not shown last.
+        is_shown = state.end.is_none() && !validity.is_outdated(&read.version);
+        if !is_shown {
+            return false;
+        }
+        let is_same = |latest: &Guarded<SharedAppointment>| latest.account(|it| **it == **appointment);
+        let is_news = state.is_wanted || !state.latest.as_ref().is_some_and(is_same);
+        let copy = Guarded::new(appointment.clone(), read.version.clone(), read.freshness);
+        *state = WatchState { latest: Some(copy), end: None, is_wanted: false };
+        is_news
+    });
+    is_shown
+}
+
+impl WatchState {
+    pub(crate) fn ended(error: UpstreamError) -> Self {
+        Self { latest: None, end: Some(error), is_wanted: false }
+    }
+
+    /// The latest state, for the poller to choose its interval by.
+    pub(crate) fn latest(&self) -> Option<SharedAppointment> {
+        self.latest.as_ref().map(|latest| latest.account(Clone::clone))
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.poller.abort();
+        let Some(registry) = self.registry.upgrade() else { return };
+        let mut watches = registry.lock();
+        // Another watch may have taken the place since.
+        if watches.slot(&self.key).is_some_and(|slot| std::ptr::eq(slot.watch.as_ptr(), self)) {
+            watches.remove(&self.key);
+        }
+    }
+}
+
+/// The right to be shown the state of a watch. The watch lives as long as somebody has it.
+pub(crate) struct Subscription {
+    pub(crate) watch: Arc<Watch>,
+    who: Scope,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(registry) = self.watch.registry.upgrade() {
+            registry.lock().leave(&self.watch, self.who);
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A read-through cache of one kind of upstream resource: a fresh entry, else the call in flight for it, else a new call,
+//! else (during an outage) a stale entry.
+//!
+//! A [`Resource`] says how it is keyed, fetched and revoked. Everything else is the same for all of them.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Weak},
+    time::{Duration, Instant as StdInstant},
+};
+
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
+
+use super::{
+    freshness::{Freshness, Use},
+    single_flight::{Claim, SingleFlight},
+    store::{self, CacheEntry, CacheStore, Size},
+    validity::{Guarded, ReadVersion, Served, Subject, Validity},
+};
+use crate::{
+    caller::Caller,
+    upstream::{deadline::Deadline, error::UpstreamError},
+};
+
+/// A kind of resource that is read from the upstream by key.
+pub(crate) trait Resource: Send + Sync + 'static {
+    /// The caller's scope and the address of the resource.
+    type Key: store::Key + fmt::Debug;
+    /// The cached value. Failures are not cached.
+    type Value: Size + Clone;
+
+    /// The changes and revocations that outdate a copy under `key`.
+    fn subject(key: &Self::Key) -> Subject;
+
+    /// Fetches the value under `key` for `caller`. `last` makes the request conditional, where the resource supports that.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    fn fetch(
+        &self,
+        caller: &Caller,
+        key: Self::Key,
+        version: ReadVersion,
+        last: Option<Validator<Self::Value>>,
+        deadline: &Deadline,
+    ) -> impl Future<Output = Result<Read<Self::Value>, UpstreamError>> + Send;
+
+    /// Ends the copies that a read which failed with `error` revokes.
+    fn revoke(&self, caller: &Caller, key: Self::Key, error: &UpstreamError);
+
+    /// Counts a lookup in the metrics.
+    fn count(_lookup: Lookup) {}
+}
+
+/// How a reader got its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    Fresh,
+    Stale,
+    /// From a call that was in flight.
+    Coalesced,
+    NewCall,
+}
+
+/// The last value that was read, with its `ETag`.
+pub(crate) type Validator<V> = (String, V);
+
+/// The result of a read.
+#[derive(Debug, Clone)]
+pub(crate) struct Read<V> {
+    pub(crate) value: V,
+    /// The validator for a conditional request.
+    pub(crate) etag: Option<String>,
+    /// When it was read.
+    pub(crate) version: ReadVersion,
+    /// How long it may be served from now.
+    pub(crate) freshness: Freshness,
+}
+
+/// A value that is served.
+#[derive(Debug, Clone)]
+pub(crate) struct Cached<V> {
+    pub(crate) value: V,
+    /// How long ago it was stored, if it is stale.
+    pub(crate) stale_age: Option<Duration>,
+}
+
+/// An entry from which a response was made. It does not keep the entry alive.
+pub(crate) struct EntryRef<R: Resource> {
+    key: R::Key,
+    entry: Weak<CacheEntry<R::Value>>,
+}
+
+/// A read-through cache. Cheap to clone.
+pub(crate) struct ReadThrough<R: Resource>(Arc<Inner<R>>);
+
+struct Inner<R: Resource> {
+    resource: R,
+    store: CacheStore<R::Key, R::Value>,
+    flights: SingleFlight<R::Key, Read<R::Value>>,
+    validity: Validity,
+}
+
+impl<R: Resource> ReadThrough<R> {
+    /// A cache of `resource` with its entries in `store`.
+    pub(crate) fn new(resource: R, store: CacheStore<R::Key, R::Value>, validity: Validity) -> Self {
+        let flights = SingleFlight::new(validity.clone());
+        Self(Arc::new(Inner { resource, store, flights, validity }))
+    }
+
+    pub(crate) fn resource(&self) -> &R {
+        &self.0.resource
+    }
+
+    pub(crate) fn validity(&self) -> &Validity {
+        &self.0.validity
+    }
+
+    /// The number of entries and their size in bytes.
+    pub(crate) fn total(&self) -> (usize, u64) {
+        self.0.store.total()
+    }
+
+    /// Reads `key` for `caller`: from the cache, else from the call in flight, else from a new call. During an outage, and
+    /// at the `deadline`, a stale entry is served within its bound. Dropping the future leaves the call to its other
+    /// waiters.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub(crate) async fn read(
+        &self,
+        caller: &Caller,
+        key: R::Key,
+        deadline: Instant,
+    ) -> Result<Cached<R::Value>, UpstreamError> {
+        if let Some(cached) = self.cached(&key, Use::WhileRevalidating) {
+            if cached.stale_age.is_some() {
+                self.refresh(caller, key);
+            }
+            return Ok(cached);
+        }
+        let claim = self.join(caller, key, deadline, || self.fresh(&key), None);
+        let lookup = match claim {
+            Claim::Cached(_) => Lookup::Fresh,
+            Claim::Joined(_) => Lookup::Coalesced,
+            Claim::Started(_) => Lookup::NewCall,
+        };
+        let read = timeout_at(deadline, claim.outcome()).await;
+        let read = read.unwrap_or(Err(UpstreamError::DeadlinePassed));
+        if read.as_ref().is_err_and(UpstreamError::is_outage)
+            && let Some(stale) = self.cached(&key, Use::OnError)
+        {
+            return Ok(stale);
+        }
+        R::count(lookup);
+        read.map(|read| Cached { value: read.value, stale_age: None })
+    }
+
+    /// The fresh entry under `key`, if there is one.
+    pub(crate) fn read_cached(&self, key: &R::Key) -> Option<R::Value> {
+        self.cached(key, Use::Fresh).map(|cached| cached.value)
+    }
+
+    /// Reads `key` as [`read`](Self::read) does, but never a stale entry.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub(crate) async fn read_fresh(
+        &self,
+        caller: &Caller,
+        key: R::Key,
+        deadline: Instant,
+    ) -> Result<Read<R::Value>, UpstreamError> {
+        // Looked up first of all: a reader of a fresh entry does not wait for a call in flight.
+        if let Some(cached) = self.fresh(&key) {
+            return Ok(cached);
+        }
+        self.join(caller, key, deadline, || self.fresh(&key), None).outcome().await
+    }
+
+    /// Reads `key` from the upstream, whatever is cached, or from the call in flight. `last` makes the request conditional.
+    ///
+    /// # Errors
+    /// As [`UpstreamError`] says.
+    pub(crate) async fn revalidate(
+        &self,
+        caller: &Caller,
+        key: R::Key,
+        deadline: Instant,
+        last: Option<Validator<R::Value>>,
+    ) -> Result<Read<R::Value>, UpstreamError> {
+        self.join(caller, key, deadline, || None, last).outcome().await
+    }
+
+    /// Stores the result of a read of this `version`, unless it is outdated or the entry is newer.
+    pub(crate) fn store(&self, key: R::Key, read: &Read<R::Value>) {
+        let copy = Guarded::new(read.value.clone(), read.version.clone(), read.freshness);
+        self.0.store.put(key, copy, || self.0.validity.is_storable(&read.version));
+    }
+
+    /// The entry under `key`, and how much longer it is fresh as of `now`; none unless it holds the value that `is_same`
+    /// accepts.
+    pub(crate) fn entry(
+        &self,
+        key: R::Key,
+        is_same: impl FnOnce(&R::Value) -> bool,
+        now: StdInstant,
+    ) -> Option<(EntryRef<R>, Duration)> {
+        let entry = self.0.store.get(&key)?;
+        let is_same = is_same(self.0.validity.read(&entry, Use::Fresh)?.value);
+        let left = entry.fresh_for(now).filter(|_| is_same)?;
+        Some((EntryRef { key, entry: Arc::downgrade(&entry) }, left))
+    }
+
+    /// Whether each of `entries` would be served from the cache.
+    pub(crate) fn are_current(&self, entries: &[EntryRef<R>], now: StdInstant) -> bool {
+        entries.iter().all(|EntryRef { entry, .. }| {
+            let entry = entry.upgrade();
+            entry.is_some_and(|entry| self.0.validity.read_at(&entry, Use::Fresh, now).is_some())
+        })
+    }
+
+    /// Counts each of `entries` as recently used.
+    pub(crate) fn touch(&self, entries: &[EntryRef<R>]) {
+        for entry in entries {
+            self.0.store.get(&entry.key);
+        }
+    }
+
+    /// Reads `key` in the background, unless a call for it is in flight.
+    fn refresh(&self, caller: &Caller, key: R::Key) {
+        // The next reader starts another refresh, so the call need not be retried.
+        let claim = self.join(caller, key, Instant::now(), || self.fresh(&key), None);
+        if matches!(claim, Claim::Started(_)) {
+            // A call without waiters is cancelled.
+            tokio::spawn(claim.outcome());
+        }
+    }
+
+    fn join(
+        &self,
+        caller: &Caller,
+        key: R::Key,
+        deadline: Instant,
+        cached: impl FnOnce() -> Option<Read<R::Value>>,
+        last: Option<Validator<R::Value>>,
+    ) -> Claim<R::Key, Read<R::Value>> {
+        let version = self.0.validity.start_read(store::Key::scope(&key), R::subject(&key));
+        self.0.flights.join(key, version, deadline, cached, |version, deadline| {
+            let (cache, caller) = (self.clone(), caller.clone());
+            async move { cache.fetch(&caller, key, version, last, &deadline).await }.in_current_span()
+        })
+    }
+
+    fn fresh(&self, key: &R::Key) -> Option<Read<R::Value>> {
+        let entry = self.0.store.get(key)?;
+        let value = self.0.validity.read(&entry, Use::Fresh)?.value.clone();
+        let freshness = Freshness::of(entry.fresh_for(StdInstant::now())?);
+        Some(Read { value, etag: None, version: entry.version().clone(), freshness })
+    }
+
+    /// The entry under `key`, if it may be put to this `purpose`.
+    fn cached(&self, key: &R::Key, purpose: Use) -> Option<Cached<R::Value>> {
+        let entry = self.0.store.get(key)?;
+        let Served { value, stale_age } = self.0.validity.read(&entry, purpose)?;
+        R::count(if stale_age.is_some() { Lookup::Stale } else { Lookup::Fresh });
+        Some(Cached { value: value.clone(), stale_age })
+    }
+
+    async fn fetch(
+        &self,
+        caller: &Caller,
+        key: R::Key,
+        version: ReadVersion,
+        last: Option<Validator<R::Value>>,
+        deadline: &Deadline,
+    ) -> Result<Read<R::Value>, UpstreamError> {
+        let started = version.started;
+        let read = self.0.resource.fetch(caller, key, version, last, deadline).await;
+        let duration_ms = started.elapsed().as_millis() as u64;
+        match &read {
+            Ok(read) => {
+                tracing::debug!(?key, duration_ms, "fetched");
+                self.store(key, read);
+            }
+            Err(error) => {
+                tracing::debug!(?key, %error, duration_ms, "fetch failed");
+                self.0.resource.revoke(caller, key, error);
+            }
+        }
+        read
+    }
+}
+
+impl Lookup {
+    /// The metric label.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Fresh => "cache",
+            Self::Stale => "stale",
+            Self::Coalesced => "call_under_way",
+            Self::NewCall => "new_call",
+        }
+    }
+}
+
+impl<R: Resource> Clone for ReadThrough<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<R: Resource> fmt::Debug for ReadThrough<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadThrough").finish_non_exhaustive()
+    }
+}
