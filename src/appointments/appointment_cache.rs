@@ -4,9 +4,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    copies::{CachedLookup, Copies},
+    copies::Copies,
     keys::AppointmentKey,
-    served::{Outcome, Served},
+    served::{CachedLookup, Outcome, Served},
     watch_registry::Recheck,
 };
 use crate::{

@@ -1,4 +1,4 @@
-//! Changes: sent once, carried to their end whoever leaves, and followed by nobody reading what was before.
+//! Changes: each is sent once, completes even if its client leaves, and ends the copies that were read before it.
 
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
@@ -14,27 +14,27 @@ use crate::{
     upstream::{answer::Applied, error::UpstreamError, resilience::call_policy::CallPermit},
 };
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Debug, Clone)]
 pub enum Changed {
-    /// It was made. The appointment as it now is, where the upstream showed it.
+    /// Applied: the changed appointment, if the upstream returned it.
     To(Option<SharedAppointment>),
-    /// It was not made, since the input is not accepted.
+    /// Rejected: the upstream did not accept the input.
     Rejected(Vec<InputFault>),
 }
 
 impl Shared {
     /// Sends `change` as `caller`, once, and waits for the outcome until `deadline`.
     ///
-    /// While it waits for its turn it can still be given up, and is not sent then. From there on it runs in a task of its
-    /// own: a caller who leaves, or whose deadline passes, does not keep what was sent from being noted.
+    /// While it waits for a permit it can still be given up; then it is not sent. From there on it runs in a task of its own,
+    /// so its outcome is recorded even if the caller leaves or its deadline passes.
     pub(crate) async fn change(
         &self,
         caller: &Caller,
         change: Change,
         deadline: Instant,
     ) -> Result<Changed, UpstreamError> {
-        // A free turn would be taken even now, and what is sent now has nobody who waits for its answer.
+        // A free permit would be taken even now, but nobody would wait for the outcome.
         if Instant::now() >= deadline {
             return Err(UpstreamError::DeadlinePassed);
         }
@@ -77,7 +77,7 @@ impl Shared {
         match applied {
             Ok(Applied::To { appointment, keep }) => {
                 let known = appointment.as_ref().map(|appointment| appointment.id.0).or(id);
-                // Where another change was open at the same time, nobody knows which of the two answers is the newer, so
+                // If another change was open at the same time, nobody knows which of the two answers is newer, so
                 // neither is cached.
                 let version = open.applied(known);
                 if let Some(id) = known {
@@ -100,7 +100,7 @@ impl Shared {
                 let verdict = Verdict::of(&error);
                 match verdict {
                     Verdict::MayHaveHappened => {
-                        // Its answer was lost, but it may still be on its way.
+                        // The answer was lost, but the change may still take effect.
                         open.unknown();
                         if let Some(id) = id {
                             self.subscriptions.changed(caller, id, None);
@@ -121,15 +121,15 @@ impl Shared {
     }
 }
 
-/// What a failed change tells of the appointment.
+/// The meaning of a failed change for cached copies.
 #[derive(Clone, Copy)]
 enum Verdict {
-    /// It is what it was.
+    /// The appointment is unchanged.
     NothingHappened,
     /// The caller's credential is not accepted.
     NotAccepted,
-    /// It is not the caller's to change, or not what the caller took it for: gone, or in another state. No change was made,
-    /// so others see it as they would without the attempt.
+    /// The caller may not change the appointment, or its copy is outdated: the appointment is gone, or in another state. Only
+    /// the caller's copies end.
     Refused,
     /// The change may have been made.
     MayHaveHappened,
@@ -138,8 +138,8 @@ enum Verdict {
 impl Verdict {
     fn of(error: &UpstreamError) -> Self {
         match error {
-            // A request that the upstream found at fault (RFC 9110, section 15.5) was not carried out; of one that it was
-            // tired of waiting for (408), nobody knows.
+            // The upstream has not carried out a request that it blames on the client (RFC 9110, section 15.5), except that
+            // after a 408 nobody knows.
             UpstreamError::UnexpectedStatus { status: 400..=407 | 409..=499 } => Self::NothingHappened,
             UpstreamError::OutcomeUnknown(_)
             | UpstreamError::ChangeFailed { .. }

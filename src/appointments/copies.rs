@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     keys::{AppointmentKey, PageKey},
+    served::CachedLookup,
     watch_registry::{Recheck, WatchRegistry},
 };
 use crate::{
@@ -23,15 +24,6 @@ use crate::{
         cache_control::CacheDirectives,
     },
 };
-
-/// A cached lookup: an appointment, or its absence.
-pub(crate) type CachedLookup = Option<SharedAppointment>;
-
-impl Size for CachedLookup {
-    fn size(&self) -> usize {
-        self.as_ref().map_or(0, |appointment| appointment.size())
-    }
-}
 
 impl Size for Arc<Page> {
     fn size(&self) -> usize {

@@ -14,8 +14,12 @@ use std::{
 };
 
 use super::{
-    appointment_cache::AppointmentResource, copies::CachedLookup, keys::AppointmentKey,
-    page_cache::PageResource, read_set::ReadSet, served::Served, shared::Shared,
+    appointment_cache::AppointmentResource,
+    keys::AppointmentKey,
+    page_cache::PageResource,
+    read_set::ReadSet,
+    served::{CachedLookup, Served},
+    shared::Shared,
 };
 use crate::{
     cache::{read_through::EntryRef, store::CacheEntry},
@@ -23,24 +27,24 @@ use crate::{
     metrics::metrics,
 };
 
-/// What an answer was made from.
+/// The cache entries from which a response was made.
 pub struct Dependencies {
     pub(crate) scope: Scope,
     appointments: Box<[EntryRef<AppointmentResource>]>,
     pages: Box<[EntryRef<PageResource>]>,
-    /// How long all of it is fresh, counted from when the operation was over.
+    /// How long all entries are fresh, counted from the end of the operation.
     pub(crate) fresh_for: Duration,
-    /// When all of it was last counted as read, in milliseconds since it was made.
+    /// When the entries were last counted as used, in milliseconds since `made`.
     touched: AtomicU64,
     made: Instant,
 }
 
-/// How often what an answer is made from is counted as read, however often that answer is served: often enough not to be
-/// taken for what nobody reads, and seldom enough to cost nothing.
+/// How often the entries are counted as used, however often the response is served: often enough to keep them from being
+/// evicted as unused, and seldom enough to cost nothing.
 const TOUCH: Duration = Duration::from_millis(50);
 
 impl Dependencies {
-    /// Of what was served to `scope`: none unless all of it is kept and fresh, and the very thing that was served.
+    /// The dependencies of a response to `scope`; none unless all that was served is cached and fresh.
     pub(crate) fn of(reads: &ReadSet, scope: Scope, shared: &Shared) -> Option<Self> {
         if !reads.is_cacheable() {
             return None;
@@ -68,7 +72,7 @@ impl Dependencies {
         Some(Self { scope, appointments, pages, fresh_for, touched: AtomicU64::new(0), made: now })
     }
 
-    /// Whether each is still what would be served: which counts as reading it.
+    /// Whether each entry would still be served. Counts as a use of them.
     pub(crate) fn is_current(&self, shared: &Shared) -> bool {
         let now = Instant::now();
         let is_current =
@@ -83,7 +87,7 @@ impl Dependencies {
     fn touch(&self, shared: &Shared, now: Instant) {
         let now = now.saturating_duration_since(self.made).as_millis() as u64;
         let touched = self.touched.load(Ordering::Relaxed);
-        // Of several at once, one does it.
+        // One of several concurrent readers does it.
         let is_due = now.saturating_sub(touched) >= TOUCH.as_millis() as u64;
         if is_due && self.touched.compare_exchange(touched, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
@@ -92,12 +96,12 @@ impl Dependencies {
         }
     }
 
-    /// Whether it was made from nothing.
+    /// Whether the response depends on no entry.
     pub fn is_empty(&self) -> bool {
         self.appointments.is_empty() && self.pages.is_empty()
     }
 
-    /// The bytes that it takes beside itself, with what is left of each thing that is kept no more.
+    /// The bytes behind it, with the evicted entries that it keeps allocated.
     pub(crate) fn size(&self) -> usize {
         size_of_val(&*self.appointments)
             + size_of_val(&*self.pages)

@@ -1,4 +1,4 @@
-//! What was made from appointments, kept for as long as it would be made of the same ones.
+//! A cache of values that were made from appointments, valid as long as their dependencies are current.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -14,14 +14,13 @@ use crate::{
     caller::{Caller, Scope},
 };
 
-/// Things that were made from appointments, each for one caller, in a memory with a bound in bytes and a share for each
-/// caller.
+/// Values that were made from appointments, each for one caller, bounded in bytes and with a quota for each caller.
 pub struct DependentCache<V> {
-    kept: CacheStore<ResponseKey, Arc<Dependent<V>>>,
+    store: CacheStore<ResponseKey, Arc<Dependent<V>>>,
     shared: Shared,
 }
 
-/// What they are kept under. Two things may have a hash in common, but no two callers have a key in common.
+/// The key of a value. Hashes may collide; scopes do not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct ResponseKey {
     scope: Scope,
@@ -34,13 +33,13 @@ impl store::Key for ResponseKey {
     }
 }
 
-/// Something with what it was made from.
+/// A value with its dependencies.
 struct Dependent<V> {
     value: V,
     dependencies: Arc<Dependencies>,
 }
 
-/// Something that was made, as it is kept. Cheap to clone.
+/// A cached value. Cheap to clone.
 pub struct CachedResponse<V>(Arc<Dependent<V>>);
 
 impl<V> Deref for CachedResponse<V> {
@@ -53,7 +52,7 @@ impl<V> Deref for CachedResponse<V> {
 
 impl<V: Size> Size for Arc<Dependent<V>> {
     fn size(&self) -> usize {
-        // With the counters of both shared ones.
+        // With the reference counts of both `Arc`s.
         size_of::<Dependent<V>>()
             + size_of::<Dependencies>()
             + 32
@@ -63,14 +62,12 @@ impl<V: Size> Size for Arc<Dependent<V>> {
 }
 
 impl<V: Size> DependentCache<V> {
-    /// None yet, in a memory of `size` of which a share is so many `percent`, beside the `shared` ones that they are made
-    /// from.
+    /// An empty cache of `size`, with a quota of `percent` for each caller, over the `shared` caches.
     pub fn new(size: ByteSize, percent: u8, shared: Shared) -> Self {
-        Self { kept: CacheStore::new(size, percent), shared }
+        Self { store: CacheStore::new(size, percent), shared }
     }
 
-    /// What is kept for `caller` under `hash`, if `is_it` says so, and if everything that it was made from is current;
-    /// what is not is dropped.
+    /// The value of `caller` under `hash`, if `is_it` accepts it and its dependencies are current. Outdated values are evicted.
     pub fn get(
         &self,
         caller: &Caller,
@@ -78,19 +75,19 @@ impl<V: Size> DependentCache<V> {
         is_it: impl FnOnce(&V) -> bool,
     ) -> Option<CachedResponse<V>> {
         let key = ResponseKey { scope: caller.scope(), hash };
-        let entry = self.kept.get(&key)?;
+        let entry = self.store.get(&key)?;
         let thing = self.shared.copies.validity.read(&entry, Use::Fresh).map(|served| served.value)?;
         if !is_it(&thing.value) {
             return None;
         }
         if !thing.dependencies.is_current(&self.shared) {
-            self.kept.remove_number(key, entry.number());
+            self.store.remove_number(key, entry.number());
             return None;
         }
         Some(CachedResponse(thing.clone()))
     }
 
-    /// Keeps `value` under `hash` for as long as what it was made from is current.
+    /// Stores `value` under `hash` for as long as its dependencies are current.
     pub fn keep(&self, hash: u64, value: V, dependencies: impl Into<Arc<Dependencies>>) {
         let dependencies = dependencies.into();
         let key = ResponseKey { scope: dependencies.scope, hash };
@@ -98,17 +95,17 @@ impl<V: Size> DependentCache<V> {
         let freshness = Freshness::of(dependencies.fresh_for);
         let version = self.shared.copies.validity.start_read(key.scope, Subject::Derived);
         let copy = Guarded::new(Arc::new(Dependent { value, dependencies }), version, freshness);
-        self.kept.put(key, copy, || true);
+        self.store.put(key, copy, || true);
     }
 
-    /// Keeps `value` under `hash` as made from the same as `other`.
+    /// Stores `value` under `hash` with the dependencies of `other`.
     pub fn keep_beside(&self, other: &CachedResponse<V>, hash: u64, value: V) {
         self.keep(hash, value, other.0.dependencies.clone());
     }
 
-    /// How many there are, and how many bytes they take.
+    /// The number of values and their size in bytes.
     pub fn total(&self) -> (usize, u64) {
-        self.kept.total()
+        self.store.total()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The failed reads of one operation, logged as one line for each cause.
 //!
-//! A request can fail in as many places as it asks for appointments, and everybody can send such requests: a line for each
-//! failure would let any client fill the log.
+//! An operation can fail once for each appointment that it requests. A line for each failure would let any client flood the
+//! log.
 
 use std::{
     mem,

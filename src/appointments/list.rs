@@ -1,4 +1,4 @@
-//! The list of appointments that a caller may see, a window of it at a time, over the pages of the upstream.
+//! The list of appointments that a caller may see: windows over the cached pages of the upstream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,34 +16,34 @@ use crate::{
 /// A window of the list.
 #[derive(Debug, Default)]
 pub struct Window {
-    /// The appointments with their places in the list, counted from 0.
+    /// The appointments with their positions in the list, counted from 0.
     pub items: Vec<(u64, SharedAppointment)>,
-    /// Whether the upstream sent something among them that is no appointment, which was left out.
+    /// Whether malformed items were left out.
     pub is_malformed: bool,
-    /// The last place in the window, be there an appointment or something that was left out; none where it is empty.
+    /// The last position in the window, malformed items included; none if it is empty.
     pub last: Option<u64>,
-    /// Whether the list goes on behind the window.
+    /// Whether the list continues after the window.
     pub has_next: bool,
-    /// How long the whole list is, where the upstream says so.
+    /// The length of the whole list, if the upstream tells it.
     pub total: Option<u64>,
-    /// The longest page that the upstream gives, where that is shorter than what was asked for.
+    /// The upstream's page length, if it is shorter than requested.
     pub page_cap: Option<u32>,
-    /// How old it is, where it is stale: as old as the oldest page that it is made of.
+    /// The age of the oldest stale page in it, if any is stale.
     pub age: Option<Duration>,
 }
 
-/// Where a window begins and how long it may be.
+/// The position and the length of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowRequest {
-    /// The first place, counted from 0.
+    /// The first position, counted from 0.
     pub start: u64,
-    /// How many at most.
+    /// The maximum number of items.
     pub length: u32,
-    /// The longest page that the upstream gives, as far as it is known.
+    /// The upstream's page length, if it is known to be shorter than requested.
     pub page_cap: Option<u32>,
 }
 
-/// Reads the list as one operation of one caller. Everything that it is made of is noted in `reads`.
+/// Reads windows for one operation of one caller, and records the pages in `reads`.
 pub(crate) struct ListReader<'a> {
     pub(crate) pages: &'a PageCache,
     pub(crate) caller: &'a Caller,
@@ -67,7 +67,7 @@ impl ListReader<'_> {
         self.window_or_place(capped).await?.map_err(|_| unsteady)
     }
 
-    /// The window at `place`, or the place to ask for instead, now that it is known how long pages are.
+    /// The window at `place`; or the request to make instead, now that the page length is known.
     async fn window_or_place(
         &self,
         place: WindowRequest,
@@ -86,8 +86,8 @@ impl ListReader<'_> {
         if real == per_page {
             return self.cut(place, per_page, pages).await.map(Ok);
         }
-        // The upstream gives shorter pages than were asked for, so these lie elsewhere. Where the window begins within
-        // them all the same, they will do: there may then be less in it than asked for.
+        // The upstream gives shorter pages than requested, so these lie elsewhere. They still serve if the window begins
+        // within them, though it may then be shorter than requested.
         let capped = WindowRequest { page_cap: Some(real), ..place };
         let (begin, end) =
             (first * u64::from(real), (first + 1 + u64::from(pages.tail.is_some())) * u64::from(real));
@@ -122,7 +122,7 @@ impl ListReader<'_> {
         window.has_next = if end > wanted.end {
             true
         } else if pages.last().items.is_empty() {
-            // Nothing is behind it, whatever it says of the rest: there would be no cursor to go on with.
+            // Whatever the upstream says of further pages, there is no cursor to continue from.
             false
         } else if let Some(total) = window.total {
             end < total
@@ -131,11 +131,10 @@ impl ListReader<'_> {
         } else if pages.last().items.len() < per_page as usize {
             false
         } else if pages.tail.is_some() {
-            // Two full pages hold more than the window, so the list was cut short by a cap: it goes on.
+            // Two full pages hold more than the window, so a cap has shortened it: the list continues.
             true
         } else {
-            // The upstream does not say, and the page is full: only the next page can tell, which will be asked for next
-            // anyway.
+            // The upstream does not tell, and the page is full. Only the next page can, which the client will request next.
             !self.page(pages.first + 1, per_page).await?.value.items.is_empty()
         };
         Ok(window)

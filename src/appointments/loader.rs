@@ -1,9 +1,8 @@
-//! Many fields of one operation, one batch of distinct ids.
+//! The batching loader: many fields of one operation, one batch of distinct ids.
 //!
-//! What is fresh in memory is served at once. Only the rest goes through the `Loader` of the `dataloader` crate, which
-//! gathers by giving way once to whoever else asks. It holds its lock while a batch runs, and loses the batch if the
-//! task that carries it is dropped. Both are harmless to a loader that one operation owns and harmful to one that is
-//! shared, so there is one for each operation.
+//! Fresh cache entries are served at once. The other ids go through the `Loader` of the `dataloader` crate, which gathers
+//! them by yielding once. It holds its lock while a batch runs, and loses the batch if the task that drives it is dropped.
+//! Both are harmless to a loader that one operation owns and harmful to a shared one, so each operation has its own.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -29,7 +28,7 @@ pub(crate) struct Loader {
     batches: cached::Loader<Uuid, Outcome, Batch>,
 }
 
-/// Asks the cache for all ids of a batch at once.
+/// Reads all ids of a batch from the cache concurrently.
 struct Batch {
     cache: AppointmentCache,
     caller: Caller,
@@ -39,7 +38,7 @@ struct Batch {
 impl BatchFn<Uuid, Outcome> for Batch {
     async fn load(&mut self, ids: &[Uuid]) -> HashMap<Uuid, Outcome> {
         let one = |id: Uuid| {
-            // Each id has its own clock: the slow one is given up, the others are served.
+            // Each id has a deadline of its own, so a slow one does not delay the others.
             let outcome = self.cache.get(&self.caller, id, self.deadline);
             async move { (id, outcome.await) }
         };
@@ -70,10 +69,9 @@ impl Loader {
         reads: Arc<ReadSet>,
     ) -> Self {
         let batch = Batch { cache: cache.clone(), caller: caller.clone(), deadline };
-        // How many ids an operation may ask for is bounded by the limits, and how many calls are under way by the
-        // upstream client. A bound on the batch would only make the rest wait for the whole of the first part.
-        // All fields of an operation are asked one after the other before any of them is asked again: a batch that steps
-        // back once has them all.
+        // `limits.ids` bounds the ids of an operation, and the upstream client bounds concurrent calls. A smaller batch would
+        // only make the rest wait for all of the first. All fields of an operation are polled once before any of them is
+        // polled again, so a batch that yields once has them all.
         let batches = cached::Loader::new(batch).with_max_batch_size(usize::MAX).with_yield_count(1);
         Self { cache, caller, reads, batches }
     }
@@ -82,9 +80,9 @@ impl Loader {
         if let Some(outcome) = self.known(id) {
             return outcome;
         }
-        // The crate reports a key that its batch left out. Ours leaves out none.
+        // The crate reports keys that a batch leaves out. Ours leaves out none.
         let outcome = self.batches.try_load(id).await.unwrap_or(Err(UpstreamError::Lost));
-        self.noted(id, outcome)
+        self.record(id, outcome)
     }
 
     pub(crate) async fn load_many(&self, ids: Vec<Uuid>) -> Vec<Outcome> {
@@ -97,13 +95,13 @@ impl Loader {
         };
         let outcome = |(id, known): (&Uuid, Option<Outcome>)| {
             known.unwrap_or_else(|| {
-                self.noted(*id, found.get(id).cloned().unwrap_or(Err(UpstreamError::Lost)))
+                self.record(*id, found.get(id).cloned().unwrap_or(Err(UpstreamError::Lost)))
             })
         };
         ids.iter().zip(known).map(outcome).collect()
     }
 
-    /// What the operation has been told of `id`, or can be told at once.
+    /// The outcome of `id`, if the operation has it already or the cache does.
     fn known(&self, id: Uuid) -> Option<Outcome> {
         match self.reads.outcomes().entry(id) {
             Entry::Occupied(told) => Some(told.get().clone()),
@@ -115,8 +113,8 @@ impl Loader {
         }
     }
 
-    /// `outcome`, unless the operation has been told another one meanwhile, which it then stays with.
-    fn noted(&self, id: Uuid, outcome: Outcome) -> Outcome {
+    /// Records `outcome`, unless the operation has another one by now. Returns the recorded one.
+    fn record(&self, id: Uuid, outcome: Outcome) -> Outcome {
         match self.reads.outcomes().entry(id) {
             Entry::Occupied(told) => told.get().clone(),
             Entry::Vacant(new) => {

@@ -1,11 +1,10 @@
-//! The caching dataloader: what resolvers ask for appointments, and change them through.
+//! The caching dataloader: resolvers read, change and watch appointments through it.
 //!
-//! [`Appointments`] belongs to one operation of one caller. It gathers the ids that the operation's fields ask for
-//! into one batch ([`loader`]) over what all operations of the process share ([`Shared`]): what is kept ([`cache`],
-//! [`lists`], in memory with a bound: [`kept`], and with one for each caller: [`shares`]), what is under way ([`flight`]),
-//! what is watched ([`live`], [`poller`]). Which of the copies may be served is for [`crate::cache`] to say; [`changes`] and
-//! refusals end them. What is made from appointments knows from which ([`provenance`]), and can be kept for as long as these
-//! are current ([`derived`]).
+//! [`Appointments`](operation::Appointments) belongs to one operation of one caller. Its [`loader`] gathers the ids that the
+//! fields ask for into one batch, over the caches that all operations share ([`shared`]): the [`appointment_cache`] and the
+//! [`page_cache`], both a [`ReadThrough`](crate::cache::read_through::ReadThrough). [`copies`] revokes all cached copies of an
+//! appointment at once. [`changes`] are sent once. [`subscriptions`] share one [`poller`] for each watched appointment.
+//! Finished responses are cached as long as their [`dependencies`] are current ([`dependent_cache`]).
 
 pub mod appointment_cache;
 pub mod changes;

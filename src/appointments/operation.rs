@@ -1,4 +1,4 @@
-//! The appointments as one operation sees them.
+//! The appointments as one operation of one caller sees them.
 
 use std::sync::Arc;
 
@@ -32,19 +32,19 @@ struct Inner {
 }
 
 impl Appointments {
-    /// For an operation of `caller` that stops waiting at `deadline`.
+    /// For an operation of `caller` that waits until `deadline`.
     pub fn new(shared: Shared, caller: Caller, deadline: Instant) -> Self {
         let reads = Arc::<ReadSet>::default();
         let loader = Loader::new(shared.cache.clone(), caller.clone(), deadline, reads.clone());
         Self(Arc::new(Inner { shared, caller, deadline, loader, reads }))
     }
 
-    /// Whose operation it is.
+    /// The caller of the operation.
     pub fn caller(&self) -> &Caller {
         &self.0.caller
     }
 
-    /// One appointment, none where there is none by that id.
+    /// One appointment; none if the upstream knows none by that id.
     ///
     /// # Errors
     /// As [`UpstreamError`] says.
@@ -52,12 +52,12 @@ impl Appointments {
         self.0.loader.load(id).await
     }
 
-    /// Several, in the order of `ids`. One that fails leaves the others as they are.
+    /// Several appointments, in the order of `ids`. A failing one does not affect the others.
     pub async fn get_many(&self, ids: Vec<Uuid>) -> Vec<Outcome> {
         self.0.loader.load_many(ids).await
     }
 
-    /// A window of the list of those that the caller may see.
+    /// A window of the appointments that the caller may see.
     ///
     /// # Errors
     /// As [`UpstreamError`] says.
@@ -73,22 +73,22 @@ impl Appointments {
     /// Sends a change, once.
     ///
     /// # Errors
-    /// [`UpstreamError::OutcomeUnknown`] where it may have happened; all others say that it did not, or, as a 5xx does,
-    /// nothing of it.
+    /// [`UpstreamError::OutcomeUnknown`] and [`UpstreamError::ChangeFailed`] if the change may have been applied. All other
+    /// errors mean that it was not.
     pub async fn change(&self, change: Change) -> Result<Changed, UpstreamError> {
         let Inner { shared, caller, deadline, reads, .. } = &*self.0;
         reads.mark_uncacheable();
         shared.change(caller, change, *deadline).await
     }
 
-    /// The appointment now, and again each time that it has changed; ends with the error that ended it.
+    /// The appointment now, then after each change. Ends with an error that is final.
     pub fn watch(&self, id: Uuid) -> impl Stream<Item = Update> + Send + use<> {
         self.0.reads.mark_uncacheable();
         self.0.shared.subscriptions.watch(&self.0.caller, id)
     }
 
-    /// What the operation, which is over, was served: none unless all of it is kept and fresh, and for one that failed in
-    /// part, changed something or watched something.
+    /// The dependencies of the response, once the operation is over; none unless it only read, without failures, and all that
+    /// it read is cached and fresh.
     pub fn dependencies(&self) -> Option<Dependencies> {
         let Inner { shared, caller, reads, .. } = &*self.0;
         Dependencies::of(reads, caller.scope(), shared)

@@ -1,5 +1,5 @@
-//! Polls a watched appointment: often while something may happen at any moment, seldom otherwise, at once when it was
-//! changed through this gateway or when a subscriber waits, and not before the time that `Retry-After` names.
+//! Polls a watched appointment: often while it may change at any moment, seldom otherwise, at once after a change through this
+//! gateway or when a subscriber waits, and not before the time that `Retry-After` names.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::{
     appointment_cache::AppointmentCache,
-    copies::CachedLookup,
     keys::AppointmentKey,
+    served::CachedLookup,
     watch_registry::{PollCommand, WatchState, show},
 };
 use crate::{
@@ -60,7 +60,7 @@ impl Poller {
                     };
                     let result = tokio::select! {
                         biased;
-                        // The appointment was changed meanwhile, so the result of the call may be outdated.
+                        // The appointment was changed in the meantime, so the result of the call may be outdated.
                         received = next_command(&mut commands) => Err(received),
                         result = poll => Ok(result),
                     };
@@ -115,7 +115,7 @@ impl Poller {
         }
     }
 
-    /// The cached appointment, which will do for the first poll, or the upstream's.
+    /// The cached appointment, which is good enough for the first poll, or the upstream's.
     async fn read(&self, is_first: bool, etag: Option<String>) -> Result<Read<CachedLookup>, UpstreamError> {
         // The next poll retries this one, so the call need not be retried for it.
         let deadline = Instant::now();
@@ -139,7 +139,7 @@ impl Poller {
         }
     }
 
-    /// Short while something may happen at any moment, long otherwise.
+    /// The time until the next poll: short while the appointment may change at any moment, long otherwise.
     fn interval(&self) -> Duration {
         let interval =
             |appointment: &SharedAppointment| interval(appointment, Timestamp::now(), &self.config);
@@ -148,7 +148,7 @@ impl Poller {
 }
 
 impl Drop for Poller {
-    /// A poller ends with an error that it shows, or when nobody watches any more, unless it panics.
+    /// A poller ends with an error that subscribers receive, or without subscribers, unless it panics.
     fn drop(&mut self) {
         self.state.send_if_modified(|state| {
             let is_lost = !state.is_ended();
@@ -192,7 +192,7 @@ fn after_failure(interval: Duration, failures: u32, config: &LiveConfig) -> Dura
     interval.saturating_mul(2_u32.saturating_pow(failures)).min(config.slow_interval).max(interval)
 }
 
-/// A tenth more or less, so that pollers that began together do not stay together.
+/// Varies by a tenth, so that pollers that started together do not stay together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
@@ -208,7 +208,7 @@ mod tests {
     };
 
     #[test]
-    fn failures_make_it_slower_and_never_faster() {
+    fn failures_never_shorten_the_interval() {
         let config = Config::default().live;
         for interval in [config.fast_interval, Duration::from_secs(10), config.slow_interval] {
             let mut last = interval;

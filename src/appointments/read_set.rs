@@ -17,22 +17,22 @@ use crate::upstream::{
     error::{Revocation, UpstreamError},
 };
 
-/// What one operation has been served so far.
+/// The reads of one operation so far.
 #[derive(Default)]
 pub(crate) struct ReadSet {
-    /// Within the operation an id has one outcome: whoever asks for it later is told this.
+    /// Within an operation an id has one outcome: later reads of it get the first one.
     outcomes: Mutex<HashMap<Uuid, Outcome>>,
     pages: Mutex<Vec<(PageKey, Arc<Page>)>>,
     /// Whether no cached copy can stand for a part of the response.
     is_uncacheable: AtomicBool,
-    /// The 401 with which the upstream has rejected the token: it would do so again.
+    /// The 401 with which the upstream has rejected the token.
     rejection: OnceLock<UpstreamError>,
     failures: Failures,
 }
 
 impl ReadSet {
     pub(crate) fn outcomes(&self) -> MutexGuard<'_, HashMap<Uuid, Outcome>> {
-        // What is behind the lock is whole at any moment.
+        // Nothing that runs under the lock leaves the map half changed.
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -40,12 +40,12 @@ impl ReadSet {
         self.pages().push((key, page.clone()));
     }
 
-    /// Notes that the operation changes or watches something, or was served an error or a stale copy.
+    /// Records that the operation changes or watches appointments, or was served an error or a stale copy.
     pub(crate) fn mark_uncacheable(&self) {
         self.is_uncacheable.store(true, Ordering::Relaxed);
     }
 
-    /// Notes a failed read, of the appointment `id` or of the list.
+    /// Records a failed read, of the appointment `id` or of the list.
     pub(crate) fn note_failure(&self, id: Option<Uuid>, error: &UpstreamError) {
         if error.revocation() == Revocation::Everything {
             let _ = self.rejection.set(error.clone());

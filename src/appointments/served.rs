@@ -2,22 +2,31 @@
 
 use std::time::Duration;
 
-use crate::{model::SharedAppointment, upstream::error::UpstreamError};
+use crate::{cache::store::Size, model::SharedAppointment, upstream::error::UpstreamError};
 
-/// What is known of an id: the appointment, that there is none, or why neither could be learnt.
+/// The outcome of a read: the appointment, its absence, or the failure.
 pub type Outcome = Result<Option<Served>, UpstreamError>;
 
-/// An appointment as it is served.
+/// A served appointment.
 #[derive(Debug, Clone)]
 pub struct Served {
-    /// What it is, or was.
+    /// The appointment.
     pub appointment: SharedAppointment,
-    /// How long ago it was fetched, where it is stale: past its time, and not known to be still so.
+    /// How long ago it was fetched, if it is stale.
     pub age: Option<Duration>,
 }
 
 impl Served {
     pub(crate) fn now(appointment: SharedAppointment) -> Self {
         Self { appointment, age: None }
+    }
+}
+
+/// A cached lookup: an appointment, or its absence.
+pub(crate) type CachedLookup = Option<SharedAppointment>;
+
+impl Size for CachedLookup {
+    fn size(&self) -> usize {
+        self.as_ref().map_or(0, |appointment| appointment.size())
     }
 }

@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::{
     appointment_cache::AppointmentCache,
-    copies::CachedLookup,
     keys::AppointmentKey,
     poller::Poller,
+    served::CachedLookup,
     watch_registry::{PollCommand, Subscription, Watch, WatchRegistry, WatchState, show},
 };
 use crate::{
@@ -63,8 +63,8 @@ impl Subscriptions {
         })
     }
 
-    /// Shows the answer of a change, which `caller` made, to those who watch with the same scope, and has the pollers of
-    /// all others poll: the answer to one scope's change is not shown to another scope.
+    /// Publishes the result of a change by `caller` to subscribers of the same scope, and has the pollers of all other scopes
+    /// poll: no scope is shown the answer to another scope's change.
     pub(crate) fn changed(&self, caller: &Caller, id: Uuid, answer: Option<Read<CachedLookup>>) {
         for watch in self.registry.watches_of(id) {
             let answer = answer.as_ref().filter(|_| watch.key.scope == caller.scope());

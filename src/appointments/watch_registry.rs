@@ -14,7 +14,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{copies::CachedLookup, keys::AppointmentKey};
+use super::{keys::AppointmentKey, served::CachedLookup};
 use crate::{
     cache::{
         read_through::Read,

@@ -1,9 +1,8 @@
-//! Who holds how much of a memory, and who gives way when it is full.
+//! Quotas: how much of a cache each caller holds, and whose entries are evicted when it is full.
 //!
-//! One caller alone may fill it. When it is full, who holds the most gives up what it has held longest, if that is more
-//! than its share (`cache.caller_share`): so whoever holds less than a share loses nothing to one who holds more, however
-//! much that one asks for. Where nobody holds more than a share, what was not read for the longest time goes, whosesoever
-//! it is.
+//! One caller alone may fill the cache. When it is full, the caller that holds the most loses its oldest entries, if it holds
+//! more than its quota (`cache.caller_share`). A caller below its quota loses nothing to one above it, however much that one
+//! requests. If no caller is above its quota, the least recently used entry is evicted, whoever holds it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,8 +11,8 @@ use std::{
 
 use crate::caller::Scope;
 
-/// What each caller holds of a memory. As large as what is in it: the memory counts an entry's part in here as the
-/// entry's ([`kept`](crate::cache::store)).
+/// The usage of each caller. It grows with the entries of the cache, which count its memory as their own
+/// ([`store`](crate::cache::store)).
 #[derive(Debug)]
 pub(crate) struct Quotas<K> {
     holdings: Mutex<Holdings<K>>,
@@ -21,7 +20,7 @@ pub(crate) struct Quotas<K> {
     share: u64,
 }
 
-/// One thing that is held, by a number that it alone has.
+/// A held entry. No two entries of a cache ever have the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage<K> {
     pub(crate) key: K,
@@ -30,17 +29,17 @@ pub(crate) struct Usage<K> {
 
 #[derive(Debug)]
 struct Holdings<K> {
-    /// What each holds, oldest first.
+    /// The entries of each caller, oldest first.
     all: BTreeMap<(Scope, u64), (K, u32)>,
     bytes: u64,
     bytes_by_scope: HashMap<Scope, u64>,
-    /// Those who hold more than a share, by how much: at most as many as there are shares.
+    /// Callers above their quota, by the bytes that they hold.
     over: BTreeSet<(u64, Scope)>,
     last_number: u64,
 }
 
 impl<K: Copy> Quotas<K> {
-    /// Of a memory with `room` for so many bytes, of which a share is so many percent.
+    /// Quotas of `percent` each in a cache of `room` bytes.
     pub(crate) fn new(room: u64, percent: u8) -> Self {
         let holdings = Holdings {
             all: BTreeMap::new(),
@@ -52,8 +51,7 @@ impl<K: Copy> Quotas<K> {
         Self { holdings: Mutex::new(holdings), room, share: room / 100 * u64::from(percent) }
     }
 
-    /// Notes that `scope` is to hold `bytes` more, under `key`. Returns it with its number, and what has to go so that
-    /// there is room.
+    /// Records an entry of `bytes` under `key` for `scope`. Returns it with its number, and the entries to evict to make room.
     pub(crate) fn take(&self, scope: Scope, key: K, bytes: u32) -> (Usage<K>, Vec<Usage<K>>) {
         let mut holdings = self.lock();
         holdings.last_number += 1;
@@ -70,27 +68,27 @@ impl<K: Copy> Quotas<K> {
         (Usage { key, number }, leaving)
     }
 
-    /// Notes that `scope` does not hold it any more. Twice is as good as once.
+    /// Releases the entry of that `number`. Idempotent.
     pub(crate) fn leave(&self, scope: Scope, number: u64) {
         self.lock().remove(scope, number, self.share);
     }
 
-    /// Whether `scope` still holds the thing of that `number`.
+    /// Whether `scope` still holds the entry of that `number`.
     pub(crate) fn holds(&self, scope: Scope, number: u64) -> bool {
         self.lock().all.contains_key(&(scope, number))
     }
 
-    /// The oldest of the things that `scope` holds, up to number `last`, and at most so `many`.
+    /// The oldest entries of `scope`, up to number `last`, and at most `many`.
     pub(crate) fn of(&self, scope: Scope, last: u64, many: usize) -> Vec<Usage<K>> {
         self.lock().of(scope).take_while(|held| held.number <= last).take(many).collect()
     }
 
-    /// The number of the thing that was taken last.
+    /// The number of the latest entry.
     pub(crate) fn last_number(&self) -> u64 {
         self.lock().last_number
     }
 
-    /// How many things are held, and how many bytes they take.
+    /// The number of entries and their size in bytes.
     pub(crate) fn total(&self) -> (usize, u64) {
         let holdings = self.lock();
         (holdings.all.len(), holdings.bytes)
@@ -148,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_fills_it_and_gives_up_its_oldest() {
+    fn a_single_caller_fills_the_cache_and_loses_its_oldest() {
         let [one] = scopes();
         let shares = Quotas::new(1000, 10);
         for key in 0..10 {
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_the_most_gives_way_and_who_holds_less_than_a_share_never_does() {
+    fn the_largest_holder_is_evicted_first() {
         let [noisy, quiet, other] = scopes();
         let shares = Quotas::new(1000, 10);
         for key in 0..9 {
@@ -177,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_holds_more_than_a_share_nothing_is_said() {
+    fn callers_below_their_quota_evict_nobody() {
         let scopes = scopes::<20>();
         let shares = Quotas::new(1000, 10);
         for (key, scope) in (0..).zip(scopes) {
@@ -188,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_counted_is_what_is_held(steps: Vec<(u8, bool, u16)>) {
+        fn totals_equal_the_held_entries(steps: Vec<(u8, bool, u16)>) {
             let scopes = scopes::<4>();
             let shares = Quotas::new(100_000, 20);
             let mut held = Vec::new();

@@ -43,7 +43,7 @@ pub(crate) struct Flight<K: Key, T> {
 }
 
 impl<K: Key, T: Clone + Send + Sync + 'static> SingleFlight<K, T> {
-    /// Quotas calls as `validity` permits.
+    /// Shares calls as `validity` permits.
     pub(crate) fn new(validity: Validity) -> Self {
         Self { validity, table: Arc::default() }
     }

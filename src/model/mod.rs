@@ -290,7 +290,7 @@ impl Features {
     /// The known flags as a list, for a screen that draws them all; `enabled` keeps only those that are on, or off.
     async fn all(
         &self,
-        #[graphql(desc = "CacheDirectives only flags that are on (true) or off (false). Left out: both.")]
+        #[graphql(desc = "Keep only flags that are on (true) or off (false). Left out: both.")]
         enabled: Option<bool>,
     ) -> Entries<Feature> {
         self.known_flags(enabled)
