@@ -60,7 +60,7 @@ impl Shared {
             Change::Update(id, _) | Change::Cancel(id, _) => Some(id.0),
         };
         let started = Instant::now();
-        // From here on the change may take effect at any moment, so nobody is served a copy that was read before.
+        // From here on the change may take effect at any moment, so copies that were read before are no longer served.
         let open = self.copies.validity.open_change(caller.scope(), id, self.upstream.timeout());
         let applied = self.upstream.change(turn, caller, &change).await;
         let duration_ms = started.elapsed().as_millis() as u64;
@@ -77,7 +77,7 @@ impl Shared {
         match applied {
             Ok(Applied::To { appointment, keep }) => {
                 let known = appointment.as_ref().map(|appointment| appointment.id.0).or(id);
-                // If another change was open at the same time, nobody knows which of the two answers is newer, so
+                // If another change was open at the same time, the newer of the two answers is unknown, so
                 // neither is cached.
                 let version = open.applied(known);
                 if let Some(id) = known {
@@ -139,7 +139,7 @@ impl Verdict {
     fn of(error: &UpstreamError) -> Self {
         match error {
             // The upstream has not carried out a request that it blames on the client (RFC 9110, section 15.5), except that
-            // after a 408 nobody knows.
+            // a 408 leaves it unknown.
             UpstreamError::UnexpectedStatus { status: 400..=407 | 409..=499 } => Self::NothingHappened,
             UpstreamError::OutcomeUnknown(_)
             | UpstreamError::ChangeFailed { .. }

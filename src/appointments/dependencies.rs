@@ -1,8 +1,8 @@
 //! The dependencies of a finished response: the cache entries from which it was made.
 //!
 //! When an operation is over, its [reads](super::read_set) become [`Dependencies`], if all of them are cached. They are current
-//! as long as each entry would still be served from the cache. So whatever ends an entry (its TTL, a revocation, a change, an
-//! eviction) ends the responses that were made from it.
+//! as long as each entry would still be served from the cache. Any event that ends an entry (its TTL, a revocation, a change, an
+//! eviction) also ends the responses that were made from it.
 
 use std::{
     fmt,

@@ -91,7 +91,7 @@ impl<V: Size> DependentCache<V> {
     pub fn keep(&self, hash: u64, value: V, dependencies: impl Into<Arc<Dependencies>>) {
         let dependencies = dependencies.into();
         let key = ResponseKey { scope: dependencies.scope, hash };
-        // Each read checks the sources; the lifetime ends entries that nobody reads.
+        // Each read checks the sources; the lifetime ends unread entries.
         let freshness = Freshness::of(dependencies.fresh_for);
         let version = self.shared.copies.validity.start_read(key.scope, Subject::Derived);
         let copy = Guarded::new(Arc::new(Dependent { value, dependencies }), version, freshness);

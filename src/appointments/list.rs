@@ -167,7 +167,7 @@ impl Run {
         self.tail.as_deref().unwrap_or(&self.head)
     }
 
-    /// How long the pages really are: what the upstream says, if that is less than was asked for.
+    /// The real page length: the upstream's, if it is shorter than requested.
     fn per_page(&self, asked: u32) -> u32 {
         self.head.per_page.map_or(asked, |real| real.clamp(1, asked))
     }

@@ -51,7 +51,7 @@ impl Resource for PageResource {
         deadline: &Deadline,
     ) -> Result<Read<Arc<Page>>, UpstreamError> {
         let page = self.upstream.page(caller, key.page + 1, key.per_page, deadline).await?;
-        // An item that lacks a member serves the list only: it does not say what the whole appointment is.
+        // An item that lacks a documented member serves the list only, and is never cached as an appointment.
         for item in page.items.iter().flatten().filter(|item| item.is_whole) {
             self.copies.store_listed(caller, &item.appointment, page.keep, &version);
         }

@@ -44,7 +44,7 @@ impl Poller {
         let mut failures = 0;
         let mut is_first = true;
         let mut command = PollCommand::Poll;
-        // The time that `Retry-After` named, whatever commands come meanwhile.
+        // The time that `Retry-After` named. It also holds for commands.
         let mut not_before = Instant::now();
         loop {
             let pause = match command {

@@ -24,7 +24,7 @@ use crate::{
     upstream::error::UpstreamError,
 };
 
-/// What a subscriber receives.
+/// An event for a subscriber.
 pub type Update = Result<SharedAppointment, UpstreamError>;
 
 /// Subscriptions to appointments. Cheap to clone.

@@ -70,7 +70,7 @@ pub(crate) struct Tally {
     pub(crate) by_caller: HashMap<Scope, usize>,
 }
 
-/// An appointment that somebody watches.
+/// A watched appointment.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) key: AppointmentKey,
@@ -81,7 +81,7 @@ pub(crate) struct Watch {
     pub(crate) registry: Weak<Registry>,
 }
 
-/// What subscribers are shown.
+/// The state that subscribers receive.
 #[derive(Debug, Default)]
 pub(crate) struct WatchState {
     pub(crate) latest: Option<Guarded<SharedAppointment>>,
@@ -91,7 +91,7 @@ pub(crate) struct WatchState {
     pub(crate) is_wanted: bool,
 }
 
-/// What a change through this gateway tells a poller: the result of its current read is outdated.
+/// The command to a poller after a change through this gateway: the result of its current read is outdated.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum PollCommand {
     /// The new state has been shown: poll after a pause.
@@ -118,7 +118,7 @@ impl WatchRegistry {
         Arc::downgrade(&self.0)
     }
 
-    /// Subscribes `who` to `key`. If nobody watches it yet, `start` starts the watch.
+    /// Subscribes `who` to `key`. The first subscriber starts the watch by `start`.
     ///
     /// # Errors
     /// [`UpstreamError::Overloaded`] with the limit that is reached.
@@ -210,7 +210,7 @@ impl Watches {
         self.by_id.get(&key.id)?.get(&key.scope)
     }
 
-    /// Whether `who` may subscribe to `key`, which is watched already or not.
+    /// Checks that `who` may subscribe to `key`.
     pub(crate) fn admit(
         &self,
         key: AppointmentKey,
@@ -363,7 +363,7 @@ impl Drop for Watch {
     }
 }
 
-/// The right to be shown the state of a watch. The watch lives as long as somebody has it.
+/// A subscriber's claim to a watch, which keeps the watch alive.
 pub(crate) struct Subscription {
     pub(crate) watch: Arc<Watch>,
     who: Scope,

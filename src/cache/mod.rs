@@ -1,5 +1,8 @@
-//! The rules by which any cached copy of upstream data may be served, whatever it is a copy of: how long it is fresh
-//! ([`freshness`]), and whether anything has happened since it was read ([`validity`]).
+//! The caching rules, for every copy of upstream data.
+//!
+//! [`read_through`] is the cache: lookup, [`single_flight`], call, stale-if-error. [`store`] holds its entries, bounded in
+//! bytes, with a [`quota`] for each caller. [`freshness`] is how long a copy may be served, and [`validity`] the one check
+//! that every copy passes when it is served. [`scope_state`] records the revocations of a scope.
 
 pub mod freshness;
 pub mod quota;

@@ -2,7 +2,7 @@
 //!
 //! One caller alone may fill the cache. When it is full, the caller that holds the most loses its oldest entries, if it holds
 //! more than its quota (`cache.caller_share`). A caller below its quota loses nothing to one above it, however much that one
-//! requests. If no caller is above its quota, the least recently used entry is evicted, whoever holds it.
+//! requests. If no caller is above its quota, the least recently used entry of all callers is evicted.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -58,14 +58,14 @@ impl<K: Copy> Quotas<K> {
         let number = holdings.last_number;
         holdings.all.insert((scope, number), (key, bytes));
         holdings.count(scope, i64::from(bytes), self.share);
-        let mut leaving = Vec::new();
+        let mut evicted = Vec::new();
         while holdings.bytes > self.room {
             let Some(&(_, largest)) = holdings.over.last() else { break };
             let Some(oldest) = holdings.of(largest).next() else { break };
             holdings.remove(largest, oldest.number, self.share);
-            leaving.push(oldest);
+            evicted.push(oldest);
         }
-        (Usage { key, number }, leaving)
+        (Usage { key, number }, evicted)
     }
 
     /// Releases the entry of that `number`. Idempotent.
@@ -148,63 +148,63 @@ mod tests {
     #[test]
     fn a_single_caller_fills_the_cache_and_loses_its_oldest() {
         let [one] = scopes();
-        let shares = Quotas::new(1000, 10);
+        let quotas = Quotas::new(1000, 10);
         for key in 0..10 {
-            assert_eq!(shares.take(one, key, 100).1, []);
+            assert_eq!(quotas.take(one, key, 100).1, []);
         }
-        assert_eq!(keys(&shares.take(one, 10, 100).1), [0]);
-        assert_eq!(keys(&shares.take(one, 11, 200).1), [1, 2]);
-        assert_eq!(shares.total(), (9, 1000));
+        assert_eq!(keys(&quotas.take(one, 10, 100).1), [0]);
+        assert_eq!(keys(&quotas.take(one, 11, 200).1), [1, 2]);
+        assert_eq!(quotas.total(), (9, 1000));
     }
 
     #[test]
     fn the_largest_holder_is_evicted_first() {
         let [noisy, quiet, other] = scopes();
-        let shares = Quotas::new(1000, 10);
+        let quotas = Quotas::new(1000, 10);
         for key in 0..9 {
-            shares.take(noisy, key, 100);
+            quotas.take(noisy, key, 100);
         }
-        assert_eq!(shares.take(quiet, 100, 100).1, []);
-        assert_eq!(keys(&shares.take(other, 200, 150).1), [0, 1]);
+        assert_eq!(quotas.take(quiet, 100, 100).1, []);
+        assert_eq!(keys(&quotas.take(other, 200, 150).1), [0, 1]);
         for key in 9..100 {
-            let leaving = shares.take(noisy, key, 50).1;
-            assert!(leaving.iter().all(|held| held.key < 100));
+            let evicted = quotas.take(noisy, key, 50).1;
+            assert!(evicted.iter().all(|held| held.key < 100));
         }
-        assert_eq!(keys(&shares.of(quiet, u64::MAX, usize::MAX)), [100]);
-        assert_eq!(keys(&shares.of(other, u64::MAX, usize::MAX)), [200]);
+        assert_eq!(keys(&quotas.of(quiet, u64::MAX, usize::MAX)), [100]);
+        assert_eq!(keys(&quotas.of(other, u64::MAX, usize::MAX)), [200]);
     }
 
     #[test]
     fn callers_below_their_quota_evict_nobody() {
         let scopes = scopes::<20>();
-        let shares = Quotas::new(1000, 10);
+        let quotas = Quotas::new(1000, 10);
         for (key, scope) in (0..).zip(scopes) {
-            assert_eq!(shares.take(scope, key, 100).1, []);
+            assert_eq!(quotas.take(scope, key, 100).1, []);
         }
-        assert_eq!(shares.total(), (20, 2000));
+        assert_eq!(quotas.total(), (20, 2000));
     }
 
     proptest! {
         #[test]
         fn totals_equal_the_held_entries(steps: Vec<(u8, bool, u16)>) {
             let scopes = scopes::<4>();
-            let shares = Quotas::new(100_000, 20);
+            let quotas = Quotas::new(100_000, 20);
             let mut held = Vec::new();
             for (key, (who, comes, bytes)) in (0..).zip(steps) {
                 let scope = scopes[usize::from(who % 4)];
                 if comes {
-                    let (new, leaving) = shares.take(scope, key, u32::from(bytes));
+                    let (new, evicted) = quotas.take(scope, key, u32::from(bytes));
                     held.push((scope, new, u64::from(bytes)));
-                    held.retain(|(_, held, _)| !leaving.contains(held));
+                    held.retain(|(_, held, _)| !evicted.contains(held));
                 } else if !held.is_empty() {
                     let (scope, gone, _) = held.remove(usize::from(bytes) % held.len());
-                    shares.leave(scope, gone.number);
-                    shares.leave(scope, gone.number);
+                    quotas.leave(scope, gone.number);
+                    quotas.leave(scope, gone.number);
                 }
-                prop_assert_eq!(shares.total(), (held.len(), held.iter().map(|(_, _, bytes)| bytes).sum()));
+                prop_assert_eq!(quotas.total(), (held.len(), held.iter().map(|(_, _, bytes)| bytes).sum()));
                 for scope in scopes {
                     let of: Vec<_> = held.iter().filter(|it| it.0 == scope).map(|it| it.1).collect();
-                    prop_assert_eq!(shares.of(scope, u64::MAX, usize::MAX), of);
+                    prop_assert_eq!(quotas.of(scope, u64::MAX, usize::MAX), of);
                 }
             }
         }

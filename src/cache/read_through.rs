@@ -180,7 +180,7 @@ impl<R: Resource> ReadThrough<R> {
         self.join(caller, key, deadline, || self.fresh(&key), None).outcome().await
     }
 
-    /// Reads `key` from the upstream, whatever is cached, or from the call in flight. `last` makes the request conditional.
+    /// Reads `key` from the upstream, or from the call in flight, and ignores the cache. `last` makes the request conditional.
     ///
     /// # Errors
     /// As [`UpstreamError`] says.

@@ -1,9 +1,6 @@
-//! A cache store: entries bounded in bytes, each with its own lifetime, and with a quota for each caller ([`shares`]).
+//! A cache store: entries bounded in bytes, each with its own lifetime, and with a [`quota`](super::quota) for each caller.
 //!
-//! It evicts, and it evicts what it is told to; whether an entry may be served is for [`Validity`](crate::cache::validity::Validity)
-//! to say.
-//!
-//! [`shares`]: crate::cache::quota
+//! [`Validity`](crate::cache::validity::Validity) decides whether an entry may be served.
 
 use std::{
     collections::BTreeMap,
@@ -81,7 +78,7 @@ const LOCKS: usize = 64;
 pub(crate) struct CacheStore<K, V> {
     /// Hashed with a random seed: clients that choose keys cannot make them collide.
     entries: Cache<K, Arc<CacheEntry<V>>, RandomState>,
-    shares: Arc<Quotas<K>>,
+    quotas: Arc<Quotas<K>>,
     tags: Arc<Tags<K>>,
     locks: Arc<[Mutex<()>]>,
     hasher: RandomState,
@@ -94,21 +91,20 @@ impl<K: Key, V: Size> CacheStore<K, V> {
         // A little less than all, since moka evicts a little later.
         let size = size.as_u64();
         let room = size - size / 64;
-        let shares = Arc::new(Quotas::new(room, percent));
+        let quotas = Arc::new(Quotas::new(room, percent));
         let tags = Arc::new(Tags::default());
         let entries = Cache::builder()
             .max_capacity(size)
             .weigher(|_: &K, entry: &Arc<CacheEntry<V>>| weight::<K, V>(entry))
             .expire_after(ByLifetime)
-            // How often an entry was read counts for nothing: entries that are read often are fetched anew often, and
-            // callers come and go.
+            // LRU, not LFU: frequently read entries are fetched again frequently, and callers come and go.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener({
-                let (shares, tags) = (shares.clone(), tags.clone());
+                let (quotas, tags) = (quotas.clone(), tags.clone());
                 move |key: Arc<K>, entry: Arc<CacheEntry<V>>, cause| {
                     // moka runs this before the call returns that removes an entry.
                     entry.evict();
-                    shares.leave(key.scope(), entry.number);
+                    quotas.leave(key.scope(), entry.number);
                     entry.account(|value| tags.remove(*key, entry.number, value));
                     match cause {
                         RemovalCause::Expired => metrics().evictions.count("time"),
@@ -119,7 +115,7 @@ impl<K: Key, V: Size> CacheStore<K, V> {
             })
             .build_with_hasher(RandomState::default());
         let locks = (0..LOCKS).map(|_| Mutex::default()).collect();
-        Self { entries, shares, tags, locks, hasher: RandomState::default(), size }
+        Self { entries, quotas, tags, locks, hasher: RandomState::default(), size }
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<Arc<CacheEntry<V>>> {
@@ -136,8 +132,8 @@ impl<K: Key, V: Size> CacheStore<K, V> {
             self.remove_if(key, |there| there.version().started <= started && is_storable());
             return;
         }
-        let (held, leaving) = self.shares.take(key.scope(), key, bytes);
-        for held in leaving {
+        let (held, evicted) = self.quotas.take(key.scope(), key, bytes);
+        for held in evicted {
             metrics().evictions.count("share");
             self.remove_number(held.key, held.number);
         }
@@ -148,8 +144,8 @@ impl<K: Key, V: Size> CacheStore<K, V> {
         let is_newer = self.entries.get(&key).is_some_and(|there| there.version().started > started);
         // Checked under the lock, for which an eviction waits. An entry may have lost its place before it was there: to one of
         // the same caller, or because it is larger than the quota.
-        if is_newer || !is_storable() || !self.shares.holds(key.scope(), held.number) {
-            self.shares.leave(key.scope(), held.number);
+        if is_newer || !is_storable() || !self.quotas.holds(key.scope(), held.number) {
+            self.quotas.leave(key.scope(), held.number);
             entry.account(|value| self.tags.remove(key, held.number, value));
         } else {
             self.entries.insert(key, Arc::new(entry));
@@ -182,7 +178,7 @@ impl<K: Key, V: Size> CacheStore<K, V> {
     where
         V: Sync,
     {
-        let last = self.shares.last_number();
+        let last = self.quotas.last_number();
         if !self.evict_some(scope, last) {
             return;
         }
@@ -196,10 +192,10 @@ impl<K: Key, V: Size> CacheStore<K, V> {
 
     /// Evicts some entries of `scope` up to number `last`; returns whether there may be more.
     fn evict_some(&self, scope: Scope, last: u64) -> bool {
-        let some = self.shares.of(scope, last, EVICTED_AT_ONCE);
+        let some = self.quotas.of(scope, last, EVICTED_AT_ONCE);
         for held in &some {
             // First, so that an entry that is about to be stored is not.
-            self.shares.leave(scope, held.number);
+            self.quotas.leave(scope, held.number);
             if self.remove_number(held.key, held.number) {
                 metrics().evictions.count("refusal");
             }
@@ -209,7 +205,7 @@ impl<K: Key, V: Size> CacheStore<K, V> {
 
     /// How many entries there are, and how many bytes they take.
     pub(crate) fn total(&self) -> (usize, u64) {
-        self.shares.total()
+        self.quotas.total()
     }
 
     /// Removes the entry under `key` if `is_to_go`; returns whether it did.
@@ -222,8 +218,8 @@ impl<K: Key, V: Size> CacheStore<K, V> {
         goes
     }
 
-    /// Whoever looks at the entry under a key and then changes it holds this lock. (moka can do that too, for several
-    /// microseconds.) Nothing that runs meanwhile takes another of these locks.
+    /// Serialises a look at the entry under `key` with the change that follows. (moka can do that too, for several
+    /// microseconds.) Nothing that runs under the lock takes another of these locks.
     fn lock_key(&self, key: &K) -> MutexGuard<'_, ()> {
         let lock = self.hasher.hash_one(key) as usize % LOCKS;
         self.locks[lock].lock().unwrap_or_else(PoisonError::into_inner)
@@ -276,10 +272,10 @@ fn weight<K: Key, V: Size>(entry: &CacheEntry<V>) -> u32 {
 
 impl<K, V> Clone for CacheStore<K, V> {
     fn clone(&self) -> Self {
-        let Self { entries, shares, tags, locks, hasher, size } = self;
+        let Self { entries, quotas, tags, locks, hasher, size } = self;
         Self {
             entries: entries.clone(),
-            shares: shares.clone(),
+            quotas: quotas.clone(),
             tags: tags.clone(),
             locks: locks.clone(),
             hasher: hasher.clone(),

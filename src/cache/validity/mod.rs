@@ -366,7 +366,7 @@ impl<T> Guarded<T> {
         look(&self.value)
     }
 
-    /// Ends the copy for everybody who still holds it.
+    /// Ends the copy for all of its holders.
     pub(crate) fn evict(&self) {
         self.is_evicted.store(true, Ordering::Release);
     }
