@@ -1,7 +1,7 @@
-//! What the parts of a request take, one by one: `cargo bench --bench micro`.
+//! Microbenchmarks of the stages of a request: `cargo bench --bench micro`.
 //!
-//! Decoding, the caller's key, the document cache, execution and the writing of an answer; all on one thread, with the
-//! built-in sandbox as the upstream. What a request is made of, as HTTP reads it, is not measured.
+//! They measure decoding, the caller's cache scope, the document cache, execution and response assembly, on one thread and
+//! with the built-in sandbox as the upstream. HTTP is not included.
 
 use std::{future::pending, hint::black_box, time::Duration};
 
@@ -34,14 +34,14 @@ const APPOINTMENT: &str = include_str!("load/data/appointment.json");
 
 const LIST: &str = "{ appointments(first: 20) { nodes { id } } }";
 
-/// The one of the program.
+/// The allocator of the gateway.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Far enough away for all that is measured.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// A TTL and a deadline that no benchmark reaches.
+const FAR_FUTURE: Duration = Duration::from_secs(3600);
 
-criterion_group!(benches, decode, key, document, execution, writing);
+criterion_group!(benches, decode, scope, document, execute, assemble);
 criterion_main!(benches);
 
 fn decode(criterion: &mut Criterion) {
@@ -51,7 +51,7 @@ fn decode(criterion: &mut Criterion) {
     });
 }
 
-fn key(criterion: &mut Criterion) {
+fn scope(criterion: &mut Criterion) {
     let key = ScopeKey::random();
     let jwt = format!("e30.eyJleHAiOjQxMDI0NDQ4MDAsInN1YiI6Im1hZGUtdXAifQ.{}", "s".repeat(342));
     for (name, token) in [("of 40 bytes", "t".repeat(40)), ("a JWT of 400 bytes", jwt)] {
@@ -67,8 +67,8 @@ fn document(criterion: &mut Criterion) {
     let api = api();
     let mut texts = 0;
     for (name, query) in [("8 fields", MOBILE), ("all fields", FULL)] {
-        for (way, is_new) in [("known", false), ("new", true)] {
-            criterion.bench_function(&format!("document: {name}, {way}"), |bencher| {
+        for (state, is_new) in [("cached", false), ("new", true)] {
+            criterion.bench_function(&format!("document: {name}, {state}"), |bencher| {
                 let request = || {
                     let mut request = request(query, &ids);
                     if is_new {
@@ -77,31 +77,31 @@ fn document(criterion: &mut Criterion) {
                     }
                     request
                 };
-                let prepared = |request| runtime.block_on(prepared(&api, black_box(request)));
-                bencher.iter_batched(request, prepared, BatchSize::SmallInput);
+                let prepare = |request| runtime.block_on(prepare(&api, black_box(request)));
+                bencher.iter_batched(request, prepare, BatchSize::SmallInput);
             });
         }
     }
 }
 
-fn execution(criterion: &mut Criterion) {
+fn execute(criterion: &mut Criterion) {
     let runtime = runtime();
-    let hot = runtime.block_on(Hot::start());
+    let gateway = runtime.block_on(WarmGateway::start());
     for (name, query) in [("8 fields", MOBILE), ("20 × all fields", FULL)] {
         criterion.bench_function(&format!("document and execution: {name}"), |bencher| {
-            let answer = |request| runtime.block_on(hot.answer(black_box(request)));
-            bencher.iter_batched(|| request(query, &hot.ids), answer, BatchSize::SmallInput);
+            let execute = |request| runtime.block_on(gateway.execute(black_box(request)));
+            bencher.iter_batched(|| request(query, &gateway.ids), execute, BatchSize::SmallInput);
         });
     }
 }
 
-fn writing(criterion: &mut Criterion) {
+fn assemble(criterion: &mut Criterion) {
     let runtime = runtime();
-    let hot = runtime.block_on(Hot::start());
+    let gateway = runtime.block_on(WarmGateway::start());
     for (name, query) in [("8 fields", MOBILE), ("20 × all fields", FULL)] {
         criterion.bench_function(&format!("assembly: {name}"), |bencher| {
-            let answer = || runtime.block_on(hot.answer(request(query, &hot.ids)));
-            bencher.iter_batched(answer, |answer| hot.encode(answer), BatchSize::SmallInput);
+            let execute = || runtime.block_on(gateway.execute(request(query, &gateway.ids)));
+            bencher.iter_batched(execute, |response| gateway.encode(response), BatchSize::SmallInput);
         });
     }
 }
@@ -116,46 +116,46 @@ fn api() -> Api {
     Api::new(config.limits, &config.graphql, memory)
 }
 
-/// What operations are carried out through, with all that they ask for in its memory.
-struct Hot {
+/// A gateway without HTTP, with all requested appointments in its cache.
+struct WarmGateway {
     api: Api,
     shared: Shared,
     key: ScopeKey,
     ids: Vec<Uuid>,
 }
 
-impl Hot {
+impl WarmGateway {
     async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let sandbox = tokio::spawn(sandbox::serve(listener, Faults::default(), pending()));
         let mut config = Config::default();
-        (config.cache.ttl, config.cache.list_ttl) = (PATIENCE, PATIENCE);
+        (config.cache.ttl, config.cache.list_ttl) = (FAR_FUTURE, FAR_FUTURE);
         let url = Url::parse(&format!("http://{address}")).expect("an address");
         let upstream = UpstreamClient::new(&config.upstream, &url, None).expect("a client");
         let shared = Shared::new(&config.cache, config.live, upstream);
-        let mut hot = Self { api: api(), shared, key: ScopeKey::random(), ids: Vec::new() };
-        // What comes with a list is remembered one by one.
-        let list = hot.encode(hot.answer(request(LIST, &[])).await);
+        let mut gateway = Self { api: api(), shared, key: ScopeKey::random(), ids: Vec::new() };
+        // The appointments of a list are cached individually.
+        let list = gateway.encode(gateway.execute(request(LIST, &[])).await);
         let list: serde_json::Value = serde_json::from_slice(list.as_ref()).expect("JSON");
         let nodes = list["data"]["appointments"]["nodes"].as_array().expect("a list");
-        hot.ids = nodes.iter().filter_map(|node| node["id"].as_str()?.parse().ok()).collect();
-        assert_eq!(hot.ids.len(), 20);
+        gateway.ids = nodes.iter().filter_map(|node| node["id"].as_str()?.parse().ok()).collect();
+        assert_eq!(gateway.ids.len(), 20);
         sandbox.abort();
-        hot
+        gateway
     }
 
-    async fn answer(&self, request: GraphqlRequest) -> GraphqlResponse {
+    async fn execute(&self, request: GraphqlRequest) -> GraphqlResponse {
         let caller = Caller::with_token(sandbox::access::TOKEN_ALL, &self.key);
-        let appointments = Appointments::new(self.shared.clone(), caller, Instant::now() + PATIENCE);
-        let operation = prepared(&self.api, request).await;
-        let answer = self.api.execute(operation, Ok(appointments)).await;
-        assert!(answer.errors.is_empty(), "{:?}", answer.errors);
-        answer
+        let appointments = Appointments::new(self.shared.clone(), caller, Instant::now() + FAR_FUTURE);
+        let operation = prepare(&self.api, request).await;
+        let response = self.api.execute(operation, Ok(appointments)).await;
+        assert!(response.errors.is_empty(), "{:?}", response.errors);
+        response
     }
 
-    fn encode(&self, answer: GraphqlResponse) -> impl AsRef<[u8]> + use<> {
-        self.api.encode(answer).expect("there is memory for one answer").body
+    fn encode(&self, response: GraphqlResponse) -> impl AsRef<[u8]> + use<> {
+        self.api.encode(response).expect("memory for one response").body
     }
 }
 
@@ -172,7 +172,7 @@ fn request(query: &str, ids: &[Uuid]) -> GraphqlRequest {
     }
 }
 
-async fn prepared(api: &Api, request: GraphqlRequest) -> Operation {
-    let parsed = api.parse(request).unwrap_or_else(|answer| panic!("{:?}", answer.errors));
-    api.prepare(parsed).await.unwrap_or_else(|answer| panic!("{:?}", answer.errors))
+async fn prepare(api: &Api, request: GraphqlRequest) -> Operation {
+    let parsed = api.parse(request).unwrap_or_else(|response| panic!("{:?}", response.errors));
+    api.prepare(parsed).await.unwrap_or_else(|response| panic!("{:?}", response.errors))
 }

@@ -1,16 +1,26 @@
-//! What the benchmark is asked to do.
+//! The command line of the benchmark.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{Result, workloads::WORKLOADS};
+use crate::Result;
 
+/// The work of this process. The benchmark starts itself again for each of its servers.
 pub enum Task {
     Bench(Arguments),
     List,
-    /// The roles in which it starts itself.
-    Limit(usize),
+    Limit {
+        size: usize,
+    },
+    Relay {
+        upstream: SocketAddr,
+        size: usize,
+    },
+    Plain {
+        upstream: SocketAddr,
+    },
     Upstream,
-    Become {
+    /// Pin this process to cores and replace it with a program.
+    Exec {
         cores: String,
         program: String,
         arguments: Vec<String>,
@@ -18,34 +28,39 @@ pub enum Task {
 }
 
 pub struct Arguments {
-    /// The names of the workloads to run; none: all.
+    /// The names of the selected workloads; empty for all.
     only: Vec<String>,
     pub is_quick: bool,
     pub compares: bool,
     save: bool,
-    /// Another build of the gateway than the one of this package.
+    /// The gateway's binary, by default the one of this package.
     pub gateway: PathBuf,
 }
 
 impl Arguments {
-    pub fn is_wanted(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|it| it == name)
+    pub fn is_selected(&self, workload: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|it| it == workload)
     }
 
-    /// Whether the results are written: those of a whole run, and where it is asked for.
-    pub fn saves(&self) -> bool {
+    /// Whether the run writes its results: with `--save`, and after a full run without `--quick` and `--compare`.
+    pub fn writes_results(&self) -> bool {
         self.save || (self.only.is_empty() && !self.is_quick && !self.compares)
     }
 }
 
-pub fn parse() -> Result<Task> {
+/// Parses the command line. `workloads` are the names that `--only` accepts.
+pub fn parse(workloads: &[&str]) -> Result<Task> {
     let all = std::env::args().skip(1).collect::<Vec<_>>();
     match all.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["limit", size] => return Ok(Task::Limit(size.parse()?)),
+        ["limit", size] => return Ok(Task::Limit { size: size.parse()? }),
+        ["relay", upstream, size] => {
+            return Ok(Task::Relay { upstream: upstream.parse()?, size: size.parse()? });
+        }
+        ["plain", upstream] => return Ok(Task::Plain { upstream: upstream.parse()? }),
         ["upstream"] => return Ok(Task::Upstream),
-        ["become", cores, program, ..] => {
+        ["exec", cores, program, ..] => {
             let (cores, program) = ((*cores).to_owned(), (*program).to_owned());
-            return Ok(Task::Become { cores, program, arguments: all[3..].to_vec() });
+            return Ok(Task::Exec { cores, program, arguments: all[3..].to_vec() });
         }
         _ => {}
     }
@@ -60,7 +75,7 @@ pub fn parse() -> Result<Task> {
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            // What cargo says to every benchmark.
+            // Cargo passes it to every benchmark.
             "--bench" => {}
             "--list" => return Ok(Task::List),
             "--quick" => arguments.is_quick = true,
@@ -69,23 +84,22 @@ pub fn parse() -> Result<Task> {
             "--gateway" => arguments.gateway = value()?.into(),
             "--only" => {
                 let name = value()?;
-                if !WORKLOADS.iter().any(|it| it.name == name) {
-                    return Err(format!("there is no workload {name}; --list shows which there are").into());
+                if !workloads.contains(&name.as_str()) {
+                    return Err(format!("unknown workload {name}; --list prints the workloads").into());
                 }
                 arguments.only.push(name);
             }
             _ => {
                 return Err(format!(
-                    "{argument}: there are --list, --only NAME, --quick, --compare, --save, --gateway PATH"
+                    "unknown argument {argument}; the arguments are --list, --only NAME, --quick, --compare, --save, \
+                     --gateway PATH"
                 )
                 .into());
             }
         }
     }
     if arguments.save && !arguments.only.is_empty() {
-        return Err(
-            "--save takes a whole run: what --only leaves out would be missing from the results".into()
-        );
+        return Err("--save needs a full run: remove --only".into());
     }
     Ok(Task::Bench(arguments))
 }

@@ -1,5 +1,5 @@
-//! The figures of a run, for a later one to be held against. They are ratios, or sizes: the speed of the machine is not in
-//! them.
+//! The figures of a run, stored as a baseline for later runs. They are ratios or sizes, and thus independent of the
+//! machine's speed.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Result, spread::Spread};
 
-/// What counts as slower: so many in a hundred worse, and out of reach of what was measured before.
+/// The tolerated change of a median. A regression also lies outside the baseline's spread.
 const MARGIN: f64 = 0.10;
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl Figure {
         Self { name, median, least, most, higher_is_better }
     }
 
-    /// Whether this one is worse than `before`, beyond the margin and the spreads.
+    /// Whether this figure is worse than `before` by more than the margin, without an overlap of the spreads.
     fn is_worse_than(&self, before: &Self) -> bool {
         if self.higher_is_better {
             self.median < before.median * (1.0 - MARGIN) && self.most < before.least
@@ -51,8 +51,8 @@ pub fn read(path: &Path) -> Result<Vec<Figure>> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// What got worse since `before`, a line for each.
-pub fn worse(now: &[Figure], before: &[Figure]) -> Vec<String> {
+/// Returns one line per figure that regressed since `before`.
+pub fn regressions(now: &[Figure], before: &[Figure]) -> Vec<String> {
     let pairs = now.iter().filter_map(|now| Some((now, before.iter().find(|it| it.name == now.name)?)));
     let worse = pairs.filter(|(now, before)| now.is_worse_than(before));
     worse.map(|(now, before)| format!("{}: {:.3}, was {:.3}", now.name, now.median, before.median)).collect()

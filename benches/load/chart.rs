@@ -1,9 +1,9 @@
-//! The chart: how much of the limit each workload reaches.
+//! The bar chart of the throughput per workload, relative to the limit server.
 
-/// A workload: how much of what the limit server does it reaches, the smaller of the [shares](crate::report::share), and how
-/// much it is to reach.
+/// One workload.
 pub struct Bar {
     pub label: String,
+    /// The smaller of the shares by requests and by CPU time.
     pub share: f64,
     pub goal: Option<f64>,
 }
@@ -15,14 +15,14 @@ const TOP: usize = 64;
 const STEP: usize = 34;
 const THICKNESS: usize = 18;
 
-/// An SVG that is readable on a light and on a dark page.
+/// Returns an SVG with colours for light and dark pages.
 pub fn svg(bars: &[Bar]) -> String {
     let scale = (WIDTH - LEFT - RIGHT) as f64;
     let bottom = TOP + bars.len() * STEP;
     let height = bottom + 34;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-         height=\"{height}\" role=\"img\" aria-label=\"Share of the limit server by workload\">\n\
+         height=\"{height}\" role=\"img\" aria-label=\"Throughput per workload, relative to bare hyper\">\n\
          <style>\n\
          text {{ font: 13px system-ui, sans-serif; fill: #24292f; }}\n\
          .title {{ font-size: 16px; font-weight: 600; }}\n\
@@ -38,9 +38,9 @@ pub fn svg(bars: &[Bar]) -> String {
          .goal {{ stroke: #ff7b72; }}\n\
          }}\n\
          </style>\n\
-         <text class=\"title\" x=\"16\" y=\"26\">How near the limit server one core comes</text>\n\
-         <text class=\"quiet\" x=\"16\" y=\"46\">1 is bare hyper with an answer of the same size; the smaller of requests \
-         and processor time; | is the goal</text>\n"
+         <text class=\"title\" x=\"16\" y=\"26\">Throughput of one core, relative to bare hyper</text>\n\
+         <text class=\"quiet\" x=\"16\" y=\"46\">1.0 is bare hyper with a response of the same size; the lower ratio of \
+         requests/s and CPU time; red lines are goals</text>\n"
     );
     for tenths in [0, 2, 4, 6, 8, 10] {
         let share = f64::from(tenths) / 10.0;
@@ -69,7 +69,7 @@ pub fn svg(bars: &[Bar]) -> String {
                 y - 4,
                 end + 4
             );
-            // The figure stands clear of the mark.
+            // Keeps the figure clear of the goal line.
             if (text..text + 40.0).contains(&x) {
                 text = x;
             }

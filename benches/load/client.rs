@@ -1,4 +1,4 @@
-//! One connection that waits for each answer: for what is looked at closely, and not measured by the thousand.
+//! A blocking HTTP client with one connection and one request in flight, for single requests outside of the load.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,13 +8,12 @@ use std::{
 
 use crate::{Result, http::Head};
 
-/// How long an answer may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeout of a response.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub struct Client(TcpStream);
 
-/// An answer, whole.
-pub struct Answer {
+pub struct Response {
     pub head: Head,
     pub body: Vec<u8>,
 }
@@ -23,33 +22,33 @@ impl Client {
     pub fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
         Ok(Self(stream))
     }
 
-    pub fn ask(&mut self, request: &[u8]) -> Result<Answer> {
-        // A request that is refused for its length is answered before it is sent, and the connection closed.
+    pub fn send(&mut self, request: &[u8]) -> Result<Response> {
+        // A server that rejects an oversized request may respond and close the connection before the request is written.
         let sent = self.0.write_all(request);
-        let answer = self.answer();
-        if answer.is_err() {
+        let response = self.receive();
+        if response.is_err() {
             sent?;
         }
-        answer
+        response
     }
 
-    fn answer(&mut self) -> Result<Answer> {
+    fn receive(&mut self) -> Result<Response> {
         let (mut read, mut chunk) = (Vec::new(), [0; 16 * 1024]);
         loop {
             let size = self.0.read(&mut chunk)?;
             if size == 0 {
-                return Err("the connection was closed without an answer".into());
+                return Err("the connection was closed without a response".into());
             }
             read.extend_from_slice(&chunk[..size]);
-            if let Some(head) = Head::read(&read)?
-                && read.len() >= head.length + head.body
+            if let Some(head) = Head::parse(&read)?
+                && read.len() >= head.length + head.content_length
             {
                 let body = read.split_off(head.length);
-                return Ok(Answer { head, body });
+                return Ok(Response { head, body });
             }
         }
     }

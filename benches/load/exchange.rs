@@ -1,145 +1,146 @@
-//! A request and the answer that it has to get, byte by byte, for one id or for many.
+//! A request and its expected response, byte by byte, for one id or many.
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use crate::{
     Result,
-    client::{Answer, Client},
+    client::{Client, Response},
     ids::{self, DIGITS, id},
     limit,
 };
 
-/// How often a request is made first: an answer may be compressed only when it is asked for again.
+/// The number of requests before the recorded one: the gateway compresses a response only once it is requested again.
 const WARM_UPS: usize = 3;
 
-/// What is asked again and again. Each time that it is asked for is the next number's turn.
+/// A repeatable request with its expected response. Each repetition uses the next id of a sequence.
 #[derive(Clone)]
 pub struct Exchange {
     pub request: Vec<u8>,
-    pub answer: Vec<u8>,
-    /// How the answer is compressed; none where it is plain.
+    pub response: Vec<u8>,
+    /// The content coding of the response; none for an uncompressed one.
     pub encoding: Option<String>,
-    /// Where the numbers of the ids are, in the request and in the answer; nowhere where it is always the same.
-    in_request: Vec<usize>,
-    in_answer: Vec<usize>,
-    numbers: Numbers,
+    /// The offsets of the id in request and response; empty if they do not contain it.
+    request_offsets: Vec<usize>,
+    response_offsets: Vec<usize>,
+    ids: IdSequence,
 }
 
-/// Which ids are asked for, in turn.
+/// The numbers of the requested ids, in order.
 #[derive(Clone, Copy)]
-pub struct Numbers {
+pub struct IdSequence {
     first: u32,
     count: u32,
-    turn: u32,
+    position: u32,
 }
 
-impl Numbers {
-    /// So many, over and over.
+impl IdSequence {
+    /// Repeats the first `count` ids.
     pub const fn cycle(count: u32) -> Self {
-        Self { first: 1, count, turn: 0 }
+        Self { first: 1, count, position: 0 }
     }
 
-    /// One after the other, none twice, from `first` on.
-    pub const fn fresh(first: u32) -> Self {
-        Self { first, count: u32::MAX, turn: 0 }
+    /// Never repeats an id, starting with the number `first`.
+    pub const fn distinct(first: u32) -> Self {
+        Self { first, count: u32::MAX, position: 0 }
     }
 
-    /// How many there are. Of fresh ones, more than anybody asks for.
+    /// The number of distinct ids.
     pub fn count(self) -> usize {
         self.count as usize
     }
 
     fn next(&mut self) -> u32 {
-        let turn = self.turn;
-        self.turn = if turn + 1 == self.count { 0 } else { turn + 1 };
-        self.first.wrapping_add(turn)
+        let position = self.position;
+        self.position = if position + 1 == self.count { 0 } else { position + 1 };
+        self.first.wrapping_add(position)
     }
 }
 
-/// What is asked: the request for an id, and what its answer has to say.
-pub struct Asked<'a> {
+/// Builds the request for an id, and the JSON of its expected response.
+pub struct Call<'a> {
     pub request: &'a dyn Fn(&str) -> Vec<u8>,
-    pub data: &'a dyn Fn(&str) -> Value,
+    pub expected: &'a dyn Fn(&str) -> Value,
 }
 
 impl Exchange {
-    /// Asks for the first ids, looks at what the answers say, and remembers them: each one after has to be the same bytes,
-    /// but for the id.
-    pub fn learn(client: &mut Client, asked: &Asked<'_>, mut numbers: Numbers) -> Result<Self> {
-        let first = numbers.next();
-        let request = (asked.request)(&id(first));
-        let data = (asked.data)(&id(first));
+    /// Calls a server with the first ids, checks the JSON of the responses, and records their bytes. All later responses
+    /// must equal these bytes except for the id.
+    pub fn record(client: &mut Client, call: &Call<'_>, mut ids: IdSequence) -> Result<Self> {
+        let first = ids.next();
+        let request = (call.request)(&id(first));
+        let expected = (call.expected)(&id(first));
         for _ in 0..WARM_UPS {
-            expect(client, &request, &data)?;
+            send(client, &request, &expected)?;
         }
-        let Answer { head, body: answer } = expect(client, &request, &data)?;
+        let Response { head, body: response } = send(client, &request, &expected)?;
         let mut exchange = Self {
-            in_request: places(&request, &id(first)),
-            in_answer: places(&answer, &id(first)),
+            request_offsets: offsets(&request, &id(first)),
+            response_offsets: offsets(&response, &id(first)),
             encoding: head.encoding,
             request,
-            answer,
-            numbers,
+            response,
+            ids,
         };
-        let second = exchange.numbers.next();
-        let (mut request, mut answer) = (exchange.request.clone(), exchange.answer.clone());
-        exchange.write(second, &mut request, &mut answer);
-        if request != (asked.request)(&id(second)) {
+        let second = exchange.ids.next();
+        let (mut request, mut response) = (exchange.request.clone(), exchange.response.clone());
+        exchange.write_id(second, &mut request, &mut response);
+        if request != (call.request)(&id(second)) {
             return Err("the requests for two ids differ in more than the id".into());
         }
-        if answer != expect(client, &request, &(asked.data)(&id(second)))?.body {
-            return Err("the answers for two ids differ in more than the id".into());
+        if response != send(client, &request, &(call.expected)(&id(second)))?.body {
+            return Err("the responses for two ids differ in more than the id".into());
         }
         Ok(exchange)
     }
 
-    /// The same requests to a limit server: its constant answer is as long.
-    pub fn to_limit(&self) -> Self {
-        Self { answer: limit::answer(self.answer.len()), in_answer: Vec::new(), ..self.clone() }
+    /// The same requests, with a [constant response](limit::constant_body) of the same size.
+    pub fn with_constant_response(&self) -> Self {
+        let response = limit::constant_body(self.response.len());
+        Self { response, response_offsets: Vec::new(), ..self.clone() }
     }
 
-    /// The same for that one number alone.
-    pub fn only(mut self, number: u32) -> Self {
-        self.numbers = Numbers { first: number, count: 1, turn: 0 };
+    /// The same exchange for one id only.
+    pub fn for_number(mut self, number: u32) -> Self {
+        self.ids = IdSequence { first: number, count: 1, position: 0 };
         self
     }
 
-    /// Makes a request and its answer those for the next id.
-    pub fn turn(&mut self, request: &mut [u8], answer: &mut [u8]) {
-        if !self.in_request.is_empty() {
-            let number = self.numbers.next();
-            self.write(number, request, answer);
+    /// Writes the next id into a request and its expected response.
+    pub fn advance(&mut self, request: &mut [u8], response: &mut [u8]) {
+        if !self.request_offsets.is_empty() {
+            let number = self.ids.next();
+            self.write_id(number, request, response);
         }
     }
 
-    fn write(&self, number: u32, request: &mut [u8], answer: &mut [u8]) {
-        for place in &self.in_request {
-            ids::write(number, &mut request[*place..*place + DIGITS]);
+    fn write_id(&self, number: u32, request: &mut [u8], response: &mut [u8]) {
+        for offset in &self.request_offsets {
+            ids::write(number, &mut request[*offset..*offset + DIGITS]);
         }
-        for place in &self.in_answer {
-            ids::write(number, &mut answer[*place..*place + DIGITS]);
+        for offset in &self.response_offsets {
+            ids::write(number, &mut response[*offset..*offset + DIGITS]);
         }
     }
 }
 
-fn places(bytes: &[u8], id: &str) -> Vec<usize> {
+fn offsets(bytes: &[u8], id: &str) -> Vec<usize> {
     let found = bytes.windows(id.len()).enumerate().filter(|(_, it)| *it == id.as_bytes());
-    found.map(|(place, _)| place).collect()
+    found.map(|(offset, _)| offset).collect()
 }
 
-/// The answer, which has to say `data`.
-fn expect(client: &mut Client, request: &[u8], data: &Value) -> Result<Answer> {
-    let answer = client.ask(request)?;
-    let said: Value = match answer.head.encoding.as_deref() {
-        None => serde_json::from_slice(&answer.body)?,
-        Some("br") => serde_json::from_reader(brotli::Decompressor::new(answer.body.as_slice(), 4096))?,
-        Some("gzip") => serde_json::from_reader(GzDecoder::new(answer.body.as_slice()))?,
-        Some(other) => return Err(format!("an answer in {other}, for which nobody asked").into()),
+/// Sends a request and checks the JSON of its response.
+fn send(client: &mut Client, request: &[u8], expected: &Value) -> Result<Response> {
+    let response = client.send(request)?;
+    let json: Value = match response.head.encoding.as_deref() {
+        None => serde_json::from_slice(&response.body)?,
+        Some("br") => serde_json::from_reader(brotli::Decompressor::new(response.body.as_slice(), 4096))?,
+        Some("gzip") => serde_json::from_reader(GzDecoder::new(response.body.as_slice()))?,
+        Some(other) => return Err(format!("unexpected Content-Encoding: {other}").into()),
     };
-    if answer.head.status != 200 || said != *data {
-        let status = answer.head.status;
-        return Err(format!("a wrong answer: {status} {said}\nwhere this was expected: {data}").into());
+    if response.head.status != 200 || json != *expected {
+        let status = response.head.status;
+        return Err(format!("wrong response: {status} {json}\nexpected: {expected}").into());
     }
-    Ok(answer)
+    Ok(response)
 }

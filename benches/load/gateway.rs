@@ -1,4 +1,4 @@
-//! The gateway as it is measured: the release build, in production, with its limits, metrics and logs.
+//! The measured gateway: a release build in the production profile, with limits, metrics and logs.
 
 use std::{
     path::PathBuf,
@@ -9,36 +9,37 @@ use bytesize::ByteSize;
 
 use crate::Result;
 
-/// What it is set to beside the defaults of production. The logs go where nobody reads them.
+/// Settings that differ from the defaults of production.
 const SETTINGS: [(&str, &str); 5] = [
     ("PROFILE", "production"),
     ("LISTEN", "127.0.0.1:0"),
     ("METRICS_ENABLED", "true"),
     ("LOG_LEVEL", "info"),
-    // Each operation is still counted against it, but all the load comes from one caller.
+    // The rate limit stays on, but all load comes from one caller.
     ("RATE_LIMIT_PER_SECOND", "1000000"),
 ];
 
 pub struct Gateway {
     pub program: PathBuf,
-    /// Whether it has a cache of answers that can be switched off.
-    pub remembers_answers: bool,
-    /// How much its caches may take together, in bytes, as it says itself.
-    pub caches: u64,
+    /// Whether this build has a response cache that can be disabled.
+    pub has_response_cache: bool,
+    /// The sum of its default cache sizes, in bytes, according to its `--help`.
+    pub cache_bytes: u64,
 }
 
 impl Gateway {
     pub fn find(program: PathBuf) -> Result<Self> {
         let help = Command::new(&program).args(["serve", "--help"]).stdin(Stdio::null()).output()?;
         let help = String::from_utf8_lossy(&help.stdout).into_owned();
-        Ok(Self { program, remembers_answers: help.contains("--cache-answers-size"), caches: caches(&help)? })
+        let has_response_cache = help.contains("--cache-answers-size");
+        Ok(Self { program, has_response_cache, cache_bytes: cache_bytes(&help)? })
     }
 
-    /// The command that serves what is at `upstream` (none: the built-in sandbox), with `more` settings.
-    pub fn command(&self, upstream: Option<&str>, more: &[(&str, &str)]) -> Command {
+    /// Returns the command that serves `upstream` (none for the built-in sandbox) with further `settings`.
+    pub fn command(&self, upstream: Option<&str>, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("serve");
-        for (key, value) in SETTINGS.iter().chain(more) {
+        for (key, value) in SETTINGS.iter().chain(settings) {
             command.env(format!("GATEWAY_{key}"), value);
         }
         match upstream {
@@ -49,8 +50,8 @@ impl Gateway {
     }
 }
 
-/// The sum of the defaults of all flags of the form `--cache-…size`.
-fn caches(help: &str) -> Result<u64> {
+/// Returns the sum of the defaults of all `--cache-…size` flags.
+fn cache_bytes(help: &str) -> Result<u64> {
     let (mut sum, mut is_size) = (0, false);
     let mut words = help.split_whitespace();
     while let Some(word) = words.next() {

@@ -1,21 +1,20 @@
-//! As much of HTTP/1.1 as it takes to read the gateway's answers.
+//! A minimal HTTP/1.1 response parser.
 
 use crate::Result;
 
-/// The head of an answer.
+/// The head of a response.
 pub struct Head {
     pub status: u16,
-    /// Of the head itself, the empty line included, in bytes.
+    /// The length of the head in bytes, including the empty line.
     pub length: usize,
-    /// Of the body, in bytes.
-    pub body: usize,
-    /// How the body is compressed; none where it is plain.
+    pub content_length: usize,
+    /// The content coding; none for an uncompressed body.
     pub encoding: Option<String>,
 }
 
 impl Head {
-    /// The head that `bytes` begins with; none where it has not come whole.
-    pub fn read(bytes: &[u8]) -> Result<Option<Self>> {
+    /// Parses the head at the start of `bytes`. Returns none while it is incomplete.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>> {
         let Some(end) = bytes.windows(4).position(|it| it == b"\r\n\r\n") else { return Ok(None) };
         let text = std::str::from_utf8(&bytes[..end])?;
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -28,7 +27,9 @@ impl Head {
         Ok(Some(Self {
             status: status.ok_or_else(|| format!("no status line: {text}"))?,
             length: end + 4,
-            body: header("content-length").ok_or_else(|| format!("no length: {text}"))?.parse()?,
+            content_length: header("content-length")
+                .ok_or_else(|| format!("no Content-Length: {text}"))?
+                .parse()?,
             encoding: header("content-encoding").map(str::to_owned),
         }))
     }

@@ -1,4 +1,4 @@
-//! The limit server: bare hyper with one constant answer. What it does in a second, no server of this build can beat.
+//! The limit server: bare hyper with a constant response. It is the upper bound for any server on hyper in this build.
 
 use std::convert::Infallible;
 
@@ -12,30 +12,33 @@ use hyper::{
 
 use crate::serving;
 
-/// Answers every request with `size` bytes of JSON, once its body is read. It never returns.
+/// Reads each request and responds with `size` bytes of JSON. Never returns.
 pub fn serve(size: usize) {
-    let body = Bytes::from(answer(size));
-    serving::run(move |connection| {
+    let body = Bytes::from(constant_body(size));
+    serving::serve(move |connection| {
         let body = body.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let body = body.clone();
             async move {
-                // A body that breaks off ends the connection anyway.
+                // A failed read also ends the connection.
                 let _ = request.into_body().collect().await;
-                let mut response = Response::new(Full::new(body));
-                let json = HeaderValue::from_static("application/json");
-                response.headers_mut().insert(header::CONTENT_TYPE, json);
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(json(body))
             }
         });
-        serving::converse(connection, service)
+        serving::serve_connection(connection, service)
     });
 }
 
-/// The constant answer: a JSON string, `size` bytes long, its quotes included.
-pub fn answer(size: usize) -> Vec<u8> {
-    let mut answer = vec![b'x'; size.max(2)];
-    answer[0] = b'"';
-    answer[size.max(2) - 1] = b'"';
-    answer
+pub fn json(body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The constant response body: a JSON string of `size` bytes, including its quotes.
+pub fn constant_body(size: usize) -> Vec<u8> {
+    let mut body = vec![b'x'; size.max(2)];
+    body[0] = b'"';
+    body[size.max(2) - 1] = b'"';
+    body
 }

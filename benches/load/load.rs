@@ -1,5 +1,7 @@
-//! The load: many connections, each with one request under way, and every answer looked at. It has to take far less of its
-//! core than a server takes of its own, so it is one thread, one system call to read and one to write, and no allocation.
+//! The load generator: many connections with one request in flight each, and a check of every response.
+//!
+//! It must use far less of its core than a server of its own. Therefore it has one thread, one system call per read and
+//! per write, and no allocation per request.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -11,39 +13,39 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use crate::{
     Result,
-    client::{Client, PATIENCE},
+    client::{Client, RESPONSE_TIMEOUT},
     exchange::Exchange,
     http::Head,
 };
 
-/// The head of an answer is smaller.
+/// The size limit of a response head.
 const HEAD: usize = 2048;
 
-/// As many connections are opened in one go: fewer than a server lets wait at its door.
-const WAVE: usize = 100;
+/// The number of connections opened in one batch: fewer than a listener's backlog.
+const BATCH: usize = 100;
 
-/// When it is enough: after so many requests, or after that time, whichever is first.
+/// Ends a run after a number of requests or a time, whichever comes first.
 #[derive(Clone, Copy)]
-pub struct Until {
+pub struct StopCondition {
     pub requests: usize,
     pub time: Duration,
 }
 
-impl Until {
-    pub const fn time(time: Duration) -> Self {
+impl StopCondition {
+    pub const fn after(time: Duration) -> Self {
         Self { requests: usize::MAX, time }
     }
 }
 
-/// What came of it.
+/// The result of a run.
 pub struct Sample {
     pub requests: usize,
     pub elapsed: Duration,
-    /// Of each request, in nanoseconds, the shortest first.
+    /// The latency of each request in nanoseconds, sorted.
     pub latencies: Vec<u64>,
 }
 
-/// Open connections.
+/// Open connections to one server.
 pub struct Load {
     poll: Poll,
     connections: Vec<Connection>,
@@ -52,10 +54,10 @@ pub struct Load {
 struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
-    answer: Vec<u8>,
+    response: Vec<u8>,
     read: Vec<u8>,
     filled: usize,
-    /// How long the head of the last answer was: the next one's is as long, as a rule.
+    /// The length of the last response head. The next one usually has the same length.
     head: usize,
     sent: Instant,
 }
@@ -64,17 +66,17 @@ impl Load {
     pub fn open(address: SocketAddr, connections: usize, exchange: &Exchange) -> Result<Self> {
         let poll = Poll::new()?;
         let connections = (0..connections).map(|number| {
-            if number % WAVE == WAVE - 1 {
-                // Its answer says that the server has let in all who came before.
-                Client::open(address)?.ask(&exchange.request)?;
+            if number % BATCH == BATCH - 1 {
+                // A response proves that the server has accepted all earlier connections.
+                Client::open(address)?.send(&exchange.request)?;
             }
-            let mut stream = open(address)?;
+            let mut stream = connect(address)?;
             poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
             Ok(Connection {
                 stream,
                 request: exchange.request.clone(),
-                answer: exchange.answer.clone(),
-                read: vec![0; HEAD + exchange.answer.len()],
+                response: exchange.response.clone(),
+                read: vec![0; HEAD + exchange.response.len()],
                 filled: 0,
                 head: 0,
                 sent: Instant::now(),
@@ -84,27 +86,27 @@ impl Load {
         Ok(Self { poll, connections })
     }
 
-    /// Asks over all connections until it is enough, and waits for the last answers.
+    /// Sends requests over all connections until the stop condition, and waits for the last responses.
     ///
     /// # Errors
-    /// Where an answer is not, byte by byte, what it has to be, or where none comes.
-    pub fn run(&mut self, exchange: &mut Exchange, until: Until) -> Result<Sample> {
-        let begun = Instant::now();
+    /// A missing response, or one that differs from the expected bytes.
+    pub fn run(&mut self, exchange: &mut Exchange, stop: StopCondition) -> Result<Sample> {
+        let started = Instant::now();
         let mut events = Events::with_capacity(1024);
         let mut latencies = Vec::with_capacity(1 << 20);
-        let mut under_way = 0;
+        let mut in_flight = 0;
         for connection in &mut self.connections {
-            connection.send(exchange, begun)?;
-            under_way += 1;
+            connection.send(exchange, started)?;
+            in_flight += 1;
         }
-        let mut last = begun;
-        while under_way > 0 {
-            match self.poll.poll(&mut events, Some(PATIENCE)) {
+        let mut last = started;
+        while in_flight > 0 {
+            match self.poll.poll(&mut events, Some(RESPONSE_TIMEOUT)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
             if events.is_empty() {
-                return Err(format!("no answer for {PATIENCE:?}").into());
+                return Err(format!("no response within {RESPONSE_TIMEOUT:?}").into());
             }
             for event in &events {
                 let connection = &mut self.connections[event.token().0];
@@ -113,19 +115,19 @@ impl Load {
                 }
                 last = Instant::now();
                 latencies.push(u64::try_from((last - connection.sent).as_nanos())?);
-                if last - begun >= until.time || latencies.len() + under_way > until.requests {
-                    under_way -= 1;
+                if last - started >= stop.time || latencies.len() + in_flight > stop.requests {
+                    in_flight -= 1;
                 } else {
                     connection.send(exchange, last)?;
                 }
             }
         }
         latencies.sort_unstable();
-        Ok(Sample { requests: latencies.len(), elapsed: last - begun, latencies })
+        Ok(Sample { requests: latencies.len(), elapsed: last - started, latencies })
     }
 }
 
-fn open(address: SocketAddr) -> Result<TcpStream> {
+fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = net::TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
@@ -134,50 +136,51 @@ fn open(address: SocketAddr) -> Result<TcpStream> {
 
 impl Connection {
     fn send(&mut self, exchange: &mut Exchange, now: Instant) -> Result<()> {
-        exchange.turn(&mut self.request, &mut self.answer);
+        exchange.advance(&mut self.request, &mut self.response);
         self.filled = 0;
         self.sent = now;
-        // A request fits what the system buffers, since the one before it was read.
+        // The server has read the previous request, so a request fits into the socket's buffer.
         let written = self.stream.write(&self.request)?;
-        if written == self.request.len() { Ok(()) } else { Err("a request did not fit".into()) }
+        if written == self.request.len() { Ok(()) } else { Err("a request exceeds the socket buffer".into()) }
     }
 
-    /// Reads what there is. Whether the answer is whole, and right.
+    /// Reads all available bytes. Returns whether the response is complete and correct.
     fn receive(&mut self) -> Result<bool> {
         loop {
             match self.stream.read(&mut self.read[self.filled..]) {
-                Ok(0) => return Err("the connection was closed without an answer".into()),
+                Ok(0) => return Err("the connection was closed without a response".into()),
                 Ok(size) => self.filled += size,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
-            if self.is_like_the_last() || self.is_whole()? {
+            if self.is_complete_like_the_last() || self.is_complete()? {
                 return Ok(true);
             }
             if self.filled == self.read.len() {
-                return Err("an answer is longer than expected".into());
+                return Err("a response is longer than expected".into());
             }
         }
     }
 
-    /// The short way: a right answer whose head is as long as that of the one before.
-    fn is_like_the_last(&self) -> bool {
+    /// The fast path: whether a correct response has a head of the same length as the last one.
+    fn is_complete_like_the_last(&self) -> bool {
         let (head, body) = self.read[..self.filled].split_at(self.head.min(self.filled));
-        head.starts_with(b"HTTP/1.1 200 ") && head.ends_with(b"\r\n\r\n") && body == self.answer
+        head.starts_with(b"HTTP/1.1 200 ") && head.ends_with(b"\r\n\r\n") && body == self.response
     }
 
-    /// The long way, for all others.
-    fn is_whole(&mut self) -> Result<bool> {
+    /// The slow path for all other responses.
+    fn is_complete(&mut self) -> Result<bool> {
         let read = &self.read[..self.filled];
-        let Some(head) = Head::read(read)? else { return Ok(false) };
+        let Some(head) = Head::parse(read)? else { return Ok(false) };
         let body = &read[head.length..];
-        if head.status != 200 || head.body != self.answer.len() || !self.answer.starts_with(body) {
+        let is_expected = head.content_length == self.response.len() && self.response.starts_with(body);
+        if head.status != 200 || !is_expected {
             let (status, body) = (head.status, String::from_utf8_lossy(body));
-            let answer = String::from_utf8_lossy(&self.answer);
-            return Err(format!("a wrong answer: {status} {body}\nwhere this was expected: {answer}").into());
+            let expected = String::from_utf8_lossy(&self.response);
+            return Err(format!("wrong response: {status} {body}\nexpected: {expected}").into());
         }
         self.head = head.length;
-        Ok(body.len() == self.answer.len())
+        Ok(body.len() == self.response.len())
     }
 }

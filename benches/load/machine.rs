@@ -1,8 +1,8 @@
-//! The machine: which cores there are, who gets which, and how many connections a process may hold.
+//! The machine: its cores, their assignment to processes, and the limit of open files.
 
 use crate::Result;
 
-/// Who runs where.
+/// The cores, and their assignment to processes.
 pub struct Cores {
     /// The cores that this process may use, in order.
     available: Vec<usize>,
@@ -17,23 +17,23 @@ impl Cores {
         self.available.len()
     }
 
-    /// The cores of the server that is measured, where it is to have so many: the first ones.
+    /// The cores of the measured server: the first `count`.
     pub fn of_server(&self, count: usize) -> &[usize] {
         &self.available[..count.min(self.available.len())]
     }
 
-    /// The core of the load and the stub of the upstream: the last.
+    /// The core of the load generator and the upstream stub: the last one.
     pub fn of_load(&self) -> &[usize] {
         &self.available[self.available.len().saturating_sub(1)..]
     }
 
-    /// Who runs where, for people.
+    /// Describes the assignment for the report.
     pub fn describe(&self) -> String {
         match self.available.as_slice() {
-            [] => "nothing is pinned to a core here".to_owned(),
-            [core] => format!("all on core {core}, the only one"),
+            [] => "no process is pinned to a core".to_owned(),
+            [core] => format!("all processes on core {core}, the only one"),
             all => format!(
-                "the server that is measured alone on core {}, load and upstream on core {}",
+                "the measured server alone on core {}, load generator and upstream on core {}",
                 all[0],
                 all[all.len() - 1]
             ),
@@ -41,14 +41,14 @@ impl Cores {
     }
 }
 
-/// What the processor is called.
+/// Returns the name of the processor.
 pub fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// Keeps this thread, and what it starts from now on, to `cores`.
+/// Pins this thread and its future children to `cores`.
 #[cfg(target_os = "linux")]
 pub fn pin(cores: &[usize]) -> Result<()> {
     use nix::{
@@ -77,7 +77,7 @@ fn available() -> Vec<usize> {
     (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or_default()).collect()
 }
 
-/// Has this process killed when the one that started it ends, however it ends.
+/// Makes the system kill this process when its parent ends for any reason.
 #[cfg(target_os = "linux")]
 pub fn end_with_parent() -> Result<()> {
     use nix::sys::{prctl::set_pdeathsig, signal::Signal};
@@ -100,11 +100,11 @@ pub fn end_with_parent() -> Result<()> {
     Ok(())
 }
 
-/// Lets this process, and what it starts, hold as many connections as the system allows. How many that is.
-pub fn allow_connections() -> Result<u64> {
+/// Raises the limit of open files to the maximum, for this process and its children. Returns the maximum.
+pub fn raise_open_files() -> Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    Ok(most)
+    let (_, maximum) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, maximum, maximum)?;
+    Ok(maximum)
 }

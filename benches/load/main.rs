@@ -1,28 +1,36 @@
-//! The benchmark: how close the gateway comes to what the machine can do, and what a request costs.
+//! The load benchmark: throughput and cost per request of the gateway, relative to reference servers.
 //!
-//! `cargo bench --bench load` builds everything and runs everything, in some minutes: the gateway in production, a stub of
-//! the upstream, and a limit server (bare hyper with a constant answer of the same size), each as a process of its own, and
-//! the load on them from here. Where there are two cores, the server that is measured has the first one to itself, and load
-//! and upstream the last. Limit server and gateway take turns, and every answer is compared with what it has to be, byte by
-//! byte. It writes `benches/results.md`, `benches/results.svg` and `benches/baseline.json`.
+//! `cargo bench --bench load` builds and runs everything in some minutes. Each server is a process of its own; this
+//! process is the load generator. On two or more cores, the measured server has the first one to itself, and load
+//! generator and upstream share the last one. The servers are:
+//!
+//! - the gateway in its production profile;
+//! - the [upstream stub](upstream);
+//! - the [limit server](limit): bare hyper with a constant response of the same size;
+//! - the [relay](relay): bare hyper with one upstream GET per request;
+//! - the [plain server](plain): async-graphql, axum, reqwest and moka without the gateway's code.
+//!
+//! The measurements of the gateway and its reference servers are interleaved, and every response is compared byte by byte.
+//! The run writes `benches/results.md`, `benches/results.svg` and `benches/baseline.json`.
 //!
 //! ```sh
-//! cargo bench --bench load -- --list                 # the workloads
-//! cargo bench --bench load -- --only hot-one --quick # one of them, in seconds; nothing is written
-//! cargo bench --bench load -- --compare              # names what got slower since benches/baseline.json: exit code 1
+//! cargo bench --bench load -- --list                 # prints the workloads
+//! cargo bench --bench load -- --only hot-one --quick # runs one of them in seconds, without writing results
+//! cargo bench --bench load -- --compare              # exits with 1 on regressions from benches/baseline.json
 //! cargo bench --bench load -- --gateway PATH         # measures another build of the gateway
 //! ```
 //!
-//! It takes Linux, which says in `/proc` what a process has taken. The gateway has as many threads as cores that it may use.
+//! It needs `/proc` of Linux for the CPU time of a process. The gateway has one thread per assigned core.
 //!
-//! Machines differ: what counts is the share of the limit server's figure in the same run. Where something else keeps the
-//! machine busy, the processor time for a request is the steadier one.
+//! Absolute figures depend on the machine. Compare the shares of the limit server in the same run. On a busy machine, the
+//! shares by CPU time are more stable than those by requests.
 
-#![expect(unreachable_pub, reason = "a benchmark has no outside")]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures are what it is for")]
+#![expect(unreachable_pub, reason = "a benchmark exports nothing")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its figures")]
 
 mod arguments;
 
+mod bench;
 mod workloads;
 
 mod measure;
@@ -42,20 +50,23 @@ mod queries;
 mod gateway;
 mod limit;
 mod machine;
+mod plain;
 mod process;
+mod relay;
 mod serving;
 mod upstream;
 
 use std::{error::Error, fs, path::Path, process::ExitCode};
 
 use arguments::{Arguments, Task};
+use bench::Bench;
 use report::Report;
-use workloads::{Bench, WORKLOADS};
+use workloads::WORKLOADS;
 
-/// What fails ends the run, with a text for who has started it.
+/// An error ends the run with its text.
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
-/// The same as the gateway has: what a limit server does with another one says nothing of the gateway.
+/// The allocator of the gateway. With another one, the reference servers would not be comparable.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -70,13 +81,16 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    match arguments::parse()? {
-        Task::Limit(size) => limit::serve(size),
+    let names = WORKLOADS.iter().map(|it| it.name).collect::<Vec<_>>();
+    match arguments::parse(&names)? {
+        Task::Limit { size } => limit::serve(size),
+        Task::Relay { upstream, size } => relay::serve(upstream, size)?,
+        Task::Plain { upstream } => plain::serve(upstream)?,
         Task::Upstream => upstream::serve(),
-        Task::Become { cores, program, arguments } => process::replace_this(&cores, &program, &arguments)?,
+        Task::Exec { cores, program, arguments } => process::exec(&cores, &program, &arguments)?,
         Task::List => {
             for workload in WORKLOADS {
-                println!("{:16} {}", workload.name, workload.what);
+                println!("{:16} {}", workload.name, workload.description);
             }
         }
         Task::Bench(arguments) => return bench(&arguments),
@@ -90,22 +104,22 @@ fn bench(arguments: &Arguments) -> Result<ExitCode> {
     let mut report = Report::default();
     let bench = Bench::start(arguments)?;
     bench.describe(&mut report);
-    for workload in WORKLOADS.iter().filter(|it| arguments.is_wanted(it.name)) {
-        println!("{}: {}", workload.name, workload.what);
+    for workload in WORKLOADS.iter().filter(|it| arguments.is_selected(it.name)) {
+        println!("{}: {}", workload.name, workload.description);
         (workload.run)(&bench, &mut report).map_err(|error| format!("{}: {error}", workload.name))?;
     }
-    if arguments.saves() {
+    if arguments.writes_results() {
         fs::write(folder.join("results.md"), report.markdown())?;
         fs::write(folder.join("results.svg"), chart::svg(&report.bars))?;
         baseline::write(&folder.join("baseline.json"), &report.figures)?;
-        println!("written to {}", folder.display());
+        println!("results written to {}", folder.display());
     }
-    let worse = baseline::worse(&report.figures, &before);
-    for line in &worse {
-        println!("worse: {line}");
+    let regressions = baseline::regressions(&report.figures, &before);
+    for line in &regressions {
+        println!("regression: {line}");
     }
-    if arguments.compares && worse.is_empty() {
-        println!("nothing got worse than the baseline");
+    if arguments.compares && regressions.is_empty() {
+        println!("no regressions from the baseline");
     }
-    Ok(if worse.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if regressions.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,26 +1,27 @@
-//! Several servers under the same load, in turn: so that whatever else the machine does hits all of them.
+//! Interleaved measurements of several servers under the same load, so that other work on the machine affects all of
+//! them.
 
 use std::time::Duration;
 
 use crate::{
     Result,
     exchange::Exchange,
-    load::{Load, Sample, Until},
+    load::{Load, Sample, StopCondition},
     process::Process,
     spread::Spread,
 };
 
-/// How often, and how long.
+/// The number and duration of the measurements of each server.
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub repetitions: usize,
     pub time: Duration,
 }
 
-/// The load before each measurement, so that connections are made and caches are warm.
+/// The duration of the load before each measurement, which opens connections and warms caches.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// What is measured: a server and what it is asked.
+/// A measured server with its exchange.
 pub struct Target<'a> {
     pub name: &'static str,
     pub server: &'a Process,
@@ -33,21 +34,21 @@ impl<'a> Target<'a> {
     }
 }
 
-/// What one load on one server showed.
+/// The figures of one load on one server.
 #[derive(Clone, Copy)]
 pub struct Measurement {
     /// Requests per second.
     pub rate: f64,
-    /// Processor time of the server, in microseconds for a request.
+    /// CPU time of the server per request, in microseconds.
     pub cpu: f64,
-    /// How much of the time of its cores the server was busy, in percent.
+    /// Utilisation of the server's cores, in percent.
     pub busy: f64,
-    /// In microseconds.
+    /// Latency percentiles, in microseconds.
     pub p50: f64,
     pub p99: f64,
 }
 
-/// What all the loads on one server showed.
+/// The figures of all loads on one server.
 pub struct Series(pub Vec<Measurement>);
 
 impl Series {
@@ -55,14 +56,14 @@ impl Series {
         Spread::of(self.0.iter().map(figure))
     }
 
-    /// How this one compares to `other`, turn by turn.
+    /// Compares the measurements of two servers pairwise.
     pub fn against(&self, other: &Self, ratio: impl Fn(&Measurement, &Measurement) -> f64) -> Spread {
         Spread::of(self.0.iter().zip(&other.0).map(|(own, other)| ratio(own, other)))
     }
 }
 
-/// Each target in turn, again and again.
-pub fn in_turn<const N: usize>(
+/// Measures the targets in turn, as often as planned.
+pub fn measure_interleaved<const N: usize>(
     mut targets: [Target<'_>; N],
     connections: usize,
     plan: Plan,
@@ -70,19 +71,19 @@ pub fn in_turn<const N: usize>(
     let mut series = [const { Series(Vec::new()) }; N];
     for _ in 0..plan.repetitions {
         for (target, series) in targets.iter_mut().zip(&mut series) {
-            series.0.push(once(target, connections, plan.time)?);
+            series.0.push(measure_once(target, connections, plan.time)?);
         }
     }
     Ok(series)
 }
 
-/// One load on one target, behind a warm-up.
-fn once(target: &mut Target<'_>, connections: usize, time: Duration) -> Result<Measurement> {
+/// Measures one target after a warm-up.
+fn measure_once(target: &mut Target<'_>, connections: usize, time: Duration) -> Result<Measurement> {
     let (server, exchange) = (target.server, &mut target.exchange);
     let measured = Load::open(server.address(), connections, exchange).and_then(|mut load| {
-        load.run(exchange, Until::time(WARM_UP))?;
+        load.run(exchange, StopCondition::after(WARM_UP))?;
         let cpu = server.cpu()?;
-        let sample = load.run(exchange, Until::time(time))?;
+        let sample = load.run(exchange, StopCondition::after(time))?;
         Ok(Measurement::of(&sample, server.cpu()? - cpu, server.cores()))
     });
     measured.map_err(|error| format!("{}: {error}", target.name).into())
@@ -91,15 +92,15 @@ fn once(target: &mut Target<'_>, connections: usize, time: Duration) -> Result<M
 impl Measurement {
     fn of(sample: &Sample, cpu: Duration, cores: usize) -> Self {
         let requests = sample.requests as f64;
-        let time_of_cores = sample.elapsed.as_secs_f64() * cores as f64;
+        let core_time = sample.elapsed.as_secs_f64() * cores as f64;
         let percentile = |it: usize| {
-            let place = (sample.latencies.len() * it / 100).min(sample.latencies.len().saturating_sub(1));
-            sample.latencies.get(place).map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1000.0)
+            let index = (sample.latencies.len() * it / 100).min(sample.latencies.len().saturating_sub(1));
+            sample.latencies.get(index).map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1000.0)
         };
         Self {
             rate: requests / sample.elapsed.as_secs_f64(),
             cpu: cpu.as_secs_f64() * 1e6 / requests,
-            busy: 100.0 * cpu.as_secs_f64() / time_of_cores,
+            busy: 100.0 * cpu.as_secs_f64() / core_time,
             p50: percentile(50),
             p99: percentile(99),
         }

@@ -1,4 +1,4 @@
-//! A server as a process of its own: started, pinned, looked at from outside, and killed when it is let go of.
+//! A server in a process of its own, pinned to cores and observed through `/proc`.
 
 use std::{
     fs,
@@ -11,22 +11,23 @@ use std::{
 
 use crate::{Result, machine};
 
-/// A running server. Killed when dropped, and when the benchmark is killed.
+/// A running server. It is killed on drop, and when the benchmark is killed.
 pub struct Process {
     child: Child,
     address: SocketAddr,
-    /// How many cores it has.
+    /// The number of its cores.
     cores: usize,
-    /// Kept open: who writes to a closed one fails.
+    /// Kept open, since a write to a closed pipe fails.
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
-    /// Starts `program` on `cores` by way of this program, which becomes it; returns when it has said where it listens.
+    /// Starts `program` on `cores` and waits until it prints its address. This program pins the process first, then
+    /// replaces itself with `program`.
     pub fn start(program: &Command, cores: &[usize]) -> Result<Self> {
         let list = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["become", &list]).arg(program.get_program()).args(program.get_args());
+        command.args(["exec", &list]).arg(program.get_program()).args(program.get_args());
         command.env_clear();
         command.envs(program.get_envs().filter_map(|(key, value)| Some((key, value?))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -42,7 +43,7 @@ impl Process {
             line.clear();
         }
         let status = child.wait()?;
-        Err(format!("{} ended ({status}) without saying where it listens", program.get_program().display())
+        Err(format!("{} ended ({status}) before it printed its address", program.get_program().display())
             .into())
     }
 
@@ -54,22 +55,21 @@ impl Process {
         self.cores
     }
 
-    /// The processor time that it has taken so far, its own and the system's on its behalf. (What `schedstat` says of a
-    /// thread that is running is as of when it last stood still, which a busy one does not do.)
+    /// Returns its user and system CPU time. (`schedstat` is more precise, but not updated while a thread runs.)
     pub fn cpu(&self) -> Result<Duration> {
-        /// What the system counts in, `USER_HZ`: the same on all that Linux runs on.
+        /// The unit of `/proc`, `USER_HZ`: the same on all platforms of Linux.
         const TICK: Duration = Duration::from_millis(10);
         let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Behind the name, which is in brackets: `utime` and `stime` are the fourteenth and fifteenth of all.
-        let (_, behind_name) = text.rsplit_once(')').ok_or("no stat")?;
+        // `utime` and `stime` are fields 14 and 15; the name in parentheses is field 2.
+        let (_, after_name) = text.rsplit_once(')').ok_or("no stat")?;
         let mut ticks = 0;
-        for figure in behind_name.split_whitespace().skip(11).take(2) {
+        for figure in after_name.split_whitespace().skip(11).take(2) {
             ticks += figure.parse::<u32>()?;
         }
         Ok(TICK * ticks)
     }
 
-    /// Its memory, now and at its peak, in bytes.
+    /// Returns its current and its peak resident memory, in bytes.
     pub fn memory(&self) -> Result<(u64, u64)> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let figure = |name: &str| -> Result<u64> {
@@ -87,9 +87,8 @@ impl Drop for Process {
     }
 }
 
-/// What `become` is asked to do: this process becomes `program`, on `cores`, and ends with who started it. It returns only
-/// where that fails.
-pub fn replace_this(cores: &str, program: &str, arguments: &[String]) -> Result<()> {
+/// Pins this process to `cores`, ties its life to its parent's, and replaces it with `program`. Returns only on failure.
+pub fn exec(cores: &str, program: &str, arguments: &[String]) -> Result<()> {
     machine::end_with_parent()?;
     let cores =
         cores.split(',').filter(|core| !core.is_empty()).map(str::parse).collect::<Result<Vec<_>, _>>()?;

@@ -1,48 +1,48 @@
-//! What is asked of the gateway, and what it has to say to it.
+//! The requests of the workloads, and the data of their expected responses.
 
 use serde_json::{Value, json};
 
-use crate::{exchange::Asked, ids::id};
+use crate::{exchange::Call, ids::id};
 
-/// The token that is asked with.
-const TOKEN: &str = "load-of-the-benchmark";
+/// The bearer token of the load.
+pub const TOKEN: &str = "load-of-the-benchmark";
 
-/// The eight fields that a list on a phone shows.
+/// Eight fields, enough for a list on a phone.
 const MOBILE_QUERY: &str = include_str!("data/mobile.graphql");
-const MOBILE_ANSWER: &str = include_str!("data/mobile.json");
+const MOBILE_DATA: &str = include_str!("data/mobile.json");
 
-/// All fields of the schema, but for the flags as a list: they are there by name.
+/// All fields of an appointment, with its features by name.
 const FULL_QUERY: &str = include_str!("data/full.graphql");
-const FULL_ANSWER: &str = include_str!("data/full.json");
+const FULL_DATA: &str = include_str!("data/full.json");
 
-/// How many appointments are asked for in full at once.
-const TOGETHER: u32 = 20;
+/// The number of appointments in the full query.
+const FULL_IDS: u32 = 20;
 
 /// The mobile query for an id.
-pub const MOBILE: Asked<'static> = Asked { request: &|id| mobile(id, None), data: &mobile_data };
+pub const MOBILE: Call<'static> = Call { request: &|id| mobile(id, None), expected: &mobile_data };
 
 /// All fields of twenty appointments.
-pub const FULL: Asked<'static> = Asked { request: &|id| full(id, None), data: &full_data };
+pub const FULL: Call<'static> = Call { request: &|id| full(id, None), expected: &full_data };
 
-/// The mobile query for one id, each time in another text.
-pub const MOBILE_TEXTS: Asked<'static> = Asked { request: &mobile_text, data: &|_| mobile_data(&id(0)) };
+/// The mobile query for one id, with a different text for each request.
+pub const MOBILE_TEXTS: Call<'static> = Call { request: &mobile_text, expected: &|_| mobile_data(&id(0)) };
 
-/// An appointment, of the upstream itself.
-pub const UPSTREAM: Asked<'static> = Asked { request: &upstream, data: &upstream_data };
+/// A GET of an appointment from the upstream itself.
+pub const UPSTREAM: Call<'static> = Call { request: &upstream, expected: &upstream_data };
 
-/// A POST of `query`, as an app sends it.
+/// Returns a POST of `query`.
 fn post(query: &str, variables: &Value, encoding: Option<&str>) -> Vec<u8> {
     let body = json!({ "query": query, "variables": variables }).to_string();
     let encoding = encoding.map(|it| format!("Accept-Encoding: {it}\r\n")).unwrap_or_default();
-    as_caller(TOKEN, &encoding, &body)
+    with_headers(TOKEN, &encoding, &body)
 }
 
-/// The mobile query with a token that may be too long.
+/// Returns the mobile query with the given token.
 pub fn with_token(token: &str) -> Vec<u8> {
-    as_caller(token, "", &json!({ "query": MOBILE_QUERY, "variables": { "id": id(0) } }).to_string())
+    with_headers(token, "", &json!({ "query": MOBILE_QUERY, "variables": { "id": id(0) } }).to_string())
 }
 
-fn as_caller(token: &str, encoding: &str, body: &str) -> Vec<u8> {
+fn with_headers(token: &str, encoding: &str, body: &str) -> Vec<u8> {
     format!(
         "POST /graphql HTTP/1.1\r\nHost: gateway\r\nUser-Agent: load\r\nAuthorization: Bearer {token}\r\n\
          Accept: application/graphql-response+json\r\n{encoding}Content-Type: application/json\r\n\
@@ -52,7 +52,7 @@ fn as_caller(token: &str, encoding: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What every gateway can answer, whatever it knows.
+/// Returns a query without any upstream data.
 pub fn typename() -> Vec<u8> {
     post("{ __typename }", &json!({}), None)
 }
@@ -61,36 +61,36 @@ pub fn typename_data() -> Value {
     json!({ "data": { "__typename": "Query" } })
 }
 
-/// The mobile query for one id.
+/// Returns the mobile query for one id.
 pub fn mobile(id: &str, encoding: Option<&str>) -> Vec<u8> {
     post(MOBILE_QUERY, &json!({ "id": id }), encoding)
 }
 
-/// The mobile query, always for the same id, with `text` in its own: another query each time.
+/// Returns the mobile query for a constant id, with `text` in a comment of the query.
 fn mobile_text(text: &str) -> Vec<u8> {
     post(&format!("{MOBILE_QUERY}# {text}"), &json!({ "id": id(0) }), None)
 }
 
 pub fn mobile_data(id: &str) -> Value {
-    json!({ "data": { "appointment": appointment(MOBILE_ANSWER, id) } })
+    json!({ "data": { "appointment": appointment(MOBILE_DATA, id) } })
 }
 
-/// All fields of twenty appointments, always the same ones.
+/// Returns the full query for a constant set of ids.
 pub fn full(_: &str, encoding: Option<&str>) -> Vec<u8> {
-    post(FULL_QUERY, &json!({ "ids": (0..TOGETHER).map(id).collect::<Vec<_>>() }), encoding)
+    post(FULL_QUERY, &json!({ "ids": (0..FULL_IDS).map(id).collect::<Vec<_>>() }), encoding)
 }
 
 pub fn full_data(_: &str) -> Value {
-    let all = (0..TOGETHER).map(|number| appointment(FULL_ANSWER, &id(number)));
+    let all = (0..FULL_IDS).map(|number| appointment(FULL_DATA, &id(number)));
     json!({ "data": { "appointmentsByIds": all.collect::<Vec<_>>() } })
 }
 
-/// What the gateway has to say of an appointment.
-fn appointment(answer: &str, id: &str) -> Value {
-    serde_json::from_str(&answer.replace("{id}", id)).expect("JSON, since it is part of this program")
+/// Fills the id into the JSON of an appointment.
+fn appointment(template: &str, id: &str) -> Value {
+    serde_json::from_str(&template.replace("{id}", id)).expect("valid JSON in this program")
 }
 
-/// A GET of an appointment of the upstream itself.
+/// Returns a GET of an appointment from the upstream itself.
 fn upstream(id: &str) -> Vec<u8> {
     format!(
         "GET /api/v1/appointments/{id} HTTP/1.1\r\nHost: upstream\r\nAuthorization: Bearer {TOKEN}\r\n\

@@ -1,4 +1,4 @@
-//! What came of a run, for people: on standard output while it goes on, and as Markdown.
+//! The report of a run: on standard output during the run, and as Markdown.
 
 use std::fmt::{self, Write as _};
 
@@ -9,22 +9,23 @@ use crate::{
     spread::Spread,
 };
 
-/// A server that was busy for more than that, in percent of the time, had its cores to itself, and enough to do.
-const BUSY: f64 = 90.0;
+/// The utilisation, in percent, above which a server was saturated and had its cores to itself.
+const SATURATED: f64 = 90.0;
 
-/// What is found out.
+/// The results of a run.
 #[derive(Default)]
 pub struct Report {
-    /// The machine, what runs where, how often.
-    pub circumstances: Vec<String>,
+    /// The machine, the placement of the processes, and the measurement plan.
+    pub environment: Vec<String>,
     pub goals: Vec<Goal>,
     pub throughput: Vec<Throughput>,
+    pub comparisons: Vec<Comparison>,
     pub facts: Vec<Fact>,
     pub bars: Vec<Bar>,
     pub figures: Vec<Figure>,
 }
 
-/// A goal with the figure that it is held against.
+/// A goal with its measured figure.
 pub struct Goal {
     pub workload: String,
     pub goal: String,
@@ -37,11 +38,11 @@ pub struct Goal {
 pub enum Verdict {
     Met,
     NotMet,
-    /// It may be, or not: what it is a share of was busy only so much of the time, in percent, and could have done more.
-    Open(f64),
+    /// The reference server had this utilisation, in percent. It was not saturated, so its true figure is higher.
+    Inconclusive(f64),
 }
 
-/// A server under load beside the limit server.
+/// The throughput of a gateway and its limit server.
 pub struct Throughput {
     pub workload: String,
     pub rate: Spread,
@@ -56,10 +57,68 @@ pub struct Throughput {
     pub of_limit_by_cpu: Spread,
 }
 
-/// Something measured for which there is no goal.
+/// A measured figure without a goal.
 pub struct Fact {
-    pub what: String,
+    pub name: String,
     pub figure: String,
+}
+
+/// A gateway and its reference servers in one workload.
+pub struct Comparison {
+    workload: String,
+    gateway: Cost,
+    limit: Cost,
+    relay: Cost,
+    plain: Cost,
+    /// The ratios of the gateway to the relay and the plain server, by requests per CPU time.
+    of_relay: Spread,
+    of_plain: Spread,
+}
+
+/// The throughput and the cost of one server.
+struct Cost {
+    rate: f64,
+    cpu: f64,
+    busy: f64,
+}
+
+/// The measurements of a gateway and its reference servers in one workload.
+pub struct ServerSeries {
+    pub gateway: Series,
+    pub limit: Series,
+    pub relay: Series,
+    pub plain: Series,
+}
+
+impl Comparison {
+    pub fn new(workload: &str, series: &ServerSeries) -> Self {
+        let ServerSeries { gateway, limit, relay, plain } = series;
+        Self {
+            workload: workload.to_owned(),
+            gateway: Cost::of(gateway),
+            limit: Cost::of(limit),
+            relay: Cost::of(relay),
+            plain: Cost::of(plain),
+            of_relay: gateway.against(relay, by_cpu),
+            of_plain: gateway.against(plain, by_cpu),
+        }
+    }
+}
+
+impl Cost {
+    fn of(series: &Series) -> Self {
+        Self {
+            rate: series.spread(|it| it.rate).median,
+            cpu: series.spread(|it| it.cpu).median,
+            busy: series.spread(|it| it.busy).median,
+        }
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.0}/s, {:.2} µs, {:.0} %", self.rate, self.cpu, self.busy)
+    }
 }
 
 impl Throughput {
@@ -80,28 +139,32 @@ impl Throughput {
     }
 }
 
-/// The smaller of the shares by requests and by processor time. They are the same where nothing but the server keeps its
-/// core busy, and the load is never late.
+/// Returns the smaller of the shares by requests and by CPU time. They are equal if the server has its core to itself and
+/// the load generator is never late.
 pub fn share(own: &Series, other: &Series) -> Spread {
     let (rate, cpu) = (own.against(other, by_rate), own.against(other, by_cpu));
     if rate.median < cpu.median { rate } else { cpu }
 }
 
-/// How many requests one server answers where the other answers one, in the same time.
+/// The ratio of the request rates.
 fn by_rate(own: &Measurement, other: &Measurement) -> f64 {
     own.rate / other.rate
 }
 
-/// The same, with the same processor time.
+/// The ratio of the requests per CPU time.
 fn by_cpu(own: &Measurement, other: &Measurement) -> f64 {
     other.cpu / own.cpu
 }
 
 impl Verdict {
-    /// Of a goal that is a `share` of what `other` does.
+    /// Returns the verdict on a goal that is a `share` of the throughput of `other`.
     pub fn of_share(share: Spread, goal: f64, other: &Series) -> Self {
         let busy = other.spread(|it| it.busy).median;
-        if share.median >= goal && busy < BUSY { Self::Open(busy) } else { (share.median >= goal).into() }
+        if share.median >= goal && busy < SATURATED {
+            Self::Inconclusive(busy)
+        } else {
+            (share.median >= goal).into()
+        }
     }
 }
 
@@ -116,13 +179,15 @@ impl fmt::Display for Verdict {
         match self {
             Self::Met => f.write_str("met"),
             Self::NotMet => f.write_str("not met"),
-            Self::Open(busy) => write!(f, "inconclusive: the other server was busy {busy:.0} % of the time"),
+            Self::Inconclusive(busy) => {
+                write!(f, "inconclusive: the reference server was busy {busy:.0} % of the time")
+            }
         }
     }
 }
 
 impl Report {
-    /// A server under load, held against the limit server.
+    /// Adds the throughput of a gateway and its limit server.
     pub fn add_throughput(&mut self, throughput: Throughput) {
         let it = &throughput;
         println!(
@@ -140,13 +205,27 @@ impl Report {
             it.of_limit_by_rate,
             it.of_limit_by_cpu
         );
-        let name = |what: &str| format!("{}: of the limit, by {what}", it.workload);
+        let name = |unit: &str| format!("{}: of the limit, by {unit}", it.workload);
         self.figures.push(Figure::higher_is_better(name("CPU"), it.of_limit_by_cpu));
-        // Else it says more of what else the machine did.
-        if it.busy.least.min(it.limit_busy.least) > BUSY {
+        // Otherwise the ratio shows other work on the machine.
+        if it.busy.least.min(it.limit_busy.least) > SATURATED {
             self.figures.push(Figure::higher_is_better(name("requests"), it.of_limit_by_rate));
         }
         self.throughput.push(throughput);
+    }
+
+    /// Adds a comparison of a gateway with the relay and the plain server.
+    pub fn add_comparison(&mut self, comparison: Comparison) {
+        let Comparison { workload, relay, plain, of_relay, of_plain, .. } = &comparison;
+        println!(
+            "    relay {relay}; plain server {plain}\n    of the relay by CPU: {of_relay:.3}; \
+             of the plain server by CPU: {of_plain:.3}"
+        );
+        for (server, ratio) in [("relay", of_relay), ("plain server", of_plain)] {
+            self.figures
+                .push(Figure::higher_is_better(format!("{workload}: of the {server}, by CPU"), *ratio));
+        }
+        self.comparisons.push(comparison);
     }
 
     pub fn add_goal(&mut self, workload: &str, goal: &str, figure: String, verdict: impl Into<Verdict>) {
@@ -155,15 +234,15 @@ impl Report {
         self.goals.push(Goal { workload, goal, figure, verdict });
     }
 
-    pub fn add_fact(&mut self, what: &str, figure: String) {
-        println!("  {what}: {figure}");
-        self.facts.push(Fact { what: what.to_owned(), figure });
+    pub fn add_fact(&mut self, name: &str, figure: String) {
+        println!("  {name}: {figure}");
+        self.facts.push(Fact { name: name.to_owned(), figure });
     }
 
     pub fn markdown(&self) -> String {
         let mut text =
-            String::from("# The benchmark's figures\n\n`cargo bench --bench load` makes this file.\n\n");
-        for line in &self.circumstances {
+            String::from("# Benchmark results\n\n`cargo bench --bench load` writes this file.\n\n");
+        for line in &self.environment {
             let _ = writeln!(text, "- {line}");
         }
         text.push_str("\n## Goals\n\n| Workload | Goal | Figure | Met |\n| --- | --- | --: | --- |\n");
@@ -171,11 +250,11 @@ impl Report {
             let _ = writeln!(text, "| {workload} | {goal} | {figure} | {verdict} |");
         }
         text.push_str(
-            "\n## Throughput\n\nMedians, with the least and the most in parentheses. CPU is the processor time of the \
-             server for a request, in µs; a share of the limit is that of the limit server in the same run; busy is how \
-             much of the time of its cores a server was. Where that was not nearly all, something else had its cores, or \
-             the load was late: then the shares by CPU are those to trust. The goals are held against the smaller share; \
-             one that would be met is inconclusive where the server that it is a share of could have done more.\n\n\
+            "\n## Throughput\n\nMedians, with minimum and maximum in parentheses. CPU is the server's CPU time per request, \
+             in µs. Shares are relative to the limit server in the same run. Busy is the utilisation of the server's \
+             cores. A low utilisation means other work on the cores or a late load generator: then trust the shares by \
+             CPU. Goals compare with the smaller share. A met goal is inconclusive if the limit server was not \
+             saturated.\n\n\
              | Workload | Requests/s | Limit server | Of the limit | CPU | Limit server | Of the limit by CPU | p50, µs \
              | p99, µs | Busy, % | Limit server |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
         );
@@ -196,10 +275,31 @@ impl Report {
                 it.limit_busy.median
             );
         }
-        text.push_str("\n## The rest\n\n| What | Figure |\n| --- | --: |\n");
-        for Fact { what, figure } in &self.facts {
-            let _ = writeln!(text, "| {what} | {figure} |");
+        self.write_comparisons(&mut text);
+        text.push_str("\n## Other figures\n\n| Figure | Value |\n| --- | --: |\n");
+        for Fact { name, figure } in &self.facts {
+            let _ = writeln!(text, "| {name} | {figure} |");
         }
         text
+    }
+    fn write_comparisons(&self, text: &mut String) {
+        if self.comparisons.is_empty() {
+            return;
+        }
+        text.push_str(
+            "\n## Reference servers\n\nRequests/s, CPU time per request and utilisation of each server, as medians. The \
+             ratios compare requests per CPU time: 2 means that the gateway needs half the CPU time. The limit server \
+             responds without an upstream, the relay sends one upstream GET per request, and the plain server is \
+             async-graphql, axum, reqwest and moka without the gateway's code.\n\n\
+             | Workload | Gateway | Limit server | Relay | Plain server | Of the relay | Of the plain server |\n\
+             | --- | --: | --: | --: | --: | --: | --: |\n",
+        );
+        for it in &self.comparisons {
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {:.2} | {:.2} |",
+                it.workload, it.gateway, it.limit, it.relay, it.plain, it.of_relay, it.of_plain
+            );
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What the limit server and the stub of the upstream have in common: a listener on a free port and bare hyper.
+//! The listener, runtime and hyper connections that the servers of the benchmark share.
 
 use std::{convert::Infallible, future::Future, thread};
 
@@ -15,35 +15,45 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 
-/// Listens on a free loopback port, says which on standard output, and gives each connection to `converse`. It never
-/// returns.
-pub fn run<C>(converse: impl Fn(TcpStream) -> C + Send + 'static)
+/// Accepts connections on a free loopback port and passes each one to `handle`. Never returns.
+pub fn serve<C>(handle: impl Fn(TcpStream) -> C + Send + 'static)
 where
     C: Future<Output = ()> + Send + 'static,
 {
-    let accepting = async move {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        println!("http://{address}/");
+    run(async move {
+        let listener = listen().await;
         loop {
             if let Ok((connection, _)) = listener.accept().await {
                 let _ = connection.set_nodelay(true);
-                tokio::spawn(converse(connection));
+                tokio::spawn(handle(connection));
             }
         }
-    };
-    runtime().block_on(async { tokio::spawn(accepting).await.expect("a server that goes on") });
+    });
 }
 
-/// One thread where there is one core: that is the fastest. Else as many as tokio takes, and as the gateway has.
+/// Listens on a free loopback port and prints its address, which the benchmark reads.
+pub async fn listen() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    println!("http://{address}/");
+    listener
+}
+
+/// Runs a server on a runtime of its own.
+pub fn run(server: impl Future<Output = ()> + Send + 'static) {
+    runtime().block_on(async { tokio::spawn(server).await.expect("a server without panics") });
+}
+
+/// Builds a current-thread runtime on one core, where it is the fastest. On more cores it has as many threads as the
+/// gateway, which is tokio's default.
 fn runtime() -> Runtime {
-    let is_alone = thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
-    let mut builder = if is_alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let has_one_core = thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = if has_one_core { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     builder.enable_all().build().expect("a runtime")
 }
 
-/// Serves one connection until its other end lets go of it.
-pub async fn converse<S>(connection: TcpStream, service: S)
+/// Serves one connection until the peer closes it.
+pub async fn serve_connection<S>(connection: TcpStream, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
 {

@@ -1,8 +1,8 @@
-//! A figure that was measured several times.
+//! The statistics of a repeated measurement.
 
 use std::fmt;
 
-/// The median and what lies furthest from it.
+/// Median, minimum and maximum.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,
@@ -11,7 +11,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of at least one figure.
+    /// # Panics
+    /// Without figures.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         let mut figures = figures.into_iter().collect::<Vec<_>>();
         figures.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! The configuration: the text of a file and, after a NUL, variables of the environment, one a line.
+//! The configuration: a TOML file and, after a NUL byte, environment variables, one per line.
 
 #![no_main]
 

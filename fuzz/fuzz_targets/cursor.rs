@@ -1,4 +1,4 @@
-//! Cursors of the list.
+//! The cursors of the appointments list.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The headers of a request: media types, CSRF, the token, a WebSocket's origin.
+//! Request headers: content negotiation, CSRF checks, bearer tokens and WebSocket origins.
 
 #![no_main]
 

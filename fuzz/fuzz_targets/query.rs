@@ -1,4 +1,4 @@
-//! A query with its variables: limits, validation, rewriting, and execution without a credential.
+//! A GraphQL document with variables: limits, validation, normalisation, and execution without a token.
 
 #![no_main]
 

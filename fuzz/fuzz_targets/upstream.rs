@@ -1,4 +1,4 @@
-//! The upstream's JSON: one appointment, a page of the list, the faults of a change.
+//! Upstream JSON: an appointment, a page of the list, and the validation errors of a mutation.
 
 #![no_main]
 

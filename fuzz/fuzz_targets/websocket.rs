@@ -1,4 +1,4 @@
-//! The messages of a WebSocket.
+//! WebSocket messages of graphql-transport-ws.
 
 #![no_main]
 

@@ -1,35 +1,35 @@
-//! How much memory it takes: idle, and after many hot, many distinct ids and many distinct query texts went through.
+//! Memory when idle, and after hot requests, distinct ids and distinct query texts.
 
 use std::time::Duration;
 
 use crate::{
     Result,
     baseline::Figure,
+    bench::{Bench, CONNECTIONS},
     client::Client,
-    exchange::{Exchange, Numbers},
-    load::{Load, Until},
+    exchange::{Exchange, IdSequence},
+    load::{Load, StopCondition},
     queries::{FULL, MOBILE, MOBILE_TEXTS},
     report::Report,
     spread::Spread,
-    workloads::{Bench, CONNECTIONS},
 };
 
-/// The numbers of the ids that nobody has asked for before.
-const FRESH: u32 = 0x3000_0000;
+/// The first number of the ids for cold requests.
+const FIRST_COLD: u32 = 0x3000_0000;
 
 const IDS: usize = 200_000;
 const TEXTS: usize = 1_000_000;
 
-/// What is asked for in the quick run, in a hundred of the above.
-const QUICKLY: usize = 5;
+/// The share of these requests in a quick run, in percent.
+const QUICK_PERCENT: usize = 5;
 
-/// How long each of them may take: a busy machine comes less far.
-const STAGE: Duration = Duration::from_secs(120);
+/// The time limit of a stage, for busy machines.
+const STAGE_TIMEOUT: Duration = Duration::from_secs(120);
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// What the gateway may take beside its caches, in MiB.
-const BESIDE: f64 = 48.0;
+/// The goal for memory outside of the caches, in MiB.
+const OVERHEAD: f64 = 48.0;
 
 pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let gateway = bench.gateway(1, &[])?;
@@ -38,28 +38,30 @@ pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     report.add_goal("memory, idle", "≤ 16 MiB", format!("{idle:.1} MiB"), idle <= 16.0);
     report.figures.push(Figure::lower_is_better("memory, idle, MiB".to_owned(), Spread::of([idle])));
 
-    let times = |number: usize| if bench.is_quick { number * QUICKLY / 100 } else { number };
+    let scaled = |number: usize| if bench.is_quick { number * QUICK_PERCENT / 100 } else { number };
     let stages = [
-        ("20 ids × all fields, hot", FULL, Numbers::cycle(1), times(IDS) / 100),
-        ("distinct ids", MOBILE, Numbers::fresh(FRESH), times(IDS)),
-        ("distinct query texts", MOBILE_TEXTS, Numbers::fresh(FRESH), times(TEXTS)),
+        ("20 ids × all fields, hot", FULL, IdSequence::cycle(1), scaled(IDS) / 100),
+        ("distinct ids", MOBILE, IdSequence::distinct(FIRST_COLD), scaled(IDS)),
+        ("distinct query texts", MOBILE_TEXTS, IdSequence::distinct(FIRST_COLD), scaled(TEXTS)),
     ];
-    for (what, asked, numbers, requests) in stages {
-        let mut exchange = Exchange::learn(&mut Client::open(gateway.address())?, &asked, numbers)?;
+    for (stage, call, ids, requests) in stages {
+        let mut exchange = Exchange::record(&mut Client::open(gateway.address())?, &call, ids)?;
         let sample = Load::open(gateway.address(), CONNECTIONS, &exchange)?
-            .run(&mut exchange, Until { requests, time: STAGE })?;
+            .run(&mut exchange, StopCondition { requests, time: STAGE_TIMEOUT })?;
         let (now, _) = mebibytes()?;
         let rate = sample.requests as f64 / sample.elapsed.as_secs_f64();
         let reached = match sample.requests {
-            reached if reached < requests => format!("{reached} (of {requests}: no more in {STAGE:?})"),
+            reached if reached < requests => {
+                format!("{reached} (of {requests}, time limit {STAGE_TIMEOUT:?})")
+            }
             reached => reached.to_string(),
         };
-        report.add_fact(&format!("memory after {reached} {what}"), format!("{now:.1} MiB ({rate:.0}/s)"));
+        report.add_fact(&format!("memory after {reached} {stage}"), format!("{now:.1} MiB ({rate:.0}/s)"));
     }
     let (_, peak) = mebibytes()?;
-    let caches = bench.gateway.caches as f64 / MIB;
-    let text = format!("≤ {caches:.0} MiB of caches + {BESIDE:.0} MiB");
-    report.add_goal("memory, at its peak", &text, format!("{peak:.1} MiB"), peak <= caches + BESIDE);
+    let caches = bench.gateway.cache_bytes as f64 / MIB;
+    let text = format!("≤ {caches:.0} MiB of caches + {OVERHEAD:.0} MiB");
+    report.add_goal("memory, at its peak", &text, format!("{peak:.1} MiB"), peak <= caches + OVERHEAD);
     report.figures.push(Figure::lower_is_better("memory, peak, MiB".to_owned(), Spread::of([peak])));
     Ok(())
 }

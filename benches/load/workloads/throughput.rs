@@ -1,31 +1,32 @@
-//! As many requests as it takes to keep the server busy, beside the limit server.
+//! The throughput of a saturated gateway, in comparison with its reference servers.
 
 use std::time::Duration;
 
 use crate::{
     Result,
+    bench::{Bench, CONNECTIONS},
     chart::Bar,
     client::Client,
-    exchange::{Asked, Exchange, Numbers},
-    load::{Load, Until},
-    measure::{Plan, Series, Target, in_turn},
+    exchange::{Call, Exchange, IdSequence},
+    load::{Load, StopCondition},
+    measure::{Plan, Series, Target, measure_interleaved},
+    process::Process,
     queries::{FULL, MOBILE},
-    report::{Report, Throughput, Verdict, share},
-    workloads::{Bench, CONNECTIONS},
+    report::{Comparison, Report, ServerSeries, Throughput, Verdict, share},
 };
 
-/// The numbers of the ids that nobody has asked for before.
-const FRESH: u32 = 0x1000_0000;
+/// The first number of the ids for cold requests.
+const FIRST_COLD: u32 = 0x1000_0000;
 
-/// How long it may take to ask for each id before.
+/// The time limit for the first request of each id.
 const WARM_UP: Duration = Duration::from_secs(60);
 
-/// With this the answer cache is off.
-const NO_ANSWERS: (&str, &str) = ("CACHE_ANSWERS_SIZE", "0");
+/// Disables the response cache.
+const NO_RESPONSE_CACHE: (&str, &str) = ("CACHE_ANSWERS_SIZE", "0");
 
-/// Under which conditions the gateway and the limit server are measured.
+/// The conditions of one measurement.
 pub struct Conditions<'a> {
-    pub numbers: Numbers,
+    pub ids: IdSequence,
     pub cores: usize,
     pub connections: usize,
     pub settings: &'a [(&'a str, &'a str)],
@@ -33,97 +34,125 @@ pub struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
-    /// One core, and as many connections as usual.
-    pub fn usual(bench: &Bench, numbers: Numbers) -> Self {
-        Self { numbers, cores: 1, connections: CONNECTIONS, settings: &[], plan: bench.plan }
+    /// One core, and the default number of connections.
+    pub fn usual(bench: &Bench, ids: IdSequence) -> Self {
+        Self { ids, cores: 1, connections: CONNECTIONS, settings: &[], plan: bench.plan }
     }
 }
 
 pub fn hot_one(bench: &Bench, report: &mut Report) -> Result<()> {
-    let [own, limit] = &measure(bench, &MOBILE, &Conditions::usual(bench, Numbers::cycle(1)))?;
-    of_limit("hot, one id", 0.65, own, limit, report);
-    let p99 = own.spread(|it| it.p99).median;
+    let series = &measure_all(bench, &MOBILE, &Conditions::usual(bench, IdSequence::cycle(1)))?;
+    add_with_share_goal("hot, one id", 0.65, &series.gateway, &series.limit, report);
+    let p99 = series.gateway.spread(|it| it.p99).median;
     report.add_goal("hot, one id", "p99 ≤ 1 ms", format!("{p99:.0} µs"), p99 <= 1000.0);
+    report.add_comparison(Comparison::new("hot, one id", series));
     Ok(())
 }
 
 pub fn hot_1000(bench: &Bench, report: &mut Report) -> Result<()> {
-    let [own, limit] = &measure(bench, &MOBILE, &Conditions::usual(bench, Numbers::cycle(1000)))?;
-    of_limit("hot, 1,000 ids", 0.65, own, limit, report);
+    let [gateway, limit] = &measure(bench, &MOBILE, &Conditions::usual(bench, IdSequence::cycle(1000)))?;
+    add_with_share_goal("hot, 1,000 ids", 0.65, gateway, limit, report);
     Ok(())
 }
 
 pub fn full(bench: &Bench, report: &mut Report) -> Result<()> {
-    let [own, limit] = &measure(bench, &FULL, &Conditions::usual(bench, Numbers::cycle(1)))?;
-    of_limit("20 ids × all fields, hot", 0.6, own, limit, report);
+    let series = &measure_all(bench, &FULL, &Conditions::usual(bench, IdSequence::cycle(1)))?;
+    add_with_share_goal("20 ids × all fields, hot", 0.6, &series.gateway, &series.limit, report);
+    report.add_comparison(Comparison::new("20 ids × all fields, hot", series));
     Ok(())
 }
 
 pub fn hot_one_executed(bench: &Bench, report: &mut Report) -> Result<()> {
-    let [own, limit] = &measure(bench, &MOBILE, &without_answers(bench))?;
-    of_processor("hot, one id, executed", 20.0, own, limit, report);
+    let [gateway, limit] = &measure(bench, &MOBILE, &without_response_cache(bench))?;
+    add_with_cpu_goal("hot, one id, executed", 20.0, gateway, limit, report);
     Ok(())
 }
 
 pub fn full_executed(bench: &Bench, report: &mut Report) -> Result<()> {
-    let [own, limit] = &measure(bench, &FULL, &without_answers(bench))?;
-    of_processor("20 ids × all fields, executed", 150.0, own, limit, report);
+    let [gateway, limit] = &measure(bench, &FULL, &without_response_cache(bench))?;
+    add_with_cpu_goal("20 ids × all fields, executed", 150.0, gateway, limit, report);
     Ok(())
 }
 
 pub fn cold(bench: &Bench, report: &mut Report) -> Result<()> {
-    let [own, limit] = &measure(bench, &MOBILE, &Conditions::usual(bench, Numbers::fresh(FRESH)))?;
-    of_processor("cold", 42.0, own, limit, report);
+    let series = &measure_all(bench, &MOBILE, &Conditions::usual(bench, IdSequence::distinct(FIRST_COLD)))?;
+    add_with_cpu_goal("cold", 42.0, &series.gateway, &series.limit, report);
+    report.add_comparison(Comparison::new("cold", series));
     Ok(())
 }
 
-fn without_answers(bench: &Bench) -> Conditions<'static> {
-    let settings: &[_] = if bench.gateway.remembers_answers { &[NO_ANSWERS] } else { &[] };
-    Conditions { settings, ..Conditions::usual(bench, Numbers::cycle(1)) }
+fn without_response_cache(bench: &Bench) -> Conditions<'static> {
+    let settings: &[_] = if bench.gateway.has_response_cache { &[NO_RESPONSE_CACHE] } else { &[] };
+    Conditions { settings, ..Conditions::usual(bench, IdSequence::cycle(1)) }
 }
 
-/// Whether each id is asked for before it is measured, so that what is measured is as warm as it gets. Of more than these,
-/// none comes twice while it is.
-pub fn is_asked_before(bench: &Bench, numbers: Numbers) -> bool {
-    numbers.count() <= if bench.is_quick { 1000 } else { 100_000 }
+/// Whether each id is requested once before the measurement, so that the caches are warm. Longer sequences do not repeat
+/// an id during a measurement.
+pub fn is_warmed_up(bench: &Bench, ids: IdSequence) -> bool {
+    ids.count() <= if bench.is_quick { 1000 } else { 100_000 }
 }
 
-/// A gateway and its limit server, in turn.
-pub fn measure(bench: &Bench, asked: &Asked<'_>, conditions: &Conditions<'_>) -> Result<[Series; 2]> {
-    let Conditions { numbers, cores, connections, settings, plan } = *conditions;
+/// Measures a gateway and its limit server.
+pub fn measure(bench: &Bench, call: &Call<'_>, conditions: &Conditions<'_>) -> Result<[Series; 2]> {
+    let Conditions { cores, connections, plan, .. } = *conditions;
+    let (gateway, exchange) = start_gateway(bench, call, conditions)?;
+    let limit = bench.limit(cores, exchange.response.len())?;
+    let targets = [
+        Target::new("limit server", &limit, exchange.with_constant_response()),
+        Target::new("gateway", &gateway, exchange),
+    ];
+    let [limit, gateway] = measure_interleaved(targets, connections, plan)?;
+    Ok([gateway, limit])
+}
+
+/// Measures a gateway and all of its reference servers.
+fn measure_all(bench: &Bench, call: &Call<'_>, conditions: &Conditions<'_>) -> Result<ServerSeries> {
+    let Conditions { ids, cores, connections, plan, .. } = *conditions;
+    let (gateway, exchange) = start_gateway(bench, call, conditions)?;
+    let size = exchange.response.len();
+    let (limit, relay, plain) = (bench.limit(cores, size)?, bench.relay(cores, size)?, bench.plain(cores)?);
+    let plain_exchange = Exchange::record(&mut Client::open(plain.address())?, call, ids)?;
+    let targets = [
+        Target::new("limit server", &limit, exchange.with_constant_response()),
+        Target::new("relay", &relay, exchange.with_constant_response()),
+        Target::new("plain server", &plain, plain_exchange),
+        Target::new("gateway", &gateway, exchange),
+    ];
+    let [limit, relay, plain, gateway] = measure_interleaved(targets, connections, plan)?;
+    Ok(ServerSeries { gateway, limit, relay, plain })
+}
+
+/// Starts a gateway, records its exchange and warms its caches.
+fn start_gateway(bench: &Bench, call: &Call<'_>, conditions: &Conditions<'_>) -> Result<(Process, Exchange)> {
+    let Conditions { ids, cores, settings, .. } = *conditions;
     let gateway = bench.gateway(cores, settings)?;
-    let exchange = Exchange::learn(&mut Client::open(gateway.address())?, asked, numbers)?;
-    let size = exchange.answer.len();
-    let limit = bench.limit(cores, size)?;
-    if is_asked_before(bench, numbers) {
-        let requests = numbers.count();
+    let exchange = Exchange::record(&mut Client::open(gateway.address())?, call, ids)?;
+    if is_warmed_up(bench, ids) {
+        let requests = ids.count();
         let mut exchange = exchange.clone();
-        let asked = Load::open(gateway.address(), CONNECTIONS, &exchange)?
-            .run(&mut exchange, Until { requests, time: WARM_UP })?;
-        if asked.requests < requests {
-            println!("  only {} of {requests} ids were asked for before, in {WARM_UP:?}", asked.requests);
+        let sample = Load::open(gateway.address(), CONNECTIONS, &exchange)?
+            .run(&mut exchange, StopCondition { requests, time: WARM_UP })?;
+        if sample.requests < requests {
+            println!("  warm-up stopped after {} of {requests} ids, in {WARM_UP:?}", sample.requests);
         }
     }
-    println!("  the answer has {size} bytes");
-    let targets =
-        [Target::new("limit", &limit, exchange.to_limit()), Target::new("gateway", &gateway, exchange)];
-    let [limit, own] = in_turn(targets, connections, plan)?;
-    Ok([own, limit])
+    println!("  response size: {} bytes", exchange.response.len());
+    Ok((gateway, exchange))
 }
 
-/// A goal that is a share of the limit server's requests.
-fn of_limit(workload: &str, goal: f64, own: &Series, limit: &Series, report: &mut Report) {
-    let share = share(own, limit);
-    report.add_throughput(Throughput::new(workload, own, limit));
+/// Adds a workload whose goal is a share of the limit server's throughput.
+fn add_with_share_goal(workload: &str, goal: f64, gateway: &Series, limit: &Series, report: &mut Report) {
+    let share = share(gateway, limit);
+    report.add_throughput(Throughput::new(workload, gateway, limit));
     let text = format!("≥ {goal} of the limit server");
     report.add_goal(workload, &text, format!("{share:.2}"), Verdict::of_share(share, goal, limit));
     report.bars.push(Bar { label: workload.to_owned(), share: share.median, goal: Some(goal) });
 }
 
-/// A goal that is processor time for a request, in µs.
-fn of_processor(workload: &str, goal: f64, own: &Series, limit: &Series, report: &mut Report) {
-    let throughput = Throughput::new(workload, own, limit);
-    let (cpu, share) = (throughput.cpu, share(own, limit));
+/// Adds a workload whose goal is a CPU time per request, in µs.
+fn add_with_cpu_goal(workload: &str, goal: f64, gateway: &Series, limit: &Series, report: &mut Report) {
+    let throughput = Throughput::new(workload, gateway, limit);
+    let (cpu, share) = (throughput.cpu, share(gateway, limit));
     report.add_throughput(throughput);
     report.add_goal(workload, &format!("≤ {goal} µs of CPU"), format!("{cpu:.1} µs"), cpu.median <= goal);
     report.bars.push(Bar { label: workload.to_owned(), share: share.median, goal: None });

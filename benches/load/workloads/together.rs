@@ -1,28 +1,34 @@
-//! Many requests at once for what nobody knows yet: the upstream is asked once.
+//! Single flight: many concurrent requests for an uncached id cause one upstream GET.
 
 use crate::{
     Result,
-    client::{Client, PATIENCE},
-    exchange::{Exchange, Numbers},
+    bench::Bench,
+    client::{Client, RESPONSE_TIMEOUT},
+    exchange::{Exchange, IdSequence},
     ids::SLOW,
-    load::{Load, Until},
+    load::{Load, StopCondition},
     queries::MOBILE,
     report::Report,
     upstream,
-    workloads::Bench,
 };
 
-const AT_ONCE: usize = 200;
+const CONCURRENT: usize = 200;
 
 pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let gateway = bench.gateway(1, &[])?;
-    // The upstream takes its time for the one that is asked for then.
+    // The upstream delays this id, so that all requests arrive during the first call.
     let mut exchange =
-        Exchange::learn(&mut Client::open(gateway.address())?, &MOBILE, Numbers::cycle(2))?.only(SLOW);
-    let mut load = Load::open(gateway.address(), AT_ONCE, &exchange)?;
-    let before = upstream::calls(&mut bench.upstream()?)?;
-    load.run(&mut exchange, Until { requests: AT_ONCE, time: PATIENCE })?;
-    let calls = upstream::calls(&mut bench.upstream()?)? - before;
-    report.add_goal("200 at once for one new id", "1 upstream GET", calls.to_string(), calls == 1);
+        Exchange::record(&mut Client::open(gateway.address())?, &MOBILE, IdSequence::cycle(2))?
+            .for_number(SLOW);
+    let mut load = Load::open(gateway.address(), CONCURRENT, &exchange)?;
+    let before = upstream::calls(&mut bench.upstream_client()?)?;
+    load.run(&mut exchange, StopCondition { requests: CONCURRENT, time: RESPONSE_TIMEOUT })?;
+    let calls = upstream::calls(&mut bench.upstream_client()?)? - before;
+    report.add_goal(
+        "200 concurrent requests for one new id",
+        "1 upstream GET",
+        calls.to_string(),
+        calls == 1,
+    );
     Ok(())
 }
