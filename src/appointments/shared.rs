@@ -44,6 +44,6 @@ impl Shared {
     /// Shows how much is kept, as of now, in the [metrics].
     pub fn observe(&self) {
         let (appointments, pages) = (self.cache.total(), self.lists.total());
-        metrics().kept.set(&[("appointments", appointments), ("pages", pages)]);
+        metrics().caches.set(&[("appointments", appointments), ("pages", pages)]);
     }
 }
