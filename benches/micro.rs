@@ -8,13 +8,13 @@ use std::{future::pending, hint::black_box, time::Duration};
 use appointments_gateway::{
     appointments::{operation::Appointments, shared::Shared},
     caller::{Caller, ScopeKey},
-    config::Config,
+    config::{Config, sandbox::FaultConfig},
     graphql::{
         api::{Api, GraphqlRequest, Operation},
         execute::response::GraphqlResponse,
     },
     response_memory::ResponseMemory,
-    sandbox::{self, faults::Faults},
+    sandbox,
     upstream::{client::UpstreamClient, wire::appointment as decoded},
 };
 use async_graphql::Variables;
@@ -128,7 +128,7 @@ impl WarmGateway {
     async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let sandbox = tokio::spawn(sandbox::serve(listener, Faults::default(), pending()));
+        let sandbox = tokio::spawn(sandbox::serve(listener, FaultConfig::default(), pending()));
         let mut config = Config::default();
         (config.cache.ttl, config.cache.list_ttl) = (FAR_FUTURE, FAR_FUTURE);
         let url = Url::parse(&format!("http://{address}")).expect("an address");

@@ -1,87 +1,75 @@
-//! A GraphQL gateway in front of the appointments REST API: clients choose the fields, the gateway fetches each
-//! appointment once, and nobody ever gets what another caller's credential fetched.
+//! A GraphQL gateway in front of the appointments REST API.
 //!
-//! # The way of one request
+//! It translates GraphQL operations into as few REST calls as possible and caches their results per caller.
+//! `docs/architecture.md` describes the design; this page maps it to the modules.
 //!
-//! Down once and up once; the modules below stand in this order.
+//! # The path of a request
+//!
+//! Each layer imports only layers below it.
 //!
 //! ```text
-//! server                      a listener, connections, a drain at the end
-//!  └ http                     what every request passes, in one ordered list; routes
-//!     ├ http::caller          headers → token, once
-//!     ├ identity              token → Caller: whose data, and with which token the upstream is asked
-//!     ├ http::rate_limit      a token bucket for each caller
-//!     ├ http::concurrency     concurrency limits: operations (with a share for each caller), WebSockets, event streams
-//!     └ http::graphql         GraphQL over HTTP: media types, body or query string, answer; over server-sent events and
-//!        │                    WebSocket: answers
-//!        ├ http::graphql::answers  an equal request: its finished answer, while all that it was made from is current
-//!        └ graphql            limits, parsing, arguments, variables, rewriting; then validation, cost and execution
-//!           ├ graphql::documents  queries that are known: all but what depends on the variables is done
-//!           ├ graphql::plan   what of it async-graphql resolves, and what of it is written straight to JSON
-//!           │  └ graphql::appointment  an appointment as JSON; put into its place by graphql::answer
-//!           └ graphql::query  resolvers, a few lines each; beside it mutation and subscription
-//!              └ appointments          what one operation of one caller may ask through
-//!                 ├ appointments::loader   many fields → one batch of distinct ids
-//!                 ├ appointments::cache    by (caller scope, id), bounded in bytes, with a share for each caller
-//!                 ├ appointments::flight   one call under way for each key, shared by all who wait
-//!                 ├ appointments::lists    windows of the list over the upstream's pages
-//!                 ├ appointments::changes  changes, each sent once
-//!                 ├ appointments::live     subscriptions: one poller for all subscribers with one token
-//!                 ├ appointments::provenance  what an answer was made from, and whether that is current
-//!                 ├ cache::validity  the one check of every copy: freshness, eviction, revocations, changes
-//!                 └ upstream               one call: address, token, status → UpstreamError
-//!                    ├ upstream::attempts  when it is made and how often: repetitions within a budget, hedging
-//!                    ├ upstream::breaker   whether it is made at all, by route
-//!                    ├ upstream::authorisation  the caller's token or the gateway's own, which is fetched and renewed
-//!                    └ upstream::wire      JSON, read leniently → model
-//! model                       Appointment and what it holds: decoded once, served as they are
+//! server                        listener, connections, timeouts, graceful shutdown
+//!  └ http                       request id, header limits, CORS, compression, health, GraphiQL
+//!     ├ auth                    bearer tokens, API keys and JWTs to a caller
+//!     ├ http::rate_limit        a token bucket per caller
+//!     ├ http::graphql           content negotiation, request body, SSE, WebSocket
+//!     │  └ http::graphql::response_cache   cached responses of identical requests
+//!     ├ http::concurrency       concurrency limits and admission control, fair between callers
+//!     └ graphql
+//!        ├ graphql::pipeline    document cache, limits, parsing, validation, variables, cost, query plan
+//!        ├ graphql::execute     projection of appointments to JSON
+//!        └ graphql::schema      types and resolvers
+//!           └ appointments      batching loader, list windows, changes, subscriptions, polling
+//!              ├ cache          cache store, quota, freshness, validity, single flight
+//!              └ upstream       HTTP client, service token, decoding
+//!                 └ upstream::resilience   fair queue, circuit breaker, retry budget, hedging, Retry-After
 //! ```
 //!
-//! Beside the way stand three leaves. [`fair_queue`] is the concurrency limit with a share for each caller, before operations
-//! and before calls to the upstream. [`renewed`] refreshes values in the background: the gateway's own token and the keys
-//! that verify callers' tokens. [`response_memory`] bounds the bytes of all answers, from the first byte that a resolver
-//! writes to the last one that a client has taken.
+//! Shared by several layers:
 //!
-//! Errors come up the same way: [`upstream::UpstreamError`] for us, translated once, in [`graphql::error`], into the
-//! closed set of codes that clients see.
+//! - [`model`]: an appointment, decoded once and shared.
+//! - [`caller`] and [`credentials`]: the authenticated caller; formats and verification of credentials.
+//! - [`fair_queue`]: a concurrency limit with a share per caller, for operations and for upstream calls.
+//! - [`response_memory`]: the memory limit of all responses.
+//! - [`refresh`]: background refresh of the service token and of the JWKS.
+//! - [`http_client`]: outbound HTTP requests.
+//! - [`graceful_shutdown`]: draining of requests in flight.
+//! - [`config`], [`cli`], [`error`], [`logging`], [`metrics`]: settings, command line, error codes, logs, metrics.
+//! - [`sandbox`]: the built-in upstream with made-up data.
 //!
-//! # What always holds
+//! An upstream error becomes a client error in one place, `upstream::api_error`, with a code from a closed set
+//! ([`error`]).
 //!
-//! Each has tests under `tests/api` that fail when it is broken; the soak (`tests/soak`) tries them all at once.
+//! # Invariants
 //!
-//! 1. **No caller gets what was fetched for another.** The scope, a keyed 256-bit digest, is part of every key under which
-//!    something is kept or shared. Where the caller's own token goes to the upstream it is one of the whole token; where
-//!    the gateway's does, one of the verified subject or the name of the API key, unless the operator has all who are known
-//!    share (`callers.share_cache`). Without a caller there is no [`Appointments`](appointments::Appointments) to ask
-//!    through, so nothing is fetched.
-//! 2. **No copy outlives its validity.** Every copy of upstream data passes one check when it is served
-//!    (`cache::validity`): its time to live, the upstream's `Cache-Control`, the `exp` of the caller's token where that fetched
-//!    it, no revocation since (any definite answer other than the data), and no change that may have taken effect since,
-//!    changes in flight and with an unknown outcome included. During an outage it may be served stale, within a bound and
-//!    marked as stale.
-//! 3. **One call is in flight for each scope and id**, and a second attempt beside it only where the operator wants hedging
-//!    (`upstream.hedge_percent`). Who leaves takes nothing from the others, also who came first; each has a clock of its
-//!    own; when the last has left, the call ends.
-//! 4. **A failing id never fails its siblings**, and a slow one never delays another operation.
-//! 5. **Failures are never kept.** That there is no appointment (404) is, briefly, for the scope that was told so, and
-//!    never past its time.
-//! 6. **Everything that can grow has a bound** with a name in [`config::KEYS`]; the cache's is in bytes, and who takes
-//!    more than a share of it takes it from nobody who has less.
-//! 7. **No personal data and no token in a log, a metric or an error**, at any level: only events of this crate are logged
-//!    ([`telemetry`]), and the types that hold such data do not print it. Every black-box test plants some, and fails
-//!    where it is told.
-//! 8. **The upstream is never hammered**: calls under way and calls that wait are bounded, and one caller's part of them;
-//!    a change is sent once, a GET repeated seldom, in percent of all calls, and never before the time that `Retry-After`
-//!    names; a route that fails is left alone; what is watched is asked for by one poller.
-//! 9. **One bad field never loses an appointment**: it is null with an error at its path.
+//! Tests under `tests/api` fail when one is broken. The soak test (`tests/soak`) exercises all of them at once.
 //!
-//! # What is absent
+//! 1. **Isolation.** Cached and shared data is keyed by the scope of the caller, a keyed 256-bit digest. No caller
+//!    receives data fetched for another, unless the operator sets `callers.share_cache`. Requests without a caller never
+//!    reach the upstream.
+//! 2. **Validity.** `cache::validity` checks every copy when it is served: freshness, eviction, revocation and changes,
+//!    including changes in flight or with an unknown outcome. During an outage, a copy may be served stale within a bound,
+//!    and is marked as stale.
+//! 3. **Single flight.** One call per scope and id is in flight, plus a hedged attempt if `upstream.hedge_percent` allows
+//!    it. A waiter that leaves does not affect the others. The call is cancelled with its last waiter.
+//! 4. **Independence.** A failing id never fails its siblings, and a slow one never delays another operation.
+//! 5. **Failures are never cached.** Absence (404) is cached briefly, for the scope that received it.
+//! 6. **Bounded growth.** Everything that can grow has a limit in [`config::keys::KEYS`]. Callers above their share of a
+//!    cache never evict entries of callers below it.
+//! 7. **Privacy.** No log, metric or error contains personal data or a token, at any level. Only events of this crate are
+//!    logged ([`logging`]), and types with such data redact it in their `Debug` output.
+//! 8. **Upstream protection.** Active and waiting calls are bounded, in total and per caller. A change is sent once. A GET
+//!    is retried within the retry budget, and never before a `Retry-After`. An open circuit breaker rejects calls. Each
+//!    watched appointment has one poller per caller.
+//! 9. **Partial data.** An invalid field never loses an appointment: it is null, with an error at its path.
 //!
-//! - Below [`http`], nobody reads a header: a [`caller::Caller`] is all that is known of who asks.
-//! - Above [`upstream`], nobody sees JSON of the upstream or a status code.
-//! - Resolvers hold no state and do no input or output but through [`appointments::Appointments`].
-//! - Labels of [`metrics`] are words of the program: no id and no text of a caller becomes one.
-//! - Nobody reads the environment but [`config`] and [`cli`]; a component receives its own slice of the configuration.
+//! Deliberate absences:
+//!
+//! - Below [`http`], no code reads a header: a [`caller::Caller`] is all that is known about the client.
+//! - Above [`upstream`], no code sees upstream JSON or a status code.
+//! - Resolvers are stateless, and do no input or output except through [`appointments`].
+//! - Labels of [`metrics`] are fixed words: no id and no text of a caller becomes one.
+//! - Only [`config`] and [`cli`] read the environment. A component receives its own section of the configuration.
 
 pub mod appointments;
 pub mod auth;

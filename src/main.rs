@@ -1,4 +1,4 @@
-//! The program: what was asked for, carried out, and an exit code. Everything else is in the library.
+//! The entry point: runs the chosen subcommand and sets the exit code. Everything else is in the library.
 
 use std::{
     fmt::Display,
@@ -9,7 +9,7 @@ use std::{
 
 use appointments_gateway::{
     auth::identity::fetched_keys,
-    cli::{self, Task},
+    cli::{self, Action},
     config::{
         Config,
         auth::IdentityMode,
@@ -30,16 +30,16 @@ use appointments_gateway::{
 use tokio::{net::TcpListener, signal};
 use url::Url;
 
-/// With the own one of the system (glibc), a cache of 64 MiB through which much goes takes 150 to 190 MiB, in pieces too
-/// small for anything else; with this one about 100. `tests/memory` measures it.
+/// Limits fragmentation: under load, a 64 MiB cache takes about 100 MiB with mimalloc, and 150 to 190 MiB with the
+/// allocator of glibc. `tests/memory` measures it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Why the program ends before its time.
+/// An error that ends the process.
 enum Failure {
-    /// The configuration or the machine it is for: exit code 2.
+    /// An invalid configuration, or one that does not fit the machine: exit code 2.
     Setup(String),
-    /// Something outside: exit code 1.
+    /// A failure at runtime: exit code 1.
     Running(String),
 }
 
@@ -51,18 +51,18 @@ impl From<ConfigError> for Failure {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    logging::watch_panics();
+    logging::install_panic_hook();
     let _flush = logging::FlushOnDrop;
     server::descriptors::raise_open_files();
     let result = match cli::parse() {
-        Task::Serve(sources) => serve(&sources).await,
-        Task::Sandbox(sources) => serve_sandbox(sources).await,
-        Task::Schema => {
-            say(graphql::api::sdl(&Config::default().limits).trim_end());
+        Action::Serve(sources) => serve(&sources).await,
+        Action::Sandbox(sources) => serve_sandbox(sources).await,
+        Action::Schema => {
+            print(graphql::api::sdl(&Config::default().limits).trim_end());
             Ok(())
         }
-        Task::Check(sources) => check(&sources).await,
-        Task::ApiKey(name) => make_api_key(&name),
+        Action::Check(sources) => check(&sources).await,
+        Action::ApiKey(name) => generate_api_key(&name),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -80,8 +80,8 @@ async fn main() -> ExitCode {
 async fn serve(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
-    logging::start(&config.log).map_err(no_log)?;
-    let signals = Signals::watch()?;
+    logging::start(&config.log).map_err(log_error)?;
+    let signals = ShutdownSignals::install()?;
     let listener = bind("--listen", config.listen).await?;
     let metrics = match config.metrics.listen {
         Some(address) => Some(bind("--metrics-listen", address).await?),
@@ -92,93 +92,93 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         None => (start_sandbox(&config).await?, true),
     };
     let server = Server::new(&config, &upstream, is_sandbox).map_err(Failure::Setup)?;
-    let here = format!("http://{}", address(&listener)?);
+    let base = format!("http://{}", address(&listener)?);
     let profile = match config.profile {
         Profile::Development => "",
         Profile::Production => ", profile production",
     };
-    say(format_args!("appointments-gateway {}{profile}", env!("CARGO_PKG_VERSION")));
-    say(format_args!("  GraphQL   {here}/graphql"));
+    print(format_args!("appointments-gateway {}{profile}", env!("CARGO_PKG_VERSION")));
+    print(format_args!("  GraphQL   {base}/graphql"));
     if config.graphiql {
         let note =
-            if config.graphql.introspection { "" } else { " (without help: graphql.introspection is off)" };
-        say(format_args!("  GraphiQL  {here}/{note}"));
+            if config.graphql.introspection { "" } else { " (no schema: graphql.introspection is off)" };
+        print(format_args!("  GraphiQL  {base}/{note}"));
     }
     if let Some(metrics) = &metrics {
-        say(format_args!("  Metrics   http://{}/metrics", address(metrics)?));
+        print(format_args!("  Metrics   http://{}/metrics", address(metrics)?));
     } else if config.metrics.enabled {
-        say(format_args!("  Metrics   {here}/metrics"));
+        print(format_args!("  Metrics   {base}/metrics"));
     }
     if is_sandbox {
-        say(format_args!("  Upstream  the built-in sandbox at {upstream}: all its data is made up"));
+        print(format_args!("  Upstream  built-in sandbox at {upstream}: all data is made up"));
     } else {
-        say(format_args!("  Upstream  {upstream}"));
+        print(format_args!("  Upstream  {upstream}"));
     }
     if config.identity.mode == IdentityMode::Service {
-        say("  Tokens    the gateway's own goes upstream; callers show an API key or a JWT (callers.*)");
+        print("  Tokens    service mode: callers authenticate with a JWT or an API key (callers.*)");
     } else if is_sandbox {
-        say(format_args!(
-            "  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"
+        print(format_args!(
+            "  Tokens    {TOKEN_ALL} (all appointments), {TOKEN_SOME} (403 for most of them)"
         ));
     }
     for warning in config.warnings().into_iter().chain(server::descriptors::warning(&config)) {
         tracing::warn!("{warning}");
     }
-    tracing::info!(%here, %upstream, profile = config.profile.name(), sandbox = is_sandbox, "serving");
-    server.serve(listener, metrics, asked_to_stop(signals)).await;
+    tracing::info!(listen = %base, %upstream, profile = config.profile.name(), sandbox = is_sandbox, "serving");
+    server.serve(listener, metrics, shutdown_requested(signals)).await;
     Ok(())
 }
 
 async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
-    // Beside a gateway on the default address.
+    // The default address may be taken by a gateway.
     let is_listen_set = sources.flags.iter().any(|(name, _)| *name == "listen");
     if !is_listen_set && !sources.environment.contains_key("GATEWAY_LISTEN") && sources.file.is_none() {
         sources.flags.push(("listen", "127.0.0.1:8081".to_owned()));
     }
     let config = Config::load(&sources)?;
-    logging::start(&config.log).map_err(no_log)?;
-    let signals = Signals::watch()?;
+    logging::start(&config.log).map_err(log_error)?;
+    let signals = ShutdownSignals::install()?;
     let listener = bind("--listen", config.listen).await?;
-    say(format_args!("appointments-gateway sandbox {}: all its data is made up", env!("CARGO_PKG_VERSION")));
-    say(format_args!("  Upstream  http://{}/api/v1/appointments", address(&listener)?));
-    say(format_args!("  Tokens    {TOKEN_ALL} (sees everything), {TOKEN_SOME} (is forbidden most of it)"));
-    sandbox::serve(listener, config.sandbox.faults, asked_to_stop(signals))
+    print(format_args!("appointments-gateway sandbox {}: all data is made up", env!("CARGO_PKG_VERSION")));
+    print(format_args!("  Upstream  http://{}/api/v1/appointments", address(&listener)?));
+    print(format_args!("  Tokens    {TOKEN_ALL} (all appointments), {TOKEN_SOME} (403 for most of them)"));
+    sandbox::serve(listener, config.sandbox.faults, shutdown_requested(signals))
         .await
-        .map_err(|error| Failure::Running(format!("the sandbox ended: {error}")))
+        .map_err(|error| Failure::Running(format!("the sandbox failed: {error}")))
 }
 
 async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
-    say(format_args!("the configuration is right, for the profile {}", config.profile.name()));
+    print(format_args!("configuration valid (profile {})", config.profile.name()));
     for warning in config.warnings().into_iter().chain(server::descriptors::warning(&config)) {
-        say(format_args!("warning: {warning}"));
+        print(format_args!("warning: {warning}"));
     }
     let mut failures = Vec::new();
-    let mut told = |answer: Result<String, String>| match answer {
-        Ok(text) => say(text),
+    let mut record = |result: Result<String, String>| match result {
+        Ok(text) => print(text),
         Err(text) => failures.push(text),
     };
-    let outside = HttpClient::new(&config.upstream).map_err(Failure::Setup)?;
+    let http_client = HttpClient::new(&config.upstream).map_err(Failure::Setup)?;
     match &config.upstream.url {
         Some(url) => {
-            told(check_upstream(&config, url).await?);
+            record(check_upstream(&config, url).await?);
             if let Some(credentials) = config.identity.client_credentials(url, false) {
                 let token_url = credentials.token_url.clone();
-                let token = ServiceToken::start(credentials, outside.clone()).check().await;
-                told(match token {
-                    Ok(()) => Ok(format!("{token_url} gives the gateway a token of its own")),
-                    Err(why) => Err(format!("{token_url} gives the gateway no token: {why}")),
+                let token = ServiceToken::start(credentials, http_client.clone()).check().await;
+                record(match token {
+                    Ok(()) => Ok(format!("{token_url} issued a token")),
+                    Err(reason) => Err(format!("{token_url} issued no token: {reason}")),
                 });
             }
         }
-        None => told(Ok("there is no upstream: the built-in sandbox would be served".to_owned())),
+        None => record(Ok("upstream.url is not set: the built-in sandbox would be served".to_owned())),
     }
     if let Some(url) = &config.callers.jwks_url {
-        let keys = fetched_keys(&config.callers, url.clone(), outside);
-        told(match keys.current().await {
-            Ok(_) => Ok(format!("{url} has keys to verify the callers' tokens with")),
-            Err(why) => Err(format!("{url} has no keys to verify the callers' tokens with: {why}")),
+        let keys = fetched_keys(&config.callers, url.clone(), http_client);
+        record(match keys.current().await {
+            Ok(_) => Ok(format!("{url} supplied keys for the callers' JWTs")),
+            Err(reason) => Err(format!("{url} supplied no keys for the callers' JWTs: {reason}")),
         });
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::Running(failures.join("\n"))) }
@@ -188,25 +188,25 @@ async fn check_upstream(config: &Config, url: &Url) -> Result<Result<String, Str
     let upstream = UpstreamClient::new(&config.upstream, url, None).map_err(Failure::Setup)?;
     Ok(match upstream.probe().await {
         Ok(status @ (200 | 401 | 403)) => {
-            Ok(format!("the upstream at {url} answers ({status} to a list asked for without a token)"))
+            Ok(format!("the upstream at {url} is reachable ({status} to a list request without a token)"))
         }
         Ok(status) => Err(format!(
-            "the upstream at {url} answers, but with {status} to GET api/v1/appointments without a token, where 401 was \
-             expected; is upstream.url right?"
+            "the upstream at {url} is reachable, but responds to GET api/v1/appointments without a token with {status} \
+             instead of 401; check upstream.url"
         )),
-        Err(error) => Err(format!("the upstream at {url} does not answer: {error}")),
+        Err(error) => Err(format!("the upstream at {url} is not reachable: {error}")),
     })
 }
 
-/// The line on standard output, so that it can go into the file as it is; the key where a person sees it.
-fn make_api_key(name: &str) -> Result<(), Failure> {
-    let made = NewApiKey::make(name).map_err(Failure::Setup)?;
-    say(&made.line);
-    logging::report(&format!("the key of {name}, shown this once: {}", made.key));
+/// Prints the line for the key file to standard output, so that it can be redirected, and the key to standard error.
+fn generate_api_key(name: &str) -> Result<(), Failure> {
+    let api_key = NewApiKey::make(name).map_err(Failure::Setup)?;
+    print(&api_key.line);
+    logging::report(&format!("API key of {name}, shown only once: {}", api_key.key));
     Ok(())
 }
 
-/// The sandbox on a free loopback port, for as long as the process lives.
+/// Starts the sandbox on a free loopback port, for the lifetime of the process.
 async fn start_sandbox(config: &Config) -> Result<Url, Failure> {
     let listener = bind("--upstream-url", ([127, 0, 0, 1], 0).into()).await?;
     let url = format!("http://{}/", address(&listener)?);
@@ -214,16 +214,16 @@ async fn start_sandbox(config: &Config) -> Result<Url, Failure> {
     Url::parse(&url).map_err(|error| Failure::Setup(error.to_string()))
 }
 
-/// Listens at `listen`, which `flag` chooses.
+/// Binds `listen`, the value of `flag`.
 async fn bind(flag: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(listen).await.map_err(|error| {
         let fix = match error.kind() {
-            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+            io::ErrorKind::AddrInUse => "stop the process that uses it, or choose another port",
             io::ErrorKind::PermissionDenied => "choose a port from 1024 upward",
             io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
             _ => "choose another address",
         };
-        Failure::Setup(format!("{flag}: {listen} cannot be listened on ({error}); {fix} with {flag}"))
+        Failure::Setup(format!("{flag}: cannot listen on {listen} ({error}); {fix} with {flag}"))
     })
 }
 
@@ -231,23 +231,23 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(|error| Failure::Setup(format!("listen: {error}")))
 }
 
-/// Being asked to stop, noticed from the moment that this is made: a signal that comes before anybody waits is not lost.
+/// Handlers of SIGTERM and SIGINT. They are installed before the ports are bound, so no signal is lost.
 #[cfg(unix)]
-struct Signals {
+struct ShutdownSignals {
     terminate: signal::unix::Signal,
     interrupt: signal::unix::Signal,
 }
 
 #[cfg(unix)]
-impl Signals {
-    fn watch() -> Result<Self, Failure> {
-        let watch = |kind| {
+impl ShutdownSignals {
+    fn install() -> Result<Self, Failure> {
+        let install = |kind| {
             signal::unix::signal(kind)
-                .map_err(|error| Failure::Setup(format!("signals cannot be watched: {error}")))
+                .map_err(|error| Failure::Setup(format!("cannot install signal handlers: {error}")))
         };
         Ok(Self {
-            terminate: watch(signal::unix::SignalKind::terminate())?,
-            interrupt: watch(signal::unix::SignalKind::interrupt())?,
+            terminate: install(signal::unix::SignalKind::terminate())?,
+            interrupt: install(signal::unix::SignalKind::interrupt())?,
         })
     }
 
@@ -260,11 +260,11 @@ impl Signals {
 }
 
 #[cfg(not(unix))]
-struct Signals;
+struct ShutdownSignals;
 
 #[cfg(not(unix))]
-impl Signals {
-    fn watch() -> Result<Self, Failure> {
+impl ShutdownSignals {
+    fn install() -> Result<Self, Failure> {
         Ok(Self)
     }
 
@@ -273,8 +273,8 @@ impl Signals {
     }
 }
 
-/// Returns at the first SIGTERM or ctrl-c; a second one ends the process at once.
-async fn asked_to_stop(mut signals: Signals) {
+/// Completes at the first SIGTERM or SIGINT, which starts the graceful shutdown. A second one ends the process at once.
+async fn shutdown_requested(mut signals: ShutdownSignals) {
     signals.next().await;
     tokio::spawn(async move {
         signals.next().await;
@@ -283,11 +283,11 @@ async fn asked_to_stop(mut signals: Signals) {
     });
 }
 
-/// Start-up lines and answers to commands, on standard output. Nobody reading them is no reason to end.
-fn say(text: impl Display) {
+/// Prints a line to standard output. A closed standard output is not an error.
+fn print(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-fn no_log(error: io::Error) -> Failure {
-    Failure::Setup(format!("the log cannot be written: {error}"))
+fn log_error(error: io::Error) -> Failure {
+    Failure::Setup(format!("cannot start the log: {error}"))
 }

@@ -1,8 +1,7 @@
-//! What is counted, and how it is read: OpenMetrics text at `/metrics`.
+//! The metrics of the process, and their exposition as OpenMetrics text at `/metrics`.
 //!
-//! Counters are the process's, as the log is: whoever has something to count does so where it happens, through
-//! [`metrics`]. A label's value is one of a few words of this program, fixed at compile time, so that neither an id nor
-//! anything of a caller can become one.
+//! Every module counts its own events through [`metrics`]. Label values are fixed at compile time, so no id and no text of
+//! a caller can become one.
 
 use std::sync::LazyLock;
 
@@ -21,111 +20,110 @@ use crate::{
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds, in seconds, of the classes in which durations are counted.
-const SECONDS: [f64; 14] =
+/// Upper bounds of the histogram buckets of durations, in seconds.
+const DURATION_BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The routes of the upstream, each with a circuit breaker of its own.
+/// The upstream routes. Each has its own circuit breaker.
 const ROUTES: &[&str] = &["appointment", "list", "change"];
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::register(Registry::with_prefix("gateway")));
 
-/// What the process counts.
+/// Returns the metrics of the process.
 pub fn metrics() -> &'static Metrics {
     &METRICS
 }
 
-/// Everything that is counted.
+/// The metrics of the gateway.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests answered, by the class of their status.
+    /// HTTP responses by status class.
     pub requests: Counters,
-    /// How long requests took, from the last byte of their headers to the first of the answer.
+    /// Request duration, from the last byte of the request headers to the first byte of the response.
     pub request_duration: Histogram,
-    /// Operations that were found valid and run.
+    /// Executed operations by kind.
     pub operations: Counters,
-    /// How what is run of a document was come by: from the cache; anew of a known text, for what its variables decide; or
-    /// of a text that is not known.
+    /// Document cache lookups by result: a hit, a hit whose plan had to be made for other variables, or a miss.
     pub documents: Counters,
-    /// Errors that clients were told, by their code.
+    /// Client errors by code.
     pub errors: Counters,
-    /// What limits refused, by the limit's name.
+    /// Rejections by limit.
     pub limited: Counters,
-    /// Queries and changes that are being carried out.
-    pub operations_in_flight: Level,
-    /// Operations that wait for their turn.
-    pub operations_waiting: Level,
-    /// Connections that are open, but for those that have become WebSockets.
-    pub connections: Level,
-    /// WebSockets that are open.
-    pub websockets: Level,
-    /// Event streams of subscriptions that are open.
-    pub event_streams: Level,
-    /// Lines of the log that were dropped, since the reader of standard error was too slow.
+    /// Queries and mutations in progress.
+    pub operations_in_flight: ActiveGauge,
+    /// Operations waiting for a slot of the concurrency limit.
+    pub operations_waiting: ActiveGauge,
+    /// Open connections, without WebSockets.
+    pub connections: ActiveGauge,
+    /// Open WebSockets.
+    pub websockets: ActiveGauge,
+    /// Open event streams.
+    pub event_streams: ActiveGauge,
+    /// Log lines dropped because standard error was read too slowly.
     pub log_lines_dropped: Counter,
-    /// Panics that were caught: each is a fault of the gateway.
+    /// Panics. Each is a bug of the gateway.
     pub panics: Counter,
-    /// How appointments that were asked for were come by.
+    /// Requested appointments by source.
     pub appointments: Counters,
-    /// Requests that were looked up in the answer cache, by what came of it.
+    /// Response cache lookups by outcome.
     pub answer_lookups: Counters,
-    /// What was kept and had to go, by why.
+    /// Cache evictions by cause.
     pub evictions: Counters,
-    /// What the memories hold, as of the moment at which it is asked for.
-    pub kept: Memories,
-    /// Bytes of answers in memory, as of the moment at which it is asked for.
+    /// Entries and sizes of the caches, updated at each scrape.
+    pub caches: CacheGauges,
+    /// Memory reserved for responses, updated at each scrape.
     pub response_memory: Gauge,
-    /// Calls to the upstream, by what came of them.
+    /// Upstream calls by outcome.
     pub upstream_calls: Counters,
-    /// How long calls to the upstream took, from the request to the last byte of the answer.
+    /// Duration of upstream calls, from the request to the last byte of the response.
     pub upstream_call_duration: Histogram,
-    /// Calls to the upstream that are being made.
-    pub upstream_under_way: Level,
-    /// Calls to the upstream that wait for their turn.
-    pub upstream_waiting: Level,
-    /// Calls that were repeated, by what came of the attempt before.
+    /// Upstream calls in progress.
+    pub upstream_under_way: ActiveGauge,
+    /// Upstream calls waiting for a slot of the concurrency limit.
+    pub upstream_waiting: ActiveGauge,
+    /// Upstream retries by outcome of the previous attempt.
     pub upstream_retries: Counters,
-    /// Calls that would have been repeated, were it not too many for `upstream.retry_percent`.
+    /// Upstream retries omitted because the retry budget (`upstream.retry_percent`) was exhausted.
     pub upstream_retries_withheld: Counter,
-    /// Calls that were not made, since the upstream told their caller to wait.
+    /// Upstream calls rejected while their caller was paused by a `Retry-After`.
     pub upstream_paused: Counter,
-    /// Calls that were sent a second time because they took long, and those of them of which the second answer counted.
+    /// Hedged upstream calls: second attempts sent, and second attempts that responded first.
     pub upstream_hedges: Counters,
-    /// The state of the circuit breaker of each route: 0 closed, 1 half-open, 2 open.
+    /// Circuit breaker state by route: 0 closed, 1 half-open, 2 open.
     pub upstream_breaker: Gauges,
-    /// Changes of state of circuit breakers, by the new state.
+    /// Circuit breaker transitions by new state.
     pub upstream_breaker_turns: Counters,
-    /// Calls that were not made since the circuit breaker was open, by route.
+    /// Upstream calls rejected by an open circuit breaker, by route.
     pub upstream_breaker_refusals: Counters,
-    /// Fetches of the gateway's own token, by what came of them.
+    /// Requests for the gateway's own token by outcome.
     pub service_token_fetches: Counters,
-    /// Fetches of the keys that callers' tokens are verified with, by what came of them.
+    /// JWKS requests by outcome.
     pub caller_key_fetches: Counters,
-    /// Callers who were turned away, by why.
+    /// Rejected credentials by reason.
     pub rejected_callers: Counters,
-    process: Process,
+    process: ProcessGauges,
 }
 
-/// What the memories hold, by what they are for.
+/// Entries and sizes of the caches.
 #[derive(Debug, Default)]
-pub struct Memories {
+pub struct CacheGauges {
     entries: Family<[(&'static str, &'static str); 1], Gauge>,
     size: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
-impl Memories {
+impl CacheGauges {
     fn register(registry: &mut Registry) -> Self {
-        let kept = Self::default();
-        registry.register("cache_entries", "What is kept", kept.entries.clone());
-        let size = kept.size.clone();
-        registry.register_with_unit("cache_size", "The memory that it takes", Unit::Bytes, size);
-        kept
+        let gauges = Self::default();
+        registry.register("cache_entries", "Cache entries", gauges.entries.clone());
+        let size = gauges.size.clone();
+        registry.register_with_unit("cache_size", "Memory used by cache entries", Unit::Bytes, size);
+        gauges
     }
 
-    /// Of each memory, how many entries there are and how many bytes they take.
-    pub fn set(&self, of: &[(&'static str, (usize, u64))]) {
-        for (cache, (entries, bytes)) in of {
+    /// Sets the number of entries and their bytes, by cache.
+    pub fn set(&self, totals: &[(&'static str, (usize, u64))]) {
+        for (cache, (entries, bytes)) in totals {
             let label = [("cache", *cache)];
             self.entries.get_or_create(&label).set(*entries as i64);
             self.size.get_or_create(&label).set(*bytes as i64);
@@ -133,24 +131,24 @@ impl Memories {
     }
 }
 
-/// What came of a fetch: with [`fetched`], the values of a label.
-const FETCHED: [&str; 2] = ["ok", "failed"];
+/// The label values of [`fetch_outcome`].
+const FETCH_OUTCOMES: [&str; 2] = ["ok", "failed"];
 
-/// The word for what came of a fetch.
-pub fn fetched<T, E>(outcome: &Result<T, E>) -> &'static str {
-    FETCHED[usize::from(outcome.is_err())]
+/// Returns the label value for the outcome of a fetch.
+pub fn fetch_outcome<T, E>(outcome: &Result<T, E>) -> &'static str {
+    FETCH_OUTCOMES[usize::from(outcome.is_err())]
 }
 
-/// Of the process, as of the moment at which it is asked for.
+/// Gauges of the process, updated at each scrape.
 #[derive(Debug, Default)]
-struct Process {
+struct ProcessGauges {
     tasks: Gauge,
     open_files: Gauge,
     resident_memory: Gauge,
 }
 
 impl Metrics {
-    /// Counts errors that clients are told, by their code and by their limit.
+    /// Counts the errors of a response by code and by limit.
     pub fn count_errors(&self, errors: &[ServerError]) {
         errors.iter().filter_map(error::code).for_each(|code| self.errors.count(code));
         errors.iter().filter_map(error::limit).for_each(|limit| self.limited.count(limit));
@@ -162,61 +160,73 @@ impl Metrics {
             requests: counters(
                 r,
                 "requests",
-                "Requests answered, by the class of their status",
+                "HTTP responses by status class",
                 "status",
                 &["1xx", "2xx", "3xx", "4xx", "5xx"],
             ),
-            request_duration: durations(r, "request_duration", "How long requests took"),
+            request_duration: durations(r, "request_duration", "Request duration"),
             operations: counters(
                 r,
                 "operations",
-                "Operations run, by their kind",
+                "Executed operations by kind",
                 "kind",
                 &["query", "mutation", "subscription"],
             ),
             documents: counters(
                 r,
                 "documents",
-                "DocumentCache asked for, by how what is run of them was come by",
+                "Document cache lookups by result",
                 "from",
                 &["cache", "variables", "text"],
             ),
-            errors: counters(r, "errors", "Errors that clients were told, by their code", "code", CODES),
-            limited: counters(r, "limited", "What limits refused, by the limit's name", "limit", LIMITS),
-            operations_in_flight: level(r, "operations_in_flight", "Queries and changes being carried out"),
-            operations_waiting: level(r, "operations_waiting", "Operations that wait for their turn"),
-            connections: level(r, "connections", "Connections that are open, WebSockets aside"),
-            websockets: level(r, "websockets", "WebSockets that are open"),
-            event_streams: level(r, "event_streams", "Event streams of subscriptions that are open"),
-            log_lines_dropped: counter(r, "log_lines_dropped", "Log lines dropped for want of a reader"),
-            panics: counter(r, "panics", "Faults of the gateway that were caught"),
+            errors: counters(r, "errors", "Client errors by code", "code", CODES),
+            limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),
+            operations_in_flight: active_gauge(
+                r,
+                "operations_in_flight",
+                "Queries and mutations in progress",
+            ),
+            operations_waiting: active_gauge(
+                r,
+                "operations_waiting",
+                "Operations waiting for a concurrency slot",
+            ),
+            connections: active_gauge(r, "connections", "Open connections, without WebSockets"),
+            websockets: active_gauge(r, "websockets", "Open WebSockets"),
+            event_streams: active_gauge(r, "event_streams", "Open event streams"),
+            log_lines_dropped: counter(r, "log_lines_dropped", "Log lines dropped because of a slow reader"),
+            panics: counter(r, "panics", "Panics of the gateway"),
             appointments: counters(
                 r,
                 "appointments",
-                "Appointments asked for, by how they were come by",
+                "Requested appointments by source",
                 "from",
                 &["cache", "call_under_way", "new_call", "stale"],
             ),
             answer_lookups: counters(
                 r,
                 "answer_lookups",
-                "Requests looked up in the answer cache, by whether it had their answer",
+                "Response cache lookups by outcome",
                 "outcome",
                 &["hit", "miss"],
             ),
             evictions: counters(
                 r,
                 "evictions",
-                "What was kept and had to go, by why: its time, the room, the share of its caller, a refusal",
+                "Cache evictions by cause: expiry (time), memory limit (room), caller share or revocation (refusal)",
                 "cause",
                 &["time", "room", "share", "refusal"],
             ),
-            kept: Memories::register(r),
-            response_memory: bytes(r, "response_memory", "Memory reserved for answers, cached ones included"),
+            caches: CacheGauges::register(r),
+            response_memory: bytes(
+                r,
+                "response_memory",
+                "Memory reserved for responses, including cached ones",
+            ),
             upstream_calls: counters(
                 r,
                 "upstream_calls",
-                "Calls to the upstream, by what came of them",
+                "Upstream calls by outcome",
                 "outcome",
                 &[
                     "ok",
@@ -234,110 +244,110 @@ impl Metrics {
                     "abandoned",
                 ],
             ),
-            upstream_call_duration: durations(
+            upstream_call_duration: durations(r, "upstream_call_duration", "Upstream call duration"),
+            upstream_under_way: active_gauge(r, "upstream_under_way", "Upstream calls in progress"),
+            upstream_waiting: active_gauge(
                 r,
-                "upstream_call_duration",
-                "How long calls to the upstream took",
+                "upstream_waiting",
+                "Upstream calls waiting for a concurrency slot",
             ),
-            upstream_under_way: level(r, "upstream_under_way", "Calls to the upstream that are being made"),
-            upstream_waiting: level(r, "upstream_waiting", "Calls to the upstream that wait for their turn"),
             upstream_retries: counters(
                 r,
                 "upstream_retries",
-                "Calls that were repeated, by what came of the attempt before",
+                "Upstream retries by outcome of the previous attempt",
                 "after",
                 &["failed", "rate_limited", "timeout", "unreachable"],
             ),
             upstream_retries_withheld: counter(
                 r,
                 "upstream_retries_withheld",
-                "Calls that were not repeated since too many were already",
+                "Upstream retries omitted because of an exhausted retry budget",
             ),
             upstream_paused: counter(
                 r,
                 "upstream_paused",
-                "Calls that were not made since the upstream told their caller to wait",
+                "Upstream calls rejected while their caller was paused by Retry-After",
             ),
             upstream_hedges: counters(
                 r,
                 "upstream_hedges",
-                "Calls that were sent a second time because they took long, and those that it answered first",
+                "Hedged upstream calls: second attempts sent, and those that responded first",
                 "hedge",
                 &["sent", "won"],
             ),
             upstream_breaker: gauges(
                 r,
                 "upstream_breaker",
-                "State of the circuit breaker: 0 closed, 1 half-open, 2 open",
+                "Circuit breaker state by route: 0 closed, 1 half-open, 2 open",
                 "route",
                 ROUTES,
             ),
             upstream_breaker_turns: counters(
                 r,
                 "upstream_breaker_turns",
-                "Changes of state of circuit breakers, by the new state",
+                "Circuit breaker transitions by new state",
                 "to",
                 &["closed", "half_open", "open"],
             ),
             upstream_breaker_refusals: counters(
                 r,
                 "upstream_breaker_refusals",
-                "Calls that were not made since the circuit breaker was open",
+                "Upstream calls rejected by an open circuit breaker",
                 "route",
                 ROUTES,
             ),
             service_token_fetches: counters(
                 r,
                 "service_token_fetches",
-                "Fetches of the gateway's own token, by what came of them",
+                "Requests for the gateway's own token by outcome",
                 "outcome",
-                &FETCHED,
+                &FETCH_OUTCOMES,
             ),
             caller_key_fetches: counters(
                 r,
                 "caller_key_fetches",
-                "Fetches of the keys that callers' tokens are verified with, by what came of them",
+                "JWKS requests by outcome",
                 "outcome",
-                &FETCHED,
+                &FETCH_OUTCOMES,
             ),
             rejected_callers: counters(
                 r,
                 "rejected_callers",
-                "Callers turned away, by why",
+                "Rejected credentials by reason",
                 "reason",
                 &Rejection::ALL.map(Rejection::reason),
             ),
-            process: Process::register(r),
+            process: ProcessGauges::register(r),
             registry,
         }
     }
 
-    /// Everything in the text form of OpenMetrics 1.0.
+    /// Returns all metrics in the text format of OpenMetrics 1.0.
     pub fn text(&self) -> String {
         self.process.observe();
         let mut text = String::new();
-        // A string takes whatever is written to it.
+        // Writing to a string cannot fail.
         let _ = text::encode(&mut text, &self.registry);
         text
     }
 }
 
-impl Process {
+impl ProcessGauges {
     fn register(registry: &mut Registry) -> Self {
-        let resident_memory = bytes(registry, "resident_memory", "Memory that is in use");
+        let resident_memory = bytes(registry, "resident_memory", "Resident memory");
         let process = Self { resident_memory, ..Self::default() };
-        registry.register("tasks", "Tasks that are alive", process.tasks.clone());
-        registry.register("open_files", "File descriptors that are open", process.open_files.clone());
+        registry.register("tasks", "Live tasks", process.tasks.clone());
+        registry.register("open_files", "Open file descriptors", process.open_files.clone());
         process
     }
 
-    /// What the system does not tell stays at 0.
+    /// Updates the gauges. A value that the system does not provide stays at 0.
     fn observe(&self) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             self.tasks.set(runtime.metrics().num_alive_tasks() as i64);
         }
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
-            // But for the one that counts them.
+            // Without the descriptor of this directory.
             self.open_files.set(files.count() as i64 - 1);
         }
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -348,32 +358,32 @@ impl Process {
     }
 }
 
-/// Counters that differ in the value of one label.
+/// Counters by the value of one label.
 #[derive(Debug)]
 pub struct Counters(Vec<(&'static str, Counter)>);
 
 impl Counters {
-    /// Counts one more of `value`; of what is no value of the label, nothing. The tests do not let that happen.
+    /// Increments the counter of `value`. Ignores an unknown value, which panics in debug builds.
     pub fn count(&self, value: &str) {
         self.count_many(value, 1);
     }
 
-    /// Counts so many more of `value`.
-    pub fn count_many(&self, value: &str, more: u64) {
+    /// Adds `amount` to the counter of `value`.
+    pub fn count_many(&self, value: &str, amount: u64) {
         let counter = self.0.iter().find(|(known, _)| *known == value);
-        debug_assert!(counter.is_some(), "the label has all the values that are counted");
+        debug_assert!(counter.is_some(), "{value} is not a value of the label");
         if let Some((_, counter)) = counter {
-            counter.inc_by(more);
+            counter.inc_by(amount);
         }
     }
 }
 
-/// Gauges that differ in the value of one label.
+/// Gauges by the value of one label.
 #[derive(Debug)]
 pub struct Gauges(Vec<(&'static str, Gauge)>);
 
 impl Gauges {
-    /// Shows `state` of `value`; of what is no value of the label, nothing.
+    /// Sets the gauge of `value`. Ignores an unknown value.
     pub fn set(&self, value: &str, state: i64) {
         if let Some((_, gauge)) = self.0.iter().find(|(known, _)| *known == value) {
             gauge.set(state);
@@ -381,29 +391,29 @@ impl Gauges {
     }
 }
 
-/// How many of something there are now.
+/// A gauge of active things: each [`ActiveGuard`] counts as one.
 #[derive(Debug, Clone, Default)]
-pub struct Level(Gauge);
+pub struct ActiveGauge(Gauge);
 
-/// One of those that a [`Level`] counts, for as long as it is held.
+/// One of the things that an [`ActiveGauge`] counts, until it is dropped.
 #[derive(Debug)]
-pub struct Counted(Gauge);
+pub struct ActiveGuard(Gauge);
 
-impl Level {
-    /// One more, until it is dropped.
-    pub fn one(&self) -> Counted {
+impl ActiveGauge {
+    /// Counts one more until the guard is dropped.
+    pub fn enter(&self) -> ActiveGuard {
         self.0.inc();
-        Counted(self.0.clone())
+        ActiveGuard(self.0.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for ActiveGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-/// All there from the start, so that a first time shows as a rise.
+/// Registers a counter for each label value. All start at 0, so that the first event shows as an increase.
 fn counters(
     registry: &mut Registry,
     name: &str,
@@ -434,10 +444,10 @@ fn gauges(
     Gauges(values.iter().map(|value| (*value, family.get_or_create_owned(&[(label, value)]))).collect())
 }
 
-fn level(registry: &mut Registry, name: &str, help: &str) -> Level {
-    let level = Level::default();
-    registry.register(name, help, level.0.clone());
-    level
+fn active_gauge(registry: &mut Registry, name: &str, help: &str) -> ActiveGauge {
+    let gauge = ActiveGauge::default();
+    registry.register(name, help, gauge.0.clone());
+    gauge
 }
 
 fn bytes(registry: &mut Registry, name: &str, help: &str) -> Gauge {
@@ -447,7 +457,7 @@ fn bytes(registry: &mut Registry, name: &str, help: &str) -> Gauge {
 }
 
 fn durations(registry: &mut Registry, name: &str, help: &str) -> Histogram {
-    let histogram = Histogram::new(SECONDS);
+    let histogram = Histogram::new(DURATION_BUCKETS);
     registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
     histogram
 }

@@ -38,6 +38,6 @@ impl Shared {
     /// Updates the [metrics] of the caches.
     pub fn observe(&self) {
         let (appointments, pages) = (self.cache.total(), self.pages.total());
-        metrics().kept.set(&[("appointments", appointments), ("pages", pages)]);
+        metrics().caches.set(&[("appointments", appointments), ("pages", pages)]);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     config::auth::{CallersConfig, IdentityMode},
     credentials::{api_keys::ApiKeys, jwks::KeySet, rejection::Rejection},
     http_client::HttpClient,
-    metrics::{fetched, metrics},
+    metrics::{fetch_outcome, metrics},
     refresh::{AutoRefresh, Failure, Fetched, Pauses},
 };
 
@@ -82,7 +82,7 @@ pub fn fetched_keys(config: &CallersConfig, url: Url, outside: HttpClient) -> Au
         let (url, outside) = (url.clone(), outside.clone());
         async move {
             let keys = fetch_keys(&outside, url).await;
-            metrics().caller_key_fetches.count(fetched(&keys));
+            metrics().caller_key_fetches.count(fetch_outcome(&keys));
             match &keys {
                 Ok(keys) => tracing::debug!(?keys, "the callers' keys are there"),
                 Err(Failure { why, .. }) => {

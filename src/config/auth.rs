@@ -1,17 +1,17 @@
-//! `identity.*` and `callers.*`: with whose token the upstream is asked, and how callers show who they are.
+//! `identity.*` and `callers.*`: the token sent to the upstream, and the authentication of callers.
 
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use url::Url;
 
-use super::secret::Secret;
-use crate::{
-    credentials::{api_keys::ApiKeys, jwks::KeySet},
-    sandbox,
+use super::{
+    sandbox::{CLIENT_ID, CLIENT_SECRET},
+    secret::Secret,
 };
+use crate::credentials::{api_keys::ApiKeys, jwks::KeySet};
 
-/// `identity.*`: with whose token the upstream is asked.
+/// `identity.*`: the token sent to the upstream.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityConfig {
     /// `identity.mode`
@@ -22,7 +22,7 @@ pub struct IdentityConfig {
     pub client_id: Option<String>,
     /// `identity.client_secret`
     pub client_secret: Option<Secret>,
-    /// What is in `identity.client_secret_file`
+    /// The contents of `identity.client_secret_file`
     pub client_secret_file: Option<Secret>,
     /// `identity.scope`
     pub scope: Option<String>,
@@ -32,12 +32,12 @@ pub struct IdentityConfig {
     pub refresh_interval: Duration,
 }
 
-/// `callers.*`: how callers show who they are where the upstream is asked with the gateway's own token.
+/// `callers.*`: authentication of callers in service mode.
 #[derive(Debug, Clone, Default)]
 pub struct CallersConfig {
     /// `callers.jwks_url`
     pub jwks_url: Option<Url>,
-    /// What is in `callers.jwks_file`
+    /// The contents of `callers.jwks_file`
     pub jwks_file: Option<KeySet>,
     /// `callers.jwks_max_age`
     pub jwks_max_age: Duration,
@@ -53,55 +53,51 @@ pub struct CallersConfig {
     pub leeway: Duration,
     /// `callers.max_verified`
     pub max_verified: usize,
-    /// `callers.verifications_per_second`; 0 is no limit.
+    /// `callers.verifications_per_second`; 0 means no limit.
     pub verifications_per_second: u32,
-    /// What is in `callers.api_keys_file`
+    /// The contents of `callers.api_keys_file`
     pub api_keys_file: Option<ApiKeys>,
     /// `callers.share_cache`
     pub share_cache: bool,
 }
 
-/// With whose token the upstream is asked.
+/// The token sent to the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IdentityMode {
-    /// Each caller's own.
+    /// The caller's own token.
     #[default]
     PassThrough,
-    /// The gateway's own.
+    /// The gateway's own token.
     Service,
 }
 
-/// What the gateway gets its own tokens with: OAuth 2.0 client credentials (RFC 6749, section 4.4).
+/// OAuth 2.0 client credentials of the gateway (RFC 6749, section 4.4).
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
     /// The token endpoint.
     pub token_url: Url,
-    /// Who the gateway is.
+    /// The client id.
     pub client_id: String,
-    /// What proves it.
+    /// The client secret.
     pub client_secret: Secret,
-    /// What is asked for, where anything is.
+    /// The scopes to request; without them, the client's default scopes.
     pub scope: Option<String>,
-    /// How long to wait after a first failure.
+    /// The initial backoff after a failed request.
     pub retry_interval: Duration,
-    /// The shortest time between two tokens that are fetched because the upstream refused one.
+    /// The minimum interval between refreshes that a 401 from the upstream triggers.
     pub refresh_interval: Duration,
 }
 
 impl IdentityConfig {
-    /// With what the gateway gets its own tokens for `upstream`; none where it needs none.
+    /// Returns the gateway's credentials for `upstream` in service mode, and `None` in pass-through mode.
     pub fn client_credentials(&self, upstream: &Url, is_sandbox: bool) -> Option<ClientCredentials> {
         if self.mode == IdentityMode::PassThrough {
             return None;
         }
         let (token_url, client_id, client_secret) = if is_sandbox {
-            (
-                upstream.join("oauth2/token").ok()?,
-                sandbox::access::CLIENT_ID.to_owned(),
-                Secret::new(sandbox::access::CLIENT_SECRET),
-            )
+            (upstream.join("oauth2/token").ok()?, CLIENT_ID.to_owned(), Secret::new(CLIENT_SECRET))
         } else {
-            // `faults` has seen that they are there.
+            // `contradictions` has reported missing ones.
             let secret = self.client_secret.clone().or(self.client_secret_file.clone());
             (self.token_url.clone()?, self.client_id.clone()?, secret?)
         };
@@ -116,27 +112,27 @@ impl IdentityConfig {
     }
 }
 
-/// What is wrong with the two sections together: each a key, and the problem with it.
-pub(crate) fn faults(
+/// Contradictions between the keys of the two sections, each as a key and a message.
+pub(crate) fn contradictions(
     identity: &IdentityConfig,
     callers: &CallersConfig,
     is_sandbox: bool,
 ) -> Vec<(&'static str, String)> {
-    let mut faults = Vec::new();
-    let mut fault = |place, problem: &str| faults.push((place, problem.to_owned()));
-    let of_the_client = [
+    let mut problems = Vec::new();
+    let mut report = |key, message: &str| problems.push((key, message.to_owned()));
+    let client_keys = [
         ("identity.token_url", identity.token_url.is_some()),
         ("identity.client_id", identity.client_id.is_some()),
         ("identity.client_secret", identity.client_secret.is_some()),
         ("identity.client_secret_file", identity.client_secret_file.is_some()),
     ];
-    let of_tokens = [
+    let token_keys = [
         ("callers.jwks_url", callers.jwks_url.is_some()),
         ("callers.jwks_file", callers.jwks_file.is_some()),
         ("callers.issuer", callers.issuer.is_some()),
         ("callers.audience", callers.audience.is_some()),
     ];
-    let others = [
+    let other_keys = [
         ("identity.scope", identity.scope.is_some()),
         ("callers.api_keys_file", callers.api_keys_file.is_some()),
         ("callers.share_cache", callers.share_cache),
@@ -146,51 +142,50 @@ pub(crate) fn faults(
     };
 
     if identity.mode == IdentityMode::PassThrough {
-        let idle = set(&[of_the_client.as_slice(), &of_tokens, &others].concat());
-        if !idle.is_empty() {
-            let idle = idle.join(", ");
-            fault(
+        let unused = set(&[client_keys.as_slice(), &token_keys, &other_keys].concat());
+        if !unused.is_empty() {
+            let unused = unused.join(", ");
+            report(
                 "identity.mode",
                 &format!(
-                    "is pass-through, where each caller's own token goes to the upstream; set it to service, or leave \
-                     out: {idle}"
+                    "is pass-through, which sends the caller's own token to the upstream; set it to service, or remove: \
+                     {unused}"
                 ),
             );
         }
-        return faults;
+        return problems;
     }
 
-    let client = set(&of_the_client);
+    let client = set(&client_keys);
     if is_sandbox && !client.is_empty() {
         let client = client.join(", ");
-        fault(
+        report(
             "upstream.url",
-            &format!("is not set, and the sandbox has a client of its own; set it, or leave out: {client}"),
+            &format!(
+                "is not set, and the sandbox has its own client credentials; set it, or remove: {client}"
+            ),
         );
     }
     if !is_sandbox {
         if identity.token_url.is_none() {
-            fault(
+            report(
                 "identity.token_url",
-                "is not set; identity.mode = service needs the address of the token endpoint",
+                "is not set; identity.mode = service needs the URL of the token endpoint",
             );
         }
         if identity.client_id.is_none() {
-            fault(
-                "identity.client_id",
-                "is not set; identity.mode = service needs the gateway's own client id",
-            );
+            report("identity.client_id", "is not set; identity.mode = service needs the gateway's client id");
         }
         match (&identity.client_secret, &identity.client_secret_file) {
-            (None, None) => fault(
+            (None, None) => report(
                 "identity.client_secret",
-                "is not set; name the file that holds it with identity.client_secret_file, or set \
+                "is not set; name a file that contains it with identity.client_secret_file, or set \
                  GATEWAY_IDENTITY_CLIENT_SECRET",
             ),
             (Some(_), Some(_)) => {
-                fault(
+                report(
                     "identity.client_secret",
-                    "is set, and identity.client_secret_file too; leave out one of them",
+                    "is set, and so is identity.client_secret_file; remove one of them",
                 );
             }
             _ => {}
@@ -198,25 +193,25 @@ pub(crate) fn faults(
     }
     let has_keys = callers.jwks_url.is_some() || callers.jwks_file.is_some();
     if !has_keys && callers.api_keys_file.is_none() {
-        fault(
+        report(
             "identity.mode",
-            "is service, so callers have to show who they are; set callers.jwks_url or callers.jwks_file to verify \
-             their JWTs, or callers.api_keys_file to give them API keys",
+            "is service, which requires authentication of callers; set callers.jwks_url or callers.jwks_file for JWTs, \
+             or callers.api_keys_file for API keys",
         );
     }
     if callers.jwks_url.is_some() && callers.jwks_file.is_some() {
-        fault("callers.jwks_url", "is set, and callers.jwks_file too; leave out one of them");
+        report("callers.jwks_url", "is set, and so is callers.jwks_file; remove one of them");
     }
-    for (name, is_set) in &of_tokens[2..] {
+    for (name, is_set) in &token_keys[2..] {
         if has_keys && !is_set {
-            fault(name, "is not set; without it, tokens that were made for others would be accepted");
+            report(name, "is not set; without it, tokens issued for other services would be accepted");
         }
         if !has_keys && *is_set {
-            fault(
+            report(
                 name,
-                "is set without callers.jwks_url or callers.jwks_file; set one of them, or leave it out",
+                "is set without callers.jwks_url or callers.jwks_file; set one of them, or remove it",
             );
         }
     }
-    faults
+    problems
 }

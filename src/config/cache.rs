@@ -1,10 +1,10 @@
-//! `cache.*`: sizes and lifetimes of the caches.
+//! `cache.*`: the caches.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// `cache.*`: what is remembered, for how long.
+/// `cache.*`: sizes, TTLs and stale policy of the caches.
 #[derive(Debug, Clone, Default)]
 pub struct CacheConfig {
     /// `cache.size`

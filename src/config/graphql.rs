@@ -2,7 +2,7 @@
 
 use bytesize::ByteSize;
 
-/// `graphql.*`: what clients are told of the schema, and what is remembered of their queries.
+/// `graphql.*`: visibility of the schema, and the size of the document cache.
 #[derive(Debug, Clone, Default)]
 pub struct GraphqlConfig {
     /// `graphql.introspection`

@@ -1,13 +1,13 @@
-//! `http.*`: connections, timeouts, CORS and graceful shutdown.
+//! `http.*`: the HTTP server.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// `http.*`: who may ask, connections, clocks and the end.
+/// `http.*`: CORS, connections, timeouts and graceful shutdown.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
-    /// `http.origins`, each as browsers send it
+    /// `http.origins`, each as in the `Origin` header of a browser
     pub origins: Vec<String>,
     /// `http.compression`
     pub compression: bool,

@@ -1,71 +1,71 @@
-//! A key of the configuration.
+//! A configuration key: its names, its default and the parser of its value.
 
 use super::Config;
 
 /// The prefix of the environment variables.
 pub(crate) const VARIABLE_PREFIX: &str = "GATEWAY_";
 
-/// One key of the configuration.
+/// A configuration key.
 #[derive(Debug)]
-pub struct Key {
-    /// As in the file: `section.name`.
+pub struct ConfigKey {
+    /// The name in the file: `section.name`.
     pub name: &'static str,
-    /// The default in development, written as a value in the file would be; empty for none.
+    /// The default in development, in the notation of the file; empty for none.
     pub default: &'static str,
-    /// What a value looks like.
-    pub kind: Kind,
-    /// What it is for, in a sentence or two.
+    /// The kind of its value.
+    pub kind: ValueKind,
+    /// The description in `--help` and `docs/configuration.md`.
     pub help: &'static str,
     pub(crate) set: fn(&mut Config, &str) -> Result<(), String>,
 }
 
-/// What the value of a [`Key`] looks like.
+/// The kind of value that a [`ConfigKey`] takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// `IP:PORT`
     Address,
     /// `http://` or `https://`
     Url,
-    /// Some of `http://HOST` or `https://HOST`, with commas between them.
+    /// `http://HOST` or `https://HOST`, separated by commas.
     Origins,
-    /// Any text in one line.
+    /// A single line of text.
     Text,
-    /// Text that is printed nowhere: it has no flag, since others can see a command line.
+    /// A secret. It has no flag, because other users can read the command line of a process.
     Secret,
-    /// Some of the names of signature algorithms, with commas between them.
+    /// Names of signature algorithms, separated by commas.
     Algorithms,
-    /// A path.
+    /// The path of a file.
     File,
-    /// A path of a file that holds a secret.
+    /// The path of a file that contains a secret.
     SecretFile,
-    /// A number with a unit of time, or 0.
+    /// A number with a unit of time, or `0`.
     Duration,
-    /// A number of bytes with a unit.
+    /// A number with a unit of bytes, or `0`.
     Size,
     /// A whole number.
     Count,
     /// `true` or `false`
     Switch,
-    /// One of some words.
+    /// One of the given words.
     Choice(&'static [&'static str]),
 }
 
-impl Key {
-    /// The environment variable: `GATEWAY_SECTION_NAME`.
+impl ConfigKey {
+    /// Returns the environment variable, `GATEWAY_SECTION_NAME`.
     pub fn variable(&self) -> String {
         format!("{}{}", VARIABLE_PREFIX, self.name.replace('.', "_").to_uppercase())
     }
 
-    /// The command-line flag without its dashes: `section-name`; a section's `enabled` goes by the section's name. A
-    /// secret has none.
+    /// Returns the command-line flag without its dashes, `section-name`. For `section.enabled` it is the section alone.
+    /// A secret has no flag.
     pub fn flag(&self) -> Option<String> {
         let name = self.name.strip_suffix(".enabled").unwrap_or(self.name);
-        (self.kind != Kind::Secret).then(|| name.replace(['.', '_'], "-"))
+        (self.kind != ValueKind::Secret).then(|| name.replace(['.', '_'], "-"))
     }
 }
 
-impl Kind {
-    /// A word for the table and for `--help`.
+impl ValueKind {
+    /// Returns the placeholder of the value in `--help`.
     pub fn placeholder(self) -> &'static str {
         match self {
             Self::Address => "IP:PORT",

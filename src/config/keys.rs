@@ -1,10 +1,10 @@
-//! Every key that there is.
+//! The table of all configuration keys.
 
 use std::time::Duration;
 
 use super::{
     auth::IdentityMode,
-    key::{Key, Kind},
+    key::{ConfigKey, ValueKind},
     log::{LogFormat, LogLevel},
     profile::Profile,
     value::{
@@ -19,21 +19,20 @@ const PROFILES: &[&str] = &["development", "production"];
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
 
-/// Every key, in the order of `docs/configuration.md`.
-pub const KEYS: &[Key] = &[
-    Key {
+/// All configuration keys, in the order of `docs/configuration.md`.
+pub const KEYS: &[ConfigKey] = &[
+    ConfigKey {
         name: "listen",
         default: "127.0.0.1:8080",
-        kind: Kind::Address,
-        help: "Where the gateway listens. Port 0 takes a free one.",
+        kind: ValueKind::Address,
+        help: "Listen address. Port 0 selects a free port.",
         set: |c, v| address(v).map(|v| c.listen = v),
     },
-    Key {
+    ConfigKey {
         name: "profile",
         default: "development",
-        kind: Kind::Choice(PROFILES),
-        help: "Which defaults there are: development, those for a laptop, or production, of which many are strict. A key \
-               that is set beats either.",
+        kind: ValueKind::Choice(PROFILES),
+        help: "Set of defaults: development, or production with stricter limits. Keys that are set override it.",
         set: |c, v| {
             c.profile = match v {
                 "development" => Profile::Development,
@@ -43,130 +42,133 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     },
-    Key {
+    ConfigKey {
         name: "upstream.url",
         default: "",
-        kind: Kind::Url,
-        help: "The base address of the appointments REST API; /api/v1/appointments is added to it. \
-               None: the built-in sandbox.",
+        kind: ValueKind::Url,
+        help: "Base URL of the appointments REST API; /api/v1/appointments is appended. Without it, the built-in \
+               sandbox is used.",
         set: |c, v| base_url(v).map(|v| c.upstream.url = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.ca_file",
         default: "",
-        kind: Kind::File,
-        help: "PEM certificates to trust beside those of the system, for an upstream with a private authority.",
+        kind: ValueKind::File,
+        help: "PEM file of additional trusted CA certificates, for an upstream with a private CA.",
         set: |c, v| file(v).map(|v| c.upstream.ca_file = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.connect_timeout",
         default: "2s",
-        kind: Kind::Duration,
-        help: "How long a connection to the upstream may take to be made.",
+        kind: ValueKind::Duration,
+        help: "Timeout for connecting to the upstream.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.connect_timeout = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.timeout",
         default: "5s",
-        kind: Kind::Duration,
-        help: "How long one attempt at a call to the upstream may take, from the connection to the last byte.",
+        kind: ValueKind::Duration,
+        help: "Timeout of one upstream attempt, from the connection to the last byte of the response.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.timeout = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.max_response",
         default: "1MiB",
-        kind: Kind::Size,
-        help: "The largest answer that is read from the upstream.",
+        kind: ValueKind::Size,
+        help: "Maximum size of an upstream response body.",
         set: |c, v| size(v, 1).map(|v| c.upstream.max_response = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.max_concurrent",
         default: "64",
-        kind: Kind::Count,
-        help: "How many calls to the upstream are under way at once, and how many idle connections are kept.",
+        kind: ValueKind::Count,
+        help: "Concurrency limit of upstream calls, and the number of idle connections in the pool.",
         set: |c, v| count(v, 1..=100_000).map(|v| c.upstream.max_concurrent = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.max_waiting",
         default: "1024",
-        kind: Kind::Count,
-        help: "How many more calls may wait for their turn; beyond, OVERLOADED.",
+        kind: ValueKind::Count,
+        help: "Maximum number of upstream calls that wait for a slot of upstream.max_concurrent. Further calls fail \
+               with OVERLOADED.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.upstream.max_waiting = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.caller_share",
         default: "90",
-        kind: Kind::Count,
-        help: "How many in a hundred of upstream.max_concurrent and upstream.max_waiting one caller may take, counted from \
-               what the others leave: so there is always something left for one more. Rounded down, at least one.",
+        kind: ValueKind::Count,
+        help: "Maximum share of one caller in upstream.max_concurrent and upstream.max_waiting, in percent of the \
+               slots that other callers leave free. Rounded down, at least one.",
         set: |c, v| count(v, 1..=100).map(|v| c.upstream.caller_share = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.retries",
         default: "2",
-        kind: Kind::Count,
-        help: "How often a GET is repeated that found no connection or no answer in time, or met 429, 502, 503 or 504, \
-               as long as the request has time left. 0: never.",
+        kind: ValueKind::Count,
+        help: "Maximum number of retries of a GET after a failed connection, a timeout, 429, 502, 503 or 504, within \
+               the deadline of the request. 0: no retries.",
         set: |c, v| count(v, 0..=10).map(|v| c.upstream.retries = v as u32),
     },
-    Key {
+    ConfigKey {
         name: "upstream.retry_percent",
         default: "20",
-        kind: Kind::Count,
-        help: "How many repetitions there may be for a hundred calls, beside the first ten.",
+        kind: ValueKind::Count,
+        help: "Retry budget: retries per 100 calls, in addition to an initial allowance of ten.",
         set: |c, v| count(v, 0..=100).map(|v| c.upstream.retry_percent = v as u32),
     },
-    Key {
+    ConfigKey {
         name: "upstream.max_paused",
         default: "10000",
-        kind: Kind::Count,
-        help: "How many callers are remembered that the upstream told to wait (429 with Retry-After): until then, none \
-               of their GETs is sent. 0: none.",
+        kind: ValueKind::Count,
+        help: "Maximum number of callers tracked as paused after a 429 with Retry-After. The GETs of a paused caller \
+               are not sent until then. 0: callers are not paused.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.upstream.max_paused = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.hedge_percent",
         default: "0",
-        kind: Kind::Count,
-        help: "How many GETs in a hundred may be sent a second time when they take longer than 95 in a hundred of late; \
-               the first answer counts. 0: none.",
+        kind: ValueKind::Count,
+        help: "Hedging budget: percentage of GETs that are sent a second time once they take longer than the route's \
+               recent p95. The first response wins. 0: no hedging.",
         set: |c, v| count(v, 0..=100).map(|v| c.upstream.hedge_percent = v as u32),
     },
-    Key {
+    ConfigKey {
         name: "upstream.breaker_percent",
         default: "50",
-        kind: Kind::Count,
-        help: "How many calls in a hundred of a route (one appointment, the list, changes) have to fail (5xx, no \
-               connection, no answer in time) for its circuit breaker to open: then none is made. 0: it never opens.",
+        kind: ValueKind::Count,
+        help: "Failure rate, in percent, that opens the circuit breaker of a route (one appointment, the list, \
+               changes). Failures are 5xx, failed connections and timeouts. No call is made while it is open. 0: the \
+               breaker never opens.",
         set: |c, v| count(v, 0..=100).map(|v| c.upstream.breaker.percent = v as u64),
     },
-    Key {
+    ConfigKey {
         name: "upstream.breaker_calls",
         default: "20",
-        kind: Kind::Count,
-        help: "How many calls it takes to judge by.",
+        kind: ValueKind::Count,
+        help: "Minimum number of calls in upstream.breaker_window before a circuit breaker can open.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.upstream.breaker.calls = v as u64),
     },
-    Key {
+    ConfigKey {
         name: "upstream.breaker_window",
         default: "10s",
-        kind: Kind::Duration,
-        help: "How far back calls count for it.",
+        kind: ValueKind::Duration,
+        help: "Period over which a circuit breaker measures the failure rate.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.upstream.breaker.window = v),
     },
-    Key {
+    ConfigKey {
         name: "upstream.breaker_pause",
         default: "5s",
-        kind: Kind::Duration,
-        help: "How long a breaker stays open, and up to a fifth longer, before it lets three calls through to see.",
+        kind: ValueKind::Duration,
+        help: "Time for which a circuit breaker stays open, plus up to 20 % jitter, before three trial calls \
+               (half-open).",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.breaker.pause = v),
     },
-    Key {
+    ConfigKey {
         name: "identity.mode",
         default: "pass-through",
-        kind: Kind::Choice(MODES),
-        help: "With whose token the upstream is asked. pass-through: each caller's own. service: the gateway's, and \
-               callers have to show who they are (callers.*).",
+        kind: ValueKind::Choice(MODES),
+        help: "Token sent to the upstream: the caller's own (pass-through) or the gateway's (service). In service \
+               mode, callers authenticate with a JWT or an API key (callers.*).",
         set: |c, v| {
             c.identity.mode = match v {
                 "pass-through" => IdentityMode::PassThrough,
@@ -176,641 +178,651 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     },
-    Key {
+    ConfigKey {
         name: "identity.token_url",
         default: "",
-        kind: Kind::Url,
-        help: "Where the gateway gets its own token (OAuth 2.0 client credentials). It is called as the upstream is: \
-               upstream.timeout, upstream.max_response and upstream.ca_file hold.",
+        kind: ValueKind::Url,
+        help: "OAuth 2.0 token endpoint for the gateway's own token (client credentials). upstream.timeout, \
+               upstream.max_response and upstream.ca_file apply.",
         set: |c, v| secure_url(v).map(|v| c.identity.token_url = v),
     },
-    Key {
+    ConfigKey {
         name: "identity.client_id",
         default: "",
-        kind: Kind::Text,
-        help: "The gateway's client id there.",
+        kind: ValueKind::Text,
+        help: "OAuth client id of the gateway.",
         set: |c, v| text(v).map(|v| c.identity.client_id = v),
     },
-    Key {
+    ConfigKey {
         name: "identity.client_secret",
         default: "",
-        kind: Kind::Secret,
-        help: "The secret of that client.",
+        kind: ValueKind::Secret,
+        help: "OAuth client secret of the gateway.",
         set: |c, v| secret(v).map(|v| c.identity.client_secret = v),
     },
-    Key {
+    ConfigKey {
         name: "identity.client_secret_file",
         default: "",
-        kind: Kind::SecretFile,
-        help: "The file that holds the secret of that client, in one line; or set GATEWAY_IDENTITY_CLIENT_SECRET.",
+        kind: ValueKind::SecretFile,
+        help: "File with the OAuth client secret on a single line. Alternatively, set GATEWAY_IDENTITY_CLIENT_SECRET.",
         set: |c, v| secret_file(v).map(|v| c.identity.client_secret_file = v),
     },
-    Key {
+    ConfigKey {
         name: "identity.scope",
         default: "",
-        kind: Kind::Text,
-        help: "The OAuth scopes to ask for, with spaces between them. None: those that the client has.",
+        kind: ValueKind::Text,
+        help: "OAuth scopes to request, separated by spaces. Without it, the client's default scopes.",
         set: |c, v| text(v).map(|v| c.identity.scope = v),
     },
-    Key {
+    ConfigKey {
         name: "identity.retry_interval",
         default: "1s",
-        kind: Kind::Duration,
-        help: "How long to wait after no token could be got; twice as long after each further failure, up to 32 times \
-               as long.",
+        kind: ValueKind::Duration,
+        help: "Initial backoff after a failed token request. It doubles with each further failure, up to 32 times the \
+               interval.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.identity.retry_interval = v),
     },
-    Key {
+    ConfigKey {
         name: "identity.refresh_interval",
         default: "10s",
-        kind: Kind::Duration,
-        help: "A token that the upstream does not accept (401) is replaced before its time, but not more often than this.",
+        kind: ValueKind::Duration,
+        help: "Minimum interval between early token refreshes. A token that the upstream rejects with 401 is refreshed \
+               before it expires.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.identity.refresh_interval = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.jwks_url",
         default: "",
-        kind: Kind::Url,
-        help: "Where the public keys of who issues the callers' JWTs are (a JWK set). It is called as the upstream is.",
+        kind: ValueKind::Url,
+        help: "JWKS URL of the issuer of the callers' JWTs. upstream.timeout, upstream.max_response and \
+               upstream.ca_file apply.",
         set: |c, v| secure_url(v).map(|v| c.callers.jwks_url = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.jwks_file",
         default: "",
-        kind: Kind::File,
-        help: "Those keys as a file, read at the start.",
+        kind: ValueKind::File,
+        help: "JWKS file, read at start. An alternative to callers.jwks_url.",
         set: |c, v| contents(v, KeySet::from_file).map(|v| c.callers.jwks_file = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.jwks_max_age",
         default: "10m",
-        kind: Kind::Duration,
-        help: "How long the keys from callers.jwks_url are used before they are fetched again.",
+        kind: ValueKind::Duration,
+        help: "Maximum age of the keys from callers.jwks_url before they are refreshed.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.callers.jwks_max_age = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.jwks_refresh_interval",
         default: "10s",
-        kind: Kind::Duration,
-        help: "A token with a key that is not known has them fetched before their time, but not more often than this. \
-               After a failure it is waited for as long; twice as long after each further one, up to 32 times as long.",
+        kind: ValueKind::Duration,
+        help: "Minimum interval between early JWKS refreshes. A token with an unknown key triggers one. Also the \
+               initial backoff after a failed refresh, which doubles with each further failure, up to 32 times the \
+               interval.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.callers.jwks_refresh_interval = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.issuer",
         default: "",
-        kind: Kind::Text,
-        help: "Who issues the callers' JWTs: their iss has to be this.",
+        kind: ValueKind::Text,
+        help: "Required issuer (iss) of the callers' JWTs.",
         set: |c, v| text(v).map(|v| c.callers.issuer = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.audience",
         default: "",
-        kind: Kind::Text,
-        help: "Whom they are for: their aud has to have this.",
+        kind: ValueKind::Text,
+        help: "Required audience (aud) of the callers' JWTs.",
         set: |c, v| text(v).map(|v| c.callers.audience = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.algorithms",
         default: "RS256,ES256",
-        kind: Kind::Algorithms,
-        help: "The algorithms that they may be signed with, with commas between them.",
+        kind: ValueKind::Algorithms,
+        help: "Accepted signature algorithms of the callers' JWTs, separated by commas.",
         set: |c, v| algorithms(v).map(|v| c.callers.algorithms = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.leeway",
         default: "5s",
-        kind: Kind::Duration,
-        help: "How far the issuer's clock may be from the gateway's, for exp and nbf.",
+        kind: ValueKind::Duration,
+        help: "Tolerated clock skew between the issuer and the gateway, for exp and nbf.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.callers.leeway = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.max_verified",
         default: "10000",
-        kind: Kind::Count,
-        help: "How many verified JWTs are remembered as such, by a digest and not past their exp, so that each is \
-               verified once; and as many of their subjects, for callers.verifications_per_second. 0: none.",
+        kind: ValueKind::Count,
+        help: "Maximum number of verified JWTs that are cached by digest until they expire, and of verified subjects \
+               (callers.verifications_per_second). 0: no caching.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.callers.max_verified = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.verifications_per_second",
         default: "2000",
-        kind: Kind::Count,
-        help: "How many signatures of JWTs are checked a second; beyond, OVERLOADED. Half of them are reserved for \
-               subjects that had a token verified before, of which one may take a hundredth. Tokens that are remembered \
-               as verified, and those that are rejected without a check, cost none. 0: any number.",
+        kind: ValueKind::Count,
+        help: "Maximum rate of JWT signature checks. Further tokens are rejected with OVERLOADED. Half of the rate is \
+               reserved for subjects with a previously verified token; one subject gets at most a hundredth of that \
+               half. Cached tokens, and tokens rejected without a check, do not count. 0: no limit.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.callers.verifications_per_second = v as u32),
     },
-    Key {
+    ConfigKey {
         name: "callers.api_keys_file",
         default: "",
-        kind: Kind::File,
-        help: "The callers' API keys, one line NAME:DIGEST each, read at the start; api-key NAME makes one.",
+        kind: ValueKind::File,
+        help: "API key file with one NAME:DIGEST per line, read at start. The command api-key NAME generates a line.",
         set: |c, v| contents(v, ApiKeys::from_file).map(|v| c.callers.api_keys_file = v),
     },
-    Key {
+    ConfigKey {
         name: "callers.share_cache",
         default: "false",
-        kind: Kind::Switch,
-        help: "Whether what one caller had fetched is shown to all others that are known, where identity.mode is \
-               service. Off: to each its own.",
+        kind: ValueKind::Switch,
+        help: "Share cached data between all authenticated callers when identity.mode is service. Off: one cache scope \
+               per caller.",
         set: |c, v| switch(v).map(|v| c.callers.share_cache = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.size",
         default: "64MiB",
-        kind: Kind::Size,
-        help: "How much memory the remembered appointments may take.",
+        kind: ValueKind::Size,
+        help: "Memory limit of cached appointments.",
         set: |c, v| size(v, 0).map(|v| c.cache.size = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.ttl",
         default: "30s",
-        kind: Kind::Duration,
-        help: "How long an appointment is remembered, unless the upstream or the caller's token says less. 0: not at all.",
+        kind: ValueKind::Duration,
+        help: "Maximum TTL of a cached appointment. The upstream's Cache-Control and the token's exp can shorten it. \
+               0: no caching.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.ttl = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.absence_ttl",
         default: "5s",
-        kind: Kind::Duration,
-        help: "How long it is remembered that there is no appointment by an id. 0: not at all.",
+        kind: ValueKind::Duration,
+        help: "TTL of a cached 404 for an appointment. 0: no caching.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.absence_ttl = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.list_ttl",
         default: "5s",
-        kind: Kind::Duration,
-        help: "How long a page of the list is remembered. 0: not at all.",
+        kind: ValueKind::Duration,
+        help: "Maximum TTL of a cached page of the list. 0: no caching.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.list_ttl = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.list_size",
         default: "16MiB",
-        kind: Kind::Size,
-        help: "How much memory the remembered pages may take, beside cache.size.",
+        kind: ValueKind::Size,
+        help: "Memory limit of cached pages of the list, in addition to cache.size.",
         set: |c, v| size(v, 0).map(|v| c.cache.list_size = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.answers_size",
         default: "16MiB",
-        kind: Kind::Size,
-        help: "How much memory finished answers may take, beside cache.size: an equal request of the same caller is \
-               answered with one as long as everything that it was made from is remembered and fresh. 0: none.",
+        kind: ValueKind::Size,
+        help: "Memory limit of the response cache, in addition to cache.size. An identical request of the same caller \
+               gets the cached response while everything it was built from is cached and fresh. 0: no response cache.",
         set: |c, v| size(v, 0).map(|v| c.cache.answers_size = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.stale_if_error",
         default: "5m",
-        kind: Kind::Duration,
-        help: "How long past its time what is remembered is served, marked as stale, where the upstream fails. 0: not at \
-               all.",
+        kind: ValueKind::Duration,
+        help: "Time past its TTL for which an entry may be served, marked as stale, when the upstream fails. 0: never.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_if_error = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.stale_while_revalidate",
         default: "0",
-        kind: Kind::Duration,
-        help: "How long past its time it is served at once, marked as stale, while it is asked for anew. 0: not at all.",
+        kind: ValueKind::Duration,
+        help: "Time past its TTL for which an entry is served immediately, marked as stale, while it is revalidated in \
+               the background. 0: never.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_while_revalidate = v),
     },
-    Key {
+    ConfigKey {
         name: "cache.caller_share",
         default: "5",
-        kind: Kind::Count,
-        help: "What one token may take of cache.size, cache.list_size and cache.answers_size for certain, in percent. Who \
-               has more gives way first when there is no room.",
+        kind: ValueKind::Count,
+        help: "Guaranteed share per caller of cache.size, cache.list_size and cache.answers_size, in percent. Entries \
+               of callers above their share are evicted first.",
         set: |c, v| count(v, 1..=100).map(|v| c.cache.caller_share = v as u8),
     },
-    Key {
+    ConfigKey {
         name: "live.fast_interval",
         default: "2s",
-        kind: Kind::Duration,
-        help: "How often a watched appointment is asked for close to its time and while in session.",
+        kind: ValueKind::Duration,
+        help: "Polling interval of a watched appointment near its time and in session.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.fast_interval = v),
     },
-    Key {
+    ConfigKey {
         name: "live.slow_interval",
         default: "30s",
-        kind: Kind::Duration,
-        help: "How often it is asked for otherwise, and the longest pause after failures.",
+        kind: ValueKind::Duration,
+        help: "Polling interval of a watched appointment otherwise, and the maximum backoff after failures.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.slow_interval = v),
     },
-    Key {
+    ConfigKey {
         name: "live.near",
         default: "15m",
-        kind: Kind::Duration,
-        help: "How close to appointmentAt, before and after, counts as close.",
+        kind: ValueKind::Duration,
+        help: "Period before and after appointmentAt in which live.fast_interval applies.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.live.near = v),
     },
-    Key {
+    ConfigKey {
         name: "live.max_watched",
         default: "10000",
-        kind: Kind::Count,
-        help: "How many appointments are watched at once, counted for each token; beyond, OVERLOADED.",
+        kind: ValueKind::Count,
+        help: "Maximum number of watched appointments, counted per caller. Further subscriptions fail with OVERLOADED.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_watched = v),
     },
-    Key {
+    ConfigKey {
         name: "live.max_subscribers",
         default: "1000",
-        kind: Kind::Count,
-        help: "The most subscribers of one appointment with one token; beyond, OVERLOADED.",
+        kind: ValueKind::Count,
+        help: "Maximum number of subscribers of one appointment per caller. Further subscriptions fail with \
+               OVERLOADED.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.live.max_subscribers = v),
     },
-    Key {
+    ConfigKey {
         name: "live.max_subscriptions",
         default: "20000",
-        kind: Kind::Count,
-        help: "The most subscriptions in all, each at about 24 KiB; beyond, OVERLOADED.",
+        kind: ValueKind::Count,
+        help: "Maximum number of subscriptions in total, at about 24 KiB each. Further subscriptions fail with \
+               OVERLOADED.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.live.max_subscriptions = v),
     },
-    Key {
+    ConfigKey {
         name: "live.caller_share",
         default: "50",
-        kind: Kind::Count,
-        help: "Share per caller, in percent: of live.max_watched, and of those live.max_subscriptions that other callers leave. \
-               Beyond, OVERLOADED for that caller alone.",
+        kind: ValueKind::Count,
+        help: "Maximum share of one caller, in percent: of live.max_watched, and of the live.max_subscriptions that \
+               other callers leave free. Further subscriptions of this caller fail with OVERLOADED.",
         set: |c, v| count(v, 1..=100).map(|v| c.live.caller_share = v as u8),
     },
-    Key {
+    ConfigKey {
         name: "live.max_event_streams",
         default: "10000",
-        kind: Kind::Count,
-        help: "How many subscriptions go over event streams at once; beyond, 503. 0: none.",
+        kind: ValueKind::Count,
+        help: "Maximum number of open event streams. Further requests get 503. 0: no event streams.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.live.max_event_streams = v),
     },
-    Key {
+    ConfigKey {
         name: "live.keep_alive",
         default: "12s",
-        kind: Kind::Duration,
-        help: "How often an open event stream or WebSocket gets a sign of life when there is nothing else to send.",
+        kind: ValueKind::Duration,
+        help: "Interval of keep-alive messages on an idle event stream or WebSocket.",
         set: |c, v| duration(v, Duration::from_millis(10)).map(|v| c.live.keep_alive = v),
     },
-    Key {
+    ConfigKey {
         name: "websocket.init_timeout",
         default: "10s",
-        kind: Kind::Duration,
-        help: "How long a client may take to begin (connection_init) once its WebSocket is open; beyond, it is closed \
-               with 4408.",
+        kind: ValueKind::Duration,
+        help: "Timeout for connection_init on a new WebSocket. Then it is closed with 4408.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.websocket.init_timeout = v),
     },
-    Key {
+    ConfigKey {
         name: "websocket.max_connections",
         default: "10000",
-        kind: Kind::Count,
-        help: "How many WebSockets are open at once; beyond, 503. 0: none.",
+        kind: ValueKind::Count,
+        help: "Maximum number of open WebSockets. Further requests get 503. 0: no WebSockets.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.websocket.max_connections = v),
     },
-    Key {
+    ConfigKey {
         name: "websocket.max_subscriptions",
         default: "100",
-        kind: Kind::Count,
-        help: "How many operations one WebSocket runs at once; beyond, an error for the operation.",
+        kind: ValueKind::Count,
+        help: "Maximum number of concurrent operations on one WebSocket. Further operations get an error.",
         set: |c, v| count(v, 1..=10_000).map(|v| c.websocket.max_subscriptions = v),
     },
-    Key {
+    ConfigKey {
         name: "websocket.max_message",
         default: "256KiB",
-        kind: Kind::Size,
-        help: "The largest message that is read from a WebSocket; beyond, it is closed with 1009.",
+        kind: ValueKind::Size,
+        help: "Maximum size of a WebSocket message. A larger message closes the WebSocket with 1009.",
         set: |c, v| size(v, 128).map(|v| c.websocket.max_message = v),
     },
-    Key {
+    ConfigKey {
         name: "websocket.init_max_message",
         default: "16KiB",
-        kind: Kind::Size,
-        help: "The largest message before connection_ack to a valid token, and for as long as there is none; beyond, the \
-               WebSocket is closed with 1009. websocket.max_message holds too.",
+        kind: ValueKind::Size,
+        help: "Maximum size of a WebSocket message before connection_ack, and afterwards without a valid token. A \
+               larger message closes the WebSocket with 1009. websocket.max_message applies as well.",
         set: |c, v| size(v, 128).map(|v| c.websocket.init_max_message = v),
     },
-    Key {
+    ConfigKey {
         name: "websocket.message_timeout",
         default: "10s",
-        kind: Kind::Duration,
-        help: "The time from the first byte of a message to its last, fragments included; beyond, the WebSocket is closed \
-               with 4408.",
+        kind: ValueKind::Duration,
+        help: "Timeout from the first to the last byte of a WebSocket message, including all fragments. Then the \
+               WebSocket is closed with 4408.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.websocket.message_timeout = v),
     },
-    Key {
+    ConfigKey {
         name: "websocket.messages_per_second",
         default: "50",
-        kind: Kind::Count,
-        help: "The rate of frames from one WebSocket: messages, fragments, pings and pongs; as many may come at once. \
-               Beyond, the gateway reads no faster (back-pressure).",
+        kind: ValueKind::Count,
+        help: "Rate limit, and burst, of frames from one WebSocket: messages, fragments, pings and pongs. Above it, \
+               the gateway reads more slowly (back-pressure).",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.websocket.messages_per_second = v as u32),
     },
-    Key {
+    ConfigKey {
         name: "websocket.max_partial",
         default: "16MiB",
-        kind: Kind::Size,
-        help: "The bytes of unfinished messages of all WebSockets together, beside 4 KiB for each; beyond, the WebSocket \
-               that needs more is closed with 1013.",
+        kind: ValueKind::Size,
+        help: "Memory limit of the unfinished messages of all WebSockets together, in addition to 4 KiB each. A \
+               WebSocket that needs more is closed with 1013.",
         set: |c, v| size(v, 0).map(|v| c.websocket.max_partial = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.body",
         default: "256KiB",
-        kind: Kind::Size,
-        help: "The largest request body; beyond, 413.",
+        kind: ValueKind::Size,
+        help: "Maximum size of a request body. A larger body gets 413.",
         set: |c, v| size(v, 1).map(|v| c.limits.body = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.headers",
         default: "32KiB",
-        kind: Kind::Size,
-        help: "The most that the request line and headers may take together; beyond, 431.",
+        kind: ValueKind::Size,
+        help: "Maximum size of the request line and headers together. A larger head gets 431.",
         set: |c, v| size(v, 1024).map(|v| c.limits.headers = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.header_count",
         default: "64",
-        kind: Kind::Count,
-        help: "The most headers; beyond, 431.",
+        kind: ValueKind::Count,
+        help: "Maximum number of request headers. More headers get 431.",
         set: |c, v| count(v, 8..=1000).map(|v| c.limits.header_count = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.uri",
         default: "8KiB",
-        kind: Kind::Size,
-        help: "The longest address, its query string included; beyond, 414.",
+        kind: ValueKind::Size,
+        help: "Maximum length of the request URI, including the query string. A longer URI gets 414.",
         set: |c, v| size(v, 64).map(|v| c.limits.uri = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.token",
         default: "8KiB",
-        kind: Kind::Size,
-        help: "The longest bearer token.",
+        kind: ValueKind::Size,
+        help: "Maximum length of a bearer token.",
         set: |c, v| size(v, 1).map(|v| c.limits.token = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.query",
         default: "64KiB",
-        kind: Kind::Size,
-        help: "The longest query text.",
+        kind: ValueKind::Size,
+        help: "Maximum length of a GraphQL document.",
         set: |c, v| size(v, 1).map(|v| c.limits.query = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.tokens",
         default: "4000",
-        kind: Kind::Count,
-        help: "The most words and signs (lexical tokens) in a query.",
+        kind: ValueKind::Count,
+        help: "Maximum number of lexical tokens in a GraphQL document.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.limits.tokens = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.depth",
         default: "25",
-        kind: Kind::Count,
-        help: "How deep selections may nest; a fragment counts as a level. GraphiQL's own introspection needs 19.",
+        kind: ValueKind::Count,
+        help: "Maximum nesting depth of selections; a fragment counts as a level. GraphiQL's introspection query needs \
+               19.",
         set: |c, v| count(v, 1..=50).map(|v| c.limits.depth = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.fields",
         default: "2000",
-        kind: Kind::Count,
-        help: "The most fields in an operation, counted each time a fragment is used.",
+        kind: ValueKind::Count,
+        help: "Maximum number of fields in an operation. Each use of a fragment counts.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.limits.fields = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.root_fields",
         default: "50",
-        kind: Kind::Count,
-        help: "The most fields at the top of an operation.",
+        kind: ValueKind::Count,
+        help: "Maximum number of root fields in an operation.",
         set: |c, v| count(v, 1..=10_000).map(|v| c.limits.root_fields = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.aliases",
         default: "50",
-        kind: Kind::Count,
-        help: "The most aliases in an operation, counted each time a fragment is used.",
+        kind: ValueKind::Count,
+        help: "Maximum number of aliases in an operation. Each use of a fragment counts.",
         set: |c, v| count(v, 0..=10_000).map(|v| c.limits.aliases = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.directives",
         default: "50",
-        kind: Kind::Count,
-        help: "The most directives in an operation, counted each time a fragment is used.",
+        kind: ValueKind::Count,
+        help: "Maximum number of directives in an operation. Each use of a fragment counts.",
         set: |c, v| count(v, 0..=10_000).map(|v| c.limits.directives = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.cost",
         default: "100000",
-        kind: Kind::Count,
-        help: "The most that an operation may cost: 1 for a field, 10 more for what it has asked of the upstream, and lists \
-               by their length. The rule is in docs/api.md, under \"Cost\".",
+        kind: ValueKind::Count,
+        help: "Maximum cost of an operation: 1 per field, 10 more per field that needs the upstream, and lists by \
+               their length. The rule is in docs/api.md, under \"Cost\".",
         set: |c, v| count(v, 1..=1_000_000_000).map(|v| c.limits.cost = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.errors",
         default: "20",
-        kind: Kind::Count,
-        help: "The most errors that are listed for a request that is not run. Errors of fields are always all listed.",
+        kind: ValueKind::Count,
+        help: "Maximum number of errors listed for a request that is not executed. Field errors are always listed in \
+               full.",
         set: |c, v| count(v, 1..=1_000).map(|v| c.limits.errors = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.ids",
         default: "100",
-        kind: Kind::Count,
-        help: "The most ids that appointmentsByIds takes, and the most distinct ones that an operation asks for.",
+        kind: ValueKind::Count,
+        help: "Maximum number of ids in appointmentsByIds, and of distinct ids in an operation.",
         set: |c, v| count(v, 1..=100).map(|v| c.limits.ids = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.items",
         default: "1000",
-        kind: Kind::Count,
-        help: "The most appointments that all fields of an operation ask for together, each counted as often as it is \
-               asked for.",
+        kind: ValueKind::Count,
+        help: "Maximum number of appointments that all fields of an operation request together, repetitions included.",
         set: |c, v| count(v, 1..=100_000).map(|v| c.limits.items = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.answer",
         default: "8MiB",
-        kind: Kind::Size,
-        help: "The largest answer to an operation, and the largest event of a subscription, as JSON before compression.",
+        kind: ValueKind::Size,
+        help: "Maximum size of a response, or of one event of a subscription, as JSON before compression.",
         set: |c, v| size(v, 1024).map(|v| c.limits.answer = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.operations",
         default: "1024",
-        kind: Kind::Count,
-        help: "How many queries and changes are carried out at once.",
+        kind: ValueKind::Count,
+        help: "Concurrency limit of queries and mutations.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.limits.operations = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.operations_waiting",
         default: "256",
-        kind: Kind::Count,
-        help: "How many more may wait for their turn; beyond, OVERLOADED.",
+        kind: ValueKind::Count,
+        help: "Maximum number of operations that wait for a slot of limits.operations. Further operations fail with \
+               OVERLOADED.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.limits.operations_waiting = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.operations_wait",
         default: "500ms",
-        kind: Kind::Duration,
-        help: "How long one may wait for its turn; beyond, OVERLOADED.",
+        kind: ValueKind::Duration,
+        help: "Maximum time an operation waits for a slot of limits.operations. Then it fails with OVERLOADED.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.limits.operations_wait = v),
     },
-    Key {
+    ConfigKey {
         name: "limits.caller_share",
         default: "50",
-        kind: Kind::Count,
-        help: "The share of one caller in limits.operations, limits.operations_waiting and http.max_response_memory, in \
-               percent of what the other callers leave; at least one. Callers without a valid credential count as one.",
+        kind: ValueKind::Count,
+        help: "Maximum share of one caller in limits.operations, limits.operations_waiting and \
+               http.max_response_memory, in percent of the capacity that other callers leave free; at least one \
+               operation. Callers without a valid credential count as one.",
         set: |c, v| count(v, 1..=100).map(|v| c.limits.caller_share = v),
     },
-    Key {
+    ConfigKey {
         name: "rate_limit.per_second",
         default: "0",
-        kind: Kind::Count,
-        help: "How many operations a second each caller may ask for on the long run; beyond, RATE_LIMITED. Those without a token count as one caller. 0: any number.",
+        kind: ValueKind::Count,
+        help: "Rate limit per caller (token bucket): operations per second. Further operations fail with RATE_LIMITED. \
+               Callers without a token count as one. 0: no limit.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.rate_limit.per_second = v as u32),
     },
-    Key {
+    ConfigKey {
         name: "rate_limit.burst",
         default: "200",
-        kind: Kind::Count,
-        help: "How many it may ask for at once after a pause.",
+        kind: ValueKind::Count,
+        help: "Burst per caller: size of the token bucket.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.rate_limit.burst = v as u32),
     },
-    Key {
+    ConfigKey {
         name: "rate_limit.max_callers",
         default: "100000",
-        kind: Kind::Count,
-        help: "How many callers are counted apart at once, at about 100 bytes each; who comes beyond them is counted with those without a token.",
+        kind: ValueKind::Count,
+        help: "Maximum number of token buckets, at about 100 bytes each. Further callers share the bucket of callers \
+               without a token.",
         set: |c, v| count(v, 1..=10_000_000).map(|v| c.rate_limit.max_callers = v),
     },
-    Key {
+    ConfigKey {
         name: "http.origins",
         default: "",
-        kind: Kind::Origins,
-        help: "The origins whose pages may ask /graphql and read the answers (CORS), and open a WebSocket beside those of \
-               the host that they open it to, with commas between them: \
-               https://app.example,https://admin.example:8443.",
+        kind: ValueKind::Origins,
+        help: "Origins that CORS allows to call /graphql, separated by commas: \
+               https://app.example,https://admin.example:8443. They may also open WebSockets, in addition to pages \
+               from the gateway's own host.",
         set: |c, v| origins(v).map(|v| c.http.origins = v),
     },
-    Key {
+    ConfigKey {
         name: "http.compression",
         default: "true",
-        kind: Kind::Switch,
-        help: "Whether answers are compressed (br or gzip) for clients that ask for it.",
+        kind: ValueKind::Switch,
+        help: "Compress responses with br or gzip when the client accepts it.",
         set: |c, v| switch(v).map(|v| c.http.compression = v),
     },
-    Key {
+    ConfigKey {
         name: "http.deadline",
         default: "10s",
-        kind: Kind::Duration,
-        help: "How long a request may take, its body included (408). What is not there by then fails with \
-               UPSTREAM_TIMEOUT, a change that was sent with OUTCOME_UNKNOWN; the rest is answered. A subscription \
-               has none.",
+        kind: ValueKind::Duration,
+        help: "Deadline of a request, including reading its body (408). Data still missing then fails with \
+               UPSTREAM_TIMEOUT, a change already sent with OUTCOME_UNKNOWN, and the rest is returned. Subscriptions \
+               have no deadline.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.deadline = v),
     },
-    Key {
+    ConfigKey {
         name: "http.max_connections",
         default: "20000",
-        kind: Kind::Count,
-        help: "How many connections are served at once, beside the WebSockets; who comes then waits to be let in. Connections \
-               and WebSockets together are bounded by the limit on open files, less a reserve.",
+        kind: ValueKind::Count,
+        help: "Maximum number of connections, in addition to WebSockets. Further connections wait to be accepted. The \
+               limit on open files, less a reserve, bounds connections and WebSockets together.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.http.max_connections = v),
     },
-    Key {
+    ConfigKey {
         name: "http.write_timeout",
         default: "30s",
-        kind: Kind::Duration,
-        help: "How long a client may take nothing of what is sent to it, before its connection is closed.",
+        kind: ValueKind::Duration,
+        help: "Maximum time without progress while a client reads. Then its connection is closed.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.write_timeout = v),
     },
-    Key {
+    ConfigKey {
         name: "http.send_timeout",
         default: "60s",
-        kind: Kind::Duration,
-        help: "How long a client may take to read a response, an event or a WebSocket message whole, before its connection \
+        kind: ValueKind::Duration,
+        help: "Maximum time for a client to read a complete response, event or WebSocket message. Then its connection \
                is closed.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.send_timeout = v),
     },
-    Key {
+    ConfigKey {
         name: "http.max_response_memory",
         default: "256MiB",
-        kind: Kind::Size,
-        help: "How much memory all answers may take together: those being written, those that clients have not read yet, and \
-               the cached ones. Beyond, OVERLOADED. At least cache.answers_size and limits.answer together.",
+        kind: ValueKind::Size,
+        help: "Memory limit of all responses: being built, being sent and cached. Further operations fail with \
+               OVERLOADED. At least the sum of cache.answers_size and limits.answer.",
         set: |c, v| size(v, 1024).map(|v| c.http.max_response_memory = v),
     },
-    Key {
+    ConfigKey {
         name: "http.header_timeout",
         default: "10s",
-        kind: Kind::Duration,
-        help: "How long a client may take to send the headers of a request; a connection that sends nothing is closed \
-               after it too.",
+        kind: ValueKind::Duration,
+        help: "Timeout for reading the request headers, and the idle timeout of a connection.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.header_timeout = v),
     },
-    Key {
+    ConfigKey {
         name: "http.body_timeout",
         default: "5s",
-        kind: Kind::Duration,
-        help: "How long a client may take to send the body of a request; beyond, 408.",
+        kind: ValueKind::Duration,
+        help: "Timeout for reading a request body. Then the request gets 408.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.body_timeout = v),
     },
-    Key {
+    ConfigKey {
         name: "http.drain_delay",
         default: "0",
-        kind: Kind::Duration,
-        help: "How long /readyz says 503 while requests are still accepted, once asked to stop: the time that a load \
-               balancer needs to look away.",
+        kind: ValueKind::Duration,
+        help: "Time for which /readyz returns 503 while requests are still accepted, at the beginning of a graceful \
+               shutdown. Load balancers need it to stop sending traffic.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.http.drain_delay = v),
     },
-    Key {
+    ConfigKey {
         name: "http.drain_deadline",
         default: "15s",
-        kind: Kind::Duration,
-        help: "How long the requests in flight may then still take.",
+        kind: ValueKind::Duration,
+        help: "Maximum time for requests in flight to finish after http.drain_delay.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.http.drain_deadline = v),
     },
-    Key {
+    ConfigKey {
         name: "graphql.introspection",
         default: "true",
-        kind: Kind::Switch,
-        help: "Whether clients may ask for the schema (__schema, __type). GraphiQL does. Off: GRAPHQL_VALIDATION_FAILED.",
+        kind: ValueKind::Switch,
+        help: "Allow introspection (__schema, __type), which GraphiQL needs. Off: GRAPHQL_VALIDATION_FAILED.",
         set: |c, v| switch(v).map(|v| c.graphql.introspection = v),
     },
-    Key {
+    ConfigKey {
         name: "graphql.suggestions",
         default: "true",
-        kind: Kind::Switch,
-        help: "Whether the message for a field that does not exist names fields that do.",
+        kind: ValueKind::Switch,
+        help: "Suggest existing fields in the message for an unknown field.",
         set: |c, v| switch(v).map(|v| c.graphql.suggestions = v),
     },
-    Key {
+    ConfigKey {
         name: "graphql.documents_size",
         default: "4MiB",
-        kind: Kind::Size,
-        help: "How much memory the queries may take that were found valid and are not read again. 0: none is remembered.",
+        kind: ValueKind::Size,
+        help: "Memory limit of the document cache: validated documents that are not parsed and validated again. 0: no \
+               document cache.",
         set: |c, v| size(v, 0).map(|v| c.graphql.documents_size = v),
     },
-    Key {
+    ConfigKey {
         name: "graphiql.enabled",
         default: "true",
-        kind: Kind::Switch,
-        help: "Whether GraphiQL is served at /. Off: 404.",
+        kind: ValueKind::Switch,
+        help: "Serve GraphiQL at /. Off: 404.",
         set: |c, v| switch(v).map(|v| c.graphiql = v),
     },
-    Key {
+    ConfigKey {
         name: "metrics.enabled",
         default: "true",
-        kind: Kind::Switch,
-        help: "Whether /metrics is served beside /graphql. Off: 404.",
+        kind: ValueKind::Switch,
+        help: "Serve /metrics on the address of /graphql. Off: 404.",
         set: |c, v| switch(v).map(|v| c.metrics.enabled = v),
     },
-    Key {
+    ConfigKey {
         name: "metrics.listen",
         default: "",
-        kind: Kind::Address,
-        help: "An address of its own at which /metrics is served as well, and nothing else: one that only your scraper reaches.",
+        kind: ValueKind::Address,
+        help: "Additional listen address that serves only /metrics, for a scraper on a private network.",
         set: |c, v| optional(v, address).map(|v| c.metrics.listen = v),
     },
-    Key {
+    ConfigKey {
         name: "log.level",
         default: "info",
-        kind: Kind::Choice(LEVELS),
-        help: "How much is logged to standard error: off, error, warn, info, debug (each request) or trace.",
+        kind: ValueKind::Choice(LEVELS),
+        help: "Log level on standard error: off, error, warn, info, debug (every request) or trace.",
         set: |c, v| {
             c.log.level = match v {
                 "off" => LogLevel::Off,
@@ -824,11 +836,11 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     },
-    Key {
+    ConfigKey {
         name: "log.format",
         default: "human",
-        kind: Kind::Choice(FORMATS),
-        help: "How a log line looks: human or json.",
+        kind: ValueKind::Choice(FORMATS),
+        help: "Log format: human or json.",
         set: |c, v| {
             c.log.format = match v {
                 "human" => LogFormat::Human,
@@ -838,55 +850,55 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     },
-    Key {
+    ConfigKey {
         name: "log.buffer",
         default: "1MiB",
-        kind: Kind::Size,
-        help: "How many bytes of log lines wait while the reader of standard error is slow, beside as many that are being \
-               written. Lines beyond are dropped and counted.",
+        kind: ValueKind::Size,
+        help: "Size of the log buffer for a slow reader of standard error, in addition to the batch being written. \
+               Lines that do not fit are dropped and counted.",
         set: |c, v| size(v, 4096).map(|v| c.log.buffer = v),
     },
-    Key {
+    ConfigKey {
         name: "sandbox.enabled",
         default: "false",
-        kind: Kind::Switch,
-        help: "Serve the built-in sandbox (made-up data) even on an address that others can reach. Without \
+        kind: ValueKind::Switch,
+        help: "Serve the built-in sandbox (made-up data), even on an address that is not loopback. Without \
                upstream.url, a gateway on a loopback address serves it anyway.",
         set: |c, v| switch(v).map(|v| c.sandbox.enabled = v),
     },
-    Key {
+    ConfigKey {
         name: "sandbox.latency",
         default: "0",
-        kind: Kind::Duration,
-        help: "What the sandbox waits before each answer.",
+        kind: ValueKind::Duration,
+        help: "Delay of every sandbox response.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.sandbox.faults.latency = v),
     },
-    Key {
+    ConfigKey {
         name: "sandbox.error_percent",
         default: "0",
-        kind: Kind::Count,
-        help: "How many in a hundred of the sandbox's answers are 500, 502 or 503.",
+        kind: ValueKind::Count,
+        help: "Percentage of sandbox responses with status 500, 502 or 503.",
         set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.error_percent = v as u8),
     },
-    Key {
+    ConfigKey {
         name: "sandbox.garbage_percent",
         default: "0",
-        kind: Kind::Count,
-        help: "How many in a hundred are no JSON.",
+        kind: ValueKind::Count,
+        help: "Percentage of sandbox responses that are not JSON.",
         set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.garbage_percent = v as u8),
     },
-    Key {
+    ConfigKey {
         name: "sandbox.cut_percent",
         default: "0",
-        kind: Kind::Count,
-        help: "How many in a hundred break off in the middle.",
+        kind: ValueKind::Count,
+        help: "Percentage of sandbox responses that are truncated.",
         set: |c, v| count(v, 0..=100).map(|v| c.sandbox.faults.cut_percent = v as u8),
     },
-    Key {
+    ConfigKey {
         name: "sandbox.rate_limit",
         default: "0",
-        kind: Kind::Count,
-        help: "How many requests a minute the sandbox takes from one token before it answers 429. 0: any number.",
+        kind: ValueKind::Count,
+        help: "Requests per minute and token that the sandbox accepts before it returns 429. 0: no limit.",
         set: |c, v| count(v, 0..=1_000_000).map(|v| c.sandbox.faults.rate_limit = v as u32),
     },
 ];

@@ -1,10 +1,10 @@
-//! `limits.*`: bounds of one request, and of concurrent operations.
+//! `limits.*`: request limits and the concurrency limit of operations.
 
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// `limits.*`: how much one request may ask for, and how many are carried out at once.
+/// `limits.*`: limits of a single request, and of concurrent operations.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
     /// `limits.body`

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// `live.*`: how what is watched is looked after.
+/// `live.*`: polling intervals, and limits of subscriptions.
 #[derive(Debug, Clone, Default)]
 pub struct LiveConfig {
     /// `live.fast_interval`
@@ -26,8 +26,8 @@ pub struct LiveConfig {
 }
 
 impl LiveConfig {
-    /// How many appointments one caller may watch at once: its share of `live.max_watched`, rounded up.
-    pub fn max_of_caller(&self) -> usize {
+    /// Returns the maximum number of watched appointments of one caller: its share of `live.max_watched`, rounded up.
+    pub fn max_watched_per_caller(&self) -> usize {
         (self.max_watched * usize::from(self.caller_share)).div_ceil(100)
     }
 }

@@ -2,7 +2,7 @@
 
 use bytesize::ByteSize;
 
-/// `log.*`: what is written to standard error.
+/// `log.*`: level, format and buffer of the log.
 #[derive(Debug, Clone, Default)]
 pub struct LogConfig {
     /// `log.level`
@@ -13,30 +13,30 @@ pub struct LogConfig {
     pub buffer: ByteSize,
 }
 
-/// How much is logged.
+/// The least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogLevel {
     /// Nothing.
     Off,
-    /// What must be looked into.
+    /// Faults of the gateway.
     Error,
-    /// What went wrong outside the gateway, too.
+    /// Also failures outside the gateway.
     Warn,
-    /// Start and stop, too.
+    /// Also start and shutdown.
     #[default]
     Info,
-    /// Each request and each call to the upstream, too.
+    /// Also every request and every call to the upstream.
     Debug,
-    /// Everything there is.
+    /// Everything.
     Trace,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for humans.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }

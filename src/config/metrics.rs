@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// `metrics.*`: where what is counted can be read.
+/// `metrics.*`: the addresses that serve metrics.
 #[derive(Debug, Clone, Default)]
 pub struct MetricsConfig {
     /// `metrics.enabled`

@@ -1,8 +1,8 @@
-//! The configuration: read once, every fault reported at once, before a port is bound.
+//! The configuration. It is read once, and all errors are reported at once, before a port is bound.
 //!
-//! Each key stands once, in [`KEYS`]: its name, its default, what it is for, and how its text becomes a value. The
-//! names of the environment variables and of the command-line flags, `--help`, and the table in the README follow from
-//! it. A component receives its own slice of [`Config`].
+//! [`KEYS`](keys::KEYS) defines each key in one place: name, default, description and parser. Environment variables,
+//! command-line flags, `--help` and the table in `docs/configuration.md` are derived from it. Each component receives its
+//! own section of [`Config`].
 
 pub mod auth;
 pub mod cache;
@@ -44,7 +44,7 @@ use self::{
     websocket::WebSocketConfig,
 };
 
-/// Everything that can be set.
+/// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `listen`
@@ -79,6 +79,6 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `log.*`
     pub log: LogConfig,
-    /// The files that keys name, and the file of keys.
+    /// The configuration file and all files that keys name.
     pub files: Vec<NamedFile>,
 }

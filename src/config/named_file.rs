@@ -1,13 +1,13 @@
-//! A file that a key names.
+//! A file named in the configuration.
 
 use std::path::PathBuf;
 
-/// A file that the configuration names, which was read at the start.
+/// A file named in the configuration, read at start.
 #[derive(Debug, Clone)]
 pub struct NamedFile {
-    /// The key, or the flag of the file of keys itself.
+    /// The key that names it; `--config` for the configuration file itself.
     pub(crate) name: &'static str,
     pub(crate) path: PathBuf,
-    /// Whether it holds a secret.
+    /// Whether it contains a secret.
     pub(crate) is_secret: bool,
 }

@@ -1,19 +1,19 @@
-//! The two sets of defaults: one for a laptop, one for production.
+//! The two sets of defaults: development and production.
 
-use super::key::Key;
+use super::key::ConfigKey;
 
-/// Which defaults there are. A key that is set anywhere beats them.
+/// A set of defaults. Every other layer of the configuration overrides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// A newcomer sees everything: GraphiQL, the schema, metrics, words for people.
+    /// GraphiQL, introspection, metrics and human-readable logs are enabled.
     #[default]
     Development,
-    /// Nothing is shown that a client does not need, and limits fit what mobile apps and their backends ask for: twenty
-    /// appointments by name with all their fields, or a hundred by one list.
+    /// Only the API is exposed. The limits fit mobile apps and their backends: twenty appointments by id with all fields,
+    /// or a list of a hundred.
     Production,
 }
 
-/// The keys whose default in production is another one, in the order of [`KEYS`](crate::config::keys::KEYS).
+/// The keys with another default in production, in the order of [`KEYS`](crate::config::keys::KEYS).
 const PRODUCTION: &[(&str, &str)] = &[
     ("websocket.max_message", "64KiB"),
     ("limits.body", "64KiB"),
@@ -35,13 +35,13 @@ const PRODUCTION: &[(&str, &str)] = &[
     ("log.format", "json"),
 ];
 
-impl Key {
-    /// The default in production, where it is another one.
+impl ConfigKey {
+    /// Returns the default in production if it differs from development.
     pub fn production(&self) -> Option<&'static str> {
         PRODUCTION.iter().find(|(name, _)| *name == self.name).map(|(_, value)| *value)
     }
 
-    /// The default in `profile`.
+    /// Returns the default in `profile`.
     pub fn default_in(&self, profile: Profile) -> &'static str {
         match profile {
             Profile::Development => self.default,
@@ -51,7 +51,7 @@ impl Key {
 }
 
 impl Profile {
-    /// Its name in the configuration.
+    /// Returns the name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Development => "development",
@@ -66,9 +66,9 @@ mod tests {
     use crate::config::keys::KEYS;
 
     #[test]
-    fn each_strict_value_is_that_of_a_key_and_another_than_in_development() {
-        let of_keys: Vec<_> = KEYS.iter().filter_map(|key| Some((key.name, key.production()?))).collect();
-        assert_eq!(of_keys, PRODUCTION, "known keys, in their order");
+    fn production_defaults_belong_to_known_keys_and_differ() {
+        let overridden: Vec<_> = KEYS.iter().filter_map(|key| Some((key.name, key.production()?))).collect();
+        assert_eq!(overridden, PRODUCTION, "known keys, in their order");
         assert!(KEYS.iter().all(|key| key.production() != Some(key.default)));
     }
 }

@@ -1,9 +1,9 @@
-//! `rate_limit.*`: the token bucket of each caller.
+//! `rate_limit.*`: the token buckets of callers.
 
-/// `rate_limit.*`: how often each caller may ask.
+/// `rate_limit.*`: the rate limit per caller.
 #[derive(Debug, Clone, Default)]
 pub struct RateLimitConfig {
-    /// `rate_limit.per_second`; 0 is no limit.
+    /// `rate_limit.per_second`; 0 means no limit.
     pub per_second: u32,
     /// `rate_limit.burst`
     pub burst: u32,

@@ -1,18 +1,18 @@
-//! Text that nobody but its one use gets to see.
+//! Secrets of the configuration, redacted in every output.
 
 use std::fmt;
 
-/// A secret of the configuration: it does not print, compare or serialize.
+/// A secret. `Debug` redacts it, and it cannot be displayed, compared or serialised.
 #[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Makes a secret of `text`.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for the one who has to send it.
+    /// Returns the text, for the request that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,14 +1,14 @@
-//! `upstream.*`: the REST API and its clients.
+//! `upstream.*`: the appointments REST API.
 
 use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use url::Url;
 
-/// `upstream.*`: the REST API and how it is called.
+/// `upstream.*`: URL, timeouts, retries and concurrency of upstream calls.
 #[derive(Debug, Clone, Default)]
 pub struct UpstreamConfig {
-    /// `upstream.url`; none means the sandbox.
+    /// `upstream.url`; `None` means the sandbox.
     pub url: Option<Url>,
     /// `upstream.ca_file`
     pub ca_file: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub struct UpstreamConfig {
     pub breaker: BreakerConfig,
 }
 
-/// `upstream.breaker_*`: when calls of a route are not made any more, and for how long.
+/// `upstream.breaker_*`: the circuit breakers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BreakerConfig {
     /// `upstream.breaker_percent`

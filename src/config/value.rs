@@ -1,5 +1,6 @@
-//! How the text of a configuration value becomes a value. An error says what is wrong and what to write instead; it
-//! does not repeat the text, which may be a secret in the wrong place.
+//! Parsers of configuration values.
+//!
+//! An error says what is wrong and what to write instead. It does not repeat the text, which may be a misplaced secret.
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -9,52 +10,51 @@ use url::{Host, Url};
 
 use super::secret::Secret;
 
-/// The longest duration that is taken: nothing here is meant to wait longer than a day, and clocks can add it safely.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// The maximum duration. Adding it to a point in time cannot overflow.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "is no address; write IP:PORT, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
+    text.parse()
+        .map_err(|_| "is not an address; write IP:PORT, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
-/// None where there is no text.
+/// Parses `text` unless it is empty.
 pub(crate) fn optional<T>(
     text: &str,
-    read: impl FnOnce(&str) -> Result<T, String>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
-    if text.is_empty() { Ok(None) } else { read(text).map(Some) }
+    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
 pub(crate) fn base_url(text: &str) -> Result<Option<Url>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let url =
-        Url::parse(text).map_err(|error| format!("is no URL ({error}); write https://HOST[:PORT][/PATH]"))?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("is not a URL ({error}); write https://HOST[:PORT][/PATH]"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err("has to begin with http:// or https://".to_owned());
+        return Err("must begin with http:// or https://".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "holds a user name or password; leave them out: each caller's own token is passed on".to_owned()
-        );
+        return Err("contains a user name or password; remove them: requests carry bearer tokens".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("has a ? or # part; leave it out".to_owned());
+        return Err("contains a query (?) or fragment (#); remove it".to_owned());
     }
     Ok(Some(url))
 }
 
-/// The address of something that a secret is sent to, or keys are taken from: nobody on the way may read or change it.
+/// A URL that receives secrets or supplies keys: it must be encrypted, or local.
 pub(crate) fn secure_url(text: &str) -> Result<Option<Url>, String> {
     let Some(url) = base_url(text)? else { return Ok(None) };
     if url.scheme() == "https" || is_loopback(&url) {
         Ok(Some(url))
     } else {
-        Err("has to begin with https://, unless it is on this machine (loopback)".to_owned())
+        Err("must begin with https://, except on a loopback address".to_owned())
     }
 }
 
-/// Whether the host of `url` is this machine.
+/// Whether the host of `url` is a loopback address.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -66,7 +66,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 
 pub(crate) fn text(text: &str) -> Result<Option<String>, String> {
     if text.chars().any(char::is_control) {
-        return Err("has line breaks or other control characters; write one line".to_owned());
+        return Err("contains line breaks or other control characters; write a single line".to_owned());
     }
     let text = text.trim();
     Ok((!text.is_empty()).then(|| text.to_owned()))
@@ -76,49 +76,53 @@ pub(crate) fn secret(value: &str) -> Result<Option<Secret>, String> {
     Ok(text(value)?.map(Secret::new))
 }
 
-/// The one line of a file.
+/// Reads a secret from the single line of a file.
 pub(crate) fn secret_file(path: &str) -> Result<Option<Secret>, String> {
     if path.is_empty() {
         return Ok(None);
     }
     match secret(read(path)?.trim_end_matches(['\r', '\n'])) {
         Ok(Some(secret)) => Ok(Some(secret)),
-        Ok(None) => Err("is empty; write the secret into it, in one line".to_owned()),
+        Ok(None) => Err("is empty; write the secret into the file, on a single line".to_owned()),
         Err(_) => {
-            Err("has more than one line or control characters; write the secret into it, in one line"
+            Err("contains several lines or control characters; write only the secret into the file, on a single line"
                 .to_owned())
         }
     }
 }
 
-/// What is to be read of a file, by `read`.
+/// Reads a file and parses its contents.
 pub(crate) fn contents<T>(
     path: &str,
-    read_contents: impl FnOnce(&str) -> Result<T, String>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
-    if path.is_empty() { Ok(None) } else { read_contents(&read(path)?).map(Some) }
+    if path.is_empty() { Ok(None) } else { parse(&read(path)?).map(Some) }
 }
 
 fn read(path: &str) -> Result<String, String> {
     std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot be read ({error}); name a text file that this user may read"))
+        .map_err(|error| format!("cannot be read ({error}); name a text file that this user can read"))
 }
 
-/// Algorithms whose signatures are verified with public keys.
+/// Signature algorithms with public keys, separated by commas.
 pub(crate) fn algorithms(text: &str) -> Result<Vec<Algorithm>, String> {
     const KNOWN: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA";
     let one = |name: &str| {
         let algorithm = name.parse().ok().filter(|it: &Algorithm| it.family() != AlgorithmFamily::Hmac);
         algorithm.ok_or_else(|| {
-            format!("has something that is none of the algorithms with public keys; write some of: {KNOWN}")
+            format!("contains an unknown or symmetric algorithm; write one or more of: {KNOWN}")
         })
     };
     let algorithms: Vec<_> =
         text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(one).collect::<Result<_, _>>()?;
-    if algorithms.is_empty() { Err(format!("is empty; write some of: {KNOWN}")) } else { Ok(algorithms) }
+    if algorithms.is_empty() {
+        Err(format!("is empty; write one or more of: {KNOWN}"))
+    } else {
+        Ok(algorithms)
+    }
 }
 
-/// Origins as browsers send them: in lower case, without a port that goes without saying.
+/// Origins, normalised as browsers send them: in lower case, without a default port.
 pub(crate) fn origins(text: &str) -> Result<Vec<String>, String> {
     let one = |text: &str| {
         let url = Url::parse(text).ok().filter(|url| {
@@ -126,8 +130,7 @@ pub(crate) fn origins(text: &str) -> Result<Vec<String>, String> {
             matches!(url.scheme(), "http" | "https") && is_bare && url.username().is_empty()
         });
         url.map(|url| url.origin().ascii_serialization()).ok_or_else(|| {
-            "has something that is no origin; write http://HOST[:PORT] or https://HOST[:PORT], with commas between \
-             several"
+            "contains an invalid origin; write http://HOST[:PORT] or https://HOST[:PORT], separated by commas"
                 .to_owned()
         })
     };
@@ -138,10 +141,10 @@ pub(crate) fn file(text: &str) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    // Opened here, so that an unreadable file is reported together with all other faults.
+    // Opened here so that an unreadable file is reported together with all other errors.
     match std::fs::File::open(text) {
         Ok(_) => Ok(Some(text.into())),
-        Err(error) => Err(format!("cannot be read ({error}); name a file that this user may read")),
+        Err(error) => Err(format!("cannot be read ({error}); name a file that this user can read")),
     }
 }
 
@@ -149,11 +152,15 @@ pub(crate) fn duration(text: &str, least: Duration) -> Result<Duration, String> 
     let value = if text == "0" {
         Duration::ZERO
     } else {
-        humantime::parse_duration(text)
-            .map_err(|_| "is no duration; write a number with a unit, such as 250ms, 30s or 5m".to_owned())?
+        humantime::parse_duration(text).map_err(|_| {
+            "is not a duration; write a number with a unit, such as 250ms, 30s or 5m".to_owned()
+        })?
     };
-    if !(least..=LONGEST).contains(&value) {
-        return Err(format!("is out of range; write from {} to 24h", humantime::format_duration(least)));
+    if !(least..=MAX_DURATION).contains(&value) {
+        return Err(format!(
+            "is out of range; write a duration from {} to 24h",
+            humantime::format_duration(least)
+        ));
     }
     Ok(value)
 }
@@ -165,9 +172,9 @@ pub(crate) fn size(text: &str, least: u64) -> Result<ByteSize, String> {
         .parse()
         .ok()
         .filter(|_| has_unit)
-        .ok_or("is no size; write a number with a unit, such as 512B, 64KiB or 256MiB")?;
+        .ok_or("is not a size; write a number with a unit, such as 512B, 64KiB or 256MiB")?;
     if !(ByteSize(least)..=MOST).contains(&value) {
-        return Err(format!("is out of range; write from {least}B to 1TiB"));
+        return Err(format!("is out of range; write a size from {least}B to 1TiB"));
     }
     Ok(value)
 }
@@ -183,7 +190,7 @@ pub(crate) fn switch(text: &str) -> Result<bool, String> {
 }
 
 pub(crate) fn one_of(words: &[&str]) -> String {
-    format!("is none of the known words; write one of: {}", words.join(", "))
+    format!("is not a known value; write one of: {}", words.join(", "))
 }
 
 #[cfg(test)]
@@ -193,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_carry_units() {
+    fn durations_and_sizes_need_units() {
         assert_eq!(duration("250ms", Duration::ZERO), Ok(Duration::from_millis(250)));
         assert_eq!(duration("0", Duration::ZERO), Ok(Duration::ZERO));
         assert_eq!(duration("1m 30s", Duration::ZERO), Ok(Duration::from_secs(90)));
@@ -211,16 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_holds_no_credentials_and_no_query() {
+    fn base_url_rejects_credentials_and_queries() {
         for bad in ["localhost:8080", "ftp://a", "http://u:p@a", "http://a?b", "http://a#b", "http://", "/a"]
         {
-            assert!(base_url(bad).is_err_and(|fault| !fault.contains("u:p")), "{bad}");
+            assert!(base_url(bad).is_err_and(|error| !error.contains("u:p")), "{bad}");
         }
         assert!(base_url("https://api.example/base/").is_ok_and(|url| url.is_some()));
     }
 
     #[test]
-    fn origins_are_taken_as_browsers_send_them() {
+    fn origins_are_normalised_as_browsers_send_them() {
         assert_eq!(origins(""), Ok(vec![]));
         let expected = ["https://a.example", "http://b:8080"].map(str::to_owned).to_vec();
         assert_eq!(origins("https://A.example:443/ , http://b:8080"), Ok(expected));
@@ -230,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_secrets_and_keys_travel_by_is_encrypted_or_local() {
+    fn secure_urls_are_encrypted_or_local() {
         for good in
             ["https://a.example/oauth2/token", "http://127.0.0.1:1/t", "http://[::1]/t", "http://localhost/t"]
         {
@@ -244,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn algorithms_are_those_with_public_keys() {
+    fn symmetric_algorithms_are_rejected() {
         assert_eq!(algorithms("RS256, ES256"), Ok(vec![Algorithm::RS256, Algorithm::ES256]));
         for bad in ["", " , ", "none", "HS256", "RS256,HS512", "rs256"] {
             assert!(algorithms(bad).is_err(), "{bad}");
@@ -253,7 +260,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_a_panic(text: String) {
+        fn parsers_never_panic(text: String) {
             let _ = (address(&text), base_url(&text), duration(&text, Duration::ZERO), size(&text, 0), switch(&text));
             let _ = (count(&text, 0..=9), origins(&text), secure_url(&text), algorithms(&text));
         }

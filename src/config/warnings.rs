@@ -1,4 +1,4 @@
-//! Settings that can be served under, although an operator should know of them.
+//! Warnings about valid but risky settings.
 
 use url::Url;
 
@@ -8,29 +8,29 @@ use super::{Config, profile::Profile, value::is_loopback};
 type Check = fn(&Config) -> Vec<String>;
 
 /// Checks for every profile.
-const ALWAYS: &[Check] = &[slow_attempts, short_answers];
+const ALWAYS: &[Check] = &[long_upstream_timeout, small_response_limit];
 
-/// Checks for production, where others share the network and the machine.
-const IN_PRODUCTION: &[Check] = &[plain_upstream, plain_origins, exposed_files];
+/// Checks for production, where other users share the network and the machine.
+const IN_PRODUCTION: &[Check] = &[unencrypted_upstream, unencrypted_origins, exposed_files];
 
 impl Config {
-    /// Each setting that is hardly meant: its key, the risk, and the fix. No secret is ever repeated.
+    /// Returns a warning for each risky setting: its key, the risk and the fix. No warning contains a secret.
     pub fn warnings(&self) -> Vec<String> {
-        let of_profile = if self.profile == Profile::Production { IN_PRODUCTION } else { &[] };
-        ALWAYS.iter().chain(of_profile).flat_map(|check| check(self)).collect()
+        let for_profile = if self.profile == Profile::Production { IN_PRODUCTION } else { &[] };
+        ALWAYS.iter().chain(for_profile).flat_map(|check| check(self)).collect()
     }
 }
 
-fn slow_attempts(config: &Config) -> Vec<String> {
-    let warning = "upstream.timeout is not below http.deadline: a call that hangs ends with its request, so it is not \
-                   repeated and opens no breaker";
-    let is_slow = config.upstream.timeout >= config.http.deadline;
-    is_slow.then(|| warning.to_owned()).into_iter().collect()
+fn long_upstream_timeout(config: &Config) -> Vec<String> {
+    let warning = "upstream.timeout is not below http.deadline: a call that hangs is cancelled with its request, so it is \
+                   not retried and does not open a circuit breaker; lower upstream.timeout";
+    let is_long = config.upstream.timeout >= config.http.deadline;
+    is_long.then(|| warning.to_owned()).into_iter().collect()
 }
 
-fn short_answers(config: &Config) -> Vec<String> {
-    let warning = "limits.answer is below upstream.max_response: the upstream may send an appointment that is too large to \
-                   be served; raise limits.answer";
+fn small_response_limit(config: &Config) -> Vec<String> {
+    let warning = "limits.answer is below upstream.max_response: an appointment within upstream.max_response may be too \
+                   large to serve; raise limits.answer";
     (config.limits.answer < config.upstream.max_response).then(|| warning.to_owned()).into_iter().collect()
 }
 
@@ -38,19 +38,19 @@ fn is_exposed(url: &Url) -> bool {
     url.scheme() == "http" && !is_loopback(url)
 }
 
-/// `identity.token_url` and `callers.jwks_url` need no warning: such URLs are refused there.
-fn plain_upstream(config: &Config) -> Vec<String> {
+/// `identity.token_url` and `callers.jwks_url` need no warning: they reject such URLs.
+fn unencrypted_upstream(config: &Config) -> Vec<String> {
     let url = config.upstream.url.iter().filter(|url| is_exposed(url));
     let warning = |url| {
         format!(
             "upstream.url is {url}: tokens and personal data cross the network unencrypted; use https://, with \
-             upstream.ca_file for a private authority"
+             upstream.ca_file for a private CA"
         )
     };
     url.map(warning).collect()
 }
 
-fn plain_origins(config: &Config) -> Vec<String> {
+fn unencrypted_origins(config: &Config) -> Vec<String> {
     let origins = config.http.origins.iter();
     let exposed = origins.filter(|origin| Url::parse(origin).is_ok_and(|url| is_exposed(&url)));
     let warning = |origin| {
@@ -62,7 +62,7 @@ fn plain_origins(config: &Config) -> Vec<String> {
     exposed.map(warning).collect()
 }
 
-/// A secret may be readable by its group, as secrets that an orchestrator mounts for a process of another user are.
+/// A secret may be readable by its group: orchestrators mount secrets this way for processes of other users.
 #[cfg(unix)]
 fn exposed_files(config: &Config) -> Vec<String> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -80,13 +80,13 @@ fn exposed_files(config: &Config) -> Vec<String> {
         }
         if *is_secret && mode & OTHERS_READ != 0 {
             warnings.push(format!(
-                "{name} names {path}, which holds a secret and is readable by every user of this machine (mode \
+                "{name} names {path}, which contains a secret and is readable by every user of this machine (mode \
                  {mode:04o}); restrict it: chmod o-rwx"
             ));
         }
         if mode & GROUP_OR_OTHERS_WRITE != 0 {
             warnings.push(format!(
-                "{name} names {path}, which users other than its owner can replace the contents of (mode {mode:04o}); \
+                "{name} names {path}, which users other than its owner can modify (mode {mode:04o}); \
                  restrict it: chmod go-w"
             ));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// `websocket.*`: how many there may be, and how much goes over one.
+/// `websocket.*`: limits of WebSockets and their messages.
 #[derive(Debug, Clone, Default)]
 pub struct WebSocketConfig {
     /// `websocket.init_timeout`

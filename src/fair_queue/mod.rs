@@ -13,20 +13,20 @@ use std::{
 use tokio::sync::oneshot;
 
 use self::ledger::{Bounds, CallerKey, Ledger, Ticket};
-use crate::metrics::{Counted, Level};
+use crate::metrics::{ActiveGauge, ActiveGuard};
 
 /// A concurrency limit with a fair queue. Cheap to clone.
 pub struct FairQueue<K: CallerKey>(Arc<Inner<K>>);
 
 struct Inner<K> {
     ledger: Mutex<Ledger<K, oneshot::Sender<()>>>,
-    running: Level,
-    waiting: Level,
+    running: ActiveGauge,
+    waiting: ActiveGauge,
 }
 
 impl<K: CallerKey> FairQueue<K> {
     /// A queue within `bounds`, with gauges for what runs and what waits.
-    pub fn new(bounds: Bounds, running: Level, waiting: Level) -> Self {
+    pub fn new(bounds: Bounds, running: ActiveGauge, waiting: ActiveGauge) -> Self {
         Self(Arc::new(Inner { ledger: Mutex::new(Ledger::new(bounds)), running, waiting }))
     }
 
@@ -57,7 +57,7 @@ impl<K: CallerKey> Entry<K> {
             if ledger.take(self.caller) { None } else { Some(ledger.wait(self.caller, wake)) }
         };
         if ticket.is_some() {
-            let mut waiting = Waiting { entry: self, ticket, _counted: self.queue.0.waiting.one() };
+            let mut waiting = Waiting { entry: self, ticket, _counted: self.queue.0.waiting.enter() };
             // The sender is used when there is a permit, and is not dropped while this waits.
             let _ = woken.await;
             waiting.ticket = None;
@@ -72,7 +72,7 @@ impl<K: CallerKey> Entry<K> {
     }
 
     fn granted(self: &Arc<Self>) -> Permit<K> {
-        Permit { entry: self.clone(), _counted: self.queue.0.running.one() }
+        Permit { entry: self.clone(), _counted: self.queue.0.running.enter() }
     }
 }
 
@@ -87,7 +87,7 @@ struct Waiting<'a, K: CallerKey> {
     entry: &'a Arc<Entry<K>>,
     /// None once it has the permit.
     ticket: Option<Ticket>,
-    _counted: Counted,
+    _counted: ActiveGuard,
 }
 
 impl<K: CallerKey> Drop for Waiting<'_, K> {
@@ -104,7 +104,7 @@ impl<K: CallerKey> Drop for Waiting<'_, K> {
 /// The right to run, until it is dropped.
 pub struct Permit<K: CallerKey> {
     entry: Arc<Entry<K>>,
-    _counted: Counted,
+    _counted: ActiveGuard,
 }
 
 impl<K: CallerKey> Drop for Permit<K> {

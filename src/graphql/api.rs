@@ -281,7 +281,7 @@ impl Api {
 
     /// Shows how much is kept, as of now, in the [metrics].
     pub fn observe(&self) {
-        metrics().kept.set(&[("documents", self.documents.total())]);
+        metrics().caches.set(&[("documents", self.documents.total())]);
         self.memory.observe();
     }
 

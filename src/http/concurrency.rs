@@ -9,7 +9,7 @@ use crate::{
     config::limits::Limits,
     error::{ApiError, limit::OverLimit, limit_errors::TOO_MUCH},
     fair_queue::{self, FairQueue, ledger::Bounds},
-    metrics::{Level, metrics},
+    metrics::{ActiveGauge, metrics},
 };
 
 /// The right to go on, until it is dropped. Callers without a valid credential count as one.
@@ -25,9 +25,9 @@ pub struct ConcurrencyLimit {
 
 impl ConcurrencyLimit {
     /// At most `maximum` at once, whoever they are of, under the name of a `limit` and counted in `level`.
-    pub fn new(maximum: usize, limit: &'static str, level: Level) -> Self {
+    pub fn new(maximum: usize, limit: &'static str, level: ActiveGauge) -> Self {
         let bounds = Bounds { running: maximum, waiting: 0, caller_share: 100 };
-        Self { queue: FairQueue::new(bounds, level, Level::default()), maximum, limit }
+        Self { queue: FairQueue::new(bounds, level, ActiveGauge::default()), maximum, limit }
     }
 
     /// A permit, if one is free.

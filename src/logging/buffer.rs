@@ -1,8 +1,10 @@
-//! A bounded buffer between those who log and a writer thread, so that a reader that stalls costs lines of the log and
-//! nothing else: whoever logs copies the line into the buffer, or drops it where there is no room, and goes on.
+//! A bounded buffer in front of the writer thread of the log.
 //!
-//! The buffer is bounded in bytes (`log.buffer`). While one batch of lines is written, the next gathers, so lines take
-//! twice as much at most. Once there is room again, a line says how many were dropped.
+//! Logging never blocks: a line is copied into the buffer, or dropped if the buffer is full (load shedding). A slow reader
+//! of standard error therefore costs log lines only.
+//!
+//! `log.buffer` bounds the buffer in bytes. The batch being written takes as much again at most. When there is room again,
+//! a line reports the number of dropped lines.
 
 use std::{
     cell::Cell,
@@ -16,8 +18,8 @@ use std::{
 
 use crate::metrics::metrics;
 
-/// Room for the line that reports dropped lines, which only the writer thread uses.
-const REPORT: usize = 1024;
+/// Extra room for the report of dropped lines. Only the writer thread uses it.
+const REPORT_SIZE: usize = 1024;
 
 /// The pause after a failed write.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -26,20 +28,20 @@ thread_local! {
     static IS_WRITER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Lines on their way to a writer.
+/// Lines waiting for the writer thread.
 pub(crate) struct LogBuffer {
-    state: Mutex<State>,
+    state: Mutex<BufferState>,
     filled: Condvar,
     written: Condvar,
     max: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct BufferState {
     lines: Vec<u8>,
-    /// How many lines that is.
+    /// The number of lines.
     count: u64,
-    /// How many were dropped since that was reported.
+    /// The number of lines dropped since the last report.
     dropped: u64,
     /// Whether a batch is being written.
     is_writing: bool,
@@ -50,17 +52,17 @@ impl LogBuffer {
         Self { state: Mutex::default(), filled: Condvar::new(), written: Condvar::new(), max }
     }
 
-    /// Waits until all lines are written, for as long as `timeout`.
+    /// Waits until all lines are written, for at most `timeout`.
     pub(crate) fn flush(&self, timeout: Duration) {
-        let is_behind = |state: &mut State| state.is_writing || !state.lines.is_empty();
-        let _ = self.written.wait_timeout_while(self.lock(), timeout, is_behind);
+        let is_pending = |state: &mut BufferState| state.is_writing || !state.lines.is_empty();
+        let _ = self.written.wait_timeout_while(self.lock(), timeout, is_pending);
     }
 
-    /// Takes a whole line, or drops it.
+    /// Appends a line, or drops it if the buffer is full.
     fn push(&self, line: &[u8]) {
-        let room = if IS_WRITER.get() { REPORT } else { 0 };
+        let extra = if IS_WRITER.get() { REPORT_SIZE } else { 0 };
         let mut state = self.lock();
-        if state.lines.len() + line.len() > self.max + room {
+        if state.lines.len() + line.len() > self.max + extra {
             state.dropped += 1;
             drop(state);
             metrics().log_lines_dropped.inc();
@@ -75,7 +77,7 @@ impl LogBuffer {
         }
     }
 
-    /// Writes batches of lines for ever.
+    /// Writes batches of lines. Never returns.
     fn write_to(&self, mut writer: impl Write) {
         IS_WRITER.set(true);
         let mut batch = Vec::new();
@@ -84,11 +86,11 @@ impl LogBuffer {
             if writer.write_all(&batch).and_then(|()| writer.flush()).is_err() {
                 self.lock().dropped += count;
                 metrics().log_lines_dropped.inc_by(count);
-                // A writer that fails at once would keep this thread busy.
+                // Prevents a busy loop.
                 thread::sleep(BACKOFF);
                 continue;
             }
-            // Only to a reader that reads: the report would be lost like the lines, and be a reason for another one.
+            // Only after a successful write: otherwise the report would be lost as well, and cause another one.
             let dropped = mem::take(&mut self.lock().dropped);
             if dropped > 0 {
                 tracing::warn!("{dropped} log lines were dropped");
@@ -96,33 +98,33 @@ impl LogBuffer {
         }
     }
 
-    /// Waits for lines and takes all that there are; returns their number.
+    /// Waits for lines and moves all of them into `batch`. Returns their number.
     fn next(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         let mut state = self.lock();
         state.is_writing = false;
         self.written.notify_all();
-        let is_idle = |state: &mut State| state.lines.is_empty();
+        let is_idle = |state: &mut BufferState| state.lines.is_empty();
         state = self.filled.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
         mem::swap(&mut state.lines, batch);
         state.is_writing = true;
         mem::take(&mut state.count)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under the lock panics.
+    fn lock(&self) -> MutexGuard<'_, BufferState> {
+        // No code panics while holding the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Starts the thread that writes the lines of `buffer`.
+/// Starts the writer thread of `buffer`.
 pub(crate) fn spawn(buffer: &'static LogBuffer, writer: impl Write + Send + 'static) -> io::Result<()> {
     let thread = thread::Builder::new().name("log".to_owned());
     thread.spawn(move || buffer.write_to(writer)).map(drop)
 }
 
 impl Write for &LogBuffer {
-    /// Each write is a whole line.
+    /// Each call passes a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
         Ok(line.len())
@@ -145,13 +147,13 @@ mod tests {
 
     use super::*;
 
-    /// Tells of each batch, and takes it only when it may.
-    struct Reader {
+    /// Reports each batch, and reads it only on demand.
+    struct SlowReader {
         batches: mpsc::Sender<Vec<u8>>,
         may_read: mpsc::Receiver<()>,
     }
 
-    impl Write for Reader {
+    impl Write for SlowReader {
         fn write(&mut self, batch: &[u8]) -> io::Result<usize> {
             self.batches.send(batch.to_vec()).unwrap();
             let _ = self.may_read.recv();
@@ -164,18 +166,18 @@ mod tests {
     }
 
     #[test]
-    fn lines_wait_for_the_reader_and_those_beyond_the_bound_are_dropped() {
+    fn lines_beyond_the_bound_are_dropped_and_counted() {
         let log: &'static LogBuffer = Box::leak(Box::new(LogBuffer::new(10)));
         let ((batches, taken), (may_read, permits)) = (mpsc::channel(), mpsc::channel());
-        spawn(log, Reader { batches, may_read: permits }).unwrap();
+        spawn(log, SlowReader { batches, may_read: permits }).unwrap();
         log.push(b"first\n");
-        assert_eq!(taken.recv().unwrap(), b"first\n", "the reader stalls on it");
+        assert_eq!(taken.recv().unwrap(), b"first\n", "the reader has stalled");
         for line in [&b"12345\n"[..], b"too long\n", b"123\n", b"\n"] {
             log.push(line);
         }
         assert_eq!(log.lock().dropped, 2);
         log.flush(Duration::from_millis(1));
-        assert!(log.lock().is_writing, "a flush does not wait for ever");
+        assert!(log.lock().is_writing, "flush times out");
         may_read.send(()).unwrap();
         assert_eq!(taken.recv().unwrap(), b"12345\n123\n");
         may_read.send(()).unwrap();

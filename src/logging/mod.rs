@@ -1,9 +1,8 @@
-//! The log: one subscriber for the process, to standard error, through a bounded buffer that never blocks
-//! ([`log_buffer`]).
+//! The log: one subscriber per process, which writes to standard error through a bounded, non-blocking [`buffer`].
 //!
-//! Only events of this crate are written, whatever the level: what a library logs of the requests it carries is not
-//! ours to vouch for, and a token among it would be one too many. Our own events name appointment ids, routes,
-//! statuses and durations; never names, tokens, variables, bodies or addresses with a query.
+//! Privacy: only events of this crate are logged, at any level, because libraries may log tokens or personal data. The
+//! crate's own events contain appointment ids, routes, statuses and durations, but never names, tokens, variables, bodies
+//! or query strings. Types with such data redact it in their `Debug` output.
 
 pub mod buffer;
 
@@ -23,15 +22,15 @@ use crate::{
     metrics::metrics,
 };
 
-/// How long the end of the process waits for a reader of standard error to take the last lines.
+/// The maximum time at exit to write the last lines to a slow reader of standard error.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<LogBuffer> = OnceLock::new();
 
-/// Starts logging. A second start leaves the first in place.
+/// Starts logging. A second call has no effect.
 ///
 /// # Errors
-/// Where the system has no thread left to write the log.
+/// If the writer thread cannot be started.
 pub fn start(config: &LogConfig) -> io::Result<()> {
     if LOG.set(LogBuffer::new(config.buffer.as_u64() as usize)).is_err() {
         return Ok(());
@@ -46,12 +45,12 @@ pub fn start(config: &LogConfig) -> io::Result<()> {
         LogLevel::Debug => Some(Level::DEBUG),
         LogLevel::Trace => Some(Level::TRACE),
     };
-    let ours =
+    let own_events =
         level.map_or_else(Targets::new, |level| Targets::new().with_target(env!("CARGO_CRATE_NAME"), level));
-    let registry = tracing_subscriber::registry().with(ours);
-    // What the library says of its own faults would go to standard error, and block there.
+    let registry = tracing_subscriber::registry().with(own_events);
+    // The library would write its internal errors to standard error directly, which may block.
     let lines = fmt::layer().with_writer(move || log).log_internal_errors(false);
-    // Another subscriber, as tests may have one, stays in place.
+    // Tests may have installed another subscriber, which stays in place.
     let _ = match config.format {
         LogFormat::Human => {
             registry.with(lines.with_target(false).with_ansi(io::stderr().is_terminal())).try_init()
@@ -61,14 +60,14 @@ pub fn start(config: &LogConfig) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until standard error has all lines, or until its reader has had its time.
+/// Waits until all lines are written, for at most one second.
 pub fn flush() {
     if let Some(log) = LOG.get() {
         log.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// Flushes the log when it is dropped, also when a panic unwinds.
+/// Flushes the log on drop, including during a panic.
 #[derive(Debug)]
 pub struct FlushOnDrop;
 
@@ -78,7 +77,7 @@ impl Drop for FlushOnDrop {
     }
 }
 
-/// Writes a line for the operator to standard error, after all that is logged. Nobody reading it is no reason to fail.
+/// Prints a line to standard error, after all logged lines. A closed standard error is not an error.
 pub fn report(text: &str) {
     let line = format!("appointments-gateway: {text}\n");
     let _ = match LOG.get() {
@@ -87,17 +86,17 @@ pub fn report(text: &str) {
     };
 }
 
-/// Has panics counted, and told by their place alone, whatever the environment asks for: their text may hold anything,
-/// and so may a backtrace's.
-pub fn watch_panics() {
+/// Installs a panic hook that counts panics and logs only their location. A panic message or a backtrace could contain
+/// personal data.
+pub fn install_panic_hook() {
     panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
         metrics().panics.inc();
         if tracing::dispatcher::has_been_set() {
-            tracing::error!(place, "panicked");
+            tracing::error!(location, "panicked");
         } else {
-            // Before there is a log.
-            report(&format!("panicked at {place}"));
+            // The log has not started yet.
+            report(&format!("panicked at {location}"));
         }
     }));
 }

@@ -1,7 +1,6 @@
-//! Who may ask, what they may see, and how often.
+//! Authentication of the sandbox: bearer tokens, their visibility and rate limit, and the token endpoint.
 //!
-//! Stands between the routes and everything behind them: the API's handlers are reached only with a [`Sight`] in hand,
-//! and the token endpoint hands out the tokens that give one.
+//! The middleware [`authorise`] passes a [`Visibility`] to the handlers, so no handler runs without a valid token.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,56 +16,50 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    refusal::{self, Refusal},
-    state::Sandbox,
-};
+use super::refusal::{self, SandboxError};
+use crate::config::sandbox::{CLIENT_ID, CLIENT_SECRET};
 
-/// The token that sees every appointment.
+/// The token with access to all appointments.
 pub const TOKEN_ALL: &str = "sandbox-all";
-/// The token that sees some of the appointments; the others are answered 403.
+/// The token with access to the shared appointments only; all others give 403.
 pub const TOKEN_SOME: &str = "sandbox-some";
-/// The client that `POST /oauth2/token` knows.
-pub const CLIENT_ID: &str = "sandbox-client";
-/// The secret of [`CLIENT_ID`], no more secret than the data.
-pub const CLIENT_SECRET: &str = "sandbox-secret";
 
-/// How long an issued token lives, in seconds, as the upstream's do.
-const TOKEN_LIFE: i64 = 3600;
-/// How many issued tokens live at a time; one more ends the oldest.
+/// The lifetime of an issued token in seconds, as in the real upstream.
+const TOKEN_LIFETIME: i64 = 3600;
+/// The maximum number of valid issued tokens; another one evicts the oldest.
 const MAX_TOKENS: usize = 256;
 /// The window of the rate limit, in seconds.
 const WINDOW: i64 = 60;
 
-/// Which appointments a caller sees.
+/// The appointments that a token gives access to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Sight {
-    /// Every one.
-    Everything,
-    /// The shared ones alone.
+pub(crate) enum Visibility {
+    /// All appointments.
+    All,
+    /// Only the shared appointments.
     Shared,
 }
 
-/// A token and what comes with it. The window of the rate limit opens with the first request in it.
-struct Pass {
+/// A token with its visibility, its expiry and its rate limit window, which starts with the first request.
+struct TokenRecord {
     token: String,
-    sight: Sight,
+    visibility: Visibility,
     expires: Option<Timestamp>,
     window_opened: Timestamp,
     used: u32,
 }
 
-impl Pass {
-    fn new(token: String, sight: Sight, expires: Option<Timestamp>) -> Self {
-        Self { token, sight, expires, window_opened: Timestamp::MIN, used: 0 }
+impl TokenRecord {
+    fn new(token: String, visibility: Visibility, expires: Option<Timestamp>) -> Self {
+        Self { token, visibility, expires, window_opened: Timestamp::MIN, used: 0 }
     }
 
     fn is_live(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
-    /// Counts one request; how many are left, or the refusal of this one.
-    fn spend(&mut self, limit: u32, now: Timestamp) -> Result<u32, Refusal> {
+    /// Counts a request against the rate limit. Returns the number of remaining requests.
+    fn consume(&mut self, limit: u32, now: Timestamp) -> Result<u32, SandboxError> {
         let open_for = now.as_second().saturating_sub(self.window_opened.as_second());
         if open_for >= WINDOW {
             self.window_opened = now;
@@ -74,47 +67,51 @@ impl Pass {
         }
         if self.used >= limit {
             let retry_after = (WINDOW - open_for).clamp(1, WINDOW).unsigned_abs();
-            return Err(Refusal::TooMany { limit, retry_after });
+            return Err(SandboxError::RateLimited { limit, retry_after });
         }
         self.used += 1;
         Ok(limit - self.used)
     }
 }
 
-/// The tokens that are accepted. There are at most [`MAX_TOKENS`] and the two fixed ones, so a walk finds one.
-pub(crate) struct Access {
+/// The accepted tokens: two fixed ones and at most [`MAX_TOKENS`] issued ones, few enough for a linear search.
+pub(crate) struct TokenRegistry {
     rate_limit: u32,
-    passes: Mutex<Vec<Pass>>,
+    tokens: Mutex<Vec<TokenRecord>>,
 }
 
-impl Access {
+impl TokenRegistry {
     pub(crate) fn new(rate_limit: u32) -> Self {
         let fixed = vec![
-            Pass::new(TOKEN_ALL.to_owned(), Sight::Everything, None),
-            Pass::new(TOKEN_SOME.to_owned(), Sight::Shared, None),
+            TokenRecord::new(TOKEN_ALL.to_owned(), Visibility::All, None),
+            TokenRecord::new(TOKEN_SOME.to_owned(), Visibility::Shared, None),
         ];
-        Self { rate_limit, passes: Mutex::new(fixed) }
+        Self { rate_limit, tokens: Mutex::new(fixed) }
     }
 
-    /// What the bearer of this header sees, and how many requests are left where there is a limit.
-    fn admit(&self, headers: &HeaderMap, now: Timestamp) -> Result<(Sight, Option<u32>), Refusal> {
-        let token = credential(headers, "Bearer").ok_or(Refusal::Unauthenticated)?;
-        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
-        let pass = passes
+    /// Authenticates a request. Returns its visibility, and the number of remaining requests if there is a rate limit.
+    fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<(Visibility, Option<u32>), SandboxError> {
+        let token = credential(headers, "Bearer").ok_or(SandboxError::Unauthenticated)?;
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = tokens
             .iter_mut()
-            .find(|pass| pass.token == token && pass.is_live(now))
-            .ok_or(Refusal::Unauthenticated)?;
+            .find(|record| record.token == token && record.is_live(now))
+            .ok_or(SandboxError::Unauthenticated)?;
         let left = match self.rate_limit {
             0 => None,
-            limit => Some(pass.spend(limit, now)?),
+            limit => Some(record.consume(limit, now)?),
         };
-        Ok((pass.sight, left))
+        Ok((record.visibility, left))
     }
 
-    /// A new token with every right.
+    /// Issues a token with access to all appointments.
     fn issue(&self, now: Timestamp) -> String {
         let issued = now.as_second();
-        let expires = issued.saturating_add(TOKEN_LIFE);
+        let expires = issued.saturating_add(TOKEN_LIFETIME);
         let claims = json!({
             "sub": CLIENT_ID, "token_use": "access", "iat": issued, "exp": expires, "jti": Uuid::new_v4().to_string(),
         });
@@ -123,72 +120,72 @@ impl Access {
         let token = [
             part(br#"{"alg":"HS256","typ":"JWT"}"#),
             part(claims.to_string().as_bytes()),
-            // Nobody verifies it: what makes the token hard to guess is that it is random.
+            // Never verified. Its randomness makes the token hard to guess.
             part(&signature),
         ]
         .join(".");
 
         let expires = Timestamp::from_second(expires).unwrap_or(Timestamp::MAX);
-        let mut passes = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
-        passes.retain(|pass| pass.is_live(now));
-        if passes.iter().filter(|pass| pass.expires.is_some()).count() >= MAX_TOKENS
-            && let Some(oldest) = passes.iter().position(|pass| pass.expires.is_some())
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|record| record.is_live(now));
+        if tokens.iter().filter(|record| record.expires.is_some()).count() >= MAX_TOKENS
+            && let Some(oldest) = tokens.iter().position(|record| record.expires.is_some())
         {
-            passes.remove(oldest);
+            tokens.remove(oldest);
         }
-        passes.push(Pass::new(token.clone(), Sight::Everything, Some(expires)));
+        tokens.push(TokenRecord::new(token.clone(), Visibility::All, Some(expires)));
         token
     }
 }
 
-/// What follows the scheme in the `Authorization` header.
+/// Returns the credential after `scheme` in the `Authorization` header.
 fn credential<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (named, credential) = value.split_once(' ')?;
     named.eq_ignore_ascii_case(scheme).then(|| credential.trim())
 }
 
-/// The middleware of the API's routes: no handler runs without a token.
+/// Middleware of the API routes that rejects requests without a valid token.
 pub(crate) async fn authorise(
-    State(sandbox): State<Arc<Sandbox>>,
+    State(registry): State<Arc<TokenRegistry>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let (sight, left) = match sandbox.access.admit(request.headers(), Timestamp::now()) {
-        Ok(admitted) => admitted,
-        Err(refusal) => return refusal.into_response(),
+    let (visibility, left) = match registry.authenticate(request.headers(), Timestamp::now()) {
+        Ok(authenticated) => authenticated,
+        Err(error) => return error.into_response(),
     };
-    request.extensions_mut().insert(sight);
+    request.extensions_mut().insert(visibility);
     let mut response = next.run(request).await;
     if let Some(left) = left {
-        refusal::remaining(&mut response, sandbox.access.rate_limit, left);
+        refusal::set_rate_limit_headers(&mut response, registry.rate_limit, left);
     }
     response
 }
 
-/// `POST /oauth2/token`: client credentials for an hour's access. The errors are those of RFC 6749, section 5.2.
+/// `POST /oauth2/token`: the client credentials grant, with the errors of RFC 6749, section 5.2.
 pub(crate) async fn token(
-    State(sandbox): State<Arc<Sandbox>>,
+    State(registry): State<Arc<TokenRegistry>>,
     headers: HeaderMap,
     form: Result<String, StringRejection>,
 ) -> Response {
-    let refuse = |status, error| (status, Json(json!({ "error": error }))).into_response();
+    let reject = |status, error| (status, Json(json!({ "error": error }))).into_response();
     let client = credential(&headers, "Basic").and_then(|encoded| STANDARD.decode(encoded).ok());
     if client.as_deref() != Some(format!("{CLIENT_ID}:{CLIENT_SECRET}").as_bytes()) {
-        let mut response = refuse(StatusCode::UNAUTHORIZED, "invalid_client");
+        let mut response = reject(StatusCode::UNAUTHORIZED, "invalid_client");
         let challenge = header::HeaderValue::from_static("Basic realm=\"sandbox\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         return response;
     }
-    let Ok(form) = form else { return refuse(StatusCode::BAD_REQUEST, "invalid_request") };
-    // The one value that counts needs no escapes in a form, so the form needs no decoder.
+    let Ok(form) = form else { return reject(StatusCode::BAD_REQUEST, "invalid_request") };
+    // The only relevant value has no escaped characters, so the form is not decoded.
     match form.split('&').find_map(|pair| pair.strip_prefix("grant_type=")) {
         Some("client_credentials") => {}
-        Some(_) => return refuse(StatusCode::BAD_REQUEST, "unsupported_grant_type"),
-        None => return refuse(StatusCode::BAD_REQUEST, "invalid_request"),
+        Some(_) => return reject(StatusCode::BAD_REQUEST, "unsupported_grant_type"),
+        None => return reject(StatusCode::BAD_REQUEST, "invalid_request"),
     }
-    let token = sandbox.access.issue(Timestamp::now());
-    let body = json!({ "access_token": token, "expires_in": TOKEN_LIFE, "token_type": "Bearer" });
+    let token = registry.issue(Timestamp::now());
+    let body = json!({ "access_token": token, "expires_in": TOKEN_LIFETIME, "token_type": "Bearer" });
     ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
@@ -206,30 +203,33 @@ mod tests {
     }
 
     #[test]
-    fn an_issued_token_ends_after_an_hour() {
-        let access = Access::new(0);
+    fn issued_tokens_expire_after_an_hour() {
+        let access = TokenRegistry::new(0);
         let token = access.issue(at(1_000));
-        assert!(matches!(access.admit(&bearer(&token), at(4_599)), Ok((Sight::Everything, None))));
-        assert!(matches!(access.admit(&bearer(&token), at(4_600)), Err(Refusal::Unauthenticated)));
+        assert!(matches!(access.authenticate(&bearer(&token), at(4_599)), Ok((Visibility::All, None))));
+        assert!(matches!(
+            access.authenticate(&bearer(&token), at(4_600)),
+            Err(SandboxError::Unauthenticated)
+        ));
     }
 
     #[test]
-    fn the_number_of_live_tokens_is_bounded_and_the_fixed_ones_stay() {
-        let access = Access::new(0);
+    fn issued_tokens_are_bounded_and_fixed_ones_stay() {
+        let access = TokenRegistry::new(0);
         let tokens: Vec<_> = (0..=MAX_TOKENS).map(|_| access.issue(at(1_000))).collect();
-        assert_eq!(access.passes.lock().unwrap().len(), MAX_TOKENS + 2);
-        assert!(access.admit(&bearer(&tokens[0]), at(1_001)).is_err());
-        assert!(access.admit(&bearer(&tokens[1]), at(1_001)).is_ok());
-        assert!(access.admit(&bearer(TOKEN_SOME), at(1_001)).is_ok());
+        assert_eq!(access.tokens.lock().unwrap().len(), MAX_TOKENS + 2);
+        assert!(access.authenticate(&bearer(&tokens[0]), at(1_001)).is_err());
+        assert!(access.authenticate(&bearer(&tokens[1]), at(1_001)).is_ok());
+        assert!(access.authenticate(&bearer(TOKEN_SOME), at(1_001)).is_ok());
     }
 
     #[test]
-    fn the_limit_is_per_token_and_minute() {
-        let access = Access::new(2);
-        let ask = |token, second| access.admit(&bearer(token), at(second));
+    fn rate_limit_is_per_token_and_minute() {
+        let access = TokenRegistry::new(2);
+        let ask = |token, second| access.authenticate(&bearer(token), at(second));
         assert!(matches!(ask(TOKEN_ALL, 100), Ok((_, Some(1)))));
         assert!(matches!(ask(TOKEN_ALL, 110), Ok((_, Some(0)))));
-        assert!(matches!(ask(TOKEN_ALL, 130), Err(Refusal::TooMany { limit: 2, retry_after: 30 })));
+        assert!(matches!(ask(TOKEN_ALL, 130), Err(SandboxError::RateLimited { limit: 2, retry_after: 30 })));
         assert!(ask(TOKEN_SOME, 130).is_ok());
         assert!(ask(TOKEN_ALL, 160).is_ok());
     }

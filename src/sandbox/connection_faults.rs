@@ -1,8 +1,7 @@
-//! Connections that can be cut in the middle of an answer.
+//! Connections that can break in the middle of a response.
 //!
-//! Stands at the very outside, between the socket and HTTP, since nothing further in can break a connection at a chosen
-//! byte: a server that is given a failing body drops what it has not yet sent, the head included, and the client then
-//! sees an answer that never began. Here the head and half of the body go out, and then the connection is gone.
+//! This works below HTTP, because an HTTP server that is given a failing body drops all unsent bytes, including the head:
+//! the client would see no response at all. Here, the head and half of the body are sent before the connection closes.
 
 use std::io;
 use std::pin::Pin;
@@ -15,20 +14,20 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Listens as usual, and hands out connections that have scissors.
-pub(crate) struct CuttableListener(pub(crate) TcpListener);
+/// A TCP listener whose connections can be truncated.
+pub(crate) struct TruncatingListener(pub(crate) TcpListener);
 
-impl Listener for CuttableListener {
-    type Io = Cuttable;
+impl Listener for TruncatingListener {
+    type Io = TruncatableStream;
     type Addr = std::net::SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // The trait's own method outlives a shortage of file descriptors; the inherent one returns it as an error.
+        // Unlike the inherent method, the trait's method retries when file descriptors run out.
         let (stream, address) = Listener::accept(&mut self.0).await;
-        // Small answers should not wait for more; where that cannot be had, they are slower and no less right.
+        // Only a latency optimisation, so an error is ignored.
         let _ = stream.set_nodelay(true);
-        let scissors = Scissors::default();
-        (Cuttable { stream, scissors }, address)
+        let truncate_handle = TruncateHandle::default();
+        (TruncatableStream { stream, truncate_handle }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -36,41 +35,41 @@ impl Listener for CuttableListener {
     }
 }
 
-/// The handle by which the middleware says that the answer under way shall not arrive whole.
+/// A handle for truncating the response in progress on a connection.
 #[derive(Clone, Default)]
-pub(crate) struct Scissors {
-    /// The bytes to hold back from the end of what is next written; 0 while the connection is whole.
+pub(crate) struct TruncateHandle {
+    /// The number of bytes to withhold from the end of the next write; 0 for none.
     withheld: Arc<AtomicUsize>,
 }
 
-impl Scissors {
-    /// Lets the next answer lose at least its last `bytes` bytes, one at the least, and then breaks the connection.
-    pub(crate) fn cut(&self, bytes: usize) {
+impl TruncateHandle {
+    /// Withholds at least the last `bytes` bytes of the next response, at least one, and then breaks the connection.
+    pub(crate) fn truncate_response(&self, bytes: usize) {
         self.withheld.store(bytes.max(1), Ordering::Release);
     }
 }
 
-impl Connected<IncomingStream<'_, CuttableListener>> for Scissors {
-    fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
-        stream.io().scissors.clone()
+impl Connected<IncomingStream<'_, TruncatingListener>> for TruncateHandle {
+    fn connect_info(stream: IncomingStream<'_, TruncatingListener>) -> Self {
+        stream.io().truncate_handle.clone()
     }
 }
 
-/// One connection.
-pub(crate) struct Cuttable {
+/// A connection that can be truncated.
+pub(crate) struct TruncatableStream {
     stream: TcpStream,
-    scissors: Scissors,
+    truncate_handle: TruncateHandle,
 }
 
-impl AsyncWrite for Cuttable {
-    /// As this type does not offer vectored writes, the server gathers head and body in one buffer and writes from its
-    /// front, so the end of `buffer` is always the end of the answer.
+impl AsyncWrite for TruncatableStream {
+    /// Without vectored writes, the server collects head and body in one buffer, so the end of `buffer` is the end of the
+    /// response.
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let withheld = self.scissors.withheld.load(Ordering::Acquire);
+        let withheld = self.truncate_handle.withheld.load(Ordering::Acquire);
         let allowed = &buffer[..buffer.len().saturating_sub(withheld)];
         if withheld > 0 && allowed.is_empty() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
@@ -87,7 +86,7 @@ impl AsyncWrite for Cuttable {
     }
 }
 
-impl AsyncRead for Cuttable {
+impl AsyncRead for TruncatableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

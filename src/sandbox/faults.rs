@@ -1,8 +1,7 @@
-//! The faults that were asked for: slow, failing, garbled and cut answers.
+//! Fault injection: latency, errors, invalid bodies and truncated responses.
 //!
-//! Stands outside the routes, where a load balancer and a network would be: an error answer is given in place of the
-//! routes, so nothing has happened; garbage and cuts befall an answer whose work is done, which is what makes the outcome
-//! of a change unknown to whoever asked for it.
+//! The middleware takes the place of a load balancer and the network. An error replaces the handler, so a change is not
+//! applied. Invalid and truncated responses follow the handler, so the outcome of a change is unknown to the client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,92 +12,74 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{connection_faults::Scissors, prng, state::Sandbox};
-use std::time::Duration;
+use super::{connection_faults::TruncateHandle, prng};
+use crate::config::sandbox::FaultConfig;
 
-/// What goes wrong on request, so that a client's handling can be tried.
-///
-/// The draws come from a counter of the requests, so a run that asks the same in the same order sees the same faults.
-/// The shares add up; where their sum is above 100, the first named wins.
-#[derive(Debug, Clone, Default)]
-pub struct Faults {
-    /// Added to each answer, after the work is done: whoever gives up on a change may find it made.
-    pub latency: Duration,
-    /// Share of requests that are answered 500, 502 or 503 without being heard, as HTML or empty, as a load balancer does.
-    pub error_percent: u8,
-    /// Share of requests that are carried out, then answered 200 with something that is no JSON.
-    pub garbage_percent: u8,
-    /// Share of requests that are carried out, then cut off in the middle of the answer's body.
-    pub cut_percent: u8,
-    /// Requests per minute and token before 429 with `Retry-After`; 0 means no limit.
-    pub rate_limit: u32,
-}
-
-/// What befalls one request.
+/// A fault of one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Mishap {
+enum Fault {
     Error,
     Garbage,
     Cut,
 }
 
-/// The faults asked for, and how many requests have come.
-pub(crate) struct Draws {
-    faults: Faults,
-    drawn: AtomicU64,
+/// The configured faults and the number of requests so far.
+pub(crate) struct FaultInjector {
+    faults: FaultConfig,
+    count: AtomicU64,
 }
 
-impl Draws {
-    pub(crate) fn new(faults: Faults) -> Self {
-        Self { faults, drawn: AtomicU64::new(0) }
+impl FaultInjector {
+    pub(crate) fn new(faults: FaultConfig) -> Self {
+        Self { faults, count: AtomicU64::new(0) }
     }
 
-    /// The lot of the next request, and a number by which the kinds of one mishap vary.
-    fn draw(&self) -> (Option<Mishap>, u64) {
-        let lot = prng::mix(self.drawn.fetch_add(1, Ordering::Relaxed));
+    /// Returns the fault of the next request, and a number that selects its variant.
+    fn next_fault(&self) -> (Option<Fault>, u64) {
+        let number = prng::mix(self.count.fetch_add(1, Ordering::Relaxed));
         let shares = [
-            (self.faults.error_percent, Mishap::Error),
-            (self.faults.garbage_percent, Mishap::Garbage),
-            (self.faults.cut_percent, Mishap::Cut),
+            (self.faults.error_percent, Fault::Error),
+            (self.faults.garbage_percent, Fault::Garbage),
+            (self.faults.cut_percent, Fault::Cut),
         ];
         let mut bound = 0;
-        let mishap = shares.into_iter().find_map(|(percent, mishap)| {
+        let fault = shares.into_iter().find_map(|(percent, fault)| {
             bound += u64::from(percent);
-            (lot % 100 < bound).then_some(mishap)
+            (number % 100 < bound).then_some(fault)
         });
-        (mishap, lot / 100)
+        (fault, number / 100)
     }
 }
 
-/// The middleware. Without faults it does nothing but count.
-pub(crate) async fn befall(
-    State(sandbox): State<Arc<Sandbox>>,
-    ConnectInfo(scissors): ConnectInfo<Scissors>,
+/// Middleware that injects the configured faults.
+pub(crate) async fn inject_faults(
+    State(injector): State<Arc<FaultInjector>>,
+    ConnectInfo(truncate_handle): ConnectInfo<TruncateHandle>,
     request: Request,
     next: Next,
 ) -> Response {
-    let (mishap, kind) = sandbox.faults.draw();
-    let response = match mishap {
-        Some(Mishap::Error) => error(kind),
-        Some(Mishap::Garbage) => {
+    let (fault, kind) = injector.next_fault();
+    let response = match fault {
+        Some(Fault::Error) => error(kind),
+        Some(Fault::Garbage) => {
             next.run(request).await;
             garbage(kind)
         }
-        Some(Mishap::Cut) | None => next.run(request).await,
+        Some(Fault::Cut) | None => next.run(request).await,
     };
-    // Not even a sleep of no time: it would still cost a tick of the timer.
-    if !sandbox.faults.faults.latency.is_zero() {
-        tokio::time::sleep(sandbox.faults.faults.latency).await;
+    // A sleep of zero would still wait for the next tick of the timer.
+    if !injector.faults.latency.is_zero() {
+        tokio::time::sleep(injector.faults.latency).await;
     }
-    if mishap == Some(Mishap::Cut) {
-        // Only now, since an earlier answer on this connection may still have been on its way.
+    if fault == Some(Fault::Cut) {
+        // Not earlier: a previous response on this connection may still have been in progress.
         let length = response.body().size_hint().lower();
-        scissors.cut(usize::try_from(length / 2).unwrap_or(usize::MAX));
+        truncate_handle.truncate_response(usize::try_from(length / 2).unwrap_or(usize::MAX));
     }
     response
 }
 
-/// What a load balancer says when the application behind it does not answer.
+/// An error response like that of a load balancer without a backend.
 fn error(kind: u64) -> Response {
     let html = |status: StatusCode| {
         let page = format!(
@@ -114,7 +95,7 @@ fn error(kind: u64) -> Response {
     }
 }
 
-/// Answers that claim success and are no JSON: a maintenance page, JSON that stops short, nothing.
+/// A successful response without valid JSON: a maintenance page, incomplete JSON or an empty body.
 fn garbage(kind: u64) -> Response {
     match kind % 3 {
         0 => {
@@ -129,31 +110,35 @@ fn garbage(kind: u64) -> Response {
 mod tests {
     use super::*;
 
-    fn draws(error: u8, garbage: u8, cut: u8) -> Vec<Option<Mishap>> {
-        let faults =
-            Faults { error_percent: error, garbage_percent: garbage, cut_percent: cut, ..Faults::default() };
-        let draws = Draws::new(faults);
-        (0..1000).map(|_| draws.draw().0).collect()
+    fn draws(error: u8, garbage: u8, cut: u8) -> Vec<Option<Fault>> {
+        let faults = FaultConfig {
+            error_percent: error,
+            garbage_percent: garbage,
+            cut_percent: cut,
+            ..FaultConfig::default()
+        };
+        let draws = FaultInjector::new(faults);
+        (0..1000).map(|_| draws.next_fault().0).collect()
     }
 
     #[test]
-    fn a_run_repeats() {
+    fn faults_are_deterministic() {
         assert_eq!(draws(20, 10, 5), draws(20, 10, 5));
     }
 
     #[test]
-    fn the_shares_are_as_asked() {
+    fn shares_match_the_configuration() {
         let drawn = draws(20, 10, 5);
-        let share = |mishap| drawn.iter().filter(|drawn| **drawn == mishap).count();
-        assert!((170..230).contains(&share(Some(Mishap::Error))));
-        assert!((80..120).contains(&share(Some(Mishap::Garbage))));
-        assert!((35..65).contains(&share(Some(Mishap::Cut))));
+        let share = |fault| drawn.iter().filter(|drawn| **drawn == fault).count();
+        assert!((170..230).contains(&share(Some(Fault::Error))));
+        assert!((80..120).contains(&share(Some(Fault::Garbage))));
+        assert!((35..65).contains(&share(Some(Fault::Cut))));
     }
 
     #[test]
-    fn none_and_all_are_exact() {
+    fn no_faults_and_only_faults_are_exact() {
         assert!(draws(0, 0, 0).iter().all(Option::is_none));
-        assert!(draws(0, 0, 100).iter().all(|mishap| *mishap == Some(Mishap::Cut)));
-        assert!(draws(255, 255, 255).iter().all(|mishap| *mishap == Some(Mishap::Error)));
+        assert!(draws(0, 0, 100).iter().all(|fault| *fault == Some(Fault::Cut)));
+        assert!(draws(255, 255, 255).iter().all(|fault| *fault == Some(Fault::Error)));
     }
 }

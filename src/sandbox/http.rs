@@ -1,7 +1,7 @@
-//! The routes, their handlers and the middleware around them.
+//! The routes of the sandbox, their handlers and their middleware.
 //!
-//! Stands behind the connection and before everything that knows appointments: a handler reads the request, asks
-//! [`Store`] once, and answers. The order of its questions is the upstream's: token, then id, then body.
+//! A handler validates the request, calls the [`AppointmentStore`] and responds. Like the upstream, it checks first the
+//! token, then the id, then the body.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,65 +19,69 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::state::Sandbox;
 use super::{
-    access::{self, Sight},
-    faults::{self},
-    refusal::{Invalid, Refusal},
+    access::{self, TokenRegistry, Visibility},
+    faults::{self, FaultInjector},
+    refusal::{FieldErrors, SandboxError},
+    store::AppointmentStore,
     validate,
 };
 
-/// The most that is read of a body, in bytes.
+/// The maximum size of a body in bytes.
 const MAX_BODY: usize = 64 * 1024;
-const USUAL_PER_PAGE: usize = 15;
+const DEFAULT_PER_PAGE: usize = 15;
 const MAX_PER_PAGE: usize = 100;
 
 const LIST: &str = "/api/v1/appointments";
-const ONE: &str = "/api/v1/appointments/{appointment}";
+const APPOINTMENT: &str = "/api/v1/appointments/{appointment}";
 const CANCEL: &str = "/api/v1/appointments/{appointment}/cancel";
 const TOKEN: &str = "/oauth2/token";
 
-/// The whole of the HTTP surface.
-pub(crate) fn router(sandbox: Arc<Sandbox>) -> Router {
+/// The HTTP API of the sandbox.
+pub(crate) fn router(
+    tokens: Arc<TokenRegistry>,
+    injector: Arc<FaultInjector>,
+    store: Arc<AppointmentStore>,
+) -> Router {
     Router::new()
         .route(LIST, get(list).post(create))
-        .route(ONE, get(show).patch(update))
+        .route(APPOINTMENT, get(show).patch(update))
         .route(CANCEL, post(cancel))
-        // Only around the routes above: an unknown path is 404 and a wrong method 405, with a token or without.
-        .route_layer(from_fn_with_state(sandbox.clone(), access::authorise))
-        .route(TOKEN, post(access::token))
-        .fallback(async || Refusal::NoRoute)
-        .method_not_allowed_fallback(async || Refusal::NoMethod)
+        // Around the routes above only: an unknown path gives 404 and a wrong method 405, even without a token.
+        .route_layer(from_fn_with_state(tokens.clone(), access::authorise))
+        .route(TOKEN, post(access::token).with_state(tokens))
+        .fallback(async || SandboxError::RouteNotFound)
+        .method_not_allowed_fallback(async || SandboxError::MethodNotAllowed)
         // From the innermost to the outermost:
-        .layer(DefaultBodyLimit::max(MAX_BODY)) // whatever reads a body, it reads no more than this
-        .layer(from_fn(forbid_storing)) // what the application says, and a load balancer's error page does not
-        .layer(from_fn_with_state(sandbox.clone(), faults::befall)) // as if there were a network outside
-        .layer(from_fn(log)) // says what went out, faults included
-        .with_state(sandbox)
+        .layer(DefaultBodyLimit::max(MAX_BODY)) // bounds the memory of a body
+        .layer(from_fn(set_cache_control)) // inside fault injection: a load balancer's error page lacks it
+        .layer(from_fn_with_state(injector, faults::inject_faults)) // like a load balancer and the network
+        .layer(from_fn(log_request)) // logs the final status, including injected faults
+        .with_state(store)
 }
 
 /// `GET /appointments`
 async fn list(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(sight): Extension<Sight>,
+    State(store): State<Arc<AppointmentStore>>,
+    Extension(visibility): Extension<Visibility>,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, SandboxError> {
     let query = query.map(|Query(query)| query).unwrap_or_default();
-    let mut invalid = Invalid::default();
-    let page = positive(&query, "page", 1, &mut invalid);
-    let per_page = positive(&query, "per_page", USUAL_PER_PAGE, &mut invalid).min(MAX_PER_PAGE);
-    invalid.or(())?;
+    let mut errors = FieldErrors::default();
+    let page = positive_parameter(&query, "page", 1, &mut errors);
+    let per_page = positive_parameter(&query, "per_page", DEFAULT_PER_PAGE, &mut errors).min(MAX_PER_PAGE);
+    errors.into_result(())?;
 
     let skipped = (page - 1).saturating_mul(per_page);
-    let shown = sandbox.store.page(sight, skipped, per_page, Timestamp::now());
-    let last_page = shown.total.div_ceil(per_page).max(1);
-    let count = shown.items.len();
+    let served = store.page(visibility, skipped, per_page, Timestamp::now());
+    let last_page = served.total.div_ceil(per_page).max(1);
+    let count = served.items.len();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("sandbox.example");
     let path = format!("http://{host}{LIST}");
     let link = |page: usize| format!("{path}?page={page}");
     let body = json!({
-        "data": shown.items,
+        "data": served.items,
         "links": {
             "first": link(1),
             "last": link(last_page),
@@ -91,78 +95,83 @@ async fn list(
             "path": path,
             "per_page": per_page,
             "to": (count > 0).then_some(skipped.saturating_add(count)),
-            "total": shown.total,
+            "total": served.total,
         },
     });
-    Ok(tagged(&headers, &body))
+    Ok(with_etag(&headers, &body))
 }
 
-/// A positive whole number of the query.
-fn positive(query: &HashMap<String, String>, name: &str, usual: usize, invalid: &mut Invalid) -> usize {
-    let Some(text) = query.get(name) else { return usual };
+/// Returns a positive integer parameter of the query.
+fn positive_parameter(
+    query: &HashMap<String, String>,
+    name: &str,
+    default: usize,
+    errors: &mut FieldErrors,
+) -> usize {
+    let Some(text) = query.get(name) else { return default };
     match text.parse() {
         Ok(number) if number > 0 => return number,
-        Ok(_) => invalid.note(name, format!("The {} must be at least 1.", name.replace('_', " "))),
-        Err(_) => invalid.note(name, format!("The {} must be an integer.", name.replace('_', " "))),
+        Ok(_) => errors.add(name, format!("The {} must be at least 1.", name.replace('_', " "))),
+        Err(_) => errors.add(name, format!("The {} must be an integer.", name.replace('_', " "))),
     }
-    usual
+    default
 }
 
 /// `GET /appointments/{id}`
 async fn show(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(sight): Extension<Sight>,
-    Id(id): Id,
+    State(store): State<Arc<AppointmentStore>>,
+    Extension(visibility): Extension<Visibility>,
+    AppointmentId(id): AppointmentId,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let shown = sandbox.store.get(id, sight, Timestamp::now())?;
-    Ok(tagged(&headers, &json!({ "data": shown })))
+) -> Result<Response, SandboxError> {
+    let served = store.get(id, visibility, Timestamp::now())?;
+    Ok(with_etag(&headers, &json!({ "data": served })))
 }
 
 /// `POST /appointments`
 async fn create(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(sight): Extension<Sight>,
-    Fields(body): Fields,
-) -> Result<Response, Refusal> {
+    State(store): State<Arc<AppointmentStore>>,
+    Extension(visibility): Extension<Visibility>,
+    JsonFields(body): JsonFields,
+) -> Result<Response, SandboxError> {
     let (at, change) = validate::create(&body)?;
-    let shown = sandbox.store.create(at, change, sight, Timestamp::now())?;
-    Ok((StatusCode::CREATED, Json(json!({ "data": shown }))).into_response())
+    let served = store.create(at, change, visibility, Timestamp::now())?;
+    Ok((StatusCode::CREATED, Json(json!({ "data": served }))).into_response())
 }
 
 /// `PATCH /appointments/{id}`
 async fn update(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(sight): Extension<Sight>,
-    Id(id): Id,
+    State(store): State<Arc<AppointmentStore>>,
+    Extension(visibility): Extension<Visibility>,
+    AppointmentId(id): AppointmentId,
     request: Request,
-) -> Result<Response, Refusal> {
-    // An id that is unknown or not theirs comes before whatever is wrong with the body.
-    sandbox.store.get(id, sight, Timestamp::now())?;
-    let Fields(body) = Fields::from_request(request, &()).await?;
+) -> Result<Response, SandboxError> {
+    // Errors of the id take precedence over errors of the body.
+    store.get(id, visibility, Timestamp::now())?;
+    let JsonFields(body) = JsonFields::from_request(request, &()).await?;
     let change = validate::update(&body)?;
-    let shown = sandbox.store.update(id, change, sight, Timestamp::now())?;
-    Ok(Json(json!({ "data": shown })).into_response())
+    let served = store.update(id, change, visibility, Timestamp::now())?;
+    Ok(Json(json!({ "data": served })).into_response())
 }
 
 /// `POST /appointments/{id}/cancel`
 async fn cancel(
-    State(sandbox): State<Arc<Sandbox>>,
-    Extension(sight): Extension<Sight>,
-    Id(id): Id,
+    State(store): State<Arc<AppointmentStore>>,
+    Extension(visibility): Extension<Visibility>,
+    AppointmentId(id): AppointmentId,
     request: Request,
-) -> Result<Response, Refusal> {
-    sandbox.store.get(id, sight, Timestamp::now())?;
-    let Fields(body) = Fields::from_request(request, &()).await?;
+) -> Result<Response, SandboxError> {
+    store.get(id, visibility, Timestamp::now())?;
+    let JsonFields(body) = JsonFields::from_request(request, &()).await?;
     let reason = validate::cancellation(&body)?;
-    let shown = sandbox.store.cancel(id, reason, sight, Timestamp::now())?;
-    Ok(Json(json!({ "data": shown })).into_response())
+    let served = store.cancel(id, reason, visibility, Timestamp::now())?;
+    Ok(Json(json!({ "data": served })).into_response())
 }
 
-/// The answer with its tag, or 304 if the caller has it already.
-fn tagged(request: &HeaderMap, body: &Value) -> Response {
+/// Adds an `ETag`, or returns 304 if it matches `If-None-Match`.
+fn with_etag(request: &HeaderMap, body: &Value) -> Response {
     let body = body.to_string();
-    // A digest that is at hand: a UUID of version 5 is the SHA-1 of what it names.
+    // A UUID of version 5 contains a SHA-1 digest.
     let tag = format!("\"{}\"", Uuid::new_v5(&Uuid::NAMESPACE_OID, body.as_bytes()).simple());
     let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let known = known.flat_map(|tags| tags.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
@@ -172,55 +181,55 @@ fn tagged(request: &HeaderMap, body: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, tag)], body).into_response()
 }
 
-/// The id in the path. What is no id is an id that nobody has.
-struct Id(Uuid);
+/// The id in the path. A malformed id is treated as unknown.
+struct AppointmentId(Uuid);
 
-impl<S: Send + Sync> FromRequestParts<S> for Id {
-    type Rejection = Refusal;
+impl<S: Send + Sync> FromRequestParts<S> for AppointmentId {
+    type Rejection = SandboxError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, SandboxError> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let text = path.map(|Path(text)| text).unwrap_or_default();
-        // The parser knows other notations, which the upstream does not.
+        // The parser accepts further notations, which the upstream rejects.
         match Uuid::try_parse(&text) {
-            Ok(id) if text.len() == "9a0f170e-0aa0-47db-ab14-4ddcdcbad061".len() => Ok(Id(id)),
-            _ => Err(Refusal::NoAppointment(text)),
+            Ok(id) if text.len() == "9a0f170e-0aa0-47db-ab14-4ddcdcbad061".len() => Ok(AppointmentId(id)),
+            _ => Err(SandboxError::AppointmentNotFound(text)),
         }
     }
 }
 
-/// A body of fields. No body is a body without fields.
-struct Fields(Map<String, Value>);
+/// The fields of a JSON body. An empty body has no fields.
+struct JsonFields(Map<String, Value>);
 
-impl<S: Send + Sync> FromRequest<S> for Fields {
-    type Rejection = Refusal;
+impl<S: Send + Sync> FromRequest<S> for JsonFields {
+    type Rejection = SandboxError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, SandboxError> {
         let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_json = media_type.is_some_and(|media_type| {
             let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             essence == "application/json" || essence.ends_with("+json")
         });
-        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
+        let bytes = Bytes::from_request(request, state).await.map_err(body_error)?;
         if bytes.is_empty() {
-            return Ok(Fields(Map::new()));
+            return Ok(JsonFields(Map::new()));
         }
         if !is_json {
-            return Err(Refusal::NotJson);
+            return Err(SandboxError::NotJson);
         }
-        serde_json::from_slice(&bytes).map(Fields).map_err(|_| Refusal::NoObject)
+        serde_json::from_slice(&bytes).map(JsonFields).map_err(|_| SandboxError::NotAnObject)
     }
 }
 
-fn unread(rejection: BytesRejection) -> Refusal {
+fn body_error(rejection: BytesRejection) -> SandboxError {
     match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge,
-        _ => Refusal::BrokenBody,
+        StatusCode::PAYLOAD_TOO_LARGE => SandboxError::TooLarge,
+        _ => SandboxError::UnreadableBody,
     }
 }
 
-/// The framework's own word on caching, unless a handler has a stricter one.
-async fn forbid_storing(request: Request, next: Next) -> Response {
+/// Sets the framework's default `Cache-Control` unless the handler set its own.
+async fn set_cache_control(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     response
         .headers_mut()
@@ -229,17 +238,17 @@ async fn forbid_storing(request: Request, next: Next) -> Response {
     response
 }
 
-/// Method, route and status. Not the path: an unknown one may hold anything.
-async fn log(request: Request, next: Next) -> Response {
+/// Logs method, route and status. The path is not logged, because it could contain personal data.
+async fn log_request(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = match request.uri().path() {
         LIST => LIST,
         TOKEN => TOKEN,
         path if !path.starts_with(LIST) => "unknown",
         path if path.ends_with("/cancel") => CANCEL,
-        _ => ONE,
+        _ => APPOINTMENT,
     };
     let response = next.run(request).await;
-    tracing::debug!(%method, route, status = response.status().as_u16(), "sandbox answered");
+    tracing::debug!(%method, route, status = response.status().as_u16(), "sandbox request completed");
     response
 }

@@ -1,27 +1,27 @@
-//! The built-in sandbox: an HTTP server that behaves as the upstream appointments API does, with data that is made up.
+//! The built-in sandbox: an HTTP server with made-up data that behaves like the upstream appointments API.
 //!
-//! It stands where the real upstream would, behind a socket and nothing else: the gateway reaches it by its URL as it
-//! reaches any upstream, so whatever works here works over HTTP. A newcomer meets it in the first minute, the tests run
-//! against it, and it can run alone, with [`Faults`] on request.
+//! The gateway reaches it over a socket, by its URL, like any other upstream. Newcomers and the tests use it, and it also
+//! runs on its own, with optional faults ([`FaultConfig`]).
 //!
-//! The way of one request, outermost first:
+//! Modules, in the order of a request:
+//!
 //! ```text
-//! cut       the connection, which can be told to break in the middle of an answer
-//!  └ http   the routes, and the middleware in one ordered list
-//!    ├ faults    slow, failing, garbled and cut answers
-//!    ├ access    token → what it may see, and how often it may ask; the token endpoint
-//!    ├ validate  the body of a change → a `Change`, or what is wrong with it, field by field
-//!    └ store     the appointments, behind one lock
-//!       ├ record     one appointment, which changes by itself as time passes
-//!       ├ programme  what happens when: every appointment of the made-up data
-//!       ├ shapes     which of the upstream's many ways of filling one in it shows
-//!       └ cast       who takes part: names, numbers, departments, answers
-//! refusal   every answer that says no, in the upstream's words
-//! dice      numbers that look random and are the same in each run
+//! connection_faults   connections that can be truncated in the middle of a response
+//!  └ http             routes and middleware
+//!    ├ faults         fault injection: latency, errors, invalid and truncated responses
+//!    ├ access         tokens, their visibility and rate limit; the token endpoint
+//!    ├ validate       request bodies to changes or field errors
+//!    └ store          the appointments
+//!       ├ record      an appointment, with fields derived from the clock
+//!       ├ scenarios   the schedule of the made-up data
+//!       ├ variants    present, null and omitted fields, and notations
+//!       └ people      names, numbers, departments and answers
+//! refusal             error responses in the upstream's terms
+//! prng                deterministic pseudo-random numbers
 //! ```
 //!
-//! What is absent: it opens no connection, writes no file, and logs nothing but method, route and status. Every list
-//! that a client can make grow has a bound.
+//! The sandbox opens no connection, writes no file, and logs only method, route and status. Everything that clients can
+//! make grow has a bound.
 
 pub mod access;
 pub mod connection_faults;
@@ -32,7 +32,6 @@ pub mod prng;
 pub mod record;
 pub mod refusal;
 pub mod scenarios;
-pub mod state;
 pub mod store;
 pub mod validate;
 pub mod variants;
@@ -46,32 +45,40 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-/// The ids to try first, each of another shape, and last one that nobody has.
+use self::{
+    access::TokenRegistry,
+    connection_faults::{TruncateHandle, TruncatingListener},
+    faults::FaultInjector,
+    store::AppointmentStore,
+};
+use crate::config::sandbox::FaultConfig;
+
+/// Returns example ids, each of another variant, and an unknown id at the end.
 ///
-/// In order: an ordinary appointment tomorrow, one that begins about two minutes after start-up, one in session, one
-/// that has ended, one cancelled, one freshly made, one with nothing but an id, and one that does not exist.
-/// [`TOKEN_SOME`] sees the first two, the fresh one and the bare one.
+/// In order: an appointment tomorrow, one that starts about two minutes after the sandbox, one in session, one that has
+/// ended, one cancelled, a new one, one with an id only, and an unknown one. [`TOKEN_SOME`](access::TOKEN_SOME) has access
+/// to the first two, the new one and the one with an id only.
 pub fn example_ids() -> Vec<Uuid> {
     scenarios::example_ids()
 }
 
-/// Serves the sandbox until `stop` completes, then finishes the answers under way.
+/// Serves the sandbox until `stop` completes, then shuts down gracefully.
 ///
-/// Each call is a sandbox of its own, whose time starts with the call. Whoever binds the listener decides who can reach
-/// it; a loopback address is the right choice unless somebody asked for another.
+/// Each call serves a separate sandbox, whose scenarios start at the time of the call. Bind the listener to a loopback
+/// address unless the operator chose another one.
 ///
 /// # Errors
-/// As the listener fails; a failing connection is no such failure.
+/// If the listener fails. Failed connections are not errors.
 pub async fn serve(
     listener: TcpListener,
-    faults: faults::Faults,
+    faults: FaultConfig,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let sandbox = Arc::new(state::Sandbox {
-        access: access::Access::new(faults.rate_limit),
-        faults: faults::Draws::new(faults),
-        store: store::Store::new(Timestamp::now()),
-    });
-    let router = http::router(sandbox).into_make_service_with_connect_info::<connection_faults::Scissors>();
-    axum::serve(connection_faults::CuttableListener(listener), router).with_graceful_shutdown(stop).await
+    let router = http::router(
+        Arc::new(TokenRegistry::new(faults.rate_limit)),
+        Arc::new(FaultInjector::new(faults)),
+        Arc::new(AppointmentStore::new(Timestamp::now())),
+    );
+    let service = router.into_make_service_with_connect_info::<TruncateHandle>();
+    axum::serve(TruncatingListener(listener), service).with_graceful_shutdown(stop).await
 }

@@ -1,11 +1,11 @@
-//! The cast: people, numbers, departments and answers, all invented.
+//! The people of the scenarios, with names, numbers, departments and answers. All are invented.
 //!
-//! Stands below the programme, which says who appears when. Nobody here exists, and nothing can be reached: e-mails are
-//! at the domains kept for examples (RFC 2606), phone numbers in Ofcom's ranges for drama, web addresses under `.example`.
+//! None of their contact data can reach anyone: e-mail addresses use the reserved example domains (RFC 2606), phone numbers
+//! Ofcom's ranges for drama, and URLs the `.example` domain.
 
 use serde_json::{Value, json};
 
-use super::prng::{below, letters, pick, roll};
+use super::prng::{below, letters, pick, random};
 
 const GIVEN_NAMES: [&str; 24] = [
     "Ada",
@@ -53,7 +53,7 @@ const FAMILY_NAMES: [&str; 16] = [
     "Umbercroft",
 ];
 
-/// The departments; the first has the id 1.
+/// The departments, with ids from 1.
 const DEPARTMENTS: [&str; 6] = [
     "Advice and Benefits",
     "Housing Support",
@@ -76,10 +76,10 @@ const REASONS: [&str; 4] = [
     "The matter has been settled by letter.",
 ];
 
-/// The claimant of the `index`th appointment, with so many answers.
+/// Returns the claimant of the `index`th appointment, with `answered` answers.
 pub(crate) fn claimant(index: u32, answered: u32) -> Value {
     let given = GIVEN_NAMES[index as usize % GIVEN_NAMES.len()];
-    // One further along the family names with each round of the given ones: no two of the first 384 are namesakes.
+    // Shifts the family names with each round of given names, so the first 384 names are distinct.
     let family = FAMILY_NAMES[(index as usize + index as usize / GIVEN_NAMES.len()) % FAMILY_NAMES.len()];
     let domain = pick(&["example.com", "example.org", "example.net"], index, "domain");
     json!({
@@ -91,22 +91,22 @@ pub(crate) fn claimant(index: u32, answered: u32) -> Value {
     })
 }
 
-/// London, Manchester, Edinburgh, or a mobile.
+/// Returns a phone number in London, Manchester or Edinburgh, or a mobile number.
 fn phone_number(index: u32) -> String {
     let range = pick(&["+442079460", "+441614960", "+441314960", "+447700900"], index, "phone");
     format!("{range}{:03}", index % 1000)
 }
 
-/// A day in one of the `years` from `first`.
+/// Returns a date in one of the `years` from `first`.
 fn date(index: u32, purpose: &str, first: u32, years: u32) -> String {
     let days = below(years * 336, index, purpose);
-    // Months of 28 days, so that every one of them exists.
+    // Days 1 to 28 exist in every month.
     format!("{}-{:02}-{:02}", first + days / 336, days / 28 % 12 + 1, days % 28 + 1)
 }
 
-/// Answers to the first of the organisation's own questions, one of each type.
+/// Returns answers to the first `answered` of the organisation's questions, one of each type.
 fn answers(index: u32, answered: u32) -> Vec<Value> {
-    // The prefix QQ is never given out.
+    // The prefix QQ is never issued.
     let insurance_number = format!("QQ{:06}C", below(1_000_000, index, "insurance number"));
     let household = (below(6, index, "household") + 1).to_string();
     let heard = pick(&["A friend", "A leaflet", "A web search"], index, "heard of us").to_owned();
@@ -130,43 +130,43 @@ fn answers(index: u32, answered: u32) -> Vec<Value> {
         .collect()
 }
 
-/// The department with this id.
+/// Returns the department with this id.
 pub(crate) fn department(id: u64) -> Option<Value> {
     let place = usize::try_from(id.checked_sub(1)?).ok()?;
     DEPARTMENTS.get(place).map(|name| json!({ "id": id, "name": name }))
 }
 
-/// The department that the `index`th appointment is with.
+/// Returns the department of the `index`th appointment.
 pub(crate) fn some_department(index: u32) -> Option<Value> {
-    department(roll(index, "department") % DEPARTMENTS.len() as u64 + 1)
+    department(random(index, "department") % DEPARTMENTS.len() as u64 + 1)
 }
 
-/// The language that an interpreter is needed for.
+/// Returns the language of the interpreter.
 pub(crate) fn language(index: u32) -> &'static str {
     pick(&LANGUAGES, index, "language")
 }
 
-/// Why it was cancelled.
+/// Returns the reason of a cancellation.
 pub(crate) fn reason(index: u32) -> &'static str {
     pick(&REASONS, index, "reason")
 }
 
-/// A reference as the upstream's newer appointments have them.
+/// Returns a reference in the format of the upstream's newer appointments.
 pub(crate) fn reference(index: u32) -> String {
     letters(index, "reference")
 }
 
-/// A reference as its documentation has it.
+/// Returns a reference in the format of the upstream's documentation.
 pub(crate) fn numeric_reference(index: u32) -> u32 {
     100_000_000 + below(899_000_000, index, "reference")
 }
 
-/// The page on which the claimant checks in.
+/// Returns the URL of the check-in page.
 pub(crate) fn check_in_url(reference: &str) -> String {
     format!("https://sandbox.example/client-web/schedule/pre-call/summary?reference={reference}")
 }
 
-/// The room of the `index`th appointment: name and address.
+/// Returns the name and URL of the meeting room of the `index`th appointment.
 pub(crate) fn room(index: u32) -> (String, String) {
     let room = pick(&ROOMS, index, "room");
     (format!("{room} {index}"), format!("https://meet.example/{room}{index}"))
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_can_be_reached() {
+    fn contact_data_reaches_nobody() {
         for index in 0..300 {
             let claimant = claimant(index, 7);
             let email = claimant["email"].as_str().unwrap();
@@ -191,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn no_two_are_namesakes() {
+    fn names_are_unique() {
         let names: HashSet<_> = (0..250).map(|index| claimant(index, 0)["name"].to_string()).collect();
         assert_eq!(names.len(), 250);
     }
 
     #[test]
-    fn departments_count_from_one() {
+    fn department_ids_start_at_one() {
         assert_eq!(department(0), None);
         assert_eq!(department(1), Some(json!({ "id": 1, "name": "Advice and Benefits" })));
         assert_eq!(department(7), None);

@@ -1,37 +1,36 @@
-//! One appointment: what was written down of it, and what follows from the clock.
+//! An appointment of the sandbox: stored fields, and fields derived from the clock.
 //!
-//! Stands in the store, one for each id. What a person would enter is kept as the JSON that is served, so that odd shapes
-//! can be had by putting them there; what time does (status, session, meeting) is worked out whenever it is shown, so no
-//! task has to wake up and nothing is ever late.
+//! Stored fields are JSON as it is served, so that a scenario can store any variant. Status, session and meeting are
+//! derived from the current time on each read, so no background task is needed.
 
 use jiff::tz::offset;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// How long before its time an appointment is waited for, in seconds.
+/// The time before an appointment in which its status is `waiting`, in seconds.
 pub(crate) const WAITING: i64 = 5 * 60;
-/// The length that is assumed where none is told, in minutes.
-const USUAL_MINUTES: i64 = 30;
+/// The duration of an appointment without `duration_in_minutes`, in minutes.
+const DEFAULT_MINUTES: i64 = 30;
 
-/// One appointment.
-pub(crate) struct Record {
+/// An appointment.
+pub(crate) struct AppointmentRecord {
     pub(crate) id: Uuid,
-    /// Whether [`Sight::Shared`](crate::sandbox::access::Sight) reaches it.
+    /// Whether [`Visibility::Shared`](crate::sandbox::access::Visibility) reaches it.
     pub(crate) shared: bool,
     pub(crate) at: Timestamp,
-    pub(crate) stamp: Stamp,
-    pub(crate) course: Course,
+    pub(crate) time_format: TimestampFormat,
+    pub(crate) outcome: SessionOutcome,
     pub(crate) room: Option<Room>,
     pub(crate) cancelled: Option<Cancellation>,
     pub(crate) completeness: Completeness,
-    /// What is served as it stands. It goes before anything that is worked out under the same name.
+    /// Fields that are served unchanged. They take precedence over derived fields.
     pub(crate) fields: Map<String, Value>,
 }
 
-/// How the upstream writes this appointment's times: every way in which it does somewhere.
+/// A timestamp format of the upstream, which uses several.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Stamp {
+pub(crate) enum TimestampFormat {
     /// `2025-08-19T16:50:00.000000Z`
     Micros,
     /// `2025-08-19T16:50:00.000Z`
@@ -40,20 +39,20 @@ pub(crate) enum Stamp {
     Seconds,
     /// `2025-08-19T17:50:00+01:00`
     Offset,
-    /// `2025-08-19T16:50:00`, which means UTC.
-    Bare,
+    /// `2025-08-19T16:50:00`, in UTC.
+    WithoutOffset,
 }
 
-/// What becomes of an appointment that nobody cancels.
+/// The outcome of an appointment that is not cancelled.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Course {
-    /// The session begins `late` seconds after the time, and lasts `lasts` seconds.
+pub(crate) enum SessionOutcome {
+    /// The session starts `late` seconds after `appointment_at` and takes `lasts` seconds.
     Held { late: i64, lasts: i64 },
-    /// Nobody comes.
+    /// There is no session.
     Missed,
 }
 
-/// Where the session is held.
+/// The meeting room.
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     pub(crate) id: u64,
@@ -61,51 +60,51 @@ pub(crate) struct Room {
     pub(crate) url: String,
 }
 
-/// When it was called off, and what for.
+/// The time and reason of a cancellation.
 #[derive(Debug, Clone)]
 pub(crate) struct Cancellation {
     pub(crate) at: Timestamp,
     pub(crate) reason: Option<String>,
 }
 
-/// How much of the appointment is served.
+/// The completeness of a served appointment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Completeness {
-    /// Every field, null where there is nothing.
+    /// All fields, including nulls.
     Full,
-    /// What is null is left out.
-    Terse,
+    /// Nulls are omitted.
+    WithoutNulls,
     /// Only the id.
-    Bare,
+    IdOnly,
 }
 
-impl Record {
-    /// As the upstream serves it at this moment.
-    pub(crate) fn shown(&self, now: Timestamp) -> Value {
-        let mut shown = Map::new();
-        if self.completeness != Completeness::Bare {
-            shown = self.fields.clone();
-            for (name, value) in self.worked_out(now) {
-                shown.entry(name).or_insert(value);
+impl AppointmentRecord {
+    /// Returns the appointment as the upstream serves it at `now`.
+    pub(crate) fn to_json(&self, now: Timestamp) -> Value {
+        let mut members = Map::new();
+        if self.completeness != Completeness::IdOnly {
+            members = self.fields.clone();
+            for (name, value) in self.derived_fields(now) {
+                members.entry(name).or_insert(value);
             }
-            if self.completeness == Completeness::Terse {
-                shown.retain(|_, value| !value.is_null());
+            if self.completeness == Completeness::WithoutNulls {
+                members.retain(|_, value| !value.is_null());
             }
         }
-        shown.insert("id".to_owned(), json!(self.id.to_string()));
-        Value::Object(shown)
+        members.insert("id".to_owned(), json!(self.id.to_string()));
+        Value::Object(members)
     }
 
-    fn worked_out(&self, now: Timestamp) -> [(&'static str, Value); 7] {
+    fn derived_fields(&self, now: Timestamp) -> [(&'static str, Value); 7] {
         let (started, ended) = self.session(now);
-        let write = |time: Option<Timestamp>| time.map(|time| self.stamp.write(time)).into();
+        let write = |time: Option<Timestamp>| time.map(|time| self.time_format.write(time)).into();
         let meeting = self.room.as_ref().map_or(Value::Null, |room| {
             json!({
                 "id": room.id,
                 "room_name": room.name,
                 "room_url": room.url,
-                "start_date": self.stamp.write(self.at),
-                "end_date": self.stamp.write(self.ends_at()),
+                "start_date": self.time_format.write(self.at),
+                "end_date": self.time_format.write(self.ends_at()),
             })
         });
         [
@@ -122,23 +121,23 @@ impl Record {
         ]
     }
 
-    /// The upstream's word for how things stand.
+    /// Returns the status in the upstream's terms.
     fn status(&self, now: Timestamp) -> &'static str {
         if self.cancelled.is_some() {
             return "cancelled";
         }
-        match (self.session(now), self.course) {
+        match (self.session(now), self.outcome) {
             ((_, Some(_)), _) => "ended",
             ((Some(_), None), _) => "in_session",
-            (_, Course::Missed) if now >= self.ends_at() => "missed",
+            (_, SessionOutcome::Missed) if now >= self.ends_at() => "missed",
             _ if now >= after(self.at, -WAITING) => "waiting",
             _ => "scheduled",
         }
     }
 
-    /// When the session began and ended, as far as it has. Nothing happens any more once it is cancelled.
+    /// Returns the start and end of the session if they have passed. A cancellation stops the session.
     fn session(&self, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
-        let Course::Held { late, lasts } = self.course else {
+        let SessionOutcome::Held { late, lasts } = self.outcome else {
             return (None, None);
         };
         let now = self.cancelled.as_ref().map_or(now, |cancelled| cancelled.at.min(now));
@@ -149,24 +148,24 @@ impl Record {
 
     fn ends_at(&self) -> Timestamp {
         let minutes = self.fields.get("duration_in_minutes").and_then(Value::as_i64);
-        after(self.at, 60 * minutes.unwrap_or(USUAL_MINUTES))
+        after(self.at, 60 * minutes.unwrap_or(DEFAULT_MINUTES))
     }
 }
 
-impl Stamp {
-    /// `time` in this manner. Digits that the manner has no room for are cut off.
+impl TimestampFormat {
+    /// Formats `time`. Excess digits are truncated.
     pub(crate) fn write(self, time: Timestamp) -> String {
         match self {
-            Stamp::Micros => format!("{time:.6}"),
-            Stamp::Millis => format!("{time:.3}"),
-            Stamp::Seconds => format!("{time:.0}"),
-            Stamp::Offset => format!("{:.0}", time.display_with_offset(offset(1))),
-            Stamp::Bare => format!("{time:.0}").trim_end_matches('Z').to_owned(),
+            TimestampFormat::Micros => format!("{time:.6}"),
+            TimestampFormat::Millis => format!("{time:.3}"),
+            TimestampFormat::Seconds => format!("{time:.0}"),
+            TimestampFormat::Offset => format!("{:.0}", time.display_with_offset(offset(1))),
+            TimestampFormat::WithoutOffset => format!("{time:.0}").trim_end_matches('Z').to_owned(),
         }
     }
 }
 
-/// `seconds` later, or as late as can be told.
+/// Adds `seconds`, saturating at the maximum.
 pub(crate) fn after(time: Timestamp, seconds: i64) -> Timestamp {
     time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
@@ -181,13 +180,13 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn record(course: Course) -> Record {
-        Record {
+    fn record(outcome: SessionOutcome) -> AppointmentRecord {
+        AppointmentRecord {
             id: Uuid::nil(),
             shared: true,
             at: second(AT),
-            stamp: Stamp::Micros,
-            course,
+            time_format: TimestampFormat::Micros,
+            outcome,
             room: None,
             cancelled: None,
             completeness: Completeness::Full,
@@ -196,11 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn time_passes_from_scheduled_to_ended() {
-        let record = record(Course::Held { late: 40, lasts: 600 });
+    fn status_follows_the_clock() {
+        let record = record(SessionOutcome::Held { late: 40, lasts: 600 });
         let seen = |moment| {
-            let shown = record.shown(second(AT + moment));
-            (shown["status"].clone(), shown["session_started_at"].clone(), shown["session_ended_at"].clone())
+            let served = record.to_json(second(AT + moment));
+            (
+                served["status"].clone(),
+                served["session_started_at"].clone(),
+                served["session_ended_at"].clone(),
+            )
         };
         let (start, end) = ("2025-08-19T16:50:40.000000Z", "2025-08-19T17:00:40.000000Z");
         assert_eq!(seen(-301), (json!("scheduled"), Value::Null, Value::Null));
@@ -211,35 +214,35 @@ mod tests {
     }
 
     #[test]
-    fn nobody_comes_to_a_missed_one() {
-        let record = record(Course::Missed);
-        assert_eq!(record.shown(second(AT + 1799))["status"], "waiting");
-        assert_eq!(record.shown(second(AT + 1800))["status"], "missed");
-        assert_eq!(record.shown(second(AT + 1800))["session_started_at"], Value::Null);
+    fn missed_appointments_have_no_session() {
+        let record = record(SessionOutcome::Missed);
+        assert_eq!(record.to_json(second(AT + 1799))["status"], "waiting");
+        assert_eq!(record.to_json(second(AT + 1800))["status"], "missed");
+        assert_eq!(record.to_json(second(AT + 1800))["session_started_at"], Value::Null);
     }
 
     #[test]
-    fn a_cancelled_one_stays_as_it_was() {
-        let mut record = record(Course::Held { late: 0, lasts: 600 });
+    fn cancellation_stops_the_session() {
+        let mut record = record(SessionOutcome::Held { late: 0, lasts: 600 });
         record.cancelled = Some(Cancellation { at: second(AT + 60), reason: None });
-        let shown = record.shown(second(AT + 6000));
-        assert_eq!(shown["status"], "cancelled");
-        assert_eq!(shown["session_started_at"], "2025-08-19T16:50:00.000000Z");
-        assert_eq!(shown["session_ended_at"], Value::Null);
+        let served = record.to_json(second(AT + 6000));
+        assert_eq!(served["status"], "cancelled");
+        assert_eq!(served["session_started_at"], "2025-08-19T16:50:00.000000Z");
+        assert_eq!(served["session_ended_at"], Value::Null);
     }
 
     #[test]
-    fn every_manner_of_writing_a_time() {
+    fn timestamp_formats_match_the_upstream() {
         let time: Timestamp = "2025-08-19T16:50:00.123456Z".parse().unwrap();
-        assert_eq!(Stamp::Micros.write(time), "2025-08-19T16:50:00.123456Z");
-        assert_eq!(Stamp::Millis.write(time), "2025-08-19T16:50:00.123Z");
-        assert_eq!(Stamp::Seconds.write(time), "2025-08-19T16:50:00Z");
-        assert_eq!(Stamp::Offset.write(time), "2025-08-19T17:50:00+01:00");
-        assert_eq!(Stamp::Bare.write(time), "2025-08-19T16:50:00");
+        assert_eq!(TimestampFormat::Micros.write(time), "2025-08-19T16:50:00.123456Z");
+        assert_eq!(TimestampFormat::Millis.write(time), "2025-08-19T16:50:00.123Z");
+        assert_eq!(TimestampFormat::Seconds.write(time), "2025-08-19T16:50:00Z");
+        assert_eq!(TimestampFormat::Offset.write(time), "2025-08-19T17:50:00+01:00");
+        assert_eq!(TimestampFormat::WithoutOffset.write(time), "2025-08-19T16:50:00");
     }
 
     #[test]
-    fn the_end_of_time_is_no_panic() {
+    fn adding_to_the_maximum_saturates() {
         assert_eq!(after(Timestamp::MAX, 60), Timestamp::MAX);
     }
 }

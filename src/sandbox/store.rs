@@ -1,7 +1,7 @@
-//! The appointments, and everything that can be done to them.
+//! The appointments of a sandbox, in memory.
 //!
-//! Stands behind the routes, which have read and judged the request by the time they come here. One lock holds them all;
-//! it is taken for a look-up or a change and never while anything is awaited.
+//! The routes validate each request before they call the store. A single lock protects all appointments and is never held
+//! across an await.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,136 +11,151 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    access::Sight,
-    record::{Cancellation, Completeness, Record},
-    refusal::Refusal,
+    access::Visibility,
+    record::{AppointmentRecord, Cancellation, Completeness},
+    refusal::SandboxError,
     scenarios,
     validate::Change,
 };
 
-/// How many appointments clients can create, so that memory stays bounded.
+/// The maximum number of created appointments, which bounds the memory.
 const MAX_CREATED: u32 = 10_000;
-/// Where the numbers of created appointments begin, far above those of the programme.
+/// The first index of created appointments, far above those of the scenarios.
 const FIRST_CREATED: u32 = 1_000_000;
 
-/// Every appointment of one sandbox.
-pub(crate) struct Store {
-    state: RwLock<State>,
+/// The appointments of a sandbox.
+pub(crate) struct AppointmentStore {
+    state: RwLock<StoreState>,
 }
 
-struct State {
-    records: HashMap<Uuid, Record>,
+struct StoreState {
+    records: HashMap<Uuid, AppointmentRecord>,
     created: u32,
 }
 
-/// One page of the list, as it is served, and how many there are in all.
-pub(crate) struct Page {
+/// A page of the list, as it is served, and the total number of visible appointments.
+pub(crate) struct ListPage {
     pub(crate) items: Vec<Value>,
     pub(crate) total: usize,
 }
 
-impl Store {
-    /// The programme, for a sandbox that starts at this moment.
+impl AppointmentStore {
+    /// Creates the appointments of a sandbox that starts at `start`.
     pub(crate) fn new(start: Timestamp) -> Self {
-        let records = scenarios::programme(start).into_iter().map(|record| (record.id, record)).collect();
-        Self { state: RwLock::new(State { records, created: 0 }) }
+        let records = scenarios::all_records(start).into_iter().map(|record| (record.id, record)).collect();
+        Self { state: RwLock::new(StoreState { records, created: 0 }) }
     }
 
-    pub(crate) fn get(&self, id: Uuid, sight: Sight, now: Timestamp) -> Result<Value, Refusal> {
-        Ok(self.read().find(id, sight)?.shown(now))
+    pub(crate) fn get(
+        &self,
+        id: Uuid,
+        visibility: Visibility,
+        now: Timestamp,
+    ) -> Result<Value, SandboxError> {
+        Ok(self.read().find(id, visibility)?.to_json(now))
     }
 
-    /// By time and then by id, an order that no passing of time changes. Skips `skipped` and shows at most `limit`.
-    pub(crate) fn page(&self, sight: Sight, skipped: usize, limit: usize, now: Timestamp) -> Page {
+    /// Returns at most `limit` appointments after the first `skipped`. They are ordered by time and then id, a stable
+    /// order.
+    pub(crate) fn page(
+        &self,
+        visibility: Visibility,
+        skipped: usize,
+        limit: usize,
+        now: Timestamp,
+    ) -> ListPage {
         let state = self.read();
-        let mut seen: Vec<_> = state.records.values().filter(|record| is_seen(record, sight)).collect();
-        seen.sort_unstable_by_key(|record| (record.at, record.id));
-        let items = seen.iter().skip(skipped).take(limit).map(|record| record.shown(now)).collect();
-        Page { items, total: seen.len() }
+        let mut visible: Vec<_> =
+            state.records.values().filter(|record| is_visible(record, visibility)).collect();
+        visible.sort_unstable_by_key(|record| (record.at, record.id));
+        let items = visible.iter().skip(skipped).take(limit).map(|record| record.to_json(now)).collect();
+        ListPage { items, total: visible.len() }
     }
 
-    /// Whoever creates an appointment sees it.
+    /// Creates an appointment that is visible to its creator.
     pub(crate) fn create(
         &self,
         at: Timestamp,
         change: Change,
-        sight: Sight,
+        visibility: Visibility,
         now: Timestamp,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let mut state = self.write();
         if state.created >= MAX_CREATED {
-            return Err(Refusal::Full);
+            return Err(SandboxError::Full);
         }
         let nth = FIRST_CREATED + state.created;
         state.created += 1;
-        let mut record = scenarios::created(nth, sight == Sight::Shared, at, now);
+        let mut record = scenarios::created(nth, visibility == Visibility::Shared, at, now);
         apply(&mut record, change);
-        let shown = record.shown(now);
+        let served = record.to_json(now);
         state.records.insert(record.id, record);
-        Ok(shown)
+        Ok(served)
     }
 
-    /// What the change leaves out stays as it is.
+    /// Updates an appointment. Omitted fields stay unchanged.
     pub(crate) fn update(
         &self,
         id: Uuid,
         change: Change,
-        sight: Sight,
+        visibility: Visibility,
         now: Timestamp,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let mut state = self.write();
-        let record = state.find_mut(id, sight)?;
+        let record = state.find_mut(id, visibility)?;
         apply(record, change);
-        Ok(record.shown(now))
+        Ok(record.to_json(now))
     }
 
-    /// Cancels what is not cancelled yet, whatever else has become of it.
+    /// Cancels an appointment in any state except cancelled.
     pub(crate) fn cancel(
         &self,
         id: Uuid,
         reason: Option<String>,
-        sight: Sight,
+        visibility: Visibility,
         now: Timestamp,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, SandboxError> {
         let mut state = self.write();
-        let record = state.find_mut(id, sight)?;
+        let record = state.find_mut(id, visibility)?;
         if record.cancelled.is_some() {
-            return Err(Refusal::Cancelled);
+            return Err(SandboxError::AlreadyCancelled);
         }
         record.cancelled = Some(Cancellation { at: now, reason });
         record.fields.remove("status");
-        fill_in(record);
-        Ok(record.shown(now))
+        show_fields(record);
+        Ok(record.to_json(now))
     }
 
-    /// A panic elsewhere leaves the records as they were: no change is made in two steps that could come apart.
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    /// Ignores poisoning: no code panics in the middle of a change.
+    fn read(&self) -> RwLockReadGuard<'_, StoreState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, StoreState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn find(&self, id: Uuid, sight: Sight) -> Result<&Record, Refusal> {
-        let record = self.records.get(&id).ok_or_else(|| Refusal::NoAppointment(id.to_string()))?;
-        if is_seen(record, sight) { Ok(record) } else { Err(Refusal::Forbidden) }
+impl StoreState {
+    fn find(&self, id: Uuid, visibility: Visibility) -> Result<&AppointmentRecord, SandboxError> {
+        let record =
+            self.records.get(&id).ok_or_else(|| SandboxError::AppointmentNotFound(id.to_string()))?;
+        if is_visible(record, visibility) { Ok(record) } else { Err(SandboxError::Forbidden) }
     }
 
-    fn find_mut(&mut self, id: Uuid, sight: Sight) -> Result<&mut Record, Refusal> {
-        let record = self.records.get_mut(&id).ok_or_else(|| Refusal::NoAppointment(id.to_string()))?;
-        if is_seen(record, sight) { Ok(record) } else { Err(Refusal::Forbidden) }
+    fn find_mut(&mut self, id: Uuid, visibility: Visibility) -> Result<&mut AppointmentRecord, SandboxError> {
+        let record =
+            self.records.get_mut(&id).ok_or_else(|| SandboxError::AppointmentNotFound(id.to_string()))?;
+        if is_visible(record, visibility) { Ok(record) } else { Err(SandboxError::Forbidden) }
     }
 }
 
-fn is_seen(record: &Record, sight: Sight) -> bool {
-    sight == Sight::Everything || record.shared
+fn is_visible(record: &AppointmentRecord, visibility: Visibility) -> bool {
+    visibility == Visibility::All || record.shared
 }
 
-/// A move starts the appointment's course over, since all of that follows from its time.
-fn apply(record: &mut Record, change: Change) {
+/// Applies a change. A new time also moves the session, which is derived from it.
+fn apply(record: &mut AppointmentRecord, change: Change) {
     record.at = change.at.unwrap_or(record.at);
     record.fields.extend(change.fields);
     if record.cancelled.is_some() {
@@ -149,23 +164,23 @@ fn apply(record: &mut Record, change: Change) {
     if let Some(changed) = change.claimant {
         let mut claimant = match record.fields.remove("claimant") {
             Some(Value::Object(claimant)) => claimant,
-            _ => nobody(),
+            _ => unknown_claimant(),
         };
         claimant.extend(changed);
         record.fields.insert("claimant".to_owned(), Value::Object(claimant));
     }
-    fill_in(record);
+    show_fields(record);
 }
 
-/// What was changed has to show, also where nothing but the id was known before.
-fn fill_in(record: &mut Record) {
-    if record.completeness == Completeness::Bare {
-        record.completeness = Completeness::Terse;
+/// Makes the fields of a record visible that was served with its id only.
+fn show_fields(record: &mut AppointmentRecord) {
+    if record.completeness == Completeness::IdOnly {
+        record.completeness = Completeness::WithoutNulls;
     }
 }
 
-/// A claimant of whom nothing is known.
-fn nobody() -> Map<String, Value> {
+/// A claimant with empty fields.
+fn unknown_claimant() -> Map<String, Value> {
     let unknown =
         ["name", "phone_number", "email", "date_of_birth"].map(|name| (name.to_owned(), Value::Null));
     unknown.into_iter().chain([("data".to_owned(), json!([]))]).collect()
@@ -186,51 +201,57 @@ mod tests {
     }
 
     #[test]
-    fn pages_neither_overlap_nor_miss_and_time_does_not_move_them() {
-        let store = Store::new(start());
-        let whole = store.page(Sight::Everything, 0, 1000, start());
+    fn pages_are_disjoint_complete_and_stable() {
+        let store = AppointmentStore::new(start());
+        let whole = store.page(Visibility::All, 0, 1000, start());
         assert_eq!(whole.total, 244);
         let later = after(start(), 86_400 * 5);
         let paged: Vec<_> =
-            (0..25).flat_map(|page| store.page(Sight::Everything, page * 10, 10, later).items).collect();
+            (0..25).flat_map(|page| store.page(Visibility::All, page * 10, 10, later).items).collect();
         let ids = |items: &[Value]| -> Vec<_> { items.iter().map(|item| item["id"].clone()).collect() };
         assert_eq!(ids(&paged), ids(&whole.items));
-        assert!(store.page(Sight::Shared, 0, 1000, start()).total < 120);
+        assert!(store.page(Visibility::Shared, 0, 1000, start()).total < 120);
     }
 
     #[test]
-    fn the_number_of_created_ones_is_bounded() {
-        let store = Store::new(start());
+    fn created_appointments_are_bounded() {
+        let store = AppointmentStore::new(start());
         store.write().created = MAX_CREATED - 1;
-        let create = || store.create(start(), change(json!({})), Sight::Shared, start());
+        let create = || store.create(start(), change(json!({})), Visibility::Shared, start());
         assert!(create().is_ok());
-        assert!(matches!(create(), Err(Refusal::Full)));
+        assert!(matches!(create(), Err(SandboxError::Full)));
     }
 
     #[test]
-    fn a_bare_one_shows_what_was_changed() {
-        let store = Store::new(start());
+    fn changed_fields_of_an_id_only_appointment_are_served() {
+        let store = AppointmentStore::new(start());
         let bare = scenarios::example_ids()[6];
-        let shown = store.update(bare, change(json!({"status": "waiting"})), Sight::Shared, start());
-        assert_eq!(shown.unwrap()["status"], "waiting");
+        let served = store.update(bare, change(json!({"status": "waiting"})), Visibility::Shared, start());
+        assert_eq!(served.unwrap()["status"], "waiting");
     }
 
     #[test]
-    fn a_cancelled_one_stays_cancelled() {
-        let store = Store::new(start());
+    fn cancellation_is_final() {
+        let store = AppointmentStore::new(start());
         let cancelled = scenarios::example_ids()[4];
-        let shown = store.update(cancelled, change(json!({"status": "waiting"})), Sight::Everything, start());
-        assert_eq!(shown.unwrap()["status"], "cancelled");
-        let again = store.cancel(cancelled, None, Sight::Everything, start());
-        assert!(matches!(again, Err(Refusal::Cancelled)));
+        let served = store.update(cancelled, change(json!({"status": "waiting"})), Visibility::All, start());
+        assert_eq!(served.unwrap()["status"], "cancelled");
+        let again = store.cancel(cancelled, None, Visibility::All, start());
+        assert!(matches!(again, Err(SandboxError::AlreadyCancelled)));
     }
 
     #[test]
-    fn what_is_not_seen_is_not_changed() {
-        let store = Store::new(start());
+    fn invisible_appointments_cannot_be_changed() {
+        let store = AppointmentStore::new(start());
         let hidden = scenarios::example_ids()[2];
-        assert!(matches!(store.cancel(hidden, None, Sight::Shared, start()), Err(Refusal::Forbidden)));
-        let nobody = scenarios::example_ids()[7];
-        assert!(matches!(store.get(nobody, Sight::Shared, start()), Err(Refusal::NoAppointment(_))));
+        assert!(matches!(
+            store.cancel(hidden, None, Visibility::Shared, start()),
+            Err(SandboxError::Forbidden)
+        ));
+        let unknown = scenarios::example_ids()[7];
+        assert!(matches!(
+            store.get(unknown, Visibility::Shared, start()),
+            Err(SandboxError::AppointmentNotFound(_))
+        ));
     }
 }

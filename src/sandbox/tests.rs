@@ -1,4 +1,4 @@
-//! The sandbox from outside: a real socket, and a client that knows only what the upstream's documentation says.
+//! Tests of the sandbox over a real socket, against the upstream's documentation.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -9,36 +9,35 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::{
-    access::{CLIENT_ID, CLIENT_SECRET, TOKEN_ALL, TOKEN_SOME},
-    example_ids,
-    faults::Faults,
-    serve,
+    access::{TOKEN_ALL, TOKEN_SOME},
+    example_ids, serve,
 };
+use crate::config::sandbox::{CLIENT_ID, CLIENT_SECRET, FaultConfig};
 
 /// A sandbox that runs until it is dropped.
-struct Sandbox {
+struct TestSandbox {
     address: std::net::SocketAddr,
     client: reqwest::Client,
     _stop: oneshot::Sender<()>,
 }
 
-async fn sandbox(faults: Faults) -> Sandbox {
+async fn sandbox(faults: FaultConfig) -> TestSandbox {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(serve(listener, faults, async { _ = stopped.await }));
-    // The TLS library's; a second call finds it installed.
+    // Fails if a crypto provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    Sandbox { address, client, _stop: stop }
+    TestSandbox { address, client, _stop: stop }
 }
 
-impl Sandbox {
+impl TestSandbox {
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
 
-    /// With the token that sees everything.
+    /// Sends a request with the token for all appointments.
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let mut request = self.request(method, path).bearer_auth(TOKEN_ALL);
         if let Some(body) = body {
@@ -57,15 +56,15 @@ async fn read(response: Response) -> (StatusCode, Value) {
     (status, serde_json::from_str(&response.text().await.unwrap()).unwrap_or_default())
 }
 
-fn one(example: usize) -> String {
+fn example_path(example: usize) -> String {
     format!("/api/v1/appointments/{}", example_ids()[example])
 }
 
 const LIST: &str = "/api/v1/appointments";
 
 #[tokio::test]
-async fn a_token_is_needed_and_decides_what_is_seen() {
-    let sandbox = sandbox(Faults::default()).await;
+async fn token_is_required_and_determines_the_visibility() {
+    let sandbox = sandbox(FaultConfig::default()).await;
     let ask = async |token: Option<&str>, path: &str| {
         let mut request = sandbox.request(Method::GET, path);
         if let Some(token) = token {
@@ -74,12 +73,12 @@ async fn a_token_is_needed_and_decides_what_is_seen() {
         read(request.send().await.unwrap()).await
     };
     let unauthenticated = (StatusCode::UNAUTHORIZED, json!({"message": "Unauthenticated."}));
-    assert_eq!(ask(None, &one(0)).await, unauthenticated);
-    assert_eq!(ask(Some("guess"), &one(7)).await, unauthenticated);
-    assert_eq!(ask(Some(TOKEN_ALL), &one(2)).await.0, StatusCode::OK);
-    assert_eq!(ask(Some(TOKEN_SOME), &one(0)).await.0, StatusCode::OK);
+    assert_eq!(ask(None, &example_path(0)).await, unauthenticated);
+    assert_eq!(ask(Some("guess"), &example_path(7)).await, unauthenticated);
+    assert_eq!(ask(Some(TOKEN_ALL), &example_path(2)).await.0, StatusCode::OK);
+    assert_eq!(ask(Some(TOKEN_SOME), &example_path(0)).await.0, StatusCode::OK);
     let forbidden = (StatusCode::FORBIDDEN, json!({"message": "This action is unauthorized."}));
-    assert_eq!(ask(Some(TOKEN_SOME), &one(2)).await, forbidden);
+    assert_eq!(ask(Some(TOKEN_SOME), &example_path(2)).await, forbidden);
 
     let all = ask(Some(TOKEN_ALL), LIST).await.1;
     let some = ask(Some(TOKEN_SOME), LIST).await.1;
@@ -88,9 +87,9 @@ async fn a_token_is_needed_and_decides_what_is_seen() {
 }
 
 #[tokio::test]
-async fn what_nobody_knows_is_404_and_a_wrong_method_405() {
-    let sandbox = sandbox(Faults::default()).await;
-    let (status, body) = sandbox.get(&one(7)).await;
+async fn unknown_paths_give_404_and_wrong_methods_405() {
+    let sandbox = sandbox(FaultConfig::default()).await;
+    let (status, body) = sandbox.get(&example_path(7)).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     let message = format!("No query results for model [App\\Models\\Appointment] {}", example_ids()[7]);
     assert_eq!(body["message"], message.as_str());
@@ -100,15 +99,15 @@ async fn what_nobody_knows_is_404_and_a_wrong_method_405() {
     }
     assert_eq!(sandbox.get(&format!("{LIST}/{unusual}")).await.0, StatusCode::NOT_FOUND);
     assert_eq!(sandbox.ask(Method::DELETE, LIST, None).await.0, StatusCode::METHOD_NOT_ALLOWED);
-    let (status, body) = sandbox.get(&format!("{}/cancel", one(0))).await;
+    let (status, body) = sandbox.get(&format!("{}/cancel", example_path(0))).await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     assert!(body["message"].is_string());
 }
 
 #[tokio::test]
-async fn an_answer_is_not_sent_twice_to_who_has_it() {
-    let sandbox = sandbox(Faults::default()).await;
-    let request = || sandbox.request(Method::GET, &one(0)).bearer_auth(TOKEN_ALL);
+async fn matching_etags_give_304() {
+    let sandbox = sandbox(FaultConfig::default()).await;
+    let request = || sandbox.request(Method::GET, &example_path(0)).bearer_auth(TOKEN_ALL);
     let first = request().send().await.unwrap();
     assert_eq!(first.headers()["cache-control"], "no-cache, private");
     assert_eq!(first.headers()["content-type"], "application/json");
@@ -121,8 +120,8 @@ async fn an_answer_is_not_sent_twice_to_who_has_it() {
 }
 
 #[tokio::test]
-async fn pages_say_where_they_are() {
-    let sandbox = sandbox(Faults::default()).await;
+async fn pages_have_links_and_meta() {
+    let sandbox = sandbox(FaultConfig::default()).await;
     let page = sandbox.get(&format!("{LIST}?page=2&per_page=10")).await.1;
     assert_eq!(page["data"].as_array().unwrap().len(), 10);
     let path = format!("http://{}{LIST}", sandbox.address);
@@ -148,8 +147,8 @@ async fn pages_say_where_they_are() {
 }
 
 #[tokio::test]
-async fn an_appointment_is_made_changed_and_cancelled() {
-    let sandbox = sandbox(Faults::default()).await;
+async fn appointments_are_created_changed_and_cancelled() {
+    let sandbox = sandbox(FaultConfig::default()).await;
     let body = json!({
         "appointment_at": "2030-01-02T10:00:00", "department_id": "3", "claimant": { "name": "Ada Lanternby" },
     });
@@ -182,8 +181,8 @@ async fn an_appointment_is_made_changed_and_cancelled() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_body_is_said_field_by_field() {
-    let sandbox = sandbox(Faults::default()).await;
+async fn invalid_bodies_are_reported_by_field() {
+    let sandbox = sandbox(FaultConfig::default()).await;
     let (status, body) =
         sandbox.ask(Method::POST, LIST, Some(json!({ "claimant": { "email": "ada" } }))).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -196,33 +195,45 @@ async fn what_is_wrong_with_a_body_is_said_field_by_field() {
     });
     assert_eq!(body, expected);
 
-    let before = sandbox.get(&one(0)).await;
+    let before = sandbox.get(&example_path(0)).await;
     let body =
         json!({ "duration_in_minutes": 5, "features_bandwidth": "ultra", "is_interpreter_needed": "yes" });
-    let (status, body) = sandbox.ask(Method::PATCH, &one(0), Some(body)).await;
+    let (status, body) = sandbox.ask(Method::PATCH, &example_path(0), Some(body)).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(body["errors"].as_object().unwrap().len(), 2);
-    assert_eq!(sandbox.get(&one(0)).await, before, "nothing of a bad change is applied");
+    assert_eq!(sandbox.get(&example_path(0)).await, before, "an invalid change is not applied");
 }
 
 #[tokio::test]
-async fn a_body_must_be_json_and_of_a_reasonable_size() {
-    let sandbox = sandbox(Faults::default()).await;
+async fn media_type_and_size_of_bodies_are_checked() {
+    let sandbox = sandbox(FaultConfig::default()).await;
     let send = async |path: &str, media_type: &str, body: String| {
         let request = sandbox.request(Method::PATCH, path).bearer_auth(TOKEN_ALL);
         request.header("content-type", media_type).body(body).send().await.unwrap().status()
     };
-    assert_eq!(send(&one(0), "text/plain", "{}".to_owned()).await, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    assert_eq!(send(&one(0), "application/json", "[1]".to_owned()).await, StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(send(&one(0), "application/json", "{".to_owned()).await, StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(send(&one(0), "application/json", " ".repeat(65_537)).await, StatusCode::PAYLOAD_TOO_LARGE);
-    // The id comes first.
-    assert_eq!(send(&one(7), "application/json", "{".to_owned()).await, StatusCode::NOT_FOUND);
+    assert_eq!(
+        send(&example_path(0), "text/plain", "{}".to_owned()).await,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
+    assert_eq!(
+        send(&example_path(0), "application/json", "[1]".to_owned()).await,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    assert_eq!(
+        send(&example_path(0), "application/json", "{".to_owned()).await,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    assert_eq!(
+        send(&example_path(0), "application/json", " ".repeat(65_537)).await,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    // The id is checked first.
+    assert_eq!(send(&example_path(7), "application/json", "{".to_owned()).await, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn client_credentials_buy_an_hour() {
-    let sandbox = sandbox(Faults::default()).await;
+async fn client_credentials_get_a_token_for_an_hour() {
+    let sandbox = sandbox(FaultConfig::default()).await;
     let ask = async |secret: &str, form: &'static str| {
         let request = sandbox.request(Method::POST, "/oauth2/token").basic_auth(CLIENT_ID, Some(secret));
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);
@@ -235,7 +246,8 @@ async fn client_credentials_buy_an_hour() {
     );
     let token = answer["access_token"].as_str().unwrap();
     assert!(token.starts_with("eyJ") && token.split('.').count() == 3);
-    let hidden_from_some = sandbox.request(Method::GET, &one(2)).bearer_auth(token).send().await.unwrap();
+    let hidden_from_some =
+        sandbox.request(Method::GET, &example_path(2)).bearer_auth(token).send().await.unwrap();
     assert_eq!(hidden_from_some.status(), StatusCode::OK);
 
     let invalid_client = (StatusCode::UNAUTHORIZED, json!({"error": "invalid_client"}));
@@ -246,9 +258,10 @@ async fn client_credentials_buy_an_hour() {
 }
 
 #[tokio::test]
-async fn whoever_asks_too_often_is_told_to_wait() {
-    let sandbox = sandbox(Faults { rate_limit: 2, ..Faults::default() }).await;
-    let ask = async || sandbox.request(Method::GET, &one(0)).bearer_auth(TOKEN_ALL).send().await.unwrap();
+async fn requests_above_the_rate_limit_get_429() {
+    let sandbox = sandbox(FaultConfig { rate_limit: 2, ..FaultConfig::default() }).await;
+    let ask =
+        async || sandbox.request(Method::GET, &example_path(0)).bearer_auth(TOKEN_ALL).send().await.unwrap();
     let first = ask().await;
     assert_eq!(
         (&first.headers()["x-ratelimit-limit"], &first.headers()["x-ratelimit-remaining"]),
@@ -264,45 +277,45 @@ async fn whoever_asks_too_often_is_told_to_wait() {
 }
 
 #[tokio::test]
-async fn errors_and_garbage_are_no_json() {
-    let failing = sandbox(Faults { error_percent: 100, ..Faults::default() }).await;
+async fn errors_and_garbage_are_not_json() {
+    let failing = sandbox(FaultConfig { error_percent: 100, ..FaultConfig::default() }).await;
     for _ in 0..20 {
-        let (status, body) = failing.get(&one(0)).await;
+        let (status, body) = failing.get(&example_path(0)).await;
         assert!(matches!(status.as_u16(), 500 | 502 | 503), "{status}");
         assert_eq!(body, Value::Null);
     }
-    let garbling = sandbox(Faults { garbage_percent: 100, ..Faults::default() }).await;
+    let garbling = sandbox(FaultConfig { garbage_percent: 100, ..FaultConfig::default() }).await;
     for _ in 0..20 {
-        assert_eq!(garbling.get(&one(0)).await, (StatusCode::OK, Value::Null));
+        assert_eq!(garbling.get(&example_path(0)).await, (StatusCode::OK, Value::Null));
     }
 }
 
 #[tokio::test]
 async fn latency_is_added() {
-    let slow = sandbox(Faults { latency: Duration::from_millis(80), ..Faults::default() }).await;
+    let slow = sandbox(FaultConfig { latency: Duration::from_millis(80), ..FaultConfig::default() }).await;
     let asked = Instant::now();
-    assert_eq!(slow.get(&one(0)).await.0, StatusCode::OK);
+    assert_eq!(slow.get(&example_path(0)).await.0, StatusCode::OK);
     assert!(asked.elapsed() >= Duration::from_millis(80));
 }
 
 #[tokio::test]
-async fn a_cut_answer_breaks_in_the_middle_of_its_body() {
-    let cutting = sandbox(Faults { cut_percent: 100, ..Faults::default() }).await;
-    for path in [one(0), format!("{LIST}?per_page=100")] {
+async fn truncated_responses_break_in_the_body() {
+    let cutting = sandbox(FaultConfig { cut_percent: 100, ..FaultConfig::default() }).await;
+    for path in [example_path(0), format!("{LIST}?per_page=100")] {
         let answer = cutting.request(Method::GET, &path).bearer_auth(TOKEN_ALL).send().await;
-        // The head arrives whole, and then not all of the body that it promises.
+        // The head is complete, the body is not.
         let answer = answer.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         assert!(answer.text().await.is_err());
     }
 
-    let (address, path) = (cutting.address, one(0));
+    let (address, path) = (cutting.address, example_path(0));
     let received = tokio::task::spawn_blocking(move || {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN_ALL}\r\n\r\n")
             .unwrap();
         let mut received = String::new();
-        // Whether it ends or is reset is the network's affair.
+        // The connection ends or is reset, depending on the network stack.
         let _ = stream.read_to_string(&mut received);
         received
     });
@@ -314,10 +327,10 @@ async fn a_cut_answer_breaks_in_the_middle_of_its_body() {
 }
 
 #[tokio::test]
-async fn it_stops_when_told() {
+async fn stop_signal_ends_the_sandbox() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let served = tokio::spawn(serve(listener, Faults::default(), async { _ = stopped.await }));
+    let served = tokio::spawn(serve(listener, FaultConfig::default(), async { _ = stopped.await }));
     stop.send(()).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(5), served).await;
     assert!(ended.unwrap().unwrap().is_ok());

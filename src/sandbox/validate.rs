@@ -1,7 +1,6 @@
-//! The bodies of changes: a table of fields, and the framework's messages for what is wrong with them.
+//! Validation of request bodies, with a table of fields and the error messages of the upstream's framework.
 //!
-//! Stands between the routes and the store. What comes out as a [`Change`] is right and can be applied as it is; whatever
-//! the table does not name is ignored, as the upstream's framework does.
+//! A [`Change`] is valid and can be applied directly. Like the framework, validation ignores unknown fields.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -10,39 +9,39 @@ use serde_json::{Map, Value};
 
 use super::{
     people,
-    refusal::{Invalid, Refusal},
+    refusal::{FieldErrors, SandboxError},
 };
 
-/// What is changed: fields as they will be served, and those of the claimant, which are merged into what is there.
+/// A validated change: fields in the format in which they are served, and fields to merge into the claimant.
 pub(crate) struct Change {
     pub(crate) at: Option<Timestamp>,
     pub(crate) fields: Map<String, Value>,
     pub(crate) claimant: Option<Map<String, Value>>,
 }
 
-/// What the body is for.
+/// The purpose of a body.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Purpose {
     Create,
     Update,
 }
 
-/// One field: when it is read, when it may be null, and what it must look like.
-struct Rule {
+/// The validation rule of a field: for which purpose it is read, for which it is nullable, and its type.
+struct FieldRule {
     name: &'static str,
-    reads: fn(Purpose) -> bool,
+    applies: fn(Purpose) -> bool,
     nullable: fn(Purpose) -> bool,
-    form: Form,
+    field_type: FieldType,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Form {
+enum FieldType {
     DateTime,
     Date,
-    /// A string of at most so many characters.
+    /// A string with a maximum number of characters.
     Text(usize),
     Boolean,
-    /// A whole number between these, both included.
+    /// An integer in an inclusive range.
     Integer(i64, i64),
     OneOf(&'static [&'static str]),
     Department,
@@ -50,93 +49,99 @@ enum Form {
     Phone,
 }
 
-const fn rule(name: &'static str, form: Form) -> Rule {
-    Rule { name, reads: |_| true, nullable: |_| false, form }
+const fn rule(name: &'static str, field_type: FieldType) -> FieldRule {
+    FieldRule { name, applies: |_| true, nullable: |_| false, field_type }
 }
 
-const fn nullable(name: &'static str, form: Form) -> Rule {
-    Rule { nullable: |_| true, ..rule(name, form) }
+const fn nullable(name: &'static str, field_type: FieldType) -> FieldRule {
+    FieldRule { nullable: |_| true, ..rule(name, field_type) }
 }
 
-/// In the order of the documentation, which is the order in which the first message is found.
-const FIELDS: [Rule; 20] = [
-    rule("appointment_at", Form::DateTime),
-    rule("duration_in_minutes", Form::Integer(1, 1440)),
-    rule("department_id", Form::Department),
-    Rule {
+/// In the order of the upstream's documentation, which determines the first error message.
+const FIELDS: [FieldRule; 20] = [
+    rule("appointment_at", FieldType::DateTime),
+    rule("duration_in_minutes", FieldType::Integer(1, 1440)),
+    rule("department_id", FieldType::Department),
+    FieldRule {
         nullable: |purpose| matches!(purpose, Purpose::Update),
-        ..rule("is_interpreter_needed", Form::Boolean)
+        ..rule("is_interpreter_needed", FieldType::Boolean)
     },
-    nullable("interpreter_language", Form::Text(255)),
-    Rule { reads: |purpose| matches!(purpose, Purpose::Create), ..rule("reference", Form::Text(64)) },
-    Rule { reads: |purpose| matches!(purpose, Purpose::Update), ..nullable("status", Form::Text(64)) },
-    rule("features_call_recording_enable", Form::Boolean),
-    rule("features_breakout_room_enable", Form::Boolean),
-    rule("features_webcam_access_agent_enable", Form::Boolean),
-    rule("features_webcam_access_claimant_enable", Form::Boolean),
-    rule("features_webcam_background_blurring_enable", Form::Boolean),
-    rule("features_microphone_access_enable", Form::Boolean),
-    rule("features_screen_sharing_enable", Form::Boolean),
-    rule("features_messages_chat_enable", Form::Boolean),
-    rule("features_participant_list_enable", Form::Boolean),
-    rule("features_bandwidth", Form::OneOf(&["low", "medium", "high"])),
-    rule("use_custom_post_call_redirect", Form::Boolean),
-    nullable("custom_user_post_call_redirect_url", Form::Text(2048)),
-    nullable("custom_agent_post_call_redirect_url", Form::Text(2048)),
+    nullable("interpreter_language", FieldType::Text(255)),
+    FieldRule {
+        applies: |purpose| matches!(purpose, Purpose::Create),
+        ..rule("reference", FieldType::Text(64))
+    },
+    FieldRule {
+        applies: |purpose| matches!(purpose, Purpose::Update),
+        ..nullable("status", FieldType::Text(64))
+    },
+    rule("features_call_recording_enable", FieldType::Boolean),
+    rule("features_breakout_room_enable", FieldType::Boolean),
+    rule("features_webcam_access_agent_enable", FieldType::Boolean),
+    rule("features_webcam_access_claimant_enable", FieldType::Boolean),
+    rule("features_webcam_background_blurring_enable", FieldType::Boolean),
+    rule("features_microphone_access_enable", FieldType::Boolean),
+    rule("features_screen_sharing_enable", FieldType::Boolean),
+    rule("features_messages_chat_enable", FieldType::Boolean),
+    rule("features_participant_list_enable", FieldType::Boolean),
+    rule("features_bandwidth", FieldType::OneOf(&["low", "medium", "high"])),
+    rule("use_custom_post_call_redirect", FieldType::Boolean),
+    nullable("custom_user_post_call_redirect_url", FieldType::Text(2048)),
+    nullable("custom_agent_post_call_redirect_url", FieldType::Text(2048)),
 ];
 
-const CLAIMANT_FIELDS: [Rule; 4] = [
-    rule("name", Form::Text(255)),
-    rule("date_of_birth", Form::Date),
-    rule("phone_number", Form::Phone),
-    rule("email", Form::Email),
+const CLAIMANT_FIELDS: [FieldRule; 4] = [
+    rule("name", FieldType::Text(255)),
+    rule("date_of_birth", FieldType::Date),
+    rule("phone_number", FieldType::Phone),
+    rule("email", FieldType::Email),
 ];
 
-const CANCELLATION_FIELDS: [Rule; 1] = [nullable("cancellation_reason", Form::Text(1000))];
+const CANCELLATION_FIELDS: [FieldRule; 1] = [nullable("cancellation_reason", FieldType::Text(1000))];
 
-/// The body of `POST /appointments`: the time, which it must have, and the rest.
-pub(crate) fn create(body: &Map<String, Value>) -> Result<(Timestamp, Change), Refusal> {
-    let mut invalid = Invalid::default();
+/// Validates the body of `POST /appointments`. Returns its time, which is required, and the other fields.
+pub(crate) fn create(body: &Map<String, Value>) -> Result<(Timestamp, Change), SandboxError> {
+    let mut errors = FieldErrors::default();
     if !body.contains_key("appointment_at") {
-        invalid.note("appointment_at", required("appointment_at"));
+        errors.add("appointment_at", required("appointment_at"));
     }
-    let change = read(body, Purpose::Create, &mut invalid);
+    let change = read(body, Purpose::Create, &mut errors);
     match change.at {
-        Some(at) => invalid.or((at, change)),
-        // Missing, null or no time: a message for each of them is noted by now.
-        None => Err(Refusal::Invalid(invalid)),
+        Some(at) => errors.into_result((at, change)),
+        // The error has been added: the time is missing, null or invalid.
+        None => Err(SandboxError::Invalid(errors)),
     }
 }
 
-/// The body of `PATCH /appointments/{id}`.
-pub(crate) fn update(body: &Map<String, Value>) -> Result<Change, Refusal> {
-    let mut invalid = Invalid::default();
-    let change = read(body, Purpose::Update, &mut invalid);
-    invalid.or(change)
+/// Validates the body of `PATCH /appointments/{id}`.
+pub(crate) fn update(body: &Map<String, Value>) -> Result<Change, SandboxError> {
+    let mut errors = FieldErrors::default();
+    let change = read(body, Purpose::Update, &mut errors);
+    errors.into_result(change)
 }
 
-/// The body of `POST /appointments/{id}/cancel`: the reason, if one is given.
-pub(crate) fn cancellation(body: &Map<String, Value>) -> Result<Option<String>, Refusal> {
-    let mut invalid = Invalid::default();
-    let fields = judge(body, "", &CANCELLATION_FIELDS, Purpose::Update, &mut invalid);
+/// Validates the body of `POST /appointments/{id}/cancel`. Returns the optional reason.
+pub(crate) fn cancellation(body: &Map<String, Value>) -> Result<Option<String>, SandboxError> {
+    let mut errors = FieldErrors::default();
+    let fields = validate_fields(body, "", &CANCELLATION_FIELDS, Purpose::Update, &mut errors);
     let reason = fields.get("cancellation_reason").and_then(Value::as_str).map(str::to_owned);
-    invalid.or(reason)
+    errors.into_result(reason)
 }
 
-fn read(body: &Map<String, Value>, purpose: Purpose, invalid: &mut Invalid) -> Change {
-    let mut fields = judge(body, "", &FIELDS, purpose, invalid);
+fn read(body: &Map<String, Value>, purpose: Purpose, errors: &mut FieldErrors) -> Change {
+    let mut fields = validate_fields(body, "", &FIELDS, purpose, errors);
     let claimant = match body.get("claimant") {
         None => None,
         Some(Value::Object(claimant)) => {
-            Some(judge(claimant, "claimant.", &CLAIMANT_FIELDS, purpose, invalid))
+            Some(validate_fields(claimant, "claimant.", &CLAIMANT_FIELDS, purpose, errors))
         }
         Some(Value::Null) => {
-            invalid.note("claimant", required("claimant"));
+            errors.add("claimant", required("claimant"));
             None
         }
         Some(_) => {
-            // An object is an array to the upstream's framework.
-            invalid.note("claimant", "The claimant must be an array.".to_owned());
+            // The upstream's framework calls objects arrays.
+            errors.add("claimant", "The claimant must be an array.".to_owned());
             None
         }
     };
@@ -147,79 +152,79 @@ fn read(body: &Map<String, Value>, purpose: Purpose, invalid: &mut Invalid) -> C
     Change { at, fields, claimant }
 }
 
-/// The fields of the table that are right; those that are wrong are noted.
-fn judge(
+/// Returns the valid fields of the table, and adds errors for the others.
+fn validate_fields(
     body: &Map<String, Value>,
     prefix: &str,
-    rules: &[Rule],
+    rules: &[FieldRule],
     purpose: Purpose,
-    invalid: &mut Invalid,
+    errors: &mut FieldErrors,
 ) -> Map<String, Value> {
-    let mut right = Map::new();
-    for rule in rules.iter().filter(|rule| (rule.reads)(purpose)) {
+    let mut valid = Map::new();
+    for rule in rules.iter().filter(|rule| (rule.applies)(purpose)) {
         let Some(value) = body.get(rule.name) else { continue };
         let field = format!("{prefix}{}", rule.name);
-        let complaint = match value {
+        let error = match value {
             Value::Null if (rule.nullable)(purpose) => None,
             Value::Null => Some(required(&field)),
-            value => complaint(rule.form, value, &field),
+            value => error_message(rule.field_type, value, &field),
         };
-        match complaint {
-            Some(message) => invalid.note(&field, message),
-            None => _ = right.insert(rule.name.to_owned(), value.clone()),
+        match error {
+            Some(message) => errors.add(&field, message),
+            None => _ = valid.insert(rule.name.to_owned(), value.clone()),
         }
     }
-    right
+    valid
 }
 
-/// The framework's message for a value that is not of this form.
-fn complaint(form: Form, value: &Value, field: &str) -> Option<String> {
-    let called = called(field);
+/// Returns the framework's error message if `value` is not of this type.
+fn error_message(field_type: FieldType, value: &Value, field: &str) -> Option<String> {
+    let name = display_name(field);
     let text = value.as_str();
-    let fits = match form {
-        Form::DateTime => date_time(value).is_some(),
-        Form::Date => text.is_some_and(is_date),
-        Form::Text(longest) => text.is_some_and(|text| text.chars().count() <= longest),
-        Form::Boolean => value.is_boolean(),
-        Form::Integer(least, most) => value.as_i64().is_some_and(|number| (least..=most).contains(&number)),
-        Form::OneOf(words) => text.is_some_and(|text| words.contains(&text)),
-        Form::Department => department(value).is_some(),
-        Form::Email => text.is_some_and(is_email),
-        Form::Phone => text.is_some_and(is_phone),
+    let fits = match field_type {
+        FieldType::DateTime => date_time(value).is_some(),
+        FieldType::Date => text.is_some_and(is_date),
+        FieldType::Text(max) => text.is_some_and(|text| text.chars().count() <= max),
+        FieldType::Boolean => value.is_boolean(),
+        FieldType::Integer(min, max) => value.as_i64().is_some_and(|number| (min..=max).contains(&number)),
+        FieldType::OneOf(words) => text.is_some_and(|text| words.contains(&text)),
+        FieldType::Department => department(value).is_some(),
+        FieldType::Email => text.is_some_and(is_email),
+        FieldType::Phone => text.is_some_and(is_phone),
     };
     if fits {
         return None;
     }
-    Some(match form {
-        Form::DateTime | Form::Date => format!("The {called} is not a valid date."),
-        Form::Text(longest) if text.is_some() => {
-            format!("The {called} must not be greater than {longest} characters.")
+    Some(match field_type {
+        FieldType::DateTime | FieldType::Date => format!("The {name} is not a valid date."),
+        FieldType::Text(max) if text.is_some() => {
+            format!("The {name} must not be greater than {max} characters.")
         }
-        Form::Text(_) => format!("The {called} must be a string."),
-        Form::Boolean => format!("The {called} field must be true or false."),
-        Form::Integer(least, most) if value.is_i64() || value.is_u64() => {
-            format!("The {called} must be between {least} and {most}.")
+        FieldType::Text(_) => format!("The {name} must be a string."),
+        FieldType::Boolean => format!("The {name} field must be true or false."),
+        FieldType::Integer(min, max) if value.is_i64() || value.is_u64() => {
+            format!("The {name} must be between {min} and {max}.")
         }
-        Form::Integer(..) => format!("The {called} must be an integer."),
-        Form::OneOf(_) | Form::Department => format!("The selected {called} is invalid."),
-        Form::Email => format!("The {called} must be a valid email address."),
-        Form::Phone => format!("The {called} format is invalid."),
+        FieldType::Integer(..) => format!("The {name} must be an integer."),
+        FieldType::OneOf(_) | FieldType::Department => format!("The selected {name} is invalid."),
+        FieldType::Email => format!("The {name} must be a valid email address."),
+        FieldType::Phone => format!("The {name} format is invalid."),
     })
 }
 
 fn required(field: &str) -> String {
-    format!("The {} field is required.", called(field))
+    format!("The {} field is required.", display_name(field))
 }
 
-/// The framework takes the underscores out of a field's name, and leaves the dots in.
-fn called(field: &str) -> String {
+/// Returns the name of a field in messages. The framework replaces underscores, but not dots.
+fn display_name(field: &str) -> String {
     field.replace('_', " ")
 }
 
-/// RFC 3339, and as the upstream takes it: the offset may be missing, which means UTC. Only years of four digits.
+/// Parses RFC 3339 with years of four digits. Like the upstream, it takes a missing offset as UTC.
 fn date_time(value: &Value) -> Option<Timestamp> {
     let text = value.as_str()?;
-    // The parser knows more than RFC 3339 does: signed years, time zones in brackets, days without a time.
+    // The parser accepts more than RFC 3339: signed years, time zones in brackets, dates without a time.
     if !text.starts_with(|first: char| first.is_ascii_digit()) || text.contains('[') || !text.contains(':') {
         return None;
     }
@@ -231,13 +236,13 @@ fn is_date(text: &str) -> bool {
     text.len() == "2006-01-02".len() && text.parse::<Date>().is_ok()
 }
 
-/// A number, or a string of digits as ids often are.
+/// Returns the department with an id that is a number or a string of digits.
 fn department(value: &Value) -> Option<Value> {
     let id = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
     people::department(id)
 }
 
-/// As much as can be said without sending one: something, an at sign, and a domain of at least two labels.
+/// Whether `text` has a local part, an at sign and a domain with at least two labels.
 fn is_email(text: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty() && label.chars().all(|letter| letter.is_alphanumeric() || letter == '-')
@@ -248,7 +253,7 @@ fn is_email(text: &str) -> bool {
     text.len() <= 254 && local_fits && domain.contains('.') && domain.split('.').all(is_label)
 }
 
-/// E.164: a plus sign, and up to fifteen digits of which the first is not zero. No country's are shorter than seven.
+/// Whether `text` is an E.164 number: a plus sign and 7 to 15 digits, the first of them not zero.
 fn is_phone(text: &str) -> bool {
     text.strip_prefix('+').is_some_and(|digits| {
         (7..=15).contains(&digits.len())
@@ -263,12 +268,12 @@ mod tests {
 
     use super::*;
 
-    fn fits(form: Form, value: &Value) -> bool {
-        complaint(form, value, "field").is_none()
+    fn fits(field_type: FieldType, value: &Value) -> bool {
+        error_message(field_type, value, "field").is_none()
     }
 
     #[test]
-    fn times_are_read_as_the_upstream_reads_them() {
+    fn times_are_parsed_like_the_upstream() {
         let expected: Timestamp = "2026-03-05T10:00:00Z".parse().unwrap();
         for text in [
             "2026-03-05T10:00:00Z",
@@ -293,30 +298,30 @@ mod tests {
     }
 
     #[test]
-    fn each_form_takes_what_it_says() {
-        assert!(fits(Form::Date, &json!("1990-12-25")));
-        assert!(!fits(Form::Date, &json!("1990-12-25T00:00:00")));
-        assert!(!fits(Form::Date, &json!("25.12.1990")));
-        assert!(fits(Form::Text(3), &json!("äöü")));
-        assert!(!fits(Form::Text(3), &json!("four")));
-        assert!(!fits(Form::Boolean, &json!("true")));
-        assert!(fits(Form::Integer(1, 1440), &json!(1440)));
-        assert!(!fits(Form::Integer(1, 1440), &json!(0)));
-        assert!(!fits(Form::Integer(1, 1440), &json!(30.5)));
-        assert!(fits(Form::Department, &json!("6")));
-        assert!(!fits(Form::Department, &json!(7)));
-        assert!(fits(Form::Email, &json!("ada.lanternby@example.com")));
+    fn field_types_accept_only_valid_values() {
+        assert!(fits(FieldType::Date, &json!("1990-12-25")));
+        assert!(!fits(FieldType::Date, &json!("1990-12-25T00:00:00")));
+        assert!(!fits(FieldType::Date, &json!("25.12.1990")));
+        assert!(fits(FieldType::Text(3), &json!("äöü")));
+        assert!(!fits(FieldType::Text(3), &json!("four")));
+        assert!(!fits(FieldType::Boolean, &json!("true")));
+        assert!(fits(FieldType::Integer(1, 1440), &json!(1440)));
+        assert!(!fits(FieldType::Integer(1, 1440), &json!(0)));
+        assert!(!fits(FieldType::Integer(1, 1440), &json!(30.5)));
+        assert!(fits(FieldType::Department, &json!("6")));
+        assert!(!fits(FieldType::Department, &json!(7)));
+        assert!(fits(FieldType::Email, &json!("ada.lanternby@example.com")));
         for email in ["ada", "@example.com", "ada@", "ada@example", "a da@example.com", "a@b@example.com"] {
-            assert!(!fits(Form::Email, &json!(email)), "{email}");
+            assert!(!fits(FieldType::Email, &json!(email)), "{email}");
         }
-        assert!(fits(Form::Phone, &json!("+442079460123")));
+        assert!(fits(FieldType::Phone, &json!("+442079460123")));
         for phone in ["020 7946 0123", "+0442079460", "+44207946012345678", "+44 20 7946"] {
-            assert!(!fits(Form::Phone, &json!(phone)), "{phone}");
+            assert!(!fits(FieldType::Phone, &json!(phone)), "{phone}");
         }
     }
 
     #[test]
-    fn null_is_taken_only_where_the_upstream_says_so() {
+    fn null_is_accepted_only_for_nullable_fields() {
         let nulls = json!({
             "is_interpreter_needed": null, "interpreter_language": null, "status": null,
             "custom_user_post_call_redirect_url": null, "custom_agent_post_call_redirect_url": null,
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_the_other_purpose_or_to_nobody_is_ignored() {
+    fn unknown_fields_and_fields_of_the_other_purpose_are_ignored() {
         let body = json!({ "reference": 5, "id": "x", "cancelled_at": "now", "url": 7 });
         assert!(update(body.as_object().unwrap()).is_ok_and(|change| change.fields.is_empty()));
     }

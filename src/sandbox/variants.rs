@@ -1,18 +1,15 @@
-//! The shapes: which of the upstream's many ways of filling in an appointment each of them shows.
-//!
-//! Stands beside the programme, which says what happens when; here is how it is written down: what is there, what is null,
-//! what is left out, and in which notation.
+//! The variants of appointments: present, null and omitted fields, and notations. The upstream uses many of each.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
     people,
-    prng::{below, pick, roll},
-    record::{Completeness, Stamp},
+    prng::{below, pick, random},
+    record::{Completeness, TimestampFormat},
 };
 
-/// The features as the upstream names them; the names are longer in its answers.
+/// The upstream's names of the features, without the prefix and suffix of the JSON fields.
 const FEATURES: [&str; 9] = [
     "call_recording",
     "breakout_room",
@@ -25,26 +22,26 @@ const FEATURES: [&str; 9] = [
     "participant_list",
 ];
 
-/// Which of the upstream's many shapes an appointment has.
-pub(crate) struct Look {
-    pub(crate) stamp: Stamp,
+/// A variant of an appointment.
+pub(crate) struct Variant {
+    pub(crate) time_format: TimestampFormat,
     pub(crate) completeness: Completeness,
     pub(crate) room: bool,
-    /// How many of the organisation's questions the claimant has answered, if there is a claimant.
+    /// The number of answered questions; `None` without a claimant.
     answers: Option<u32>,
     department: bool,
     interpreter: bool,
     numeric_reference: bool,
-    /// A bit for each feature; where there are none, all of them are left out.
+    /// A bit for each feature; `None` omits all of them.
     features: Option<u16>,
-    /// 0 for none, 1 for the claimant's, 2 for the agent's, 3 for both.
+    /// The redirect URLs: 0 for none, 1 for the claimant's, 2 for the agent's, 3 for both.
     redirects: u32,
 }
 
-impl Look {
-    /// Nothing special.
+impl Variant {
+    /// The most common variant.
     pub(crate) const PLAIN: Self = Self {
-        stamp: Stamp::Micros,
+        time_format: TimestampFormat::Micros,
         completeness: Completeness::Full,
         room: true,
         answers: Some(2),
@@ -55,8 +52,8 @@ impl Look {
         redirects: 0,
     };
 
-    /// As the upstream's new appointments are: nothing but camera and microphone, and no room yet.
-    pub(crate) const FRESH: Self = Self {
+    /// A new appointment of the upstream: only camera and microphone, and no room.
+    pub(crate) const NEW: Self = Self {
         room: false,
         answers: Some(0),
         department: false,
@@ -64,31 +61,35 @@ impl Look {
         ..Self::PLAIN
     };
 
-    /// Before a client's own fields are put in.
-    pub(crate) const CREATED: Self = Self { answers: None, ..Self::FRESH };
+    /// A new appointment before the client's fields are set.
+    pub(crate) const CREATED: Self = Self { answers: None, ..Self::NEW };
 
-    /// That of one of the programme's appointments: chosen for the examples, drawn for the others.
+    /// Returns the variant of a scenario: fixed for the examples, random for the others.
     pub(crate) fn of(index: u32) -> Self {
-        use Stamp::{Bare, Micros, Millis, Offset, Seconds};
+        use TimestampFormat::{Micros, Millis, Offset, Seconds, WithoutOffset};
         let one_in = |sides: u32, purpose: &str| below(sides, index, purpose) == 0;
         match index {
             0 => Self { answers: Some(3), features: Some(0b111_111_111), redirects: 3, ..Self::PLAIN },
             1 | 2 => Self::PLAIN,
             3 => Self {
-                stamp: Offset,
+                time_format: Offset,
                 answers: Some(7),
                 interpreter: true,
                 numeric_reference: true,
                 ..Self::PLAIN
             },
-            4 => Self { stamp: Millis, redirects: 1, ..Self::PLAIN },
-            5 => Self::FRESH,
-            6 => Self { completeness: Completeness::Bare, ..Self::PLAIN },
+            4 => Self { time_format: Millis, redirects: 1, ..Self::PLAIN },
+            5 => Self::NEW,
+            6 => Self { completeness: Completeness::IdOnly, ..Self::PLAIN },
             _ => Self {
-                stamp: pick(&[Micros, Micros, Micros, Micros, Millis, Seconds, Offset, Bare], index, "stamp"),
+                time_format: pick(
+                    &[Micros, Micros, Micros, Micros, Millis, Seconds, Offset, WithoutOffset],
+                    index,
+                    "stamp",
+                ),
                 completeness: match below(24, index, "completeness") {
-                    0 => Completeness::Bare,
-                    1..=3 => Completeness::Terse,
+                    0 => Completeness::IdOnly,
+                    1..=3 => Completeness::WithoutNulls,
                     _ => Completeness::Full,
                 },
                 room: !one_in(4, "has room"),
@@ -100,22 +101,22 @@ impl Look {
                     0 => Some(0b111_111_111),
                     1 => Some(0),
                     2 => None,
-                    // Nine bits of it.
-                    _ => Some((roll(index, "mixed features") & 0b111_111_111) as u16),
+                    // Nine bits.
+                    _ => Some((random(index, "mixed features") & 0b111_111_111) as u16),
                 },
                 redirects: below(4, index, "redirects"),
             },
         }
     }
 
-    /// What is written down of an appointment of this shape.
+    /// Returns the stored fields of an appointment of this variant.
     pub(crate) fn fields(&self, index: u32, created: Timestamp, minutes: i64) -> Map<String, Value> {
         let reference = if self.numeric_reference {
             json!(people::numeric_reference(index))
         } else {
             json!(people::reference(index))
         };
-        // A string shows with its quotes in JSON, and has none in an address.
+        // Removes the JSON quotes of a string.
         let url = people::check_in_url(reference.to_string().trim_matches('"'));
         let language = self.interpreter.then(|| people::language(index));
         let user = (self.redirects & 1 == 1).then_some("https://sandbox.example/thank-you");
@@ -123,7 +124,7 @@ impl Look {
         let fields = [
             ("reference", reference),
             ("url", json!(url)),
-            ("created_at", json!(self.stamp.write(created))),
+            ("created_at", json!(self.time_format.write(created))),
             ("duration_in_minutes", json!(minutes)),
             ("is_interpreter_needed", json!(self.interpreter)),
             ("interpreter_language", json!(language)),
@@ -146,8 +147,8 @@ impl Look {
     }
 }
 
-/// Gives the `nth` of the odd ones one field of a type that the upstream never promised.
-pub(crate) fn spoil(nth: u32, fields: &mut Map<String, Value>) {
+/// Replaces a field of the `nth` malformed appointment with a value of an undocumented type.
+pub(crate) fn corrupt_field(nth: u32, fields: &mut Map<String, Value>) {
     let (name, value) = match nth {
         0 => ("features_bandwidth", json!("ultra")),
         1 => ("duration_in_minutes", json!("60 minutes")),

@@ -230,7 +230,7 @@ impl Connections {
         let mut open = self.gateway.drain.open();
         tokio::spawn(async move {
             let _place = place;
-            let _counted = metrics().connections.one();
+            let _counted = metrics().connections.enter();
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,

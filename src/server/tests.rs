@@ -79,7 +79,7 @@ async fn a_gateway_with_faults() {
     config.upstream.max_response = ByteSize(u64::MAX);
     // No pause is between these.
     (config.live.fast_interval, config.live.slow_interval) = (Duration::from_secs(2), Duration::from_secs(1));
-    logging::watch_panics();
+    logging::install_panic_hook();
     logging::start(&config.log).unwrap();
 
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -158,7 +158,7 @@ impl Faulty {
         let mut stderr = BufReader::new(self.process.stderr.take().unwrap());
         // The log is written by a thread, and has what was logged a moment later.
         let written = async {
-            while log.matches("panicked place=\"").count() < count {
+            while log.matches("panicked location=\"").count() < count {
                 assert!(stderr.read_line(&mut log).await.unwrap() > 0, "{log}");
             }
         };
@@ -166,7 +166,7 @@ impl Faulty {
         self.process.start_kill().unwrap();
         self.stdout.read_to_string(&mut stdout).await.unwrap();
         stderr.read_to_string(&mut log).await.unwrap();
-        let lines = log.lines().filter(|line| line.contains("panicked place=\"")).collect::<Vec<_>>();
+        let lines = log.lines().filter(|line| line.contains("panicked location=\"")).collect::<Vec<_>>();
         assert_eq!(lines.len(), count, "{log}");
         assert!(metrics.contains(&format!("gateway_panics_total {count}\n")), "{metrics}");
         assert!(lines.iter().all(|line| line.contains(".rs:")), "{lines:#?}");

@@ -17,7 +17,7 @@ use crate::{
     caller::jwt_expiry,
     config::auth::ClientCredentials,
     http_client::{HttpClient, refused},
-    metrics::{fetched, metrics},
+    metrics::{fetch_outcome, metrics},
     refresh::{AutoRefresh, Current, Failure, Fetched, Pauses},
 };
 
@@ -41,7 +41,7 @@ impl ServiceToken {
             let (credentials, outside) = (credentials.clone(), outside.clone());
             async move {
                 let token = fetch(&credentials, &outside).await;
-                metrics().service_token_fetches.count(fetched(&token));
+                metrics().service_token_fetches.count(fetch_outcome(&token));
                 match &token {
                     Ok(Fetched { lasts, .. }) => {
                         let lasts_s = lasts.unwrap_or_default().as_secs();

@@ -29,18 +29,18 @@ async fn serve(arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
 #[tokio::test]
 async fn a_wrong_value_is_refused_with_its_place_and_the_fix() {
     for (key, value, told) in [
-        ("cache.ttl", "hunter2", &["GATEWAY_CACHE_TTL", "is no duration", "30s"][..]),
-        ("http.deadline", "10", &["GATEWAY_HTTP_DEADLINE", "is no duration"]),
+        ("cache.ttl", "hunter2", &["GATEWAY_CACHE_TTL", "is not a duration", "30s"][..]),
+        ("http.deadline", "10", &["GATEWAY_HTTP_DEADLINE", "is not a duration"]),
         ("http.deadline", "0", &["out of range"]),
-        ("http.deadline", "-1s", &["is no duration"]),
+        ("http.deadline", "-1s", &["is not a duration"]),
         ("upstream.timeout", "99999999999999999999s", &["GATEWAY_UPSTREAM_TIMEOUT"]),
-        ("cache.size", "64", &["GATEWAY_CACHE_SIZE", "is no size", "256MiB"]),
-        ("cache.size", "64 elephants", &["is no size"]),
+        ("cache.size", "64", &["GATEWAY_CACHE_SIZE", "is not a size", "256MiB"]),
+        ("cache.size", "64 elephants", &["is not a size"]),
         ("limits.ids", "101", &["GATEWAY_LIMITS_IDS", "from 1 to 100"]),
         ("limits.ids", "", &["GATEWAY_LIMITS_IDS"]),
         ("listen", "localhost", &["GATEWAY_LISTEN", "IP:PORT"]),
         ("listen", "127.0.0.1:99999", &["GATEWAY_LISTEN", "IP:PORT"]),
-        ("upstream.url", "not a url hunter2", &["GATEWAY_UPSTREAM_URL", "is no URL", "https://"]),
+        ("upstream.url", "not a url hunter2", &["GATEWAY_UPSTREAM_URL", "is not a URL", "https://"]),
         ("upstream.url", "ftp://hunter2.example", &["http://"]),
         ("upstream.url", "https://hunter2:x@api.example", &["user name or password"]),
         ("upstream.url", "https://x:hunter2@api.example/", &["user name or password"]),
@@ -64,7 +64,7 @@ async fn an_unknown_variable_is_refused_with_the_nearest_and_a_word_on_orchestra
     let ended = serve(&[], &[("port", "tcp://10.0.0.1:80"), ("service.host", "10.0.0.1")]).await;
     assert_refused(
         &ended,
-        &["2 faults", "GATEWAY_PORT", "GATEWAY_SERVICE_HOST", "orchestrator", "another name"],
+        &["2 errors", "GATEWAY_PORT", "GATEWAY_SERVICE_HOST", "orchestrator", "another name"],
     );
     // What others read is theirs.
     let mut command = program(&["check"], &[]);
@@ -99,10 +99,13 @@ async fn a_wrong_file_is_refused_line_by_line() {
     let told = [place(2), place(3), place(6), place(8)];
     let ended = serve(&["--config", file.path()], &[]).await;
     assert_refused(&ended, &told.each_ref().map(String::as_str));
-    assert_refused(&ended, &["4 faults", "did you mean cache.ttl?", "upstream.url", "surprise: is no key"]);
+    assert_refused(
+        &ended,
+        &["4 errors", "did you mean cache.ttl?", "upstream.url", "surprise: is not a configuration key"],
+    );
 
     let broken = TempFile::with("[cache\nttl = \"hunter2\"");
-    assert_refused(&serve(&["--config", broken.path()], &[]).await, &[":1: is no TOML"]);
+    assert_refused(&serve(&["--config", broken.path()], &[]).await, &[":1: is not valid TOML"]);
     for unreadable in ["/does/not/exist.toml", "/"] {
         assert_refused(
             &serve(&["--config", unreadable], &[]).await,
@@ -121,7 +124,7 @@ async fn all_faults_of_all_layers_are_said_at_once() {
     assert_refused(
         &ended,
         &[
-            "7 faults",
+            "7 errors",
             ":2: limits.ids",
             ":3: limits.deep",
             "GATEWAY_CACHE_TTL",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use appointments_gateway::{
-    config::{key::Key, keys::KEYS},
+    config::{key::ConfigKey, keys::KEYS},
     error::limit::LIMITS,
 };
 
@@ -43,7 +43,7 @@ fn section<'t>(text: &'t str, heading: &str) -> &'t str {
 
 /// The table of all keys.
 fn key_table() -> String {
-    let row = |key: &Key| {
+    let row = |key: &ConfigKey| {
         let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
         let flag = key.flag().map_or("none".to_owned(), |flag| format!("`--{flag}`"));
         format!("| `{}` | {default} | `{}` | {flag} | {} |\n", key.name, key.variable(), key.help)
@@ -54,7 +54,8 @@ fn key_table() -> String {
 
 /// The table of the keys with another default in production.
 fn production_table() -> String {
-    let row = |key: &Key| Some(format!("| `{}` | `{}` | `{}` |\n", key.name, key.default, key.production()?));
+    let row =
+        |key: &ConfigKey| Some(format!("| `{}` | `{}` | `{}` |\n", key.name, key.default, key.production()?));
     let head = "| Key | In development | In production |\n| --- | --- | --- |\n";
     head.to_owned() + &KEYS.iter().filter_map(row).collect::<String>()
 }

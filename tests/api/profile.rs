@@ -166,10 +166,10 @@ async fn any_layer_may_choose_it_and_an_explicit_key_beats_it() {
 async fn check_says_which_it_is() {
     for profile in ["development", "production"] {
         let ended = Ended::of(program(&["check"], &[("profile", profile), SANDBOX])).await;
-        assert!(ended.stdout.contains(&format!("for the profile {profile}")), "{ended:?}");
+        assert!(ended.stdout.contains(&format!("profile {profile}")), "{ended:?}");
     }
     let ended = Ended::of(program(&["check"], &[])).await;
-    assert!(ended.stdout.contains("for the profile development"), "{ended:?}");
+    assert!(ended.stdout.contains("profile development"), "{ended:?}");
     let ended = Ended::of(program(&["serve"], &[PRODUCTION])).await;
     assert!(
         ended.code == Some(2) && ended.stderr.contains("upstream.url: is not set in production"),

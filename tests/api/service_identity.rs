@@ -43,7 +43,7 @@ async fn it_does_not_start_without_what_it_needs_for_a_token_of_its_own() {
     refused(
         &with(&[]),
         &[
-            "3 faults",
+            "3 errors",
             "identity.token_url: is not set",
             "identity.client_id: is not set",
             "identity.client_secret: is not set",
@@ -51,9 +51,9 @@ async fn it_does_not_start_without_what_it_needs_for_a_token_of_its_own() {
         ],
     )
     .await;
-    refused(&with(&[CLIENT, SECRET]), &["1 fault", "identity.token_url"]).await;
-    refused(&with(&[TOKEN_URL, SECRET]), &["1 fault", "identity.client_id"]).await;
-    refused(&with(&[TOKEN_URL, CLIENT]), &["1 fault", "identity.client_secret"]).await;
+    refused(&with(&[CLIENT, SECRET]), &["1 error", "identity.token_url"]).await;
+    refused(&with(&[TOKEN_URL, SECRET]), &["1 error", "identity.client_id"]).await;
+    refused(&with(&[TOKEN_URL, CLIENT]), &["1 error", "identity.client_secret"]).await;
     let without = |key: (&str, &str)| {
         let all = with(&[TOKEN_URL, CLIENT, SECRET]);
         all.into_iter().filter(|it| it.0 != key.0).collect::<Vec<_>>()
@@ -83,9 +83,12 @@ async fn keys_of_one_mode_are_refused_in_the_other_and_two_of_a_kind_too() {
     let secret_file = TempFile::with(CLIENT_SECRET);
     let all = [UPSTREAM, SERVICE, TOKEN_URL, CLIENT, SECRET, JWKS, OF, FOR];
     let with = |more| [all.as_slice(), &[more]].concat();
-    refused(&with(("callers.jwks_file", file.path())), &["callers.jwks_file too; leave out one"]).await;
-    refused(&with(("identity.client_secret_file", secret_file.path())), &["identity.client_secret_file too"])
-        .await;
+    refused(&with(("callers.jwks_file", file.path())), &["so is callers.jwks_file; remove one"]).await;
+    refused(
+        &with(("identity.client_secret_file", secret_file.path())),
+        &["so is identity.client_secret_file"],
+    )
+    .await;
     let without_keys =
         [UPSTREAM, SERVICE, TOKEN_URL, CLIENT, SECRET, OF, ("callers.api_keys_file", keys.path())];
     refused(&without_keys, &["callers.issuer: is set without callers.jwks_url"]).await;
@@ -101,7 +104,7 @@ async fn values_that_are_unsafe_are_refused() {
         ("callers.algorithms", "RS256,HS256", "RS256"),
         ("callers.algorithms", "", "RS256"),
         ("identity.mode", "both", "pass-through, service"),
-        ("identity.client_secret", "client-secret-4711\nmore", "one line"),
+        ("identity.client_secret", "client-secret-4711\nmore", "single line"),
     ] {
         let variable = format!("GATEWAY_{}", key.replace('.', "_").to_uppercase());
         refused(&[(key, value)], &[&variable, told]).await;
@@ -116,7 +119,7 @@ async fn values_that_are_unsafe_are_refused() {
         ("callers.jwks_file", two.path(), "is no JWK set"),
         ("callers.jwks_file", "/does/not/exist", "cannot be read"),
         ("identity.client_secret_file", empty.path(), "is empty"),
-        ("identity.client_secret_file", two.path(), "more than one line"),
+        ("identity.client_secret_file", two.path(), "several lines"),
         ("identity.client_secret_file", "/does/not/exist", "cannot be read"),
     ] {
         let variable = format!("GATEWAY_{}", key.replace('.', "_").to_uppercase());
@@ -207,16 +210,14 @@ async fn check_says_whether_there_is_a_token_and_whether_there_are_keys() {
     upstream.on("appointments", |_| Answer::status(401));
     let ended = Ended::of(program(&["check"], &settings)).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    for part in ["a token of its own", "keys to verify", &token_url, &jwks_url] {
+    for part in ["issued a token", "supplied keys", &token_url, &jwks_url] {
         assert!(ended.stdout.contains(part), "{part} in {ended:?}");
     }
     upstream.on("token", |_| Answer::status(401));
     upstream.on("jwks", |_| Answer::status(404));
     let ended = Ended::of(program(&["check"], &settings)).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    for part in
-        ["gives the gateway no token", "identity.client_secret", "has no keys", "it answered with 404"]
-    {
+    for part in ["issued no token", "identity.client_secret", "supplied no keys", "it answered with 404"] {
         assert!(ended.stderr.contains(part), "{part} in {ended:?}");
     }
     assert!(!format!("{ended:?}").contains(CLIENT_SECRET));

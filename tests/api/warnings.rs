@@ -137,10 +137,7 @@ async fn files_of_keys_that_others_can_write_are_warned_of_in_production() {
         for mode in [0o660, 0o642] {
             with_mode(path, mode);
             let told = format!("mode {mode:04o}");
-            assert_one(
-                &warnings(&in_profile(PRODUCTION)).await,
-                &[key, path, "replace", &told, "chmod go-w"],
-            );
+            assert_one(&warnings(&in_profile(PRODUCTION)).await, &[key, path, "modify", &told, "chmod go-w"]);
             assert_eq!(warnings(&in_profile(DEVELOPMENT)).await, [""; 0]);
         }
         with_mode(path, 0o640);
@@ -167,7 +164,10 @@ async fn the_file_of_settings_is_looked_at_like_the_files_that_it_names() {
          mode = \"service\"\ntoken_url = \"{url}/oauth2/token\"\nclient_id = \"a\"\nclient_secret = \"{CLIENT_SECRET}\"\n",
         keys.path()
     ));
-    assert_one(&in_file(&secret, 0o644).await, &["--config", secret.path(), "holds a secret", "chmod o-rwx"]);
+    assert_one(
+        &in_file(&secret, 0o644).await,
+        &["--config", secret.path(), "contains a secret", "chmod o-rwx"],
+    );
     assert_eq!(in_file(&secret, 0o640).await, [""; 0]);
 }
 

@@ -240,7 +240,7 @@ impl ResponseCache {
     /// Shows how much is kept, as of now, in the [metrics].
     pub fn observe(&self) {
         let total = self.kept.as_ref().map(DependentCache::total).unwrap_or_default();
-        metrics().kept.set(&[("answers", total)]);
+        metrics().caches.set(&[("answers", total)]);
     }
 }
 

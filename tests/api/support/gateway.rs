@@ -119,7 +119,7 @@ impl Gateway {
     /// The address of the sandbox that it is on.
     pub fn sandbox(&self) -> String {
         let stdout = self.stdout();
-        let line = stdout.lines().find(|line| line.contains("the built-in sandbox at ")).unwrap();
+        let line = stdout.lines().find(|line| line.contains("built-in sandbox at ")).unwrap();
         line.split_whitespace().find_map(|word| word.strip_suffix("/:")).unwrap().to_owned()
     }
 
