@@ -1,7 +1,8 @@
-//! Response compression: negotiation of the content coding (RFC 9110, section 12.5.3), and encoding with brotli or gzip.
+//! Response compression: negotiation of the content coding (RFC 9110, section 12.5.3), and encoding with brotli or
+//! gzip.
 //!
-//! BREACH does not apply. A response contains no secret beside data chosen by its reader, and pages of other sites cannot
-//! observe its length.
+//! BREACH does not apply. A response contains no secret beside data chosen by its reader, and pages of other sites
+//! cannot observe its length.
 
 use std::{
     io::{self, Write as _},

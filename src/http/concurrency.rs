@@ -1,5 +1,5 @@
-//! Concurrency limits of WebSockets, event streams and operations. Operations wait briefly in an admission queue, which is
-//! fair between callers; beyond it, load is shed with `OVERLOADED`.
+//! Concurrency limits of WebSockets, event streams and operations. Operations wait briefly in an admission queue, which
+//! is fair between callers; beyond it, load is shed with `OVERLOADED`.
 
 use std::time::Duration;
 

@@ -10,8 +10,9 @@ use super::{graphql::csrf::FORCES_PREFLIGHT, paths::GRAPHQL, request_id::X_REQUE
 /// The time that browsers may cache a preflight response.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// The CORS layer for pages of exactly these `origins`, which may also read error responses. Without origins there is no
-/// layer, and `OPTIONS` is a method like any other. Credentials are never allowed, since the gateway reads no cookies.
+/// The CORS layer for pages of exactly these `origins`, which may also read error responses. Without origins there is
+/// no layer, and `OPTIONS` is a method like any other. Credentials are never allowed, since the gateway reads no
+/// cookies.
 pub(crate) fn cors(origins: &[String]) -> Option<CorsLayer> {
     let origins: Vec<_> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
     if origins.is_empty() {

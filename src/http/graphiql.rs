@@ -33,7 +33,8 @@ struct Bundle;
 /// shared by all responses.
 static INFLATED: Mutex<BTreeMap<String, Bytes>> = Mutex::new(BTreeMap::new());
 
-/// Allows resources of this origin only. The editor (Monaco) sets inline styles, and loads its workers from separate files.
+/// Allows resources of this origin only. The editor (Monaco) sets inline styles, and loads its workers from separate
+/// files.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     font-src 'self' data:; img-src 'self' data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";

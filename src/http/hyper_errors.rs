@@ -1,6 +1,7 @@
-//! Bodies for hyper's own error responses. hyper rejects a head that it cannot parse, or that exceeds its buffer, before any
-//! handler runs: it sends a bare status and closes the connection. [`HyperErrors`] adds an error document and a request
-//! id, like those of every other error response. It also applies the checks of [`crate::http::request_framing`].
+//! Bodies for hyper's own error responses. hyper rejects a head that it cannot parse, or that exceeds its buffer,
+//! before any handler runs: it sends a bare status and closes the connection. [`HyperErrors`] adds an error document
+//! and a request id, like those of every other error response. It also applies the checks of
+//! [`crate::http::request_framing`].
 
 use std::{
     io,
@@ -58,11 +59,15 @@ fn complete_error(written: &[u8]) -> Option<Vec<u8>> {
     let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
     let bad = |limit, message: &'static str| OverLimit::bad_request(limit, None, None, message);
     let error = match status {
-        StatusCode::URI_TOO_LONG => bad("uri", "Request target is too long to be read (limits.uri). Shorten it, or send the operation with POST."),
+        StatusCode::URI_TOO_LONG => bad(
+            "uri",
+            "Request target is too long to be read (limits.uri). Shorten it, or send the operation with POST.",
+        ),
         // hyper does not tell which of the two limits was exceeded.
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => bad(
             "headers",
-            "Request headers are too large or too many (limits.headers, limits.header_count). Send fewer or shorter headers.",
+            "Request headers are too large or too many (limits.headers, limits.header_count). Send fewer or shorter \
+             ones.",
         ),
         _ => ApiError::BadRequest(
             "Malformed HTTP request: the head cannot be parsed, or it states the length of the body more than once \

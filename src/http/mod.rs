@@ -1,4 +1,5 @@
-//! The HTTP layer: the router, and the checks that every request passes before its handler. [`router`] lists them in order.
+//! The HTTP layer: the router, and the checks that every request passes before its handler. [`router`] lists them in
+//! order.
 //!
 //! Every rejected request gets a [`refusal::Refusal`]: an HTTP status and a GraphQL error document.
 

@@ -1,9 +1,9 @@
 //! Rate limiting: a token bucket per caller (`rate_limit.*`).
 //!
-//! Buckets belong to callers, not to client addresses: behind a proxy all clients share the proxy's address, and forwarded
-//! addresses can be forged. Requests without a valid token share one bucket, since they never reach the upstream. If that
-//! bucket is empty, a request with an invalid token still gets the reason for its rejection: a client that is only told
-//! to retry later would never learn that its token has expired.
+//! Buckets belong to callers, not to client addresses: behind a proxy all clients share the proxy's address, and
+//! forwarded addresses can be forged. Requests without a valid token share one bucket, since they never reach the
+//! upstream. If that bucket is empty, a request with an invalid token still gets the reason for its rejection: a client
+//! that is only told to retry later would never learn that its token has expired.
 
 use std::{
     collections::HashMap,
@@ -40,11 +40,11 @@ impl RateLimit {
         Self(Buckets::new(config, DefaultClock::default()))
     }
 
-    /// Takes a token from the bucket of `caller`, who was identified by the credential `token`.
+    /// Takes a token from the bucket of `caller`. `token` is the credential that identifies the caller.
     ///
     /// # Errors
-    /// `RATE_LIMITED` with the time until the next token, or the reason why the credential was rejected. `OVERLOADED`, if
-    /// the credential could not be verified under load.
+    /// `RATE_LIMITED` with the time until the next token, or the reason why the credential was rejected. `OVERLOADED`,
+    /// if the credential could not be verified under load.
     pub(crate) fn admit(
         &self,
         caller: &Result<Caller, ApiError>,

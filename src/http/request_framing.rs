@@ -1,9 +1,9 @@
 //! Protection against request smuggling: requests that state the length of their body more than once are rejected.
 //!
 //! If a proxy and the gateway disagree on the length of a body, they disagree on where the next request starts. hyper
-//! resolves a Content-Length beside a Transfer-Encoding, or repeated equal Content-Lengths, without a trace for handlers.
-//! So [`FramingGuard`] parses the bytes before hyper does, and corrupts the second framing header. hyper then rejects the
-//! head and closes the connection.
+//! resolves a Content-Length beside a Transfer-Encoding, or repeated equal Content-Lengths, without a trace for
+//! handlers. So [`FramingGuard`] parses the bytes before hyper does, and corrupts the second framing header. hyper then
+//! rejects the head and closes the connection.
 
 /// The length of the longest name of a framing header.
 const MAX_NAME: usize = "transfer-encoding".len();
@@ -183,8 +183,8 @@ fn skip_to_line_feed(bytes: &mut &mut [u8]) {
     *bytes = &mut std::mem::take(bytes)[skipped..];
 }
 
-/// Skips the rest of a body or chunk in `bytes`, of which `left` includes the byte just read. Returns the number of bytes
-/// that are still to come, or none at its end.
+/// Skips the rest of a body or chunk in `bytes`, of which `left` includes the byte just read. Returns the number of
+/// bytes that are still to come, or none at its end.
 fn skip(left: u64, bytes: &mut &mut [u8]) -> Option<u64> {
     let left = left - 1;
     let skipped = left.min(bytes.len() as u64);

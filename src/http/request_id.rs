@@ -140,7 +140,8 @@ fn method_label(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|name| *name == method.as_str()).unwrap_or("_OTHER")
 }
 
-/// Whether an id consists of letters, digits and the punctuation of common id formats, so that it cannot forge log lines.
+/// Whether an id consists of letters, digits and the punctuation of common id formats, so that it cannot forge log
+/// lines.
 fn is_loggable(id: &[u8]) -> bool {
     (1..=MAX_LENGTH).contains(&id.len())
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte))

@@ -10,8 +10,8 @@ use axum::{
     response::Response,
 };
 
-/// The default headers, which a handler may override. `Strict-Transport-Security` is up to the proxy that terminates TLS:
-/// only its operator knows whether the host and its subdomains are served over TLS.
+/// The default headers, which a handler may override. `Strict-Transport-Security` is up to the proxy that terminates
+/// TLS: only its operator knows whether the host and its subdomains are served over TLS.
 pub(crate) const HEADERS: [(HeaderName, HeaderValue); 7] = [
     // No MIME sniffing.
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

@@ -1,5 +1,5 @@
-//! Unread request bodies: a short rest is discarded, so that the connection can be reused. Otherwise the response announces
-//! that the connection closes.
+//! Unread request bodies: a short rest is discarded, so that the connection can be reused. Otherwise the response
+//! announces that the connection closes.
 
 use std::time::Duration;
 

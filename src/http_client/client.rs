@@ -17,7 +17,7 @@ pub(crate) fn client(config: &UpstreamConfig) -> Result<Client, String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut http = Client::builder()
         .user_agent(USER_AGENT)
-        // Connecting is part of the call, whose timeout may be the shorter one.
+        // Connecting is part of the call, so it is bounded by the shorter of both timeouts.
         .connect_timeout(config.connect_timeout.min(config.timeout))
         .pool_max_idle_per_host(config.max_concurrent)
         // Changes must be sent exactly once. Retries of reads are up to `upstream::resilience`, which counts them.

@@ -1,6 +1,6 @@
-//! HTTP calls other than those to the appointments API, made on behalf of no caller: the token endpoint and the JWK sets
-//! of token issuers. They use the timeouts and limits of `upstream.*`, but a connection pool of their own, so that they
-//! never compete with appointment calls. [`client`] and [`retry_after`] serve both.
+//! HTTP calls other than those to the appointments API, made on behalf of no caller: the token endpoint and the JWK
+//! sets of token issuers. They use the timeouts and limits of `upstream.*`, but a connection pool of their own, so that
+//! they never compete with appointment calls. [`client`] and [`retry_after`] serve both.
 
 pub mod client;
 pub mod retry_after;
@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use self::{client::causes, retry_after::retry_after};
 use crate::{config::upstream::UpstreamConfig, refresh::Failure};
 
-/// An HTTP client with a timeout and a response size limit, which neither retries nor follows redirects. Cheap to clone.
+/// An HTTP client with a timeout and a response size limit, which neither retries nor follows redirects. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     http: Client,

@@ -7,8 +7,8 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 /// The upper bound of the delay. Servers that ask for more are called again after this time all the same.
 const MAX_DELAY: Duration = Duration::from_secs(60 * 60);
 
-/// The delay that the header asks for, in seconds or as a date, up to [`MAX_DELAY`]. A date in the past is a delay of 0.
-/// None if the header is missing or malformed.
+/// The delay that the header asks for, in seconds or as a date, up to [`MAX_DELAY`]. A date in the past is a delay of
+/// 0. None if the header is missing or malformed.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get(RETRY_AFTER)?.to_str().ok()?.trim()).map(|delay| delay.min(MAX_DELAY))
 }

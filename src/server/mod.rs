@@ -1,5 +1,5 @@
-//! The server: builds the gateway from the configuration, accepts connections and serves them with hyper, until a graceful
-//! shutdown drains them.
+//! The server: builds the gateway from the configuration, accepts connections and serves them with hyper, until a
+//! graceful shutdown drains them.
 
 pub mod descriptors;
 
@@ -113,9 +113,9 @@ impl Server {
         Ok(Self { gateway: Arc::new(gateway), max_sockets: descriptors::max_sockets(config) })
     }
 
-    /// Serves `listener`, and metrics at the listener `metrics`, until `stop` completes. Then it shuts down gracefully: it
-    /// announces the shutdown for `http.drain_delay`, stops accepting, and returns when all requests in flight have been
-    /// answered or after `http.drain_deadline`.
+    /// Serves `listener`, and metrics at the listener `metrics`, until `stop` completes. Then it shuts down gracefully:
+    /// it announces the shutdown for `http.drain_delay`, stops accepting, and returns when all requests in flight have
+    /// been answered or after `http.drain_deadline`.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -177,8 +177,8 @@ struct Connections {
 impl Connections {
     fn new(gateway: Arc<Gateway>, service: Service, max_connections: usize, max_sockets: usize) -> Self {
         let mut http = http1::Builder::new();
-        // hyper reads the head before the gateway can check it, so its own limit is above `limits.headers`, whose error
-        // response has a message.
+        // hyper reads the head before the gateway can check it. Its own limit is higher, so that most violations get
+        // the error response of `limits.headers`, which has a message.
         let buffer = gateway.limits.headers.as_u64() as usize + 16 * 1024;
         http.timer(TokioTimer::new()).header_read_timeout(gateway.http.header_timeout).max_buf_size(buffer);
         // A limit other than the default costs an allocation per request.

@@ -49,8 +49,8 @@ impl MediaType {
     }
 }
 
-/// Selects the acceptable media type with the highest weight, the first of equals. Without an `Accept` header, any type is
-/// acceptable.
+/// Selects the acceptable media type with the highest weight, the first of equals. Without an `Accept` header, any type
+/// is acceptable.
 ///
 /// # Errors
 /// 406 if no type is acceptable.

@@ -146,7 +146,7 @@ async fn execute(
     }
 }
 
-/// Encodes a response, and returns whether it is complete (`is_complete`), so that it may be cached.
+/// Encodes a response. The Boolean says whether it is complete, so that it may be cached.
 ///
 /// The status follows GraphQL over HTTP, section 6.4: a request that was not executed has 400 under
 /// `application/graphql-response+json`, and 200 under `application/json`.

@@ -1,9 +1,9 @@
 //! The endpoint `/graphql` and its transports: GraphQL over HTTP, server-sent events ([`sse`]) and WebSocket
 //! ([`websocket`]).
 //!
-//! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, authentication, rate limit,
-//! content negotiation ([`accept`]), CSRF protection ([`csrf`]), body or query string ([`request`]), response cache
-//! ([`response_cache`]), parameters, concurrency limit, operation, response.
+//! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, authentication, rate
+//! limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body or query string ([`request`]), response
+//! cache ([`response_cache`]), parameters, concurrency limit, operation, response.
 
 pub mod accept;
 pub mod csrf;

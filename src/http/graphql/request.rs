@@ -19,8 +19,8 @@ use crate::{
     http::{gateway::Gateway, refusal::Refusal},
 };
 
-/// The maximum number of bytes of a rejected body that are read and discarded. Without that, closing the connection while
-/// the client still sends could destroy the error response on its way.
+/// The maximum number of bytes of a rejected body that are read and discarded. Without that, closing the connection
+/// while the client still sends could destroy the error response on its way.
 const MAX_SKIPPED: usize = 64 << 20;
 
 /// Reads a body of at most `limits.body` bytes.
@@ -35,7 +35,8 @@ pub(crate) async fn read(
     deadline: Instant,
 ) -> Result<Bytes, Refusal> {
     let mut read = pin!(read_whole(body, headers, gateway.limits.body.as_u64() as usize));
-    // Most bodies arrive with their head and are complete at the second poll. A timer would cost more than reading them.
+    // Most bodies arrive with their head and are complete at the second poll. A timer would cost more than reading
+    // them.
     let mut is_second_poll = false;
     let without_timer = poll_fn(|cx| match read.as_mut().poll(cx) {
         Poll::Ready(body) => Poll::Ready(Some(body)),
@@ -121,7 +122,7 @@ fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
 }
 
-/// The parameters of a request (GraphQL over HTTP, section 5.1), whose types are not checked yet.
+/// The parameters of a request (GraphQL over HTTP, section 5.1), before their types are checked.
 #[derive(Default, Deserialize)]
 pub(crate) struct Parameters {
     query: Option<Value>,

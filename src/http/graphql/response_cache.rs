@@ -1,9 +1,9 @@
 //! The response cache: encoded responses, for equal requests of the same caller.
 //!
-//! The key is the caller's scope and a hash of the request. A hit also compares the scope and the request byte for byte.
-//! An entry is valid as long as all its dependencies are, the appointments and pages that it was built from: [`Derived`]
-//! checks them at each hit, so a cached response is never older than they are. Authentication, rate limit, content
-//! negotiation and request limits come before the cache.
+//! The key is the caller's scope and a hash of the request. A hit also compares the scope and the request byte for
+//! byte. An entry is valid as long as all its dependencies are, the appointments and pages that it was built from:
+//! [`Derived`] checks them at each hit, so a cached response is never older than they are. Authentication, rate limit,
+//! content negotiation and request limits come before the cache.
 //!
 //! Each response is cached uncompressed, and also in each content coding in which a hit has been served.
 
@@ -81,8 +81,8 @@ struct ResponseEntry {
     form: Form,
     text: Box<[u8]>,
     response: EncodedResponse,
-    /// Whether compression was attempted, for an uncompressed response. If it made the response shorter, the result is an
-    /// entry of its own.
+    /// Whether compression was attempted, for an uncompressed response. If it made the response shorter, the result is
+    /// an entry of its own.
     brotli_attempted: AtomicBool,
     gzip_attempted: AtomicBool,
 }
@@ -143,8 +143,9 @@ impl ResponseCache {
         Self { entries, hasher: RandomState::default(), memory }
     }
 
-    /// Returns the cached response to an equal request of `caller`, in `coding` if possible. The first hit with a coding
-    /// compresses the response. Concurrent requests get the uncompressed response, and later ones the compressed one.
+    /// Returns the cached response to an equal request of `caller`, in `coding` if possible. The first hit with a
+    /// coding compresses the response. Concurrent requests get the uncompressed response, and later ones the compressed
+    /// one.
     pub(crate) async fn get(
         &self,
         caller: &Caller,
@@ -214,9 +215,9 @@ impl ResponseCache {
         }
     }
 
-    /// Caches the complete response to a query that was executed with `appointments`, if all its dependencies are cached.
-    /// A response without dependencies is not cached: the upstream has not accepted the caller's token, and no event would
-    /// invalidate the entry.
+    /// Caches the complete response to a query that was executed with `appointments`, if all its dependencies are
+    /// cached. A response without dependencies is not cached: the upstream has not accepted the caller's token, and no
+    /// event would invalidate the entry.
     pub(crate) fn insert(
         &self,
         request: CacheRequest<'_>,

@@ -2,8 +2,9 @@
 //! operation per request and each GraphQL response as an event.
 //!
 //! Events are framed here rather than with axum's `Sse`. axum would copy each event into a buffer of its own, so the
-//! [response memory](crate::response_memory) of the original would be freed before the client has read the copy. The next
-//! event must also wait until the previous one has been written, which takes an owner that is dropped with its bytes.
+//! [response memory](crate::response_memory) of the original would be freed before the client has read the copy. The
+//! next event must also wait until the previous one has been written, which takes an owner that is dropped with its
+//! bytes.
 
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 
@@ -54,8 +55,8 @@ pub(crate) fn single_response(gateway: &Gateway, response: GraphqlResponse) -> R
     respond(Body::from([&next_event(gateway, response), COMPLETE.as_bytes()].concat()))
 }
 
-/// A stream of the responses of `operation`. A subscription also ends at shutdown. `permit` is the operation's slot of its
-/// concurrency limit.
+/// A stream of the responses of `operation`. A subscription also ends at shutdown. `permit` is the operation's slot of
+/// its concurrency limit.
 pub(crate) fn stream_response(
     gateway: &Arc<Gateway>,
     operation: Operation,
@@ -109,8 +110,9 @@ impl AsRef<[u8]> for Event {
 }
 
 impl Events {
-    /// The next event or keep-alive, or none at the end of the stream. It waits until the previous event has been written:
-    /// this is the back-pressure that keeps slow readers without a queue, and gives each event a full `http.send_timeout`.
+    /// The next event or keep-alive, or none at the end of the stream. It waits until the previous event has been
+    /// written: this is the back-pressure that keeps slow readers without a queue, and gives each event a full
+    /// `http.send_timeout`.
     async fn chunk(&mut self) -> Option<Bytes> {
         let Self { shutdown, responses, previous, .. } = self;
         let shutdown = async {

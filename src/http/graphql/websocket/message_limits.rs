@@ -3,7 +3,8 @@
 //! tungstenite returns whole messages: it neither counts frames nor reports a message that does not end.
 //! [`MeteredStream`] lies between it and the connection. It parses the frame headers with tungstenite's own parser, and
 //! passes the bytes on unchanged. It stops reading while the token bucket is empty: back-pressure costs the gateway
-//! nothing, and delays a client that sends a burst instead of disconnecting it. All other violations close the WebSocket.
+//! nothing, and delays a client that sends a burst instead of disconnecting it. All other violations close the
+//! WebSocket.
 
 use std::{
     io::{self, Cursor},

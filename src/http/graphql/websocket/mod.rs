@@ -115,8 +115,8 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 /// Protects against cross-site WebSocket hijacking: browsers let any page open a WebSocket to any host, and send the
-/// page's origin in one `Origin` header. It must equal an origin of the requested host or one of `others`, byte for byte.
-/// Other clients send no `Origin`.
+/// page's origin in one `Origin` header. It must equal an origin of the requested host or one of `others`, byte for
+/// byte. Other clients send no `Origin`.
 pub(crate) fn is_allowed_origin(headers: &HeaderMap, others: &[String]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };

@@ -58,8 +58,8 @@ use crate::{
     metrics::metrics,
 };
 
-/// The timeout of the closing handshake. Until then, messages of the client are read and discarded: unread ones would make
-/// the system reset the connection before the client has read the close frame.
+/// The timeout of the closing handshake. Until then, messages of the client are read and discarded: unread ones would
+/// make the system reset the connection before the client has read the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The maximum number of bytes to discard while closing. Reading a flood costs more than resetting its connection.
@@ -76,7 +76,7 @@ const MAX_FRAME: usize = 64 * 1024;
 pub(crate) struct Session {
     gateway: Arc<Gateway>,
     socket: WebSocketStream<MeteredStream<TokioIo<Upgraded>>>,
-    /// The credential of the handshake, or else of `connection_init`. Each operation verifies it again, since it may
+    /// The credential of `connection_init`, or else of the handshake. Each operation verifies it again, since it may
     /// expire during the session.
     token: Result<Option<Token>, ApiError>,
     shutdown: ShutdownGuard,
@@ -101,8 +101,8 @@ struct RunningOperation {
     responses: StreamNotifyClose<Pin<Box<dyn Stream<Item = GraphqlResponse> + Send>>>,
 }
 
-/// An operation with a single response, in a task of its own, so that a slow reader does not make it hold its slot of the
-/// concurrency limit. `websocket.max_subscriptions` bounds the number of responses that wait to be sent.
+/// An operation with a single response, in a task of its own, so that a slow reader does not make it hold its slot of
+/// the concurrency limit. `websocket.max_subscriptions` bounds the number of responses that wait to be sent.
 struct ExecutionTask(JoinHandle<GraphqlResponse>);
 
 impl ExecutionTask {
