@@ -75,7 +75,7 @@ impl From<ApiError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        tracing::debug!(http.status = self.status.as_u16(), code = self.error.code(), "request rejected");
+        tracing::debug!(http.status = self.status.as_u16(), code = self.error.code(), "request refused");
         let content_type =
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let (status, headers) = (self.status, self.headers.clone());
