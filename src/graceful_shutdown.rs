@@ -1,65 +1,94 @@
-//! The end of the process, as everything that is open sees it come.
+//! Graceful shutdown: one signal to everything that is open, and a tracker that waits for it.
 
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells all that is open to end, and waits for it.
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+
+/// Announces the shutdown, signals it to all holders of a [`ShutdownGuard`] and waits for them.
+#[derive(Debug, Default)]
+pub struct GracefulShutdown {
+    is_announced: AtomicBool,
+    signal: CancellationToken,
+    tracker: TaskTracker,
+}
+
+/// Keeps the shutdown waiting until it is dropped. Connections, WebSockets and event streams each hold one.
 #[derive(Debug)]
-pub struct GracefulShutdown(watch::Sender<Stage>);
-
-/// Held by everything that is waited for, for as long as it is open: a connection, a WebSocket, an event stream.
-#[derive(Debug)]
-pub struct ShutdownGuard(watch::Receiver<Stage>);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Serving,
-    /// Everything is served as before, while load balancers look away.
-    Announced,
-    Ending,
+pub struct ShutdownGuard {
+    /// A child of the shared token, so that connections do not contend for one lock each time they are polled.
+    signal: CancellationToken,
+    _tracked: TaskTrackerToken,
 }
 
 impl GracefulShutdown {
-    /// Nothing is open, and nothing is to end.
+    /// A shutdown that has not begun.
     pub fn new() -> Self {
-        Self(watch::Sender::new(Stage::Serving))
+        Self::default()
     }
 
-    /// Has `/readyz` say that the end is near.
+    /// Makes `/readyz` respond with 503. Requests are still served, while load balancers take the gateway out of
+    /// rotation.
     pub fn announce(&self) {
-        self.0.send_replace(Stage::Announced);
+        self.is_announced.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_announced(&self) -> bool {
-        *self.0.borrow() != Stage::Serving
+        self.is_announced.load(Ordering::Relaxed)
     }
 
-    /// Something more to wait for.
-    pub fn open(&self) -> ShutdownGuard {
-        ShutdownGuard(self.0.subscribe())
+    /// A guard for something that the shutdown has to wait for.
+    pub fn guard(&self) -> ShutdownGuard {
+        ShutdownGuard { signal: self.signal.child_token(), _tracked: self.tracker.token() }
     }
 
-    /// How many there are to wait for.
-    pub fn count(&self) -> usize {
-        self.0.receiver_count()
+    /// The number of guards.
+    pub fn open_count(&self) -> usize {
+        self.tracker.len()
     }
 
-    /// Tells all to end, and returns when they have.
-    pub async fn finish(&self) {
-        self.0.send_replace(Stage::Ending);
-        self.0.closed().await;
-    }
-}
-
-impl Default for GracefulShutdown {
-    fn default() -> Self {
-        Self::new()
+    /// Signals the shutdown, and returns when all guards have been dropped.
+    pub async fn shut_down(&self) {
+        self.announce();
+        self.signal.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
     }
 }
 
 impl ShutdownGuard {
-    /// Returns when it is time to end.
-    pub async fn told_to_end(&mut self) {
-        // An error says that nobody is left to tell: that is the end too.
-        let _ = self.0.wait_for(|stage| *stage == Stage::Ending).await;
+    /// Returns when the shutdown is signalled.
+    pub async fn signalled(&self) {
+        self.signal.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn shutdown_signals_every_guard_and_waits_for_all() {
+        let shutdown = GracefulShutdown::new();
+        let guards = [shutdown.guard(), shutdown.guard()];
+        assert_eq!((shutdown.open_count(), shutdown.is_announced()), (2, false));
+        shutdown.announce();
+        assert!(shutdown.is_announced());
+        assert!(guards.iter().all(|guard| !guard.signal.is_cancelled()), "an announcement ends nothing");
+        let [first, second] = guards;
+        let late = async {
+            first.signalled().await;
+            // A guard of a request that arrives meanwhile counts too, and has the signal at once.
+            let third = shutdown.guard();
+            third.signalled().await;
+            drop(first);
+            tokio::task::yield_now().await;
+            assert_eq!(shutdown.open_count(), 2);
+            drop((second, third));
+        };
+        tokio::join!(shutdown.shut_down(), late);
+        assert_eq!(shutdown.open_count(), 0);
     }
 }

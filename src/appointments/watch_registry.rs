@@ -220,7 +220,8 @@ impl Watches {
     ) -> Result<(), UpstreamError> {
         let over = |limit| Err(UpstreamError::Overloaded { limit });
         if !is_watched
-            && (self.watches.total >= config.max_watched || self.watches.of(who) >= config.max_watched_per_caller())
+            && (self.watches.total >= config.max_watched
+                || self.watches.of(who) >= config.max_watched_per_caller())
         {
             return over("live.max_watched");
         }

@@ -1,4 +1,5 @@
-//! Bounds on what goes on at once: WebSockets, event streams, and operations, which may wait briefly for admission.
+//! Concurrency limits of WebSockets, event streams and operations. Operations wait briefly in an admission queue, which
+//! is fair between callers; beyond it, load is shed with `OVERLOADED`.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use crate::{
     metrics::{ActiveGauge, metrics},
 };
 
-/// The right to go on, until it is dropped. Callers without a valid credential count as one.
+/// A slot of a concurrency limit, freed when it is dropped. Callers without a valid credential share one key.
 pub(crate) type Permit = fair_queue::Permit<Option<Scope>>;
 
-/// A bound on how many of something there are at once.
+/// A concurrency limit without a queue.
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
     queue: FairQueue<Option<Scope>>,
@@ -24,16 +25,16 @@ pub struct ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// At most `maximum` at once, whoever they are of, under the name of a `limit` and counted in `level`.
+    /// A limit of `maximum` for all callers together. `limit` is its name in errors, and `level` its gauge.
     pub fn new(maximum: usize, limit: &'static str, level: ActiveGauge) -> Self {
         let bounds = Bounds { running: maximum, waiting: 0, caller_share: 100 };
         Self { queue: FairQueue::new(bounds, level, ActiveGauge::default()), maximum, limit }
     }
 
-    /// A permit, if one is free.
+    /// Returns a permit, if one is free.
     ///
     /// # Errors
-    /// `OVERLOADED`
+    /// `OVERLOADED` otherwise.
     pub(crate) fn admit(&self) -> Result<Permit, ApiError> {
         self.queue.enter(None).and_then(|entry| entry.try_permit()).ok_or_else(|| self.overloaded())
     }
@@ -43,7 +44,7 @@ impl ConcurrencyLimit {
     }
 }
 
-/// The concurrency limit of operations, with a short queue before it and a share of both for each caller.
+/// The concurrency limit of operations, with a short fair queue. Each caller may use a share of both.
 #[derive(Debug)]
 pub struct AdmissionQueue {
     limit: ConcurrencyLimit,
@@ -65,10 +66,10 @@ impl AdmissionQueue {
         Self { limit, max_wait: limits.operations_wait }
     }
 
-    /// A permit for one operation of `caller`, at once or after a short wait. Waiters are admitted caller by caller.
+    /// Returns a permit for one operation of `caller`, after a short wait if necessary. Waiting callers take turns.
     ///
     /// # Errors
-    /// `OVERLOADED`, where the queue or the caller's share of it is full, or where the wait was too long.
+    /// `OVERLOADED`, if the queue or the caller's share of it is full, or after `limits.operations_wait`.
     pub(crate) async fn admit(&self, caller: &Result<Caller, ApiError>) -> Result<Permit, ApiError> {
         let overloaded = || self.limit.overloaded();
         let caller = caller.as_ref().ok().map(Caller::who);

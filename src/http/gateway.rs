@@ -1,9 +1,11 @@
-//! The state that all handlers share, and the request that they are given.
+//! The state shared by all handlers, and the request type that they receive.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::http;
 use hyper::body::Incoming;
+use serde::Serialize;
+use uuid::Uuid;
 
 use super::{
     concurrency::{AdmissionQueue, ConcurrencyLimit},
@@ -18,62 +20,60 @@ use crate::{
     graceful_shutdown::GracefulShutdown,
     graphql::api::Api,
 };
-use serde::Serialize;
-use uuid::Uuid;
 
-/// What the routes share.
+/// The components of the gateway and their configuration.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Parses and runs operations.
+    /// Parses and executes GraphQL operations.
     pub api: Api,
-    /// What operations read and change through.
+    /// Reads and changes appointments.
     pub appointments: Shared,
-    /// EncodedResponse answers, for equal requests.
-    pub answers: ResponseCache,
-    /// Tells who asks.
+    /// Encoded responses, reused for equal requests.
+    pub response_cache: ResponseCache,
+    /// Identifies callers.
     pub identity: Identity,
-    /// Clocks, and which pages may ask.
+    /// HTTP timeouts, origins and compression.
     pub http: HttpConfig,
-    /// Bounds on what comes in.
+    /// Limits on requests and operations.
     pub limits: Limits,
-    /// Clocks and bounds of WebSockets.
+    /// Timeouts and limits of WebSockets.
     pub websocket: WebSocketConfig,
-    /// How often each caller may ask.
+    /// The rate limit of each caller.
     pub rate_limit: RateLimit,
-    /// Admits operations.
+    /// The concurrency limit of operations, with its queue.
     pub operations: AdmissionQueue,
-    /// Bounds WebSockets.
+    /// The concurrency limit of WebSockets.
     pub websockets: ConcurrencyLimit,
-    /// Room for the messages that WebSockets have not finished.
+    /// The memory limit of unfinished WebSocket messages.
     pub partial_messages: Arc<PartialMessages>,
-    /// Bounds subscriptions over event streams.
+    /// The concurrency limit of subscriptions over event streams.
     pub event_streams: ConcurrencyLimit,
-    /// How often an event stream or a WebSocket gets a sign of life.
+    /// The keep-alive interval of event streams and WebSockets.
     pub keep_alive: Duration,
-    /// What GraphiQL opens with; none where it is not served.
+    /// The settings of GraphiQL, if it is served.
     pub graphiql: Option<GraphiqlSettings>,
-    /// Whether `/metrics` is served beside `/graphql`.
+    /// Whether `/metrics` is served at `listen`.
     pub serves_metrics: bool,
-    /// Everything that is open, and when it is to end.
-    pub drain: GracefulShutdown,
+    /// Signals the shutdown to connections, and waits for them.
+    pub shutdown: GracefulShutdown,
 }
 
-/// What comes with a request beside its head, of which the one who hands it on sees what is left.
+/// The request id and the body, borrowed so that the router can discard the rest of the body after the handler.
 #[derive(Debug)]
-pub(crate) struct Lent<'r> {
+pub(crate) struct RequestContext<'r> {
     pub(crate) id: &'r RequestId,
     pub(crate) body: &'r mut Incoming,
 }
 
-pub(crate) type Request<'r> = http::Request<Lent<'r>>;
+pub(crate) type Request<'r> = http::Request<RequestContext<'r>>;
 
-/// What the page opens with.
+/// The initial state of the GraphiQL page.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct GraphiqlSettings {
-    /// Whether the data is made up, which the page then says.
+    /// Whether the data is the sandbox's. The page then says so.
     pub sandbox: bool,
-    /// A token to fill in: the sandbox's, which is no secret. Never another.
+    /// A token to fill in. It is only ever the public one of the sandbox.
     pub token: Option<&'static str>,
-    /// Ids for the examples.
+    /// Ids for the example queries.
     pub ids: Vec<Uuid>,
 }

@@ -1,4 +1,4 @@
-//! GraphiQL at `/`: the bundle of `graphiql/dist`, compiled into the program as it is on disk, compressed.
+//! GraphiQL at `/`: the compressed bundle of `graphiql/dist`, embedded in the program.
 
 use std::{
     borrow::Cow,
@@ -17,20 +17,24 @@ use axum::{
 use flate2::read::GzDecoder;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use super::{gateway::Gateway, refusal::Refusal};
+use super::{
+    compression::{AcceptEncoding, Coding},
+    gateway::Gateway,
+    refusal::Refusal,
+};
 use crate::error::ApiError;
 
-/// What `graphiql/build` made. Every file is compressed with gzip and ends with `.gz`.
+/// The output of `graphiql/build`. Every file is compressed with gzip and has the suffix `.gz`.
 #[derive(RustEmbed)]
 #[folder = "graphiql/dist"]
 struct Bundle;
 
-/// The files as they are for who does not take gzip, which no browser does: each is inflated once, when it is first
-/// asked for, and shared by all answers.
+/// Uncompressed files by name, for the rare clients that do not accept gzip. Each is inflated at its first request, and
+/// shared by all responses.
 static INFLATED: Mutex<BTreeMap<String, Bytes>> = Mutex::new(BTreeMap::new());
 
-/// Everything from here and nothing from anywhere else. The editor (Monaco) sets styles on elements and has its workers
-/// as files of its own.
+/// Allows resources of this origin only. The editor (Monaco) sets inline styles, and loads its workers from separate
+/// files.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     font-src 'self' data:; img-src 'self' data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
@@ -40,17 +44,17 @@ pub(crate) async fn page(headers: HeaderMap) -> Response {
     file("index.html", "no-cache", &headers)
 }
 
-/// `GET /THIRD-PARTY-LICENSES.txt`: of the packages in the bundle.
+/// `GET /THIRD-PARTY-LICENSES.txt`: the licences of the bundled packages.
 pub(crate) async fn licences(headers: HeaderMap) -> Response {
     file("THIRD-PARTY-LICENSES.txt", "no-cache", &headers)
 }
 
-/// `GET /assets/{name}`: files whose names change with their contents.
+/// `GET /assets/{name}`: files with a content hash in their name.
 pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     file(&format!("assets/{name}"), "public, max-age=31536000, immutable", &headers)
 }
 
-/// `GET /graphiql.json`
+/// `GET /graphiql.json`: the initial state of the page.
 pub(crate) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
     Json(gateway.graphiql.clone().unwrap_or_default()).into_response()
 }
@@ -58,7 +62,7 @@ pub(crate) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
 fn file(name: &str, cache_control: &'static str, headers: &HeaderMap) -> Response {
     match (Bundle::get(&format!("{name}.gz")), content_type(name)) {
         (Some(file), Some(content_type)) => send(name, file, content_type, cache_control, headers),
-        _ => Refusal::nothing_here().into_response(),
+        _ => Refusal::not_found().into_response(),
     }
 }
 
@@ -73,10 +77,10 @@ fn send(
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static(cache_control)),
         (header::VARY, HeaderValue::from_static("accept-encoding")),
-        // On every file, since a worker goes by the policy of its own.
+        // On every file, since a worker has the policy of its own response.
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY)),
     ];
-    if takes_gzip(headers) {
+    if AcceptEncoding::from_headers(headers).accepts(Coding::Gzip) {
         let gzip = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         let body = match file.data {
             Cow::Borrowed(data) => Bytes::from_static(data),
@@ -95,19 +99,10 @@ fn inflated(name: &str, data: &[u8]) -> io::Result<Bytes> {
     if let Some(file) = files().get(name) {
         return Ok(file.clone());
     }
-    // Outside the lock: who asks for another file does not wait for this one.
+    // Outside the lock, so that requests for other files do not wait.
     let mut plain = Vec::new();
     GzDecoder::new(data).read_to_end(&mut plain)?;
     Ok(files().entry(name.to_owned()).or_insert(plain.into()).clone())
-}
-
-/// Every browser says so in these words.
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let takes = |coding: &str| matches!(coding.trim(), "gzip" | "*");
-    headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|value| value.split(',').any(takes)))
 }
 
 fn content_type(name: &str) -> Option<&'static str> {

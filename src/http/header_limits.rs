@@ -1,43 +1,39 @@
-//! How large the head of a request may be, and how its body may be framed. hyper reads it before anything here sees it, within bounds of its own above
-//! these (see [`crate::server`]); what it refuses is put into words by [`crate::http::hyper_errors`].
+//! Limits on the request head and on the framing of the body. hyper parses the head first, within higher limits set in
+//! [`crate::server`]. [`crate::http::hyper_errors`] adds a body to hyper's own rejections.
 
 use axum::http::{HeaderValue, Request, StatusCode, header};
 
 use super::refusal::Refusal;
 use crate::{config::limits::Limits, error::limit::OverLimit};
 
-/// Makes sure that the head of `request` is within the limits, and that its body has no other transfer coding than
-/// `chunked`: hyper passes over codings before that one.
+/// Checks the head of `request` against the limits. Rejects transfer codings other than `chunked`, since hyper ignores
+/// codings before that one.
 ///
 /// # Errors
-/// 414 and 431, naming the limit; 400.
+/// 414 or 431 with the name of the limit, or 400.
 pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refusal> {
-    let target = request.uri().path_and_query().map_or(0, |it| it.as_str().len()) as u64;
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len()) as u64;
     let headers = request.headers();
-    // ": " and the end of the line count as they do on the wire.
+    // Each header also has ": " and a line break on the wire.
     let size =
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() as u64;
-    let is_too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    for (limit, status, value, maximum, what) in [
-        ("uri", StatusCode::URI_TOO_LONG, target, limits.uri.as_u64(), "address has so many bytes"),
+    let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    for (limit, status, value, maximum, subject, unit) in [
+        ("uri", StatusCode::URI_TOO_LONG, target, limits.uri.as_u64(), "Request target of", "bytes"),
         (
             "header_count",
-            is_too_large,
+            too_large,
             headers.len() as u64,
             limits.header_count as u64,
-            "headers are so many",
-        ),
-        (
+            "Request head with",
             "headers",
-            is_too_large,
-            target + size,
-            limits.headers.as_u64(),
-            "request line and headers have so many bytes",
         ),
+        ("headers", too_large, target + size, limits.headers.as_u64(), "Request head of", "bytes"),
     ] {
         if value > maximum {
-            let message = format!("The {what}: {value}. limits.{limit} allows {maximum}.");
-            return Err(Refusal::of(
+            let message =
+                format!("{subject} {value} {unit} exceeds the limit of {maximum} {unit} (limits.{limit}).");
+            return Err(Refusal::with_status(
                 status,
                 OverLimit::bad_request(limit, Some(maximum), Some(value), message),
             ));
@@ -46,10 +42,10 @@ pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refu
     if headers
         .get_all(header::TRANSFER_ENCODING)
         .iter()
-        .any(|it| !it.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
-        let message = "The only Transfer-Encoding here is chunked, once.";
-        // Where this request ends is not certain.
+        let message = "Unsupported Transfer-Encoding. Only a single \"chunked\" is supported.";
+        // The end of this request is uncertain, so the connection cannot be reused.
         return Err(Refusal::new(StatusCode::BAD_REQUEST, message)
             .with_header(header::CONNECTION, HeaderValue::from_static("close")));
     }

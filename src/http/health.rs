@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it should be sent requests.
+//! The health checks `/livez` and `/readyz`.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use axum::{
 
 use super::gateway::Gateway;
 
-/// 200 as long as requests are served at all.
+/// `GET /livez`: 200 while the process serves requests.
 pub(crate) async fn live() -> Response {
-    answer(StatusCode::OK, "live\n")
+    respond(StatusCode::OK, "live\n")
 }
 
-/// 200, or 503 once the gateway has been asked to stop. It says nothing of the upstream: if that is down, a gateway
-/// that answers with errors, and from its cache, serves better than none.
+/// `GET /readyz`: 200, or 503 once the graceful shutdown has been announced. The state of the upstream does not count:
+/// during an outage, a gateway that serves cached data and errors is better than none.
 pub(crate) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    if gateway.drain.is_announced() {
-        answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    if gateway.shutdown.is_announced() {
+        respond(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
-        answer(StatusCode::OK, "ready\n")
+        respond(StatusCode::OK, "ready\n")
     }
 }
 
-fn answer(status: StatusCode, text: &'static str) -> Response {
+fn respond(status: StatusCode, text: &'static str) -> Response {
     (status, text).into_response()
 }

@@ -1,7 +1,7 @@
-//! Words for what hyper refuses by itself: a head that it cannot parse, or that is larger than its buffer, never gets
-//! as far as a route. hyper answers with a status and nothing else, and closes; here that answer gets the document of
-//! errors, and the id, that every other refusal has. What hyper would settle by itself instead, two lengths of one body,
-//! it is made to refuse ([`crate::http::request_framing`]).
+//! Bodies for hyper's own error responses. hyper rejects a head that it cannot parse, or that exceeds its buffer,
+//! before any handler runs: it sends a bare status and closes the connection. [`HyperErrors`] adds an error document
+//! and a request id, like those of every other error response. It also applies the checks of
+//! [`crate::http::request_framing`].
 
 use std::{
     io,
@@ -17,33 +17,38 @@ use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
-use super::{refusal::Refusal, request_framing::Requests, security_headers};
+use super::{refusal::Refusal, request_framing::FramingGuard, security_headers};
 use crate::error::{ApiError, limit::OverLimit};
 
-/// A connection whose bare refusals are put into words on their way out.
+/// A connection that completes bare error responses on their way out.
 #[derive(Debug)]
 pub struct HyperErrors<S> {
     stream: S,
-    /// What is left to be written in place of a bare refusal.
-    instead: Vec<u8>,
-    requests: Requests,
+    /// The unwritten rest of a completed error response.
+    replacement: Vec<u8>,
+    framing: FramingGuard,
     is_upgraded: Arc<AtomicBool>,
 }
 
 impl<S> HyperErrors<S> {
-    /// Around `stream`.
+    /// Wraps `stream`.
     pub fn new(stream: S) -> Self {
-        Self { stream, instead: Vec::new(), requests: Requests::default(), is_upgraded: Arc::default() }
+        Self {
+            stream,
+            replacement: Vec::new(),
+            framing: FramingGuard::default(),
+            is_upgraded: Arc::default(),
+        }
     }
 
-    /// To be set once the connection carries no more requests.
+    /// A flag to set when the connection is upgraded and carries no more HTTP requests.
     pub fn is_upgraded(&self) -> Arc<AtomicBool> {
         self.is_upgraded.clone()
     }
 }
 
-/// The whole answer in place of `written`, if that is a refusal of hyper's own: all of ours have an `x-request-id`.
-fn worded(written: &[u8]) -> Option<Vec<u8>> {
+/// The completed response, if `written` is one of hyper's own errors. Only those lack an `x-request-id`.
+fn complete_error(written: &[u8]) -> Option<Vec<u8>> {
     if !written.starts_with(b"HTTP/1.1 4") || !written.ends_with(b"\r\n\r\n") {
         return None;
     }
@@ -54,21 +59,25 @@ fn worded(written: &[u8]) -> Option<Vec<u8>> {
     let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
     let bad = |limit, message: &'static str| OverLimit::bad_request(limit, None, None, message);
     let error = match status {
-        StatusCode::URI_TOO_LONG => bad("uri", "The request's address is longer than any that is read."),
-        // hyper does not say which of the two it was.
+        StatusCode::URI_TOO_LONG => bad(
+            "uri",
+            "Request target is too long to be read (limits.uri). Shorten it, or send the operation with POST.",
+        ),
+        // hyper does not tell which of the two limits was exceeded.
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => bad(
             "headers",
-            "The request's headers are larger, or more, than limits.headers and limits.header_count could allow.",
+            "Request headers are too large or too many (limits.headers, limits.header_count). Send fewer or shorter \
+             ones.",
         ),
         _ => ApiError::BadRequest(
-            "The request is not HTTP as it has to be written: a line of its head cannot be read, or its length is stated \
-             more than once (Content-Length, Transfer-Encoding)."
+            "Malformed HTTP request: the head cannot be parsed, or it states the length of the body more than once \
+             (Content-Length, Transfer-Encoding)."
                 .into(),
         ),
     };
     let id = Uuid::new_v4();
-    tracing::debug!(request.id = %id, http.status = status.as_u16(), "refused before it was read");
-    let document = Refusal::of(status, error).document();
+    tracing::debug!(request.id = %id, http.status = status.as_u16(), "request head rejected by hyper");
+    let document = Refusal::with_status(status, error).into_document();
     let mut headers = format!(
         "\r\ncontent-type: application/json; charset=utf-8\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
         document.len()
@@ -76,19 +85,19 @@ fn worded(written: &[u8]) -> Option<Vec<u8>> {
     for (name, value) in security_headers::HEADERS {
         headers += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
     }
-    let mut answer = head.replacen("\r\ncontent-length: 0\r\n", &headers, 1).into_bytes();
-    answer.extend(document);
-    Some(answer)
+    let mut response = head.replacen("\r\ncontent-length: 0\r\n", &headers, 1).into_bytes();
+    response.extend(document);
+    Some(response)
 }
 
 impl<S: AsyncWrite + Unpin> HyperErrors<S> {
-    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.instead.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.instead))?;
+    fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.replacement.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.replacement))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.instead.drain(..written);
+            self.replacement.drain(..written);
         }
         Poll::Ready(Ok(()))
     }
@@ -96,9 +105,9 @@ impl<S: AsyncWrite + Unpin> HyperErrors<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_instead(cx))?;
-        if let Some(answer) = worded(buf) {
-            self.instead = answer;
+        ready!(self.poll_replacement(cx))?;
+        if let Some(response) = complete_error(buf) {
+            self.replacement = response;
             return Poll::Ready(Ok(buf.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, buf)
@@ -109,11 +118,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_instead(cx))?;
+        ready!(self.poll_replacement(cx))?;
         if let [buf] = bufs
-            && let Some(answer) = worded(buf)
+            && let Some(response) = complete_error(buf)
         {
-            self.instead = answer;
+            self.replacement = response;
             return Poll::Ready(Ok(buf.len()));
         }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
@@ -124,12 +133,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_instead(cx))?;
+        ready!(self.poll_replacement(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_instead(cx))?;
+        ready!(self.poll_replacement(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -143,7 +152,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HyperErrors<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if !self.is_upgraded.load(Ordering::Relaxed) {
-            self.requests.follow(&mut buf.filled_mut()[before..]);
+            self.framing.inspect(&mut buf.filled_mut()[before..]);
         }
         read
     }

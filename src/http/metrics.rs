@@ -1,4 +1,4 @@
-//! What is counted, for a scraper.
+//! The handler of `/metrics`.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use axum::{
 use super::gateway::Gateway;
 use crate::metrics::{CONTENT_TYPE, metrics};
 
-/// OpenMetrics text.
-pub(crate) async fn show(State(gateway): State<Arc<Gateway>>) -> Response {
+/// `GET /metrics`, in the OpenMetrics text format.
+pub(crate) async fn metrics_text(State(gateway): State<Arc<Gateway>>) -> Response {
     gateway.appointments.observe();
-    gateway.answers.observe();
+    gateway.response_cache.observe();
     gateway.api.observe();
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics().text()).into_response()
 }

@@ -1,6 +1,7 @@
-//! The gateway's face to clients: routes, and what every request passes on its way to them.
+//! The HTTP layer: the router, and the checks that every request passes before its handler. [`router`] lists them in
+//! order.
 //!
-//! Everything that is refused anywhere here leaves as a `Refusal`, in the `errors` shape of GraphQL.
+//! Every rejected request gets a [`refusal::Refusal`]: an HTTP status and a GraphQL error document.
 
 pub mod compression;
 pub mod concurrency;

@@ -1,4 +1,4 @@
-//! Paths that more than one module knows.
+//! Paths used by more than one module.
 
-/// Where GraphQL is.
+/// The GraphQL endpoint.
 pub(crate) const GRAPHQL: &str = "/graphql";

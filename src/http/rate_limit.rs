@@ -1,9 +1,9 @@
-//! How often each caller may ask: a token bucket for each (`rate_limit.*`).
+//! Rate limiting: a token bucket per caller (`rate_limit.*`).
 //!
-//! A bucket belongs to who asks, not to an address: behind a proxy that is the proxy's, and what a proxy says of
-//! addresses can be made up. Requests without a valid token share one bucket, since nothing is fetched for them. Those of
-//! them that bring a token are told what is wrong with it, also when the bucket is empty: a client that is told only to
-//! come later never learns that its token has expired.
+//! Buckets belong to callers, not to client addresses: behind a proxy all clients share the proxy's address, and
+//! forwarded addresses can be forged. Requests without a valid token share one bucket, since they never reach the
+//! upstream. If that bucket is empty, a request with an invalid token still gets the reason for its rejection: a client
+//! that is only told to retry later would never learn that its token has expired.
 
 use std::{
     collections::HashMap,
@@ -28,23 +28,23 @@ use crate::{
     error::{ApiError, limit::OverLimit},
 };
 
-/// How often at most all buckets are looked through for those that are full again.
-const SWEEP: Duration = Duration::from_secs(1);
+/// The minimum time between two sweeps for full buckets.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts what callers ask for.
+/// The rate limit of operations.
 pub struct RateLimit(Option<Buckets<DefaultClock>>);
 
 impl RateLimit {
-    /// As `config` says.
+    /// A rate limit as configured, or none.
     pub fn new(config: &RateLimitConfig) -> Self {
         Self(Buckets::new(config, DefaultClock::default()))
     }
 
-    /// Counts one operation of `caller`, which is whom `token` stands for.
+    /// Takes a token from the bucket of `caller`. `token` is the credential that identifies the caller.
     ///
     /// # Errors
-    /// `RATE_LIMITED`, with how long it is until there is one more; where there is a token that stands for nobody, the
-    /// reason for that instead. `OVERLOADED` where there are too many tokens to verify.
+    /// `RATE_LIMITED` with the time until the next token, or the reason why the credential was rejected. `OVERLOADED`,
+    /// if the credential could not be verified under load.
     pub(crate) fn admit(
         &self,
         caller: &Result<Caller, ApiError>,
@@ -56,8 +56,8 @@ impl RateLimit {
             return Err(error.clone());
         }
         let Some(buckets) = &self.0 else { return Ok(()) };
-        let who = caller.as_ref().ok().map(Caller::who);
-        buckets.take(who).map_err(|wait| match caller {
+        let scope = caller.as_ref().ok().map(Caller::who);
+        buckets.take(scope).map_err(|wait| match caller {
             Err(rejected) if !matches!(token, Ok(None)) => rejected.clone(),
             _ => OverLimit::too_often("rate_limit.per_second", buckets.per_second.get().into(), wait),
         })
@@ -65,93 +65,93 @@ impl RateLimit {
 }
 
 struct Buckets<C: Clock> {
-    limiter: RateLimiter<Option<Scope>, Store, C, NoOpMiddleware<C::Instant>>,
+    limiter: RateLimiter<Option<Scope>, BucketStore, C, NoOpMiddleware<C::Instant>>,
     clock: C,
     per_second: NonZeroU32,
-    most: usize,
-    swept: Mutex<Option<Instant>>,
+    max_buckets: usize,
+    last_sweep: Mutex<Option<Instant>>,
 }
 
 impl<C: Clock + Clone> Buckets<C> {
-    /// None where there is no limit.
+    /// None if rate limiting is disabled.
     fn new(config: &RateLimitConfig, clock: C) -> Option<Self> {
         let per_second = NonZeroU32::new(config.per_second)?;
         let quota = Quota::per_second(per_second).allow_burst(NonZeroU32::new(config.burst)?);
-        let most = config.max_callers;
-        let store = Store { of: Mutex::default(), shared: InMemoryState::default(), most };
+        let max_buckets = config.max_callers;
+        let store = BucketStore { by_scope: Mutex::default(), shared: InMemoryState::default(), max_buckets };
         let limiter = RateLimiter::new(quota, store, clock.clone());
-        Some(Self { limiter, clock, per_second, most, swept: Mutex::new(None) })
+        Some(Self { limiter, clock, per_second, max_buckets, last_sweep: Mutex::new(None) })
     }
 
-    /// Takes one out of the bucket of `who`, or else says how long it is until there is one.
-    fn take(&self, who: Option<Scope>) -> Result<(), Duration> {
+    /// Takes a token from the bucket of `scope`, or returns the time until there is one.
+    fn take(&self, scope: Option<Scope>) -> Result<(), Duration> {
         self.sweep();
-        self.limiter.check_key(&who).map_err(|until| until.wait_time_from(self.clock.now()))
+        self.limiter.check_key(&scope).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
-    /// Where there are as many buckets as there may be, does away with those that are full: they say nothing.
+    /// At the maximum number of buckets, drops the full ones: a new bucket is full as well.
     fn sweep(&self) {
-        if self.limiter.len() < self.most {
+        if self.limiter.len() < self.max_buckets {
             return;
         }
-        let mut swept = lock(&self.swept);
-        if swept.is_none_or(|swept| swept.elapsed() >= SWEEP) {
-            *swept = Some(Instant::now());
+        let mut last_sweep = lock(&self.last_sweep);
+        if last_sweep.is_none_or(|last| last.elapsed() >= SWEEP_INTERVAL) {
+            *last_sweep = Some(Instant::now());
             self.limiter.retain_recent();
         }
     }
 }
 
-/// The state of every bucket.
-struct Store {
-    of: Mutex<HashMap<Scope, InMemoryState>>,
-    /// Of those who are nobody, and of those who come when there is no room for a bucket more.
+/// The states of all buckets.
+struct BucketStore {
+    by_scope: Mutex<HashMap<Scope, InMemoryState>>,
+    /// The bucket shared by requests without a valid token, and by callers beyond `max_buckets`.
     shared: InMemoryState,
-    most: usize,
+    max_buckets: usize,
 }
 
-impl StateStore for Store {
+impl StateStore for BucketStore {
     type Key = Option<Scope>;
 
-    fn measure_and_replace<T, F, E>(&self, who: &Option<Scope>, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, scope: &Option<Scope>, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        if let Some(who) = who {
-            let mut of = lock(&self.of);
-            if of.len() < self.most || of.contains_key(who) {
-                return of.entry(*who).or_default().measure_and_replace(&NotKeyed::NonKey, decide);
+        if let Some(scope) = scope {
+            let mut buckets = lock(&self.by_scope);
+            if buckets.len() < self.max_buckets || buckets.contains_key(scope) {
+                return buckets.entry(*scope).or_default().measure_and_replace(&NotKeyed::NonKey, decide);
             }
         }
         self.shared.measure_and_replace(&NotKeyed::NonKey, decide)
     }
 }
 
-impl ShrinkableKeyedStateStore<Option<Scope>> for Store {
+impl ShrinkableKeyedStateStore<Option<Scope>> for BucketStore {
     fn retain_recent(&self, drop_below: Nanos) {
         let is_recent = |state: &InMemoryState| {
-            // An error leaves the state as it is.
-            let look = |at: Option<Nanos>| Err::<((), Nanos), _>(at);
-            let at = state.measure_and_replace(&NotKeyed::NonKey, look);
+            // Returning the state as an error leaves it unchanged.
+            let read = |at: Option<Nanos>| Err::<((), Nanos), _>(at);
+            let at = state.measure_and_replace(&NotKeyed::NonKey, read);
             matches!(at, Err(Some(at)) if at > drop_below)
         };
-        lock(&self.of).retain(|_, state| is_recent(state));
+        lock(&self.by_scope).retain(|_, state| is_recent(state));
     }
 
     fn shrink_to_fit(&self) {
-        lock(&self.of).shrink_to_fit();
+        lock(&self.by_scope).shrink_to_fit();
     }
 
     fn len(&self) -> usize {
-        lock(&self.of).len()
+        lock(&self.by_scope).len()
     }
 
     fn is_empty(&self) -> bool {
-        lock(&self.of).is_empty()
+        lock(&self.by_scope).is_empty()
     }
 }
 
-/// What is behind the locks here is whole at any moment.
+/// Ignores poisoning: no panic can leave these maps inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -184,11 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_let_through_and_then_so_many_a_second() {
+    fn a_bucket_allows_a_burst_and_then_the_rate() {
         let (key, (buckets, clock)) = (ScopeKey::random(), buckets(2, 3, 10));
         let (one, other) = (scope("a", &key), scope("b", &key));
         for scope in [one, other, None] {
-            assert_eq!([(); 3].map(|()| buckets.take(scope)), [Ok(()); 3], "each has its own");
+            assert_eq!([(); 3].map(|()| buckets.take(scope)), [Ok(()); 3], "each scope has its own bucket");
             assert_eq!(buckets.take(scope), Err(Duration::from_millis(500)));
         }
         clock.advance(Duration::from_millis(499));
@@ -197,25 +197,25 @@ mod tests {
         assert_eq!(buckets.take(one), Ok(()));
         assert!(buckets.take(one).is_err());
         clock.advance(Duration::from_secs(60));
-        assert_eq!([(); 3].map(|()| buckets.take(one)), [Ok(()); 3], "no more than a burst is saved up");
+        assert_eq!([(); 3].map(|()| buckets.take(one)), [Ok(()); 3], "a bucket holds no more than a burst");
         assert!(buckets.take(one).is_err());
     }
 
     #[test]
-    fn there_are_no_more_buckets_than_there_may_be_and_full_ones_make_room() {
+    fn full_buckets_are_dropped_at_the_maximum() {
         let (key, (buckets, clock)) = (ScopeKey::random(), buckets(1, 1, 2));
         let scopes = ["a", "b", "c", "d"].map(|token| scope(token, &key));
         assert_eq!(scopes.map(|scope| buckets.take(scope).is_ok()), [true, true, true, false]);
         assert_eq!(buckets.limiter.len(), 2);
-        assert!(buckets.take(None).is_err(), "the third has taken what those without a credential share");
+        assert!(buckets.take(None).is_err(), "the third caller has emptied the shared bucket");
         clock.advance(Duration::from_secs(3));
-        *lock(&buckets.swept) = None;
+        *lock(&buckets.last_sweep) = None;
         assert_eq!([scopes[2], scopes[3], None].map(|scope| buckets.take(scope)), [Ok(()); 3]);
         assert_eq!(buckets.limiter.len(), 2);
     }
 
     #[test]
-    fn without_a_rate_there_is_no_limit() {
+    fn a_rate_of_0_disables_the_limit() {
         let config = RateLimitConfig { per_second: 0, burst: 1, max_callers: 1 };
         assert!(Buckets::new(&config, DefaultClock::default()).is_none());
     }

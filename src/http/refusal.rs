@@ -1,4 +1,4 @@
-//! A request that ends before GraphQL: a status, and the reason in the shape of a GraphQL answer.
+//! HTTP error responses: a status, and a GraphQL document with one error. Requests rejected before execution get one.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::error::{self, ApiError};
 use crate::metrics::metrics;
 
-/// Why a request was refused, and with what status.
+/// The rejection of a request: a status, an error and response headers.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
@@ -21,30 +21,30 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// `BAD_REQUEST` with a text that says what to do.
+    /// A `BAD_REQUEST` error. `message` says what is wrong and what to do.
     pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { status, error: Box::new(ApiError::BadRequest(message.into())), headers: HeaderMap::new() }
     }
 
-    /// What `error` is about, with a status that says more than its code.
-    pub(crate) fn of(status: StatusCode, error: ApiError) -> Self {
+    /// A refusal with a more specific status than the default of the error code.
+    pub(crate) fn with_status(status: StatusCode, error: ApiError) -> Self {
         Self { status, ..error.into() }
     }
 
-    /// 404
-    pub(crate) fn nothing_here() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "There is nothing here. GraphQL is at /graphql.")
+    /// 404, for an unknown path.
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not found. The GraphQL endpoint is /graphql.")
     }
 
-    /// The document, as JSON.
-    pub(crate) fn document(self) -> Vec<u8> {
+    /// The JSON document of the body. Counts the error in the metrics.
+    pub(crate) fn into_document(self) -> Vec<u8> {
         #[derive(Serialize)]
         struct Document {
             errors: [ServerError; 1],
         }
         let errors = [(*self.error).into()];
         metrics().count_errors(&errors);
-        // A document of strings and numbers is always JSON.
+        // Serialising strings and numbers cannot fail.
         serde_json::to_vec(&Document { errors }).unwrap_or_default()
     }
 
@@ -55,7 +55,7 @@ impl Refusal {
 }
 
 impl From<ApiError> for Refusal {
-    /// With the status that fits an error which is not about one field, and when to come back.
+    /// Maps the error code to a status, and adds `Retry-After` if the error has one.
     fn from(error: ApiError) -> Self {
         let status = match error.code() {
             "INTERNAL" => StatusCode::INTERNAL_SERVER_ERROR,
@@ -66,7 +66,7 @@ impl From<ApiError> for Refusal {
         };
         let seconds = error.retry_after().map(error::whole_seconds);
         let retry_after = seconds.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
-        // RFC 9110, section 15.5.2: a 401 has it.
+        // RFC 9110, section 15.5.2 requires it with 401.
         let challenge = (status == StatusCode::UNAUTHORIZED)
             .then_some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         Self { status, error: Box::new(error), headers: retry_after.into_iter().chain(challenge).collect() }
@@ -75,15 +75,15 @@ impl From<ApiError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        tracing::debug!(http.status = self.status.as_u16(), code = self.error.code(), "refused");
+        tracing::debug!(http.status = self.status.as_u16(), code = self.error.code(), "request refused");
         let content_type =
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let (status, headers) = (self.status, self.headers.clone());
-        (status, headers, [content_type], self.document()).into_response()
+        (status, headers, [content_type], self.into_document()).into_response()
     }
 }
 
-/// 405, with the methods to `allow`.
+/// 405, with the allowed methods.
 pub(crate) fn method_not_allowed(message: &'static str, allow: &'static str) -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message)
         .with_header(header::ALLOW, HeaderValue::from_static(allow))

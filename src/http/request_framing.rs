@@ -1,20 +1,20 @@
-//! The framing of requests as they come in, before hyper reads them.
+//! Protection against request smuggling: requests that state the length of their body more than once are rejected.
 //!
-//! Two servers in a row that disagree on the length of a body take different bytes for the next request (request
-//! smuggling). hyper settles a Content-Length beside a Transfer-Encoding, or equal Content-Lengths, by itself and removes
-//! all trace of it. So [`Requests`] follows heads and bodies, and makes the second header that frames a body unreadable.
-//! hyper refuses such a head and closes the connection.
+//! If a proxy and the gateway disagree on the length of a body, they disagree on where the next request starts. hyper
+//! resolves a Content-Length beside a Transfer-Encoding, or repeated equal Content-Lengths, without a trace for
+//! handlers. So [`FramingGuard`] parses the bytes before hyper does, and corrupts the second framing header. hyper then
+//! rejects the head and closes the connection.
 
-/// The longest name of a header that frames a body.
-const LONGEST_NAME: usize = "transfer-encoding".len();
+/// The length of the longest name of a framing header.
+const MAX_NAME: usize = "transfer-encoding".len();
 
-/// Follows the requests on one connection. It reads as hyper does, byte for byte; where hyper gives up, so does the
-/// connection, and it does not matter what this makes of the rest.
+/// An incremental parser of the requests on one connection. It finds the same boundaries as hyper. After a syntax error
+/// hyper closes the connection, so this parser need not detect one.
 #[derive(Debug, Default)]
-pub(crate) struct Requests {
-    at: At,
-    name: Name,
-    /// How the body of the current request is framed, as far as its head was read.
+pub(crate) struct FramingGuard {
+    state: ParserState,
+    name: NameBuffer,
+    /// The framing of the current body, from the headers parsed so far.
     framing: Option<Framing>,
     #[cfg(test)]
     heads: Vec<Option<Framing>>,
@@ -26,10 +26,10 @@ enum Framing {
     Chunked,
 }
 
-/// The next byte.
+/// The position of the next byte.
 #[derive(Debug, Clone, Copy)]
-enum At {
-    /// In the request line, or in empty lines before it.
+enum ParserState {
+    /// In the request line, or in an empty line before it.
     RequestLine { is_empty: bool },
     /// In the name of a header.
     Name,
@@ -37,7 +37,7 @@ enum At {
     Length(u64),
     /// In the value of any other header.
     Value,
-    /// In a body, with so many bytes to come.
+    /// In a body, with this number of bytes left.
     Body(u64),
     /// In the size of a chunk.
     ChunkSize(u64),
@@ -45,141 +45,146 @@ enum At {
     ChunkExtension(u64),
     /// At the line feed before a chunk of this size.
     ChunkLine(u64),
-    /// In a chunk, with so many bytes to come, its line break among them.
+    /// In a chunk, with this number of bytes left, including its line break.
     Chunk(u64),
-    /// In a trailer, or in the empty line at their end.
+    /// In a trailer, or in the empty line after the trailers.
     Trailer { is_empty: bool },
-    /// At the line feed of the same.
+    /// At the line feed of that line.
     TrailerLine { is_empty: bool },
 }
 
-impl Default for At {
+impl Default for ParserState {
     fn default() -> Self {
         Self::RequestLine { is_empty: true }
     }
 }
 
-/// The name of a header, as far as it may be one that frames a body.
+/// The name of the current header in lower case, cut off where it is longer than any framing header.
 #[derive(Debug, Default)]
-struct Name {
-    bytes: [u8; LONGEST_NAME + 1],
+struct NameBuffer {
+    bytes: [u8; MAX_NAME + 1],
     length: usize,
 }
 
-impl Name {
+impl NameBuffer {
     fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.length) {
-            *place = byte.to_ascii_lowercase();
+        if let Some(slot) = self.bytes.get_mut(self.length) {
+            *slot = byte.to_ascii_lowercase();
             self.length += 1;
         }
     }
 
-    fn text(&self) -> &[u8] {
+    fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }
 
-impl Requests {
-    /// Reads on in `bytes`, and breaks heads that frame their body twice.
-    pub(crate) fn follow(&mut self, mut bytes: &mut [u8]) {
+impl FramingGuard {
+    /// Parses the next `bytes`, and corrupts heads with two framing headers.
+    pub(crate) fn inspect(&mut self, mut bytes: &mut [u8]) {
         while let Some((byte, rest)) = std::mem::take(&mut bytes).split_first_mut() {
             bytes = rest;
-            self.at = match self.at {
-                At::RequestLine { is_empty } => match *byte {
-                    b'\n' if !is_empty => self.line(),
-                    b'\n' | b'\r' => At::RequestLine { is_empty },
+            self.state = match self.state {
+                ParserState::RequestLine { is_empty } => match *byte {
+                    b'\n' if !is_empty => self.start_header(),
+                    b'\n' | b'\r' => ParserState::RequestLine { is_empty },
                     _ => {
-                        to_line_feed(&mut bytes);
-                        At::RequestLine { is_empty: false }
+                        skip_to_line_feed(&mut bytes);
+                        ParserState::RequestLine { is_empty: false }
                     }
                 },
-                At::Name => match *byte {
-                    b':' => self.header(byte),
-                    b'\n' if matches!(self.name.text(), b"" | b"\r") => self.body(),
-                    b'\n' => self.line(),
+                ParserState::Name => match *byte {
+                    b':' => self.end_name(byte),
+                    b'\n' if matches!(self.name.as_bytes(), b"" | b"\r") => self.end_head(),
+                    b'\n' => self.start_header(),
                     _ => {
                         self.name.push(*byte);
-                        At::Name
+                        ParserState::Name
                     }
                 },
-                At::Length(length) => match *byte {
+                ParserState::Length(length) => match *byte {
                     b'\n' => {
                         self.framing = Some(Framing::Length(length));
-                        self.line()
+                        self.start_header()
                     }
-                    digit @ b'0'..=b'9' => At::Length(append(length, 10, digit - b'0')),
-                    // hyper takes nothing but spaces beside the digits.
-                    _ => At::Length(length),
+                    digit @ b'0'..=b'9' => ParserState::Length(append_digit(length, 10, digit - b'0')),
+                    // hyper accepts nothing but spaces around the digits.
+                    _ => ParserState::Length(length),
                 },
-                At::Value if *byte == b'\n' => self.line(),
-                At::Value => {
-                    to_line_feed(&mut bytes);
-                    At::Value
+                ParserState::Value if *byte == b'\n' => self.start_header(),
+                ParserState::Value => {
+                    skip_to_line_feed(&mut bytes);
+                    ParserState::Value
                 }
-                At::Body(left) => skip(left, &mut bytes).map_or(At::default(), At::Body),
-                At::ChunkSize(size) => match *byte {
-                    digit @ b'0'..=b'9' => At::ChunkSize(append(size, 16, digit - b'0')),
-                    digit @ b'a'..=b'f' => At::ChunkSize(append(size, 16, digit - b'a' + 10)),
-                    digit @ b'A'..=b'F' => At::ChunkSize(append(size, 16, digit - b'A' + 10)),
-                    b'\r' => At::ChunkLine(size),
-                    _ => At::ChunkExtension(size),
+                ParserState::Body(left) => {
+                    skip(left, &mut bytes).map_or(ParserState::default(), ParserState::Body)
+                }
+                ParserState::ChunkSize(size) => match *byte {
+                    digit @ b'0'..=b'9' => ParserState::ChunkSize(append_digit(size, 16, digit - b'0')),
+                    digit @ b'a'..=b'f' => ParserState::ChunkSize(append_digit(size, 16, digit - b'a' + 10)),
+                    digit @ b'A'..=b'F' => ParserState::ChunkSize(append_digit(size, 16, digit - b'A' + 10)),
+                    b'\r' => ParserState::ChunkLine(size),
+                    _ => ParserState::ChunkExtension(size),
                 },
-                At::ChunkExtension(size) if *byte == b'\r' => At::ChunkLine(size),
-                At::ChunkExtension(size) => At::ChunkExtension(size),
-                At::ChunkLine(0) => At::Trailer { is_empty: true },
-                At::ChunkLine(size) => At::Chunk(size.saturating_add(2)),
-                At::Chunk(left) => skip(left, &mut bytes).map_or(At::ChunkSize(0), At::Chunk),
-                At::Trailer { is_empty } if *byte == b'\r' => At::TrailerLine { is_empty },
-                At::Trailer { .. } => At::Trailer { is_empty: false },
-                At::TrailerLine { is_empty: true } => At::default(),
-                At::TrailerLine { is_empty: false } => At::Trailer { is_empty: true },
+                ParserState::ChunkExtension(size) if *byte == b'\r' => ParserState::ChunkLine(size),
+                ParserState::ChunkExtension(size) => ParserState::ChunkExtension(size),
+                ParserState::ChunkLine(0) => ParserState::Trailer { is_empty: true },
+                ParserState::ChunkLine(size) => ParserState::Chunk(size.saturating_add(2)),
+                ParserState::Chunk(left) => {
+                    skip(left, &mut bytes).map_or(ParserState::ChunkSize(0), ParserState::Chunk)
+                }
+                ParserState::Trailer { is_empty } if *byte == b'\r' => ParserState::TrailerLine { is_empty },
+                ParserState::Trailer { .. } => ParserState::Trailer { is_empty: false },
+                ParserState::TrailerLine { is_empty: true } => ParserState::default(),
+                ParserState::TrailerLine { is_empty: false } => ParserState::Trailer { is_empty: true },
             };
         }
     }
 
-    /// The beginning of another line of the head.
-    fn line(&mut self) -> At {
+    /// At the start of a header, or of the empty line after the headers.
+    fn start_header(&mut self) -> ParserState {
         self.name.length = 0;
-        At::Name
+        ParserState::Name
     }
 
-    /// After the name of a header: `colon` becomes a byte that no head may have where this is the second header that
-    /// frames the body.
-    fn header(&mut self, colon: &mut u8) -> At {
-        let (framing, at) = match self.name.text() {
-            b"content-length" => (Framing::Length(0), At::Length(0)),
-            b"transfer-encoding" => (Framing::Chunked, At::Value),
-            _ => return At::Value,
+    /// After the name of a header. For a second framing header, replaces `colon` with a byte that is invalid in a head.
+    fn end_name(&mut self, colon: &mut u8) -> ParserState {
+        let (framing, state) = match self.name.as_bytes() {
+            b"content-length" => (Framing::Length(0), ParserState::Length(0)),
+            b"transfer-encoding" => (Framing::Chunked, ParserState::Value),
+            _ => return ParserState::Value,
         };
         if self.framing.replace(framing).is_some() {
             *colon = 0;
         }
-        at
+        state
     }
 
-    /// After a head.
-    fn body(&mut self) -> At {
+    /// After the empty line at the end of the head.
+    fn end_head(&mut self) -> ParserState {
         let framing = self.framing.take();
         #[cfg(test)]
         self.heads.push(framing);
         match framing {
-            None | Some(Framing::Length(0)) => At::default(),
-            Some(Framing::Length(length)) => At::Body(length),
-            Some(Framing::Chunked) => At::ChunkSize(0),
+            None | Some(Framing::Length(0)) => ParserState::default(),
+            Some(Framing::Length(length)) => ParserState::Body(length),
+            Some(Framing::Chunked) => ParserState::ChunkSize(0),
         }
     }
 }
 
-fn append(number: u64, radix: u64, digit: u8) -> u64 {
+fn append_digit(number: u64, radix: u64, digit: u8) -> u64 {
     number.saturating_mul(radix).saturating_add(digit.into())
 }
 
-fn to_line_feed(bytes: &mut &mut [u8]) {
+/// Advances `bytes` to the next line feed.
+fn skip_to_line_feed(bytes: &mut &mut [u8]) {
     let skipped = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     *bytes = &mut std::mem::take(bytes)[skipped..];
 }
 
-/// How many bytes are left of `left`, without the one that was read and as many as there are of `bytes`; none at the end.
+/// Skips the rest of a body or chunk in `bytes`, of which `left` includes the byte just read. Returns the number of
+/// bytes that are still to come, or none at its end.
 fn skip(left: u64, bytes: &mut &mut [u8]) -> Option<u64> {
     let left = left - 1;
     let skipped = left.min(bytes.len() as u64);
@@ -208,15 +213,15 @@ mod tests {
 
     use super::*;
 
-    /// `text` after it was followed, in parts of `cut` bytes.
-    fn followed(text: &str, cut: usize) -> (Vec<u8>, Vec<Option<Framing>>) {
+    /// `text` after its inspection in parts of `cut` bytes, and the framings found.
+    fn inspect(text: &str, cut: usize) -> (Vec<u8>, Vec<Option<Framing>>) {
         let mut bytes = text.as_bytes().to_vec();
-        let mut requests = Requests::default();
-        bytes.chunks_mut(cut).for_each(|part| requests.follow(part));
-        (bytes, requests.heads)
+        let mut guard = FramingGuard::default();
+        bytes.chunks_mut(cut).for_each(|part| guard.inspect(part));
+        (bytes, guard.heads)
     }
 
-    /// The framings of the requests in `bytes` that hyper serves.
+    /// The framings of the requests in `bytes`, as parsed by hyper.
     async fn served(bytes: Vec<u8>) -> Vec<Option<Framing>> {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -234,27 +239,28 @@ mod tests {
                 Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
             }
         });
-        let asking = async {
+        let exchange = async {
             client.write_all(&bytes).await.unwrap();
             client.shutdown().await.unwrap();
             let _ = client.read_to_end(&mut Vec::new()).await;
         };
         let (_, ()) =
-            tokio::join!(http1::Builder::new().serve_connection(TokioIo::new(server), service), asking);
+            tokio::join!(http1::Builder::new().serve_connection(TokioIo::new(server), service), exchange);
         heads.lock().unwrap().clone()
     }
 
-    const NASTY: &str =
+    /// A request with two framing headers, hidden in a body.
+    const SMUGGLED: &str =
         "\r\n\r\nGET / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
 
     #[test]
-    fn the_second_header_that_frames_a_body_is_broken() {
+    fn a_second_framing_header_is_corrupted() {
         let [length, coding] = ["Content-Length: 5\r\n", "tRANSFER-eNCODING:chunked\r\n"];
         for (first, second) in [(length, length), (length, coding), (coding, length), (coding, coding)] {
             for between in ["", "X-Y: z\r\n"] {
                 let text = format!("\r\nPOST / HTTP/1.1\r\nHost: a\r\n{first}{between}{second}\r\n");
                 for cut in [1, 2, 7, text.len()] {
-                    let (bytes, _) = followed(&text, cut);
+                    let (bytes, _) = inspect(&text, cut);
                     let colon = text.rfind(second).unwrap() + second.find(':').unwrap();
                     let changed: Vec<_> =
                         text.bytes().zip(bytes).enumerate().filter(|(_, (a, b))| a != b).collect();
@@ -265,11 +271,11 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_passed_over_whatever_they_hold() {
-        let size = NASTY.len();
-        let with_length = format!("POST / HTTP/1.1\r\nContent-Length: {size}\r\n\r\n{NASTY}");
+    fn bodies_are_skipped_whatever_they_contain() {
+        let size = SMUGGLED.len();
+        let with_length = format!("POST / HTTP/1.1\r\nContent-Length: {size}\r\n\r\n{SMUGGLED}");
         let chunked = format!(
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{size:x};a=b\r\n{NASTY}\r\n1\r\n\n\r\n0\r\n\
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{size:x};a=b\r\n{SMUGGLED}\r\n1\r\n\n\r\n0\r\n\
              Content-Length: 1\r\nContent-Length: 1\r\n\r\n"
         );
         let bare = "GET / HTTP/1.1\r\nContent-Lengths: 1\r\nX-Content-Length: 1\r\n\r\n";
@@ -277,13 +283,13 @@ mod tests {
         let length = Some(Framing::Length(size as u64));
         let chunks = Some(Framing::Chunked);
         for cut in [1, 3, 64, text.len()] {
-            let (bytes, heads) = followed(&text, cut);
+            let (bytes, heads) = inspect(&text, cut);
             assert_eq!(String::from_utf8(bytes).unwrap(), text);
             assert_eq!(heads, [length, chunks, None, chunks, length, None]);
         }
     }
 
-    /// Pieces of which requests are made, and such as are none.
+    /// Fragments of valid and malformed requests.
     fn piece() -> impl Strategy<Value = String> {
         const PIECES: &[&str] = &[
             "POST / HTTP/1.1\r\n",
@@ -332,18 +338,18 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn every_request_that_hyper_serves_was_followed(text in requests(), cut in 1_usize..50) {
+        fn the_guard_finds_every_request_that_hyper_serves(text in requests(), cut in 1_usize..50) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let (bytes, heads) = followed(&text, cut);
+            let (bytes, heads) = inspect(&text, cut);
             let served = runtime.block_on(served(bytes));
             prop_assert!(heads.starts_with(&served), "{served:?} of {heads:?}");
         }
 
         #[test]
-        fn any_bytes_are_followed_without_a_panic(bytes: Vec<u8>, cut in 1_usize..20) {
+        fn inspection_never_panics(bytes: Vec<u8>, cut in 1_usize..20) {
             let mut bytes = bytes;
-            let mut requests = Requests::default();
-            bytes.chunks_mut(cut).for_each(|part| requests.follow(part));
+            let mut guard = FramingGuard::default();
+            bytes.chunks_mut(cut).for_each(|part| guard.inspect(part));
         }
     }
 }

@@ -1,7 +1,7 @@
-//! A name for each request, in its answer and in the lines that are logged on its behalf.
+//! Request ids and the access log. Responses carry the id in `x-request-id`, and log lines in the span of the request.
 //!
-//! In one line it may be missing: where debugging is not logged and the program panics before anything is carried out
-//! for the request, the line that tells where has no name. The next one then tells whose request it was.
+//! One log line may lack the id: that of a panic before execution begins, if the log level is above `debug`. The next
+//! line, about the `INTERNAL` response, has it.
 
 use std::time::Instant;
 
@@ -17,60 +17,60 @@ use uuid::Uuid;
 use super::paths::GRAPHQL;
 use crate::metrics::metrics;
 
-/// The name of the header that carries it.
+/// The header that carries the request id.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id of a client's own that is kept.
-const LONGEST: usize = 128;
+/// The maximum length of an id sent by a client. Longer ones are replaced.
+const MAX_LENGTH: usize = 128;
 
-/// From when on a request has a span.
+/// The point at which the span of a request may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Since {
-    /// Before anything is known of it.
-    Beginning,
-    /// Since something is to be carried out for it.
-    CarryingOut,
+pub(crate) enum SpanStart {
+    /// On arrival, before any check.
+    Arrival,
+    /// Before execution, after the checks and the response cache.
+    Execution,
 }
 
-/// What a request is called.
+/// The id of a request, as a header value.
 #[derive(Debug)]
 pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The `x-request-id` that came, if it is fit to be logged, or a new one.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let kept = headers.get(&X_REQUEST_ID).filter(|id| is_plain(id.as_bytes())).cloned();
-        Self(kept.unwrap_or_else(new))
+    /// Takes the client's `x-request-id` if it is safe to log, or generates an id.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
+        let sent = headers.get(&X_REQUEST_ID).filter(|id| is_loggable(id.as_bytes())).cloned();
+        Self(sent.unwrap_or_else(generate))
     }
 
-    /// What is logged in on behalf of the request, from the beginning where everything is logged, and else from where
-    /// something may have to be: most requests end before, and a span costs as much as all else that they need.
-    pub(crate) fn span(&self, since: Since) -> Option<Span> {
-        let from_the_beginning = tracing::enabled!(Level::DEBUG);
-        (from_the_beginning == (since == Since::Beginning)).then(|| self.new_span())
+    /// The span of the request, if it starts at `start`: on arrival if debug events are logged, otherwise before
+    /// execution. Most requests end before that, and a span costs as much as all the rest of their work.
+    pub(crate) fn span(&self, start: SpanStart) -> Option<Span> {
+        let starts_on_arrival = tracing::enabled!(Level::DEBUG);
+        (starts_on_arrival == (start == SpanStart::Arrival)).then(|| self.new_span())
     }
 
-    /// Gives `response` the name.
-    pub(crate) fn assign(self, response: &mut Response) {
+    /// Adds the id to `response`.
+    pub(crate) fn add_to(self, response: &mut Response) {
         response.headers_mut().insert(X_REQUEST_ID, self.0);
     }
 
-    /// At the level of errors, so that whatever is logged at all is logged with it.
+    /// The level is `error`, so that the span is enabled whenever any event is.
     fn new_span(&self) -> Span {
         tracing::error_span!("request", id = self.0.to_str().unwrap_or_default())
     }
 }
 
-/// A random UUID (RFC 9562, section 5.4). It is no secret, so randomness that costs nothing will do.
-fn new() -> HeaderValue {
+/// A random UUID (RFC 9562, section 5.4). It is no secret, so a fast non-cryptographic generator suffices.
+fn generate() -> HeaderValue {
     let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
-    // The text of a UUID is a header value.
+    // Every UUID is a valid header value.
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
         .unwrap_or(HeaderValue::from_static("unnamed"))
 }
 
-/// Has the route that answers a request known outside.
-pub(crate) async fn routed(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+/// Middleware that passes the matched route to the access log, in the extensions of the response.
+pub(crate) async fn expose_route(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(route) = route {
         response.extensions_mut().insert(route);
@@ -78,33 +78,33 @@ pub(crate) async fn routed(route: Option<MatchedPath>, request: Request, next: N
     response
 }
 
-/// A request that is being answered.
+/// The access log entry of a request in progress.
 #[derive(Debug)]
-pub(crate) struct Answering {
-    since: Instant,
+pub(crate) struct AccessLogEntry {
+    started: Instant,
     method: &'static str,
     is_graphql: bool,
 }
 
-impl Answering {
-    /// From now on, by GraphQL or by one of the routes.
-    pub(crate) fn begin(head: &Parts, is_graphql: bool) -> Self {
-        Self { since: Instant::now(), method: known(&head.method), is_graphql }
+impl AccessLogEntry {
+    /// Starts the timer.
+    pub(crate) fn start(head: &Parts, is_graphql: bool) -> Self {
+        Self { started: Instant::now(), method: method_label(&head.method), is_graphql }
     }
 
-    /// Counts and logs that `response` was the answer.
-    pub(crate) fn end(self, response: &Response, id: &RequestId) {
+    /// Records the response in the metrics and in the log.
+    pub(crate) fn finish(self, response: &Response, id: &RequestId) {
         let status = response.status();
-        let duration = self.since.elapsed().as_secs_f64();
-        metrics().requests.count(class(status));
+        let duration = self.started.elapsed().as_secs_f64();
+        metrics().requests.count(status_class(status));
         metrics().request_duration.observe(duration);
-        // The route, not the path, nor the query: those are the client's, and may hold anything.
+        // Never the path or the query string, which may contain personal data.
         let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let route = route.unwrap_or(if self.is_graphql { GRAPHQL } else { "(none)" });
         let (method, status_code) = (self.method, status.as_u16());
-        // To the microsecond: more digits than that are noise.
+        // Rounded to microseconds.
         let duration_ms = (duration * 1e6).round() / 1e3;
-        macro_rules! answered {
+        macro_rules! log_answered {
             ($level:ident) => {
                 tracing::$level!(
                     http.method = method,
@@ -115,16 +115,16 @@ impl Answering {
                 )
             };
         }
-        // Any other 5xx (OVERLOADED) is one that callers can cause at will.
+        // Other 5xx statuses mean overload, which clients can cause at will, so they do not fill the log.
         if status == StatusCode::INTERNAL_SERVER_ERROR {
-            id.new_span().in_scope(|| answered!(warn));
+            id.new_span().in_scope(|| log_answered!(warn));
         } else if tracing::enabled!(Level::DEBUG) {
-            id.new_span().in_scope(|| answered!(debug));
+            id.new_span().in_scope(|| log_answered!(debug));
         }
     }
 }
 
-fn class(status: StatusCode) -> &'static str {
+fn status_class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         ..200 => "1xx",
         200..300 => "2xx",
@@ -134,14 +134,15 @@ fn class(status: StatusCode) -> &'static str {
     }
 }
 
-/// The method, or OpenTelemetry's word for one that nobody knows: any word may stand in its place.
-fn known(method: &Method) -> &'static str {
+/// The method, or `_OTHER` as in OpenTelemetry: a client may send any word as a method.
+fn method_label(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
-    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+    KNOWN.into_iter().find(|name| *name == method.as_str()).unwrap_or("_OTHER")
 }
 
-/// Letters, digits and the signs of common id notations: nothing that breaks a log line.
-fn is_plain(id: &[u8]) -> bool {
-    (1..=LONGEST).contains(&id.len())
+/// Whether an id consists of letters, digits and the punctuation of common id formats, so that it cannot forge log
+/// lines.
+fn is_loggable(id: &[u8]) -> bool {
+    (1..=MAX_LENGTH).contains(&id.len())
         && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte))
 }

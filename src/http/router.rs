@@ -1,4 +1,5 @@
-//! The router: every request passes it on the way to its handler.
+//! The router, and the checks of every request in their order: request id, unread body, security headers, CORS, panic
+//! isolation, header limits; then `/graphql` or one of the other routes.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
@@ -18,36 +19,35 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     cors,
-    gateway::{Gateway, Lent, Request},
+    gateway::{Gateway, Request, RequestContext},
     graphiql, graphql, header_limits, health, metrics,
     paths::GRAPHQL,
     refusal::Refusal,
-    request_id::{self, Answering, RequestId, Since},
+    request_id::{self, AccessLogEntry, RequestId, SpanStart},
     security_headers, unread_body,
 };
 use crate::error::ApiError;
 
-/// ResponseCache whatever is asked over a connection. Cheap to clone.
+/// The service behind each connection: responds to every request. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Service(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     gateway: Arc<Gateway>,
-    /// Whether GraphQL is served. It is none of the routes, since it is to be fast: a router boxes and clones what it
-    /// hands on.
+    /// Whether `/graphql` is served. It bypasses `routes`, since axum's router boxes and clones per request.
     has_graphql: bool,
     routes: Router,
     cors: Option<CorsLayer>,
 }
 
 impl Service {
-    /// All that is served at `listen`.
+    /// All routes at `listen`.
     pub fn new(gateway: Arc<Gateway>) -> Self {
         let mut routes =
             Router::new().route("/livez", get(health::live)).route("/readyz", get(health::ready));
         if gateway.serves_metrics {
-            routes = routes.route("/metrics", get(metrics::show));
+            routes = routes.route("/metrics", get(metrics::metrics_text));
         }
         if gateway.graphiql.is_some() {
             routes = routes
@@ -56,69 +56,67 @@ impl Service {
                 .route("/assets/{name}", get(graphiql::asset))
                 .route("/THIRD-PARTY-LICENSES.txt", get(graphiql::licences));
         }
-        Self::of(gateway, true, routes)
+        Self::with_routes(gateway, true, routes)
     }
 
-    /// What is served at `metrics.listen`: the metrics and nothing else.
-    pub fn of_metrics(gateway: Arc<Gateway>) -> Self {
-        Self::of(gateway, false, Router::new().route("/metrics", get(metrics::show)))
+    /// The only route at `metrics.listen`: the metrics.
+    pub fn for_metrics(gateway: Arc<Gateway>) -> Self {
+        Self::with_routes(gateway, false, Router::new().route("/metrics", get(metrics::metrics_text)))
     }
 
-    fn of(gateway: Arc<Gateway>, has_graphql: bool, routes: Router<Arc<Gateway>>) -> Self {
+    fn with_routes(gateway: Arc<Gateway>, has_graphql: bool, routes: Router<Arc<Gateway>>) -> Self {
         let routes = routes
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
-            .layer(middleware::from_fn(request_id::routed))
+            .layer(middleware::from_fn(request_id::expose_route))
             .with_state(gateway.clone());
         let cors = cors::cors(&gateway.http.origins);
         Self(Arc::new(Inner { gateway, has_graphql, routes, cors }))
     }
 
-    /// Whether it is GraphQL that answers what is asked at `path`.
+    /// Whether `path` is the GraphQL endpoint of this service.
     fn is_graphql(&self, path: &str) -> bool {
         self.0.has_graphql && path == GRAPHQL
     }
 
-    /// The answer to a request, whatever comes of it. On its way it passes [`Self::cross_origin`], [`Self::unbroken`]
-    /// and [`Self::bounded`], in this order.
-    pub async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    /// Responds to a request, which passes [`Self::apply_cors`], [`Self::catch_panic`] and [`Self::dispatch`] in this
+    /// order.
+    pub async fn respond(&self, request: http::Request<Incoming>) -> Response {
         let (head, mut body) = request.into_parts();
-        let waits = head.headers.contains_key(header::EXPECT);
-        // Everything has a name to be asked about by, in the answer and in the log, and is counted.
-        let id = RequestId::of(&head.headers);
-        let answering = Answering::begin(&head, self.is_graphql(head.uri.path()));
-        let lent = Lent { id: &id, body: &mut body };
-        let answered = self.cross_origin(Request::from_parts(head, lent));
-        let mut response = match id.span(Since::Beginning) {
-            Some(span) => Box::pin(answered).instrument(span).await,
-            None => answered.await,
+        let expects_continue = head.headers.contains_key(header::EXPECT);
+        // Every request has an id and an access log entry, and counts in the metrics.
+        let id = RequestId::from_headers(&head.headers);
+        let log_entry = AccessLogEntry::start(&head, self.is_graphql(head.uri.path()));
+        let context = RequestContext { id: &id, body: &mut body };
+        let handled = self.apply_cors(Request::from_parts(head, context));
+        let mut response = match id.span(SpanStart::Arrival) {
+            Some(span) => Box::pin(handled).instrument(span).await,
+            None => handled.await,
         };
-        // A client is told when its connection has had its day.
-        unread_body::announce(&mut response, body, waits).await;
-        // No browser makes of an answer what it is not.
-        security_headers::make_safe(&mut response);
-        answering.end(&response, &id);
-        id.assign(&mut response);
+        unread_body::discard_or_close(&mut response, body, expects_continue).await;
+        security_headers::apply(&mut response);
+        log_entry.finish(&response, &id);
+        id.add_to(&mut response);
         response
     }
 
-    /// Has pages of other sites read the answer where they may, also if it says why they were refused.
-    async fn cross_origin(&self, request: Request<'_>) -> Response {
-        let Some(cors) = &self.0.cors else { return self.unbroken(request).await };
-        // The layer answers preflights by itself.
+    /// Adds CORS headers for the configured origins, also to error responses.
+    async fn apply_cors(&self, request: Request<'_>) -> Response {
+        let Some(cors) = &self.0.cors else { return self.catch_panic(request).await };
+        // The layer responds to preflights itself, before `dispatch` would check the head.
         if *request.method() == Method::OPTIONS
             && let Err(refusal) = header_limits::check(&request, &self.0.gateway.limits)
         {
             return refusal.into_response();
         }
-        let (head, lent) = request.into_parts();
-        let mut lent = Some(lent);
+        let (head, context) = request.into_parts();
+        let mut context = Some(context);
         let inner = service_fn(|request: http::Request<()>| {
-            let request = lent.take().map(|lent| request.map(|()| lent));
+            let request = context.take().map(|context| request.map(|()| context));
             async {
                 match request {
-                    Some(request) => Ok::<_, Infallible>(self.unbroken(request).await),
-                    // A layer asks once.
+                    Some(request) => Ok::<_, Infallible>(self.catch_panic(request).await),
+                    // The layer calls its inner service once.
                     None => Ok(Refusal::from(ApiError::Internal).into_response()),
                 }
             }
@@ -127,41 +125,41 @@ impl Service {
         response
     }
 
-    /// ResponseCache a panic with `INTERNAL`: a fault of ours is one request's, not the process's.
-    async fn unbroken(&self, request: Request<'_>) -> Response {
+    /// Responds to a panic with `INTERNAL`, so that it fails one request and not the process.
+    async fn catch_panic(&self, request: Request<'_>) -> Response {
         let id = request.body().id;
-        // The panic's text may hold anything, so nobody gets to see it; where it happened is in the log (see
-        // [`crate::logging`]). If the request had no span there, it has one here.
+        // The panic message may contain personal data, so it is dropped. The panic hook has logged the location (see
+        // [`crate::logging`]), perhaps without the request's span, so this line has it.
         let refuse = |_| {
-            let span = id.span(Since::CarryingOut).unwrap_or_else(Span::none);
-            span.in_scope(|| tracing::error!("panicked; answered with INTERNAL"));
+            let span = id.span(SpanStart::Execution).unwrap_or_else(Span::none);
+            span.in_scope(|| tracing::error!("request handler panicked; responded with INTERNAL"));
             Refusal::from(ApiError::Internal).into_response()
         };
-        AssertUnwindSafe(self.bounded(request)).catch_unwind().await.unwrap_or_else(refuse)
+        AssertUnwindSafe(self.dispatch(request)).catch_unwind().await.unwrap_or_else(refuse)
     }
 
-    /// Refuses a request whose head is too large to be looked at closely, and hands any other on to what it asks for.
-    async fn bounded(&self, request: Request<'_>) -> Response {
+    /// Checks the limits on the head, and calls the handler.
+    async fn dispatch(&self, request: Request<'_>) -> Response {
         let Inner { gateway, routes, .. } = &*self.0;
         if let Err(refusal) = header_limits::check(&request, &gateway.limits) {
             return refusal.into_response();
         }
         if self.is_graphql(request.uri().path()) {
-            return graphql::handler::serve(gateway, request).await.into_response();
+            return graphql::handler::handle(gateway, request).await.into_response();
         }
-        // What is there to be read takes no body.
+        // The other routes read no body.
         let request = request.map(|_| Body::empty());
-        // Boxed, since every request would carry the room that this takes, and hardly any needs it.
+        // Boxed to keep the future of GraphQL requests small.
         let Ok(response) = Box::pin(routes.clone().oneshot(request)).await;
         response
     }
 }
 
 async fn not_found() -> Refusal {
-    Refusal::nothing_here()
+    Refusal::not_found()
 }
 
 async fn method_not_allowed() -> Refusal {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "This is read with GET.")
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed. Use GET or HEAD.")
         .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
 }

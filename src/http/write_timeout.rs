@@ -1,4 +1,4 @@
-//! Write timeouts: what waits for a client that does not read takes memory.
+//! Write timeouts: responses to clients that do not read would hold memory without a bound on time.
 
 use std::{
     future::Future as _,
@@ -15,20 +15,20 @@ use tokio::{
 
 use crate::{config::http::HttpConfig, metrics::metrics};
 
-/// A connection that fails when its client takes nothing for `http.write_timeout`, or takes longer than
-/// `http.send_timeout` for everything that is ready for it.
+/// A connection that fails when its client reads nothing for `http.write_timeout`, or takes longer than
+/// `http.send_timeout` to read all pending bytes.
 #[derive(Debug)]
 pub struct WriteTimeout<S, L> {
     stream: S,
-    /// Dropped with the connection, whatever that has become.
+    /// Dropped with the connection, also after an upgrade.
     _lease: L,
-    /// Runs while the client takes nothing.
+    /// Runs while no byte can be written.
     progress: Timer,
-    /// Runs from the first wait until everything is flushed.
-    whole: Timer,
+    /// Runs from the first blocked write until everything is flushed.
+    total: Timer,
 }
 
-/// A clock that is set when a write has to wait. What is sent at once needs none.
+/// A timer that is created when a write blocks. Most writes do not.
 #[derive(Debug)]
 struct Timer {
     limit: &'static str,
@@ -45,7 +45,7 @@ impl Timer {
         self.running = None;
     }
 
-    /// Starts the clock, unless it runs; ready when it has run out.
+    /// Starts the timer unless it runs, and is ready when it has expired.
     fn poll_elapsed(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let timeout = self.timeout;
         let running = self.running.get_or_insert_with(|| Box::pin(sleep(timeout)));
@@ -57,23 +57,23 @@ impl Timer {
 }
 
 impl<S, L> WriteTimeout<S, L> {
-    /// Around `stream`, with a `lease` that lasts as long as it.
+    /// Wraps `stream`, together with a `lease` that is dropped with it.
     pub fn new(stream: S, config: &HttpConfig, lease: L) -> Self {
         Self {
             stream,
             _lease: lease,
             progress: Timer::new("http.write_timeout", config.write_timeout),
-            whole: Timer::new("http.send_timeout", config.send_timeout),
+            total: Timer::new("http.send_timeout", config.send_timeout),
         }
     }
 
-    /// Passes on the outcome of a write, and fails it where it has waited for too long.
-    fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Passes on the result of a write, or fails a pending one after a timeout.
+    fn enforce<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.progress.stop();
             return written;
         }
-        for timer in [&mut self.progress, &mut self.whole] {
+        for timer in [&mut self.progress, &mut self.total] {
             if let Poll::Ready(error) = timer.poll_elapsed(cx) {
                 return Poll::Ready(Err(error));
             }
@@ -85,7 +85,7 @@ impl<S, L> WriteTimeout<S, L> {
 impl<S: AsyncWrite + Unpin, L: Unpin> AsyncWrite for WriteTimeout<S, L> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.bounded(cx, written)
+        self.enforce(cx, written)
     }
 
     fn poll_write_vectored(
@@ -94,25 +94,25 @@ impl<S: AsyncWrite + Unpin, L: Unpin> AsyncWrite for WriteTimeout<S, L> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.bounded(cx, written)
+        self.enforce(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    /// Whoever writes here flushes when everything is written.
+    /// hyper and tungstenite flush when everything is written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if flushed.is_ready() {
-            self.whole.stop();
+            self.total.stop();
         }
-        self.bounded(cx, flushed)
+        self.enforce(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.bounded(cx, shut)
+        self.enforce(cx, shut)
     }
 }
 

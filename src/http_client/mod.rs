@@ -1,6 +1,6 @@
-//! What is asked beside the appointments API, and without a caller: the token endpoint, and the keys of who issues the
-//! callers' tokens. Under the same clocks and bounds, and with a client of its own, so that neither keeps the other
-//! waiting.
+//! HTTP calls other than those to the appointments API, made on behalf of no caller: the token endpoint and the JWK
+//! sets of token issuers. They use the timeouts and limits of `upstream.*`, but a connection pool of their own, so that
+//! they never compete with appointment calls. [`client`] and [`mod@retry_after`] serve both.
 
 pub mod client;
 pub mod retry_after;
@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use self::{client::causes, retry_after::retry_after};
 use crate::{config::upstream::UpstreamConfig, refresh::Failure};
 
-/// Asks once, follows nothing, and reads no more than is allowed. Cheap to clone.
+/// An HTTP client with a timeout and a response size limit, which neither retries nor follows redirects. Cheap to
+/// clone.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     http: Client,
@@ -24,10 +25,10 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client with the clocks, bounds and certificates of `config`.
+    /// A client with the timeouts, limits and certificates of `config`.
     ///
     /// # Errors
-    /// A text for the operator where the TLS library or the extra certificates cannot be loaded.
+    /// A text for the operator, if the TLS library or the extra certificates cannot be loaded.
     pub fn new(config: &UpstreamConfig) -> Result<Self, String> {
         Ok(Self {
             http: client::client(config)?,
@@ -36,51 +37,54 @@ impl HttpClient {
         })
     }
 
-    /// What is at `url`.
+    /// Fetches the JSON document at `url`.
     ///
     /// # Errors
-    /// Everything but a 200 that can be read whole. The texts say nothing of the body.
+    /// Any outcome other than a complete 200 response. The texts repeat nothing of the body.
     pub async fn get(&self, url: Url) -> Result<Vec<u8>, Failure> {
         let request = self.http.get(url).header(ACCEPT, "application/json").build().map_err(unreachable)?;
-        let response = self.ask(request).await?;
-        if response.status() == StatusCode::OK { Ok(response.into_body()) } else { Err(refused(&response)) }
+        let response = self.send(request).await?;
+        match response.status() {
+            StatusCode::OK => Ok(response.into_body()),
+            _ => Err(unexpected_status(&response)),
+        }
     }
 
-    /// The answer to a request for a token, whatever its status.
+    /// Sends a token request, and returns the response whatever its status.
     ///
     /// # Errors
-    /// Where there is none, or it cannot be read whole.
+    /// Any outcome other than a complete response.
     pub(crate) async fn post(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
-        self.ask(request.try_into().map_err(unreachable)?).await
+        self.send(request.try_into().map_err(unreachable)?).await
     }
 
-    async fn ask(&self, request: Request) -> Result<HttpResponse, Failure> {
-        let answer = async {
+    async fn send(&self, request: Request) -> Result<HttpResponse, Failure> {
+        let exchange = async {
             let mut response = self.http.execute(request).await.map_err(unreachable)?;
             let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
             let body = Limited::new(Body::from(response), self.max_response).collect().await;
             let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-                Some(_) => Failure::new("its answer is larger than upstream.max_response"),
-                None => Failure::new(&format!("its answer broke off: {}", causes(error.as_ref()))),
+                Some(_) => Failure::new("response larger than upstream.max_response"),
+                None => Failure::new(&format!("incomplete response: {}", causes(error.as_ref()))),
             })?;
-            let mut answer = HttpResponse::new(body.to_bytes().into());
-            (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
-            Ok(answer)
+            let mut response = HttpResponse::new(body.to_bytes().into());
+            (*response.status_mut(), *response.headers_mut()) = (status, headers);
+            Ok(response)
         };
-        timeout(self.timeout, answer)
+        timeout(self.timeout, exchange)
             .await
-            .unwrap_or_else(|_| Err(Failure::new("it took longer than upstream.timeout")))
+            .unwrap_or_else(|_| Err(Failure::new("no complete response within upstream.timeout")))
     }
 }
 
-/// An answer that is not what was asked for, by its status.
-pub(crate) fn refused(response: &HttpResponse) -> Failure {
+/// The failure of a request whose response has an unexpected status.
+pub(crate) fn unexpected_status(response: &HttpResponse) -> Failure {
     Failure {
         retry_after: retry_after(response.headers()),
-        ..Failure::new(&format!("it answered with {}", response.status().as_u16()))
+        ..Failure::new(&format!("unexpected response status {}", response.status().as_u16()))
     }
 }
 
 fn unreachable(error: reqwest::Error) -> Failure {
-    Failure::new(&format!("it cannot be reached: {}", causes(&error.without_url())))
+    Failure::new(&format!("unreachable: {}", causes(&error.without_url())))
 }

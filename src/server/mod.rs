@@ -1,7 +1,6 @@
-//! The process as a server: everything built from the configuration, a listener served, a drain at the end.
+//! The server: builds the gateway from the configuration, accepts connections and serves them with hyper, until a
+//! graceful shutdown drains them.
 
-use self::descriptors::MAX_SCRAPES;
-use crate::http::gateway::GraphiqlSettings;
 pub mod descriptors;
 
 #[cfg(test)]
@@ -24,6 +23,7 @@ use tokio::{
 };
 use url::Url;
 
+use self::descriptors::MAX_METRICS_CONNECTIONS;
 use crate::{
     appointments::shared::Shared,
     auth::identity::Identity,
@@ -32,7 +32,7 @@ use crate::{
     graphql::api::Api,
     http::{
         concurrency::{AdmissionQueue, ConcurrencyLimit},
-        gateway::Gateway,
+        gateway::{Gateway, GraphiqlSettings},
         graphql::{response_cache::ResponseCache, websocket::message_limits::PartialMessages},
         hyper_errors::HyperErrors,
         rate_limit::RateLimit,
@@ -46,33 +46,33 @@ use crate::{
     upstream::{client::UpstreamClient, service_token::ServiceToken},
 };
 
-/// How long to wait before accepting again when the system has no room for another connection.
+/// The pause after a failed accept, such as one without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often it is logged at most that there is no room. There is an attempt after each pause.
+/// The minimum time between log lines about failed accepts, which recur after each pause.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many headers hyper takes where it is not told.
-const HYPERS_HEADERS: usize = 100;
+/// hyper's default limit on the number of headers.
+const HYPER_DEFAULT_HEADERS: usize = 100;
 
-/// A gateway that can be served.
+/// A gateway, ready to serve a listener.
 #[derive(Debug)]
 pub struct Server {
     gateway: Arc<Gateway>,
-    /// How many sockets of clients may be open, whatever they carry.
+    /// The maximum number of open client sockets, WebSockets included.
     max_sockets: usize,
 }
 
 impl Server {
-    /// Builds everything for `upstream`; `is_sandbox` says that its data is made up.
+    /// Builds the gateway in front of `upstream`, which may be the built-in sandbox.
     ///
     /// # Errors
-    /// A text for the operator, where the upstream client cannot be set up.
+    /// A text for the operator, if the upstream client cannot be set up.
     pub fn new(config: &Config, upstream: &Url, is_sandbox: bool) -> Result<Self, String> {
-        let outside = HttpClient::new(&config.upstream)?;
+        let http_client = HttpClient::new(&config.upstream)?;
         let credentials = config.identity.client_credentials(upstream, is_sandbox);
         let is_pass_through = credentials.is_none();
-        let service = credentials.map(|credentials| ServiceToken::start(credentials, outside.clone()));
+        let service = credentials.map(|credentials| ServiceToken::start(credentials, http_client.clone()));
         let upstream = UpstreamClient::new(&config.upstream, upstream, service)?;
         let graphiql = config.graphiql.then(|| match is_sandbox {
             true => GraphiqlSettings {
@@ -85,10 +85,10 @@ impl Server {
         let appointments = Shared::new(&config.cache, config.live.clone(), upstream);
         let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
         let gateway = Gateway {
-            answers: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
+            response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
             api: Api::new(config.limits.clone(), &config.graphql, memory),
             appointments,
-            identity: Identity::new(config.identity.mode, &config.callers, &outside),
+            identity: Identity::new(config.identity.mode, &config.callers, &http_client),
             http: config.http.clone(),
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),
@@ -108,13 +108,14 @@ impl Server {
             keep_alive: config.live.keep_alive,
             graphiql,
             serves_metrics: config.metrics.enabled,
-            drain: GracefulShutdown::new(),
+            shutdown: GracefulShutdown::new(),
         };
         Ok(Self { gateway: Arc::new(gateway), max_sockets: descriptors::max_sockets(config) })
     }
 
-    /// Serves `listener`, and at `metrics` what is counted, until `stop`; then stops accepting and returns when what is in
-    /// flight has been answered, or when `http.drain_deadline` has passed.
+    /// Serves `listener`, and metrics at the listener `metrics`, until `stop` completes. Then it shuts down gracefully:
+    /// it announces the shutdown for `http.drain_delay`, stops accepting, and returns when all requests in flight have
+    /// been answered or after `http.drain_deadline`.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -128,75 +129,79 @@ impl Server {
             gateway.http.max_connections,
             max_sockets,
         );
-        let scrapes = Service::of_metrics(gateway.clone());
-        let scrapes = Connections::new(gateway.clone(), scrapes, MAX_SCRAPES, MAX_SCRAPES);
-        let scraped = async {
+        let metrics_connections = Connections::new(
+            gateway.clone(),
+            Service::for_metrics(gateway.clone()),
+            MAX_METRICS_CONNECTIONS,
+            MAX_METRICS_CONNECTIONS,
+        );
+        let serve_metrics = async {
             match &metrics {
-                Some(listener) => scrapes.accept(listener).await,
+                Some(listener) => metrics_connections.accept(listener).await,
                 None => std::future::pending().await,
             }
         };
-        let asked_to_stop = async {
+        let stop_requested = async {
             stop.await;
-            gateway.drain.announce();
+            gateway.shutdown.announce();
             tracing::info!(delay_ms = gateway.http.drain_delay.as_millis() as u64, "draining");
             tokio::time::sleep(gateway.http.drain_delay).await;
         };
         tokio::select! {
             () = connections.accept(&listener) => {}
-            () = scraped => {}
-            () = asked_to_stop => {}
+            () = serve_metrics => {}
+            () = stop_requested => {}
         }
         drop((listener, metrics));
-        match tokio::time::timeout(gateway.http.drain_deadline, gateway.drain.finish()).await {
+        match tokio::time::timeout(gateway.http.drain_deadline, gateway.shutdown.shut_down()).await {
             Ok(()) => tracing::info!("drained"),
             Err(_) => {
-                let left = gateway.drain.count();
-                tracing::warn!(connections = left, "stopped at http.drain_deadline, before all was answered");
+                let open = gateway.shutdown.open_count();
+                tracing::warn!(connections = open, "http.drain_deadline reached; open connections aborted");
             }
         }
     }
 }
 
-/// How connections are served: HTTP/1.0 and HTTP/1.1, and what an HTTP/1.1 connection is upgraded to.
+/// Accepts connections and serves them: HTTP/1.0, HTTP/1.1 and WebSockets upgraded from HTTP/1.1.
 struct Connections {
     http: http1::Builder,
     service: Service,
     gateway: Arc<Gateway>,
-    /// How many more may be served.
-    places: Arc<Semaphore>,
-    /// How many more sockets may be open: those that have left their place as WebSockets count too.
+    /// Free slots of the connection limit. A connection returns its slot when it becomes a WebSocket.
+    slots: Arc<Semaphore>,
+    /// Free slots of the socket limit, which counts WebSockets too.
     sockets: Arc<Semaphore>,
 }
 
 impl Connections {
-    fn new(gateway: Arc<Gateway>, service: Service, most: usize, max_sockets: usize) -> Self {
+    fn new(gateway: Arc<Gateway>, service: Service, max_connections: usize, max_sockets: usize) -> Self {
         let mut http = http1::Builder::new();
-        // hyper reads the headers before anything of ours sees them, so it gets a bound too, above the one that
-        // answers with a text (`limits.headers`).
+        // hyper reads the head before the gateway can check it. Its own limit is higher, so that most violations get
+        // the error response of `limits.headers`, which has a message.
         let buffer = gateway.limits.headers.as_u64() as usize + 16 * 1024;
         http.timer(TokioTimer::new()).header_read_timeout(gateway.http.header_timeout).max_buf_size(buffer);
-        // It takes a hundred headers by itself, and more at the cost of an allocation for each request.
-        if gateway.limits.header_count >= HYPERS_HEADERS {
+        // A limit other than the default costs an allocation per request.
+        if gateway.limits.header_count >= HYPER_DEFAULT_HEADERS {
             http.max_headers(gateway.limits.header_count + 1);
         }
-        let [places, sockets] = [most, max_sockets].map(|most| Arc::new(Semaphore::new(most)));
-        Self { http, service, gateway, places, sockets }
+        let [slots, sockets] = [max_connections, max_sockets].map(|limit| Arc::new(Semaphore::new(limit)));
+        Self { http, service, gateway, slots, sockets }
     }
 
-    /// Serves whoever comes, for as long as it is polled.
+    /// The accept loop.
     async fn accept(&self, listener: &TcpListener) {
         let mut logged: Option<Instant> = None;
         loop {
-            // Who comes when there is no place waits before the door, where the system has a bound of its own.
-            let place = self.places.clone().acquire_owned().await;
+            // At the limit, new connections wait in the listener's backlog, which the system bounds.
+            let slot = self.slots.clone().acquire_owned().await;
             let socket = self.sockets.clone().acquire_owned().await;
             match listener.accept().await {
-                Ok((stream, _)) => self.serve(stream, place.ok(), socket.ok()),
-                Err(error) if is_the_connections_own(&error) => {}
+                Ok((stream, _)) => self.serve(stream, slot.ok(), socket.ok()),
+                Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
                     if logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_INTERVAL) {
-                        tracing::error!(%error, "no connection can be accepted");
+                        tracing::error!(%error, "accepting connections failed");
                         logged = Some(Instant::now());
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -205,21 +210,21 @@ impl Connections {
         }
     }
 
-    /// Serves `stream`, which has its `place` for as long as it is one of HTTP, and `socket` for as long as it is open.
+    /// Serves `stream` in a task. It holds `slot` while it is an HTTP connection, and `socket` until it is closed.
     fn serve(
         &self,
         stream: TcpStream,
-        place: Option<OwnedSemaphorePermit>,
+        slot: Option<OwnedSemaphorePermit>,
         socket: Option<OwnedSemaphorePermit>,
     ) {
-        // An answer leaves at once; the worst that a failure costs is a delay.
+        // Responses are not delayed by Nagle's algorithm. A failure costs nothing else.
         let _ = stream.set_nodelay(true);
         let stream = HyperErrors::new(WriteTimeout::new(stream, &self.gateway.http, socket));
         let (service, is_upgraded) = (self.service.clone(), stream.is_upgraded());
         let service = service_fn(move |request| {
             let (service, is_upgraded) = (service.clone(), is_upgraded.clone());
             async move {
-                let response = service.answer(request).await;
+                let response = service.respond(request).await;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     is_upgraded.store(true, Ordering::Relaxed);
                 }
@@ -227,14 +232,14 @@ impl Connections {
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let mut open = self.gateway.drain.open();
+        let shutdown = self.gateway.shutdown.guard();
         tokio::spawn(async move {
-            let _place = place;
-            let _counted = metrics().connections.enter();
+            let _slot = slot;
+            let _gauge = metrics().connections.enter();
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,
-                () = open.told_to_end() => {
+                () = shutdown.signalled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -249,7 +254,8 @@ impl Connections {
     }
 }
 
-fn is_the_connections_own(error: &io::Error) -> bool {
+/// Whether a failed accept concerns only the one connection, and the next one can be accepted at once.
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

@@ -1,9 +1,9 @@
-//! What becomes of a panic, wherever it happens: `INTERNAL` for who waited for what was lost with it, and for nobody else;
-//! its place in the log, and its text nowhere.
+//! Panic isolation: only requests that depend on the panicking code fail, with `INTERNAL`. The log has the location of
+//! the panic, and its message appears nowhere.
 //!
-//! There is no known way to have the program panic. So a second process serves one with faults: resolvers that panic where
-//! a query says so, and bounds and clocks that no configuration may have. It is this test program itself, asked to run
-//! [`a_gateway_with_faults`]; from there on it is looked at from outside.
+//! No request is known to make the program panic. So a child process serves a gateway with injected faults: resolvers
+//! that panic on demand, and limits that no configuration allows. The child is this test program, which runs
+//! [`a_gateway_with_faults`]. The tests observe it from outside.
 
 use std::{process::Stdio, time::Duration};
 
@@ -26,17 +26,17 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 use super::*;
 use crate::{config::log::LogLevel, logging};
 
-/// How long anything that is expected may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The timeout of everything that is expected to happen.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is said in every panic, and in every appointment.
+/// Personal data in every panic message and in every appointment.
 const SECRET: &str = "Philomena Canarybird";
 
-/// An id whose answer makes whoever reads it panic.
+/// An id whose upstream response makes its reader panic.
 const BAD: &str = "00000bad-0000-4000-8000-00000000cafe";
 const GOOD: &str = "0000600d-0000-4000-8000-00000000cafe";
 
-/// Panics in the resolver of every field whose alias is `boom`, and in the validation of an operation of that name.
+/// Panics in the resolvers of fields with the alias `boom`, and in the validation of operations with that name.
 #[derive(Clone, Copy)]
 struct Boom;
 
@@ -70,14 +70,14 @@ impl Extension for Boom {
 }
 
 #[tokio::test]
-#[ignore = "the tests below run it, as a process of its own"]
+#[ignore = "run by the tests below, in a process of its own"]
 async fn a_gateway_with_faults() {
     let mut config = Config::default();
     config.log.level = LogLevel::Trace;
     config.cache.ttl = Duration::ZERO;
-    // Room is made for as many bytes as an answer says that it has: here for more than there can be.
+    // The reader allocates the announced length of a response, which is more here than any allocation allows.
     config.upstream.max_response = ByteSize(u64::MAX);
-    // No pause is between these.
+    // An empty range, so that clamping a polling interval to it panics.
     (config.live.fast_interval, config.live.slow_interval) = (Duration::from_secs(2), Duration::from_secs(1));
     logging::install_panic_hook();
     logging::start(&config.log).unwrap();
@@ -86,7 +86,7 @@ async fn a_gateway_with_faults() {
     let url = Url::parse(&format!("http://{}", upstream.local_addr().unwrap())).unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = upstream.accept().await {
-            tokio::spawn(answer(stream));
+            tokio::spawn(respond(stream));
         }
     });
     let mut server = Server::new(&config, &url, false).unwrap();
@@ -99,8 +99,8 @@ async fn a_gateway_with_faults() {
     server.serve(listener, None, std::future::pending()).await;
 }
 
-/// One call upstream.
-async fn answer(stream: TcpStream) {
+/// Responds to one upstream call.
+async fn respond(stream: TcpStream) {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     stream.read_line(&mut line).await.unwrap();
@@ -109,25 +109,25 @@ async fn answer(stream: TcpStream) {
     while stream.read_line(&mut header).await.unwrap() > 2 {
         header.clear();
     }
-    // All who ask at once are there by then.
+    // Concurrent requests join the call meanwhile.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let body = json!({
         "data": { "id": GOOD, "appointment_at": "2999-01-01T00:00:00Z", "claimant": { "name": SECRET } }
     })
     .to_string();
     let length = if is_bad { 1 << 63 } else { body.len() as u64 };
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-    let _ = stream.write_all(answer.as_bytes()).await;
+    let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    let _ = stream.write_all(response.as_bytes()).await;
 }
 
-/// That process, and what it has written once it is over.
-struct Faulty {
+/// The child process, with its captured output.
+struct FaultyGateway {
     process: Child,
     address: String,
     stdout: BufReader<tokio::process::ChildStdout>,
 }
 
-impl Faulty {
+impl FaultyGateway {
     async fn start() -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "server::tests::a_gateway_with_faults", "--ignored", "--nocapture"])
@@ -138,10 +138,10 @@ impl Faulty {
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
-        let address = timeout(PATIENCE, async {
+        let address = timeout(TIMEOUT, async {
             loop {
                 let mut line = String::new();
-                assert!(stdout.read_line(&mut line).await.unwrap() > 0, "it serves before it ends");
+                assert!(stdout.read_line(&mut line).await.unwrap() > 0, "it serves before it exits");
                 if let Some(address) = line.trim().strip_prefix("serving ") {
                     return address.to_owned();
                 }
@@ -150,19 +150,19 @@ impl Faulty {
         Self { address: address.await.unwrap(), process, stdout }
     }
 
-    /// Ends it. Panics where it has not panicked `count` times, each time with its place and no word more.
-    async fn panicked(mut self, count: usize) {
+    /// Stops it, and asserts that it panicked `count` times and logged the location of each panic, but no message.
+    async fn assert_panics(mut self, count: usize) {
         let metrics = reqwest::get(format!("http://{}/metrics", self.address)).await.unwrap();
         let metrics = metrics.text().await.unwrap();
         let (mut stdout, mut log) = (String::new(), String::new());
         let mut stderr = BufReader::new(self.process.stderr.take().unwrap());
-        // The log is written by a thread, and has what was logged a moment later.
+        // A separate thread writes the log a moment later.
         let written = async {
             while log.matches("panicked location=\"").count() < count {
                 assert!(stderr.read_line(&mut log).await.unwrap() > 0, "{log}");
             }
         };
-        timeout(PATIENCE, written).await.expect("each panic is logged");
+        timeout(TIMEOUT, written).await.expect("each panic is logged");
         self.process.start_kill().unwrap();
         self.stdout.read_to_string(&mut stdout).await.unwrap();
         stderr.read_to_string(&mut log).await.unwrap();
@@ -178,21 +178,21 @@ impl Faulty {
         }
     }
 
-    /// The answer to an operation, and the id by which it is to be asked about.
-    async fn ask(&self, http: &reqwest::Client, query: &str) -> (u16, String, Value) {
+    /// The status, request id and document of the response to an operation.
+    async fn execute(&self, http: &reqwest::Client, query: &str) -> (u16, String, Value) {
         let request = http
             .post(format!("http://{}/graphql", self.address))
             .bearer_auth("token")
             .header("content-type", "application/json")
             .header("accept", "application/graphql-response+json")
             .body(parameters(query).to_string());
-        let response = timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+        let response = timeout(TIMEOUT, request.send()).await.unwrap().unwrap();
         let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
         let status = response.status().as_u16();
         (status, id, serde_json::from_str(&response.text().await.unwrap()).unwrap())
     }
 
-    /// The events that answer an operation.
+    /// The event stream of an operation.
     async fn events(&self, query: &str) -> String {
         let request = client()
             .post(format!("http://{}/graphql", self.address))
@@ -200,19 +200,19 @@ impl Faulty {
             .header("content-type", "application/json")
             .header("accept", "text/event-stream")
             .body(parameters(query).to_string());
-        let response = timeout(PATIENCE, request.send()).await.unwrap().unwrap();
-        timeout(PATIENCE, response.text()).await.unwrap().unwrap()
+        let response = timeout(TIMEOUT, request.send()).await.unwrap().unwrap();
+        timeout(TIMEOUT, response.text()).await.unwrap().unwrap()
     }
 }
 
 fn client() -> reqwest::Client {
-    // The TLS library's; a second call finds it installed.
+    // It fails if a provider is installed already, and any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // One connection at most, so that what is asked next shows whether it is still of use.
+    // One connection, so that the next request shows whether it survived.
     reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1).build().unwrap()
 }
 
-/// A request for the one operation in `query`; by its name, if it has that one.
+/// The parameters of a request for `query`, with the operation name if that is `boom`.
 fn parameters(query: &str) -> Value {
     json!({ "query": query, "operationName": query.starts_with("query boom").then_some("boom") })
 }
@@ -231,7 +231,7 @@ fn watch(alias: &str, id: &str) -> String {
 
 const NAMED_BOOM: &str = "query boom { __typename }";
 
-/// The only thing that is ever told of it.
+/// Asserts the one error that clients see of a panic.
 fn assert_internal(answer: &Value) {
     let errors = answer["errors"].as_array().or_else(|| answer.as_array()).unwrap();
     assert_eq!(errors.len(), 1, "{answer}");
@@ -243,24 +243,24 @@ fn assert_internal(answer: &Value) {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_resolver_is_the_answer_and_the_connection_goes_on() {
-    let faulty = Faulty::start().await;
+async fn a_panic_in_a_resolver_leaves_the_connection_usable() {
+    let faulty = FaultyGateway::start().await;
     let http = client();
-    let (status, id, answer) = faulty.ask(&http, &boom()).await;
+    let (status, id, answer) = faulty.execute(&http, &boom()).await;
     assert_eq!((status, &answer["data"]), (200, &Value::Null));
     assert!(!id.is_empty());
     assert_internal(&answer);
-    let (_, _, next) = faulty.ask(&http, &appointment(GOOD)).await;
+    let (_, _, next) = faulty.execute(&http, &appointment(GOOD)).await;
     assert_eq!(next, json!({ "data": { "appointment": { "claimant": { "name": SECRET } } } }));
-    let (status, _, answer) = faulty.ask(&http, NAMED_BOOM).await;
+    let (status, _, answer) = faulty.execute(&http, NAMED_BOOM).await;
     assert_eq!((status, &answer["data"]), (200, &Value::Null));
     assert_internal(&answer);
-    faulty.panicked(2).await;
+    faulty.assert_panics(2).await;
 }
 
 #[tokio::test]
-async fn a_panic_is_one_operations_and_not_its_websockets() {
-    let faulty = Faulty::start().await;
+async fn a_panic_fails_one_operation_of_a_websocket() {
+    let faulty = FaultyGateway::start().await;
     let mut request = format!("ws://{}/graphql", faulty.address).into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
     let stream = TcpStream::connect(&faulty.address).await.unwrap();
@@ -268,7 +268,7 @@ async fn a_panic_is_one_operations_and_not_its_websockets() {
     let mut exchange = async |message: Value| {
         socket.send(Message::text(message.to_string())).await.unwrap();
         loop {
-            let frame = timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+            let frame = timeout(TIMEOUT, socket.next()).await.unwrap().unwrap().unwrap();
             if let Ok(answer) = serde_json::from_str::<Value>(frame.to_text().unwrap_or_default()) {
                 return answer;
             }
@@ -280,61 +280,61 @@ async fn a_panic_is_one_operations_and_not_its_websockets() {
     for (id, query) in
         [boom(), watch("boom", GOOD), watch("a", GOOD), NAMED_BOOM.to_owned()].iter().enumerate()
     {
-        let mut told = exchange(subscribe(id, query)).await;
-        // Of what is watched, the first answer may be seen before its poller is lost.
-        while told["type"] == "next" && told["payload"].get("errors").is_none() {
-            told = exchange(json!({ "type": "pong" })).await;
+        let mut message = exchange(subscribe(id, query)).await;
+        // A subscription may receive its first result before its poller panics.
+        while message["type"] == "next" && message["payload"].get("errors").is_none() {
+            message = exchange(json!({ "type": "pong" })).await;
         }
-        assert_eq!(told["id"], id.to_string());
-        assert_internal(&told["payload"]);
-        if told["type"] == "next" {
+        assert_eq!(message["id"], id.to_string());
+        assert_internal(&message["payload"]);
+        if message["type"] == "next" {
             assert_eq!(exchange(json!({ "type": "pong" })).await["type"], "complete");
         }
     }
     let next = exchange(subscribe(9, "{ __typename }")).await;
     assert_eq!(next["payload"], json!({ "data": { "__typename": "Query" } }));
-    // Where watching is to panic, what it watches does too: its poller.
-    faulty.panicked(5).await;
+    // The three faulty operations, and the poller of each of the two subscriptions.
+    faulty.assert_panics(5).await;
 }
 
 #[tokio::test]
-async fn a_panic_ends_an_event_stream_with_an_error_and_not_in_the_middle() {
-    let faulty = Faulty::start().await;
+async fn a_panic_ends_an_event_stream_with_an_error_event() {
+    let faulty = FaultyGateway::start().await;
     for query in [boom(), watch("boom", GOOD), watch("a", GOOD)] {
         let events = faulty.events(&query).await;
         let last = events.trim_end().rsplit("\n\n").nth(1).unwrap_or_default();
         assert_internal(&serde_json::from_str(last.strip_prefix("event: next\ndata: ").unwrap()).unwrap());
         assert!(events.ends_with("event: complete\ndata:\n\n"), "{events}");
     }
-    // As above.
-    faulty.panicked(4).await;
+    // The two faulty operations, and the two pollers.
+    faulty.assert_panics(4).await;
 }
 
 #[tokio::test]
-async fn all_who_wait_for_a_call_that_panics_are_told_and_who_comes_after_asks_anew() {
-    let faulty = Faulty::start().await;
+async fn a_panic_in_a_shared_call_fails_its_waiters_only() {
+    let faulty = FaultyGateway::start().await;
     let (one, other) = (client(), client());
     let query = appointment(BAD);
     for _ in 0..2 {
         let ((_, _, first), (_, _, second)) =
-            join(faulty.ask(&one, &query), faulty.ask(&other, &query)).await;
+            join(faulty.execute(&one, &query), faulty.execute(&other, &query)).await;
         for answer in [first, second] {
             assert_eq!(answer["data"], json!({ "appointment": null }));
             assert_eq!(answer["errors"][0]["path"], json!(["appointment"]));
             assert_internal(&answer);
         }
     }
-    let (_, _, next) = faulty.ask(&one, &appointment(GOOD)).await;
+    let (_, _, next) = faulty.execute(&one, &appointment(GOOD)).await;
     assert_eq!(next["data"]["appointment"]["claimant"]["name"], SECRET);
-    faulty.panicked(2).await;
+    faulty.assert_panics(2).await;
 }
 
 #[tokio::test]
-async fn a_change_whose_task_panics_may_have_happened() {
-    let faulty = Faulty::start().await;
+async fn a_panic_during_a_change_is_outcome_unknown() {
+    let faulty = FaultyGateway::start().await;
     let query = format!("mutation {{ cancelAppointment(id: \"{BAD}\") {{ appointment {{ id }} }} }}");
-    let (_, _, answer) = faulty.ask(&client(), &query).await;
+    let (_, _, answer) = faulty.execute(&client(), &query).await;
     assert_eq!(answer["errors"][0]["extensions"], json!({ "code": "OUTCOME_UNKNOWN" }));
     assert_eq!(answer["data"], Value::Null);
-    faulty.panicked(1).await;
+    faulty.assert_panics(1).await;
 }

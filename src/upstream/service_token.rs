@@ -16,7 +16,7 @@ use reqwest::header::HeaderValue;
 use crate::{
     caller::jwt_expiry,
     config::auth::ClientCredentials,
-    http_client::{HttpClient, refused},
+    http_client::{HttpClient, unexpected_status},
     metrics::{fetch_outcome, metrics},
     refresh::{AutoRefresh, Current, Failure, Fetched, Pauses},
 };
@@ -94,7 +94,7 @@ async fn fetch(credentials: &ClientCredentials, outside: &HttpClient) -> Result<
                 status @ (400 | 401 | 403) => Err(Failed(Failure::new(&format!(
                     "it does not accept identity.client_id, identity.client_secret or identity.scope ({status})"
                 )))),
-                _ => Err(Failed(refused(&response))),
+                _ => Err(Failed(unexpected_status(&response))),
             }
         }
     };

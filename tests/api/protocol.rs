@@ -88,20 +88,20 @@ async fn malformed_parameters_are_refused_by_name_without_being_repeated() {
         (r#"{"query": "private" "#, "valid JSON"),
         (r#"{"query": private}"#, "valid JSON"),
         (r#"{"query": "{ __typename }"} private"#, "valid JSON"),
-        (r#"{"query": "private", "query": "{ a }"}"#, "twice"),
-        (r#""private""#, "no JSON object"),
-        ("17", "no JSON object"),
-        ("null", "no JSON object"),
-        (r#"[{"query":"{ __typename }"}]"#, "array batching"),
-        ("[]", "array batching"),
+        (r#"{"query": "private", "query": "{ a }"}"#, "duplicate"),
+        (r#""private""#, "must be a JSON object"),
+        ("17", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        (r#"[{"query":"{ __typename }"}]"#, "Array batching"),
+        ("[]", "Array batching"),
         ("{}", "\"query\" is missing"),
         (r#"{"query": null}"#, "\"query\" is missing"),
-        (r#"{"query": 17}"#, "\"query\" is no string"),
-        (r#"{"query": ["private"]}"#, "\"query\" is no string"),
-        (r#"{"query": "{ a }", "operationName": 17}"#, "\"operationName\" is no string"),
-        (r#"{"query": "{ a }", "variables": "private"}"#, "\"variables\" is no object"),
-        (r#"{"query": "{ a }", "variables": ["private"]}"#, "\"variables\" is no object"),
-        (r#"{"query": "{ a }", "extensions": 17}"#, "\"extensions\" is no object"),
+        (r#"{"query": 17}"#, "\"query\" must be a string"),
+        (r#"{"query": ["private"]}"#, "\"query\" must be a string"),
+        (r#"{"query": "{ a }", "operationName": 17}"#, "\"operationName\" must be a string"),
+        (r#"{"query": "{ a }", "variables": "private"}"#, "\"variables\" must be an object"),
+        (r#"{"query": "{ a }", "variables": ["private"]}"#, "\"variables\" must be an object"),
+        (r#"{"query": "{ a }", "extensions": 17}"#, "\"extensions\" must be an object"),
     ] {
         for accept in [GRAPHQL, JSON] {
             let reply = post(&gateway, &[("content-type", JSON), ("accept", accept)], body).await;
@@ -111,10 +111,10 @@ async fn malformed_parameters_are_refused_by_name_without_being_repeated() {
     }
     for (parameters, told) in [
         (&[][..], "\"query\" is missing"),
-        (&[("query", "{ a }"), ("query", "private")], "\"query\" is there twice"),
+        (&[("query", "{ a }"), ("query", "private")], "\"query\" is duplicated"),
         (&[("query", "{ a }"), ("variables", "private")], "\"variables\" is not valid JSON"),
-        (&[("query", "{ a }"), ("variables", "17")], "\"variables\" is no object"),
-        (&[("query", "{ a }"), ("extensions", "[]")], "\"extensions\" is no object"),
+        (&[("query", "{ a }"), ("variables", "17")], "\"variables\" must be an object"),
+        (&[("query", "{ a }"), ("extensions", "[]")], "\"extensions\" must be an object"),
     ] {
         let reply = get(&gateway, JSON, parameters).await;
         let message = reply.refused(400, "BAD_REQUEST");

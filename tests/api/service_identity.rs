@@ -217,7 +217,9 @@ async fn check_says_whether_there_is_a_token_and_whether_there_are_keys() {
     upstream.on("jwks", |_| Answer::status(404));
     let ended = Ended::of(program(&["check"], &settings)).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    for part in ["issued no token", "identity.client_secret", "supplied no keys", "it answered with 404"] {
+    for part in
+        ["issued no token", "identity.client_secret", "supplied no keys", "unexpected response status 404"]
+    {
         assert!(ended.stderr.contains(part), "{part} in {ended:?}");
     }
     assert!(!format!("{ended:?}").contains(CLIENT_SECRET));

@@ -169,10 +169,10 @@ async fn without_a_token_nothing_is_asked_and_the_log_says_why() {
     for (answer, why) in [
         (Answer::status(401), "identity.client_secret"),
         (Answer::status(400), "identity.client_id"),
-        (Answer::status(500), "it answered with 500"),
-        (Answer::status(302).with("Location", "/elsewhere"), "it answered with 302"),
+        (Answer::status(500), "unexpected response status 500"),
+        (Answer::status(302).with("Location", "/elsewhere"), "unexpected response status 302"),
         (Answer::never(), "upstream.timeout"),
-        (Answer::cut(), "it cannot be reached"),
+        (Answer::cut(), "unreachable"),
         (Answer::text(200, "text/html", UPSTREAM_TEXT), "is no token"),
         (
             token(json!({ "access_token": "secret-token", "token_type": "mac", "mac_key": "x" })),
@@ -181,7 +181,7 @@ async fn without_a_token_nothing_is_asked_and_the_log_says_why() {
         (token(json!({ "access_token": "secret\ntoken", "token_type": "Bearer" })), "no header can hold"),
         (token(json!({ "access_token": "", "token_type": "Bearer" })), "no header can hold"),
         (Answer::text(200, "application/json", &huge), "upstream.max_response"),
-        (Answer::json(200, &json!({ "access_token": "secret-token" })).short_of(5), "broke off"),
+        (Answer::json(200, &json!({ "access_token": "secret-token" })).short_of(5), "incomplete response"),
     ] {
         let upstream = Upstream::with_tokens().await;
         upstream.on("token", move |_| answer.clone());

@@ -1,11 +1,11 @@
-//! Media types, and what a browser must not be tricked into sending.
+//! Content negotiation: the media type of the response, from the `Accept` header (RFC 9110, section 12.5.1).
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use mime::Mime;
 
 use crate::http::refusal::Refusal;
 
-/// What an answer can be sent as.
+/// A media type of responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum MediaType {
     /// `application/graphql-response+json`
@@ -16,12 +16,12 @@ pub(crate) enum MediaType {
     EventStream,
 }
 
-/// What a client accepts.
+/// The result of content negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// What it likes best.
-    pub(crate) best: MediaType,
-    /// Whether it takes an event stream, if not as what it likes best.
+    /// The preferred media type.
+    pub(crate) preferred: MediaType,
+    /// Whether the client accepts an event stream, even if it prefers another type.
     pub(crate) event_stream: bool,
 }
 
@@ -34,14 +34,14 @@ impl MediaType {
         }
     }
 
-    /// The one that `range` of an `Accept` header names, or prefers among those that it includes.
-    fn within(range: &Mime) -> Option<Self> {
+    /// The media type that matches `range` best.
+    fn matching(range: &Mime) -> Option<Self> {
         if range.get_param(mime::CHARSET).is_some_and(|charset| charset != mime::UTF_8) {
             return None;
         }
         match range.essence_str() {
             "application/graphql-response+json" => Some(Self::GraphqlResponse),
-            // Who takes anything may be older than the other type.
+            // Clients that accept anything may not know the newer type.
             "application/json" | "application/*" | "*/*" => Some(Self::Json),
             "text/event-stream" => Some(Self::EventStream),
             _ => None,
@@ -49,44 +49,43 @@ impl MediaType {
     }
 }
 
-/// What the client wants to read: of what it accepts the one with the highest weight, of equal ones the first. One that
-/// says nothing takes anything.
+/// Selects the acceptable media type with the highest weight, the first of equals. Without an `Accept` header, any type
+/// is acceptable.
 ///
 /// # Errors
-/// 406 where nothing that it accepts can be served.
-pub(crate) fn answer_type(headers: &HeaderMap) -> Result<Accepted, Refusal> {
-    if let Some(usual) = usual(headers) {
-        return Ok(usual);
+/// 406 if no type is acceptable.
+pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Accepted, Refusal> {
+    if let Some(accepted) = common_case(headers) {
+        return Ok(accepted);
     }
-    let mut best: Option<(MediaType, f32)> = None;
-    let (mut said, mut event_stream) = (false, false);
-    for range in accepted(headers) {
-        said = true;
+    let mut preferred: Option<(MediaType, f32)> = None;
+    let (mut has_ranges, mut event_stream) = (false, false);
+    for range in media_ranges(headers) {
+        has_ranges = true;
         let Some(range) = range else { continue };
         let weight = range.get_param("q").map_or(1.0, |q| q.as_str().parse().unwrap_or(0.0));
-        let media_type = MediaType::within(&range);
+        let media_type = MediaType::matching(&range);
         event_stream |= media_type == Some(MediaType::EventStream) && weight > 0.0;
         if let Some(media_type) = media_type
-            && weight > best.map_or(0.0, |(_, weight)| weight)
+            && weight > preferred.map_or(0.0, |(_, weight)| weight)
         {
-            best = Some((media_type, weight));
+            preferred = Some((media_type, weight));
         }
     }
-    match best {
-        Some((best, _)) => Ok(Accepted { best, event_stream }),
-        None if !said => Ok(Accepted { best: MediaType::Json, event_stream }),
+    match preferred {
+        Some((preferred, _)) => Ok(Accepted { preferred, event_stream }),
+        None if !has_ranges => Ok(Accepted { preferred: MediaType::Json, event_stream }),
         None => Err(Refusal::new(
             StatusCode::NOT_ACCEPTABLE,
-            "ResponseCache are application/graphql-response+json, application/json or text/event-stream; accept one of them. \
-             If you are a person with a browser: GraphiQL is at /.",
+            "No acceptable media type. Accept application/graphql-response+json, application/json or text/event-stream. \
+             In a browser, open GraphiQL at /.",
         )),
     }
 }
 
-/// What clients usually say, to the letter, or nothing: to take media types apart costs more than all else that is
-/// looked at.
-fn usual(headers: &HeaderMap) -> Option<Accepted> {
-    let best = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
+/// The result for the most common headers, compared literally: parsing media types costs more than all other checks.
+fn common_case(headers: &HeaderMap) -> Option<Accepted> {
+    let preferred = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
         None | Some(b"*/*" | b"application/json" | b"application/json, */*") => MediaType::Json,
         Some(
             b"application/graphql-response+json"
@@ -95,12 +94,12 @@ fn usual(headers: &HeaderMap) -> Option<Accepted> {
         ) => MediaType::GraphqlResponse,
         Some(_) => return None,
     };
-    let is_one = headers.get_all(header::ACCEPT).iter().nth(1).is_none();
-    is_one.then_some(Accepted { best, event_stream: false })
+    let is_single = headers.get_all(header::ACCEPT).iter().nth(1).is_none();
+    is_single.then_some(Accepted { preferred, event_stream: false })
 }
 
-/// The media ranges of the `Accept` headers in their order; `None` for each that is none.
-pub(crate) fn accepted(headers: &HeaderMap) -> impl Iterator<Item = Option<Mime>> + '_ {
+/// The media ranges of the `Accept` headers in order. Malformed ones are `None`.
+pub(crate) fn media_ranges(headers: &HeaderMap) -> impl Iterator<Item = Option<Mime>> + '_ {
     headers
         .get_all(header::ACCEPT)
         .iter()
@@ -116,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::graphql::csrf::{json_body, no_simple_get};
+    use crate::http::graphql::csrf::{reject_simple_get, require_json_body};
 
     fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -127,9 +126,9 @@ mod tests {
     }
 
     #[test]
-    fn the_client_chooses_what_it_reads() {
-        let only = |best| Some(Accepted { best, event_stream: false });
-        let or_stream = |best| Some(Accepted { best, event_stream: true });
+    fn the_acceptable_type_with_the_highest_weight_is_preferred() {
+        let only = |preferred| Some(Accepted { preferred, event_stream: false });
+        let or_stream = |preferred| Some(Accepted { preferred, event_stream: true });
         let (graphql, json) = (only(MediaType::GraphqlResponse), only(MediaType::Json));
         let stream = or_stream(MediaType::EventStream);
         for (accept, expected) in [
@@ -155,13 +154,13 @@ mod tests {
             ("text/html", None),
             ("nonsense", None),
         ] {
-            assert_eq!(answer_type(&headers(header::ACCEPT, accept)).ok(), expected, "{accept}");
+            assert_eq!(negotiate(&headers(header::ACCEPT, accept)).ok(), expected, "{accept}");
         }
-        assert_eq!(answer_type(&HeaderMap::new()).ok(), json);
+        assert_eq!(negotiate(&HeaderMap::new()).ok(), json);
     }
 
     #[test]
-    fn what_clients_usually_say_means_the_same_when_it_is_taken_apart() {
+    fn common_headers_mean_the_same_when_parsed() {
         for accept in [
             "*/*",
             "application/json",
@@ -170,35 +169,35 @@ mod tests {
             "application/graphql-response+json, application/json",
             "application/graphql-response+json,application/json;q=0.9",
         ] {
-            // An empty item says nothing, and is not usual.
-            let apart = headers(header::ACCEPT, &format!("{accept},"));
-            assert_eq!(usual(&apart), None);
-            assert_eq!(usual(&headers(header::ACCEPT, accept)), answer_type(&apart).ok(), "{accept}");
+            // An empty item changes nothing, except that the header is parsed.
+            let parsed = headers(header::ACCEPT, &format!("{accept},"));
+            assert_eq!(common_case(&parsed), None);
+            assert_eq!(common_case(&headers(header::ACCEPT, accept)), negotiate(&parsed).ok(), "{accept}");
         }
         let mut twice = headers(header::ACCEPT, "application/json");
         twice.append(header::ACCEPT, "text/event-stream".parse().unwrap());
-        assert_eq!(answer_type(&twice).ok(), Some(Accepted { best: MediaType::Json, event_stream: true }));
+        assert_eq!(negotiate(&twice).ok(), Some(Accepted { preferred: MediaType::Json, event_stream: true }));
     }
 
     #[test]
-    fn a_get_that_a_foreign_page_could_send_is_refused() {
+    fn a_get_without_a_preflight_is_rejected() {
         for (name, value, passes) in [
             ("accept", "*/*", false),
             ("accept", "text/html", false),
             ("accept", "application/json", true),
-            // An EventSource sends this to any site, without asking.
+            // An EventSource sends this to any site without a preflight.
             ("accept", "text/event-stream", false),
             ("authorization", "Bearer a", true),
             ("apollo-require-preflight", "true", true),
             ("cookie", "a=b", false),
         ] {
             let name = header::HeaderName::from_static(name);
-            assert_eq!(no_simple_get(&headers(name, value)).is_ok(), passes, "{value}");
+            assert_eq!(reject_simple_get(&headers(name, value)).is_ok(), passes, "{value}");
         }
     }
 
     #[test]
-    fn a_body_is_json_in_utf_8() {
+    fn a_body_must_be_json_in_utf_8() {
         for (content_type, passes) in [
             ("application/json", true),
             ("application/json; charset=UTF-8", true),
@@ -210,7 +209,7 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(
-                json_body(&headers(header::CONTENT_TYPE, content_type)).is_ok(),
+                require_json_body(&headers(header::CONTENT_TYPE, content_type)).is_ok(),
                 passes,
                 "{content_type}"
             );
@@ -219,10 +218,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_header_is_read_without_a_panic(value: String) {
-            let _ = answer_type(&headers(header::ACCEPT, &value)).map_err(|refusal| refusal.into_response());
-            let _ = no_simple_get(&headers(header::ACCEPT, &value));
-            let _ = json_body(&headers(header::CONTENT_TYPE, &value));
+        fn parsing_never_panics(value: String) {
+            let _ = negotiate(&headers(header::ACCEPT, &value)).map_err(|refusal| refusal.into_response());
+            let _ = reject_simple_get(&headers(header::ACCEPT, &value));
+            let _ = require_json_body(&headers(header::CONTENT_TYPE, &value));
         }
     }
 }

@@ -3,10 +3,10 @@
 use axum::http::{HeaderMap, StatusCode, header};
 use mime::Mime;
 
-use super::accept::accepted;
+use super::accept::media_ranges;
 use crate::http::refusal::Refusal;
 
-/// Any of these makes a browser ask for permission (a CORS preflight) before it sends a request from another site.
+/// Headers that make a browser send a CORS preflight before a cross-site request.
 pub(crate) const FORCES_PREFLIGHT: [&str; 5] = [
     "authorization",
     "graphql-require-preflight",
@@ -15,12 +15,12 @@ pub(crate) const FORCES_PREFLIGHT: [&str; 5] = [
     "x-requested-with",
 ];
 
-/// Whether a GET could have been sent by a page of another site without the browser asking for permission first.
+/// Rejects a GET that a page of another site could send without a CORS preflight.
 ///
 /// # Errors
-/// 403 where it could.
-pub(crate) fn no_simple_get(headers: &HeaderMap) -> Result<(), Refusal> {
-    let accepts_json = accepted(headers)
+/// 403.
+pub(crate) fn reject_simple_get(headers: &HeaderMap) -> Result<(), Refusal> {
+    let accepts_json = media_ranges(headers)
         .flatten()
         .any(|range| matches!(range.essence_str(), "application/json" | "application/graphql-response+json"));
     if accepts_json || FORCES_PREFLIGHT.iter().any(|name| headers.contains_key(*name)) {
@@ -28,20 +28,21 @@ pub(crate) fn no_simple_get(headers: &HeaderMap) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         StatusCode::FORBIDDEN,
-        "A page of another site could have sent this GET (CSRF). Send \"Accept: application/json\", or a header such as \
+        "GET request rejected by the CSRF protection. Send \"Accept: application/json\", or a header such as \
          \"GraphQL-Require-Preflight: 1\".",
     ))
 }
 
-/// Whether a POST says that it brings JSON, which no page of another site can say without permission.
+/// Rejects a POST without `Content-Type: application/json`, which a page of another site cannot send without a CORS
+/// preflight.
 ///
 /// # Errors
-/// 415 where it does not, or where the JSON is encoded in a way that is not read.
-pub(crate) fn json_body(headers: &HeaderMap) -> Result<(), Refusal> {
+/// 415, also for a compressed body.
+pub(crate) fn require_json_body(headers: &HeaderMap) -> Result<(), Refusal> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    // To the letter, as most say it.
-    let is_plainly_json = content_type == Some("application/json");
-    let is_json = is_plainly_json
+    // The most common value needs no parsing.
+    let is_plain_json = content_type == Some("application/json");
+    let is_json = is_plain_json
         || content_type.and_then(|value| value.parse::<Mime>().ok()).is_some_and(|value| {
             value.essence_str() == "application/json"
                 && value.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8)
@@ -49,14 +50,14 @@ pub(crate) fn json_body(headers: &HeaderMap) -> Result<(), Refusal> {
     if !is_json {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "A POST brings JSON in UTF-8. Send \"Content-Type: application/json\".",
+            "Unsupported Content-Type. Send a JSON body in UTF-8 with \"Content-Type: application/json\".",
         ));
     }
-    let is_plain = |value: &str| value.is_empty() || value.eq_ignore_ascii_case("identity");
-    if headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !value.to_str().is_ok_and(is_plain)) {
+    let is_identity = |value: &str| value.is_empty() || value.eq_ignore_ascii_case("identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !value.to_str().is_ok_and(is_identity)) {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Compressed request bodies are not read. Send the JSON as it is, without Content-Encoding.",
+            "Compressed request bodies are not supported. Send the JSON body without Content-Encoding.",
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What fuzzing feeds with foreign bytes here, and what has to hold whatever they are. The targets are under `fuzz`.
+//! Entry points and assertions of the fuzz targets in `fuzz` that parse HTTP requests.
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
@@ -14,30 +14,29 @@ use crate::{
     http::{compression, refusal::Refusal},
 };
 
-/// A request's body, which is also a query string.
+/// Parses `bytes` as a request body, and as a query string.
 pub fn request(bytes: &[u8]) {
     match request::from_json(bytes) {
         Ok(request) => {
-            // Some JSON is too wild for `Value`, which says nothing of it then.
+            // `Value` rejects some JSON that the request parser accepts, such as huge numbers in ignored members.
             if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
                 assert_eq!(body["query"], request.query.as_str());
                 assert_eq!(body["operationName"].as_str(), request.operation_name.as_deref());
             }
-            comes_back(&request);
+            assert_round_trip(&request);
         }
-        Err(refusal) => is_worded(refusal),
+        Err(refusal) => assert_error_document(refusal),
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
         match request::from_query_string(text.as_bytes()) {
-            Ok(request) => comes_back(&request),
-            Err(refusal) => is_worded(refusal),
+            Ok(request) => assert_round_trip(&request),
+            Err(refusal) => assert_error_document(refusal),
         }
     }
 }
 
-/// A request that is written as JSON is read as the same request; but for its numbers, of which the last digit of many
-/// may differ.
-pub(crate) fn comes_back(request: &GraphqlRequest) {
+/// Asserts that a request survives a round trip through JSON, except for the last digits of numbers.
+pub(crate) fn assert_round_trip(request: &GraphqlRequest) {
     let GraphqlRequest { query, operation_name, variables } = request;
     let body = json!({ "query": query, "operationName": operation_name, "variables": variables });
     let again = request::from_json(body.to_string().as_bytes());
@@ -47,15 +46,15 @@ pub(crate) fn comes_back(request: &GraphqlRequest) {
     }));
 }
 
-/// A refusal is a document of errors with a code and a text.
-pub(crate) fn is_worded(refusal: Refusal) {
-    let document: Value = serde_json::from_slice(&refusal.document()).expect("a refusal is JSON");
+/// Asserts that a refusal is an error document with a code and a message.
+pub(crate) fn assert_error_document(refusal: Refusal) {
+    let document: Value = serde_json::from_slice(&refusal.into_document()).expect("a refusal is JSON");
     let error = &document["errors"][0];
     assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{document}");
     assert!(error["extensions"]["code"].is_string(), "{document}");
 }
 
-/// The headers by which a request is judged, one a line.
+/// Parses the headers that decide about a request, one per line.
 pub fn headers(bytes: &[u8]) {
     let names = [
         header::ACCEPT,
@@ -71,15 +70,17 @@ pub fn headers(bytes: &[u8]) {
         .zip(values)
         .filter_map(|(name, value): (HeaderName, _)| Some((name, value?)))
         .collect();
-    for verdict in
-        [accept::answer_type(&headers).map(drop), csrf::no_simple_get(&headers), csrf::json_body(&headers)]
-    {
-        if let Err(refusal) = verdict {
+    for result in [
+        accept::negotiate(&headers).map(drop),
+        csrf::reject_simple_get(&headers),
+        csrf::require_json_body(&headers),
+    ] {
+        if let Err(refusal) = result {
             let _ = refusal.into_response();
         }
     }
-    compression::coding(&headers);
+    compression::AcceptEncoding::from_headers(&headers).preferred();
     let _ = bearer::token(&headers, &Config::default().limits);
-    websocket::is_asked_for(&headers);
-    websocket::is_from_here(&headers, &["https://app.example".to_owned()]);
+    websocket::is_upgrade(&headers);
+    websocket::is_allowed_origin(&headers, &["https://app.example".to_owned()]);
 }

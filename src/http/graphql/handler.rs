@@ -1,4 +1,4 @@
-//! The handler of `/graphql`.
+//! The handler of `/graphql`: from a request to its response, step by step.
 
 use std::sync::Arc;
 
@@ -23,141 +23,145 @@ use crate::{
     error::ApiError,
     graphql::execute::response::{EncodedJson, GraphqlResponse},
     http::{
-        compression::{self, Coding},
-        gateway::{Gateway, Lent, Request},
+        compression::{AcceptEncoding, Coding},
+        gateway::{Gateway, Request, RequestContext},
         refusal::{Refusal, method_not_allowed},
-        request_id::Since,
+        request_id::SpanStart,
     },
 };
 
 /// `POST /graphql` and `GET /graphql`.
-pub(crate) async fn serve(gateway: &Arc<Gateway>, request: Request<'_>) -> Result<Response, Refusal> {
+pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Result<Response, Refusal> {
     let deadline = Instant::now() + gateway.http.deadline;
     let is_get = *request.method() == Method::GET;
     if !is_get && *request.method() != Method::POST {
-        let is_reservation = matches!(*request.method(), Method::PUT | Method::DELETE);
-        let text = if is_reservation { NO_SINGLE_CONNECTION } else { "GraphQL is asked with GET or POST." };
-        return Err(method_not_allowed(text, "GET, POST"));
+        // The single connection mode of GraphQL over SSE uses these methods.
+        let message = match *request.method() {
+            Method::PUT | Method::DELETE => NO_SINGLE_CONNECTION,
+            _ => "Method not allowed. Send GraphQL requests with GET or POST.",
+        };
+        return Err(method_not_allowed(message, "GET, POST"));
     }
-    if websocket::is_asked_for(request.headers()) {
-        return websocket::open(gateway, request);
+    if websocket::is_upgrade(request.headers()) {
+        return websocket::upgrade(gateway, request);
     }
-    let (head, Lent { id, body }) = request.into_parts();
+    let (head, RequestContext { id, body }) = request.into_parts();
     let token = bearer::token(&head.headers, &gateway.limits);
     let caller = bearer::identify(&token, &gateway.identity, deadline).await;
-    if let Err(refused) = gateway.rate_limit.admit(&caller, &token) {
-        request::pass_over(body, &head.headers, gateway, deadline).await;
-        return Err(refused.into());
+    if let Err(error) = gateway.rate_limit.admit(&caller, &token) {
+        request::discard(body, &head.headers, gateway, deadline).await;
+        return Err(error.into());
     }
-    let accepted = accept::answer_type(&head.headers)?;
+    let accepted = accept::negotiate(&head.headers)?;
     if sse::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
-    let sent;
-    let question = if is_get {
-        csrf::no_simple_get(&head.headers)?;
+    let whole_body;
+    let cache_request = if is_get {
+        csrf::reject_simple_get(&head.headers)?;
         let query = head.uri.query().unwrap_or_default();
-        CacheRequest { form: Form::QueryString, media_type: accepted.best, text: query.as_bytes() }
+        CacheRequest { form: Form::QueryString, media_type: accepted.preferred, text: query.as_bytes() }
     } else {
-        csrf::json_body(&head.headers)?;
-        sent = request::read(body, &head.headers, gateway, deadline).await?;
-        CacheRequest { form: Form::Body, media_type: accepted.best, text: &sent }
+        csrf::require_json_body(&head.headers)?;
+        whole_body = request::read(body, &head.headers, gateway, deadline).await?;
+        CacheRequest { form: Form::Body, media_type: accepted.preferred, text: &whole_body }
     };
-    let takes = compression::coding(&head.headers).filter(|_| gateway.http.compression);
+    let coding = AcceptEncoding::from_headers(&head.headers).preferred().filter(|_| gateway.http.compression);
     if let Ok(caller) = &caller
-        && accepted.best != MediaType::EventStream
-        && let Some(answer) = gateway.answers.find(caller, question, takes).await
+        && accepted.preferred != MediaType::EventStream
+        && let Some(cached) = gateway.response_cache.get(caller, cache_request, coding).await
     {
-        return Ok(answer.into_response());
+        return Ok(cached.into_response());
     }
-    // Much smaller as a pointer: every request has room for it.
-    let carried_out = Box::pin(carry_out(gateway, question, accepted, takes, caller, deadline));
-    match id.span(Since::CarryingOut) {
-        Some(span) => carried_out.instrument(span).await,
-        None => carried_out.await,
+    // Boxed to keep the future of cache hits small.
+    let executed = Box::pin(execute(gateway, cache_request, accepted, coding, caller, deadline));
+    match id.span(SpanStart::Execution) {
+        Some(span) => executed.instrument(span).await,
+        None => executed.await,
     }
 }
 
-/// From the text of a request to its answer.
-async fn carry_out(
+/// Executes a request that the response cache has not answered.
+async fn execute(
     gateway: &Arc<Gateway>,
-    question: CacheRequest<'_>,
+    cache_request: CacheRequest<'_>,
     accepted: Accepted,
-    takes: Option<Coding>,
+    coding: Option<Coding>,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
 ) -> Result<Response, Refusal> {
-    let is_get = question.form == Form::QueryString;
-    let request = match question.form {
-        Form::QueryString => request::from_query_string(question.text)?,
-        Form::Body => request::from_json(question.text)?,
+    let is_get = cache_request.form == Form::QueryString;
+    let request = match cache_request.form {
+        Form::QueryString => request::from_query_string(cache_request.text)?,
+        Form::Body => request::from_json(cache_request.text)?,
     };
     let permit = gateway.operations.admit(&caller).await?;
 
-    let refuse = |answer| match accepted.best {
-        MediaType::EventStream => Ok(sse::of_one(gateway, answer)),
-        best => finished(gateway, answer, best).map(|(answer, _)| answer.into_response()),
+    let reject = |response| match accepted.preferred {
+        MediaType::EventStream => Ok(sse::single_response(gateway, response)),
+        media_type => encode(gateway, response, media_type).map(|(encoded, _)| encoded.into_response()),
     };
     let parsed = match gateway.api.parse(request) {
         Ok(parsed) => parsed,
-        Err(answer) => return refuse(answer),
+        Err(response) => return reject(response),
     };
     let is_mutation = parsed.is_mutation();
     if is_get && is_mutation {
-        return Err(method_not_allowed("A mutation is asked with POST.", "POST"));
+        return Err(method_not_allowed("Mutations are not allowed with GET. Use POST.", "POST"));
     }
     let operation = match gateway.api.prepare(parsed).await {
         Ok(operation) => operation,
-        Err(answer) => return refuse(answer),
+        Err(response) => return reject(response),
     };
     match accepted {
-        // A client that takes both has its subscriptions as the one thing that they can be.
+        // A subscription always uses an event stream, even if the client prefers another type.
         Accepted { event_stream: true, .. } if operation.is_subscription() => {
-            // It lasts, and counts among its own kind.
+            // Subscriptions are long-lived and have a concurrency limit of their own.
             drop(permit);
             let permit = gateway.event_streams.admit()?;
-            Ok(sse::of(gateway, operation, caller, deadline, permit))
+            Ok(sse::stream_response(gateway, operation, caller, deadline, permit))
         }
-        Accepted { best: MediaType::EventStream, .. } => {
-            Ok(sse::of(gateway, operation, caller, deadline, permit))
+        Accepted { preferred: MediaType::EventStream, .. } => {
+            Ok(sse::stream_response(gateway, operation, caller, deadline, permit))
         }
         _ if operation.is_subscription() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
-            "A subscription has more answers than one: send \"Accept: text/event-stream\" (GraphQL over SSE), or open \
-             a WebSocket here with the sub-protocol graphql-transport-ws.",
+            "Subscriptions need a streaming transport. Send \"Accept: text/event-stream\" (GraphQL over SSE), or open a \
+             WebSocket at /graphql with the sub-protocol graphql-transport-ws.",
         )),
-        Accepted { best, .. } => {
+        Accepted { preferred, .. } => {
             let access = access(gateway, caller, deadline);
             let appointments = access.as_ref().ok().filter(|_| !is_mutation).cloned();
-            let answer = gateway.api.execute(operation, access).await;
-            let (finished, is_whole) = finished(gateway, answer, best)?;
-            let finished = finished.varying(gateway.http.compression);
-            if let Some(appointments) = appointments.filter(|_| is_whole) {
-                gateway.answers.keep(question, &finished, &appointments);
+            let response = gateway.api.execute(operation, access).await;
+            let (encoded, is_complete) = encode(gateway, response, preferred)?;
+            let encoded = encoded.varying(gateway.http.compression);
+            if let Some(appointments) = appointments.filter(|_| is_complete) {
+                gateway.response_cache.insert(cache_request, &encoded, &appointments);
             }
-            let taken = finished.taken(takes, gateway.api.memory()).await;
-            // To compress it is part of the work.
+            let encoded = encoded.compressed_once(coding, gateway.api.memory()).await;
+            // Compression is part of the limited work.
             drop(permit);
-            Ok(taken.into_response())
+            Ok(encoded.into_response())
         }
     }
 }
 
-/// GraphQL over HTTP, section 6.4: under `application/json` the status says only whether there is a GraphQL answer;
-/// under `application/graphql-response+json` it says whether the operation was run. Beside it, whether the answer is
-/// whole.
+/// Encodes a response. The Boolean says whether it is complete, so that it may be cached.
+///
+/// The status follows GraphQL over HTTP, section 6.4: a request that was not executed has 400 under
+/// `application/graphql-response+json`, and 200 under `application/json`.
 ///
 /// # Errors
-/// 503, where there is no memory for the answer to a query.
-fn finished(
+/// 503, if there is no response memory left for a query.
+fn encode(
     gateway: &Gateway,
-    answer: GraphqlResponse,
+    response: GraphqlResponse,
     media_type: MediaType,
 ) -> Result<(EncodedResponse, bool), Refusal> {
-    let status = match (media_type, &answer.data) {
+    let status = match (media_type, &response.data) {
         (MediaType::GraphqlResponse, None) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     };
-    let EncodedJson { body, is_whole } = gateway.api.encode(answer)?;
-    Ok((EncodedResponse::plain(status, media_type, body), is_whole))
+    let EncodedJson { body, is_whole: is_complete } = gateway.api.encode(response)?;
+    Ok((EncodedResponse::plain(status, media_type, body), is_complete))
 }

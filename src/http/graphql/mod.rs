@@ -1,10 +1,9 @@
-//! The one endpoint: GraphQL over HTTP to the letter of its specification, and the two transports that carry
-//! subscriptions.
+//! The endpoint `/graphql` and its transports: GraphQL over HTTP, server-sent events ([`sse`]) and WebSocket
+//! ([`websocket`]).
 //!
-//! A request goes through here from top to bottom, and each step either hands on less than it got or refuses:
-//! method → WebSocket ([`websocket`])? → caller, and how often it asks → media types ([`negotiate`]) → body or
-//! query string → an answer that is kept ([`mod@answers`])? → parameters ([`request`]) → its turn → operation →
-//! one answer, or a stream of them ([`event_stream`]).
+//! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, authentication, rate
+//! limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body or query string ([`request`]), response
+//! cache ([`response_cache`]), parameters, concurrency limit, operation, response.
 
 pub mod accept;
 pub mod csrf;

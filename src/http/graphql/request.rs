@@ -1,4 +1,4 @@
-//! From the bytes of a body or of a query string to a [`GraphqlRequest`].
+//! Parsing of request bodies and query strings to a [`GraphqlRequest`] (GraphQL over HTTP, section 5).
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
@@ -19,90 +19,91 @@ use crate::{
     http::{gateway::Gateway, refusal::Refusal},
 };
 
-/// How much of a body that is too large is still taken off the wire, so that the client is done sending and reads the
-/// refusal. Without that, closing the connection under it would destroy the refusal on its way.
-const MOST_SKIPPED: usize = 64 << 20;
+/// The maximum number of bytes of a rejected body that are read and discarded. Without that, closing the connection
+/// while the client still sends could destroy the error response on its way.
+const MAX_SKIPPED: usize = 64 << 20;
 
 /// Reads a body of at most `limits.body` bytes.
 ///
 /// # Errors
-/// 413 beyond that, 408 where it is not whole after `http.body_timeout` or at the deadline, 400 where the connection
-/// breaks.
+/// 413 for a larger body, 408 for one that is incomplete after `http.body_timeout` or at the deadline, 400 for a broken
+/// connection.
 pub(crate) async fn read(
     body: &mut Incoming,
     headers: &HeaderMap,
     gateway: &Gateway,
     deadline: Instant,
 ) -> Result<Bytes, Refusal> {
-    let mut reading = pin!(read_whole(body, headers, gateway.limits.body.as_u64() as usize));
-    // Most bodies came with their heads, and are there at the second look. A clock for them would cost more than they
-    // do.
-    let mut has_looked = false;
-    let at_once = poll_fn(|cx| match reading.as_mut().poll(cx) {
-        Poll::Ready(read) => Poll::Ready(Some(read)),
-        Poll::Pending if has_looked => Poll::Ready(None),
+    let mut read = pin!(read_whole(body, headers, gateway.limits.body.as_u64() as usize));
+    // Most bodies arrive with their head and are complete at the second poll. A timer would cost more than reading
+    // them.
+    let mut is_second_poll = false;
+    let without_timer = poll_fn(|cx| match read.as_mut().poll(cx) {
+        Poll::Ready(body) => Poll::Ready(Some(body)),
+        Poll::Pending if is_second_poll => Poll::Ready(None),
         Poll::Pending => {
-            has_looked = true;
+            is_second_poll = true;
             cx.waker().wake_by_ref();
             Poll::Pending
         }
     });
-    if let Some(read) = at_once.await {
-        return read;
+    if let Some(body) = without_timer.await {
+        return body;
     }
-    let patience = Instant::now() + gateway.http.body_timeout;
-    Box::pin(timeout_at(deadline.min(patience), reading)).await.unwrap_or_else(|_| {
-        let limit = if deadline < patience { "http.deadline" } else { "http.body_timeout" };
-        let message =
-            format!("The request's body was not there when the time that {limit} allows had passed.");
-        Err(Refusal::of(StatusCode::REQUEST_TIMEOUT, OverLimit::bad_request(limit, None, None, message)))
+    let body_deadline = Instant::now() + gateway.http.body_timeout;
+    Box::pin(timeout_at(deadline.min(body_deadline), read)).await.unwrap_or_else(|_| {
+        let limit = if deadline < body_deadline { "http.deadline" } else { "http.body_timeout" };
+        let message = format!("Request body not received in time ({limit}). Send the request again.");
+        Err(Refusal::with_status(
+            StatusCode::REQUEST_TIMEOUT,
+            OverLimit::bad_request(limit, None, None, message),
+        ))
     })
 }
 
-async fn read_whole(body: &mut Incoming, headers: &HeaderMap, most: usize) -> Result<Bytes, Refusal> {
-    let stated = body.size_hint().exact();
-    // Who waits for "100 Continue" has sent nothing, and is not asked to.
-    if stated.is_some_and(|stated| stated > most as u64) && headers.contains_key(header::EXPECT) {
-        return Err(too_large(most));
+async fn read_whole(body: &mut Incoming, headers: &HeaderMap, max_length: usize) -> Result<Bytes, Refusal> {
+    let content_length = body.size_hint().exact();
+    // A client that expects "100 Continue" has not sent the body, and is not asked to.
+    if content_length.is_some_and(|length| length > max_length as u64) && headers.contains_key(header::EXPECT)
+    {
+        return Err(too_large(max_length));
     }
-    let (mut whole, mut rest) = (Bytes::new(), Vec::new());
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "The request's body broke off."));
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "Request body is incomplete: the connection failed. Send the request again.",
+            ));
         };
-        // What is no data is a trailer, and nobody's.
+        // Trailers are ignored.
         let Ok(piece) = frame.into_data() else { continue };
-        if whole.len() + rest.len() + piece.len() > most {
-            // What has come so far takes no memory while the rest comes.
-            drop((whole, rest, piece));
+        if first.len() + rest.len() + piece.len() > max_length {
+            // Frees the memory while the rest arrives.
+            drop((first, rest, piece));
             skip(body).await;
-            return Err(too_large(most));
+            return Err(too_large(max_length));
         }
-        if whole.is_empty() {
-            // It is seldom in pieces, and then need not be copied.
-            whole = piece;
+        if first.is_empty() {
+            // Most bodies are a single piece, which is not copied.
+            first = piece;
         } else {
             rest.extend_from_slice(&piece);
         }
     }
-    if rest.is_empty() { Ok(whole) } else { Ok([whole.as_ref(), &rest].concat().into()) }
+    if rest.is_empty() { Ok(first) } else { Ok([first.as_ref(), &rest].concat().into()) }
 }
 
-/// Reads a body that nobody wants to know, so that the client is done sending and reads why.
-pub(crate) async fn pass_over(
-    body: &mut Incoming,
-    headers: &HeaderMap,
-    gateway: &Gateway,
-    deadline: Instant,
-) {
-    // Who waits for "100 Continue" has sent nothing, and is not asked to.
+/// Reads and discards the body of a rejected request, so that the client finishes sending and reads the error response.
+pub(crate) async fn discard(body: &mut Incoming, headers: &HeaderMap, gateway: &Gateway, deadline: Instant) {
+    // A client that expects "100 Continue" has not sent the body, and is not asked to.
     if !headers.contains_key(header::EXPECT) {
         let _ = read(body, headers, gateway, deadline).await;
     }
 }
 
 async fn skip(body: &mut Incoming) {
-    let mut left = MOST_SKIPPED;
+    let mut left = MAX_SKIPPED;
     while let Some(Ok(frame)) = body.frame().await {
         left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
         if left == 0 {
@@ -111,17 +112,17 @@ async fn skip(body: &mut Incoming) {
     }
 }
 
-fn too_large(most: usize) -> Refusal {
-    let message = format!("The request's body is larger than the {most} bytes that limits.body allows.");
-    let error = OverLimit::bad_request("body", Some(most as u64), None, message);
-    Refusal::of(StatusCode::PAYLOAD_TOO_LARGE, error)
+fn too_large(max_length: usize) -> Refusal {
+    let message = format!("Request body exceeds the {max_length}-byte limit (limits.body).");
+    let error = OverLimit::bad_request("body", Some(max_length as u64), None, message);
+    Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
 }
 
-/// The parameters of a request, GraphQL over HTTP, section 5.1, before it is known that each is of its type.
+/// The parameters of a request (GraphQL over HTTP, section 5.1), before their types are checked.
 #[derive(Default, Deserialize)]
 pub(crate) struct Parameters {
     query: Option<Value>,
@@ -131,41 +132,41 @@ pub(crate) struct Parameters {
     extensions: Option<Value>,
 }
 
-/// A request from the body of a POST.
+/// Parses the body of a POST.
 ///
 /// # Errors
-/// 400 with what is wrong and where, without repeating it.
+/// 400. The message has the position of the error, but repeats nothing of the body.
 pub(crate) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
     match body.trim_ascii_start().first() {
         Some(b'{') | None => {}
         Some(b'[') => {
             return Err(bad(
-                "Several operations in one request (array batching) are not taken. Send them one by one, or \
-                            ask for several fields in one operation.",
+                "Array batching is not supported. Send one operation per request, or request several fields in one \
+                 operation.",
             ));
         }
         Some(_) => {
-            return Err(bad("The request's body is no JSON object such as {\"query\": \"{ __typename }\"}."));
+            return Err(bad("Request body must be a JSON object such as {\"query\": \"{ __typename }\"}."));
         }
     }
     let parameters: Parameters = serde_json::from_slice(body).map_err(|error| {
-        // The library's own text may repeat what it found.
-        let what = match error.classify() {
-            serde_json::error::Category::Data => "has a parameter twice",
+        // serde_json's own message may repeat parts of the body.
+        let fault = match error.classify() {
+            serde_json::error::Category::Data => "has a duplicate parameter",
             _ => "is not valid JSON",
         };
-        bad(format!("The request's body {what} (line {}, column {}).", error.line(), error.column()))
+        bad(format!("Request body {fault} (line {}, column {}).", error.line(), error.column()))
     })?;
     parameters.try_into()
 }
 
-/// A request from the query string of a GET.
+/// Parses the query string of a GET.
 ///
 /// # Errors
-/// 400 with what is wrong, without repeating it.
+/// 400. The message repeats nothing of the query string.
 pub(crate) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal> {
     let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_bytes(query).map_err(|_| bad("The query string is not URL-encoded."))?;
+        serde_urlencoded::from_bytes(query).map_err(|_| bad("Query string is not valid URL encoding."))?;
     let mut parameters = Parameters::default();
     for (name, text) in pairs {
         let (slot, is_json) = match name.as_str() {
@@ -176,12 +177,12 @@ pub(crate) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal>
             _ => continue,
         };
         if slot.is_some() {
-            return Err(bad(format!("The parameter \"{name}\" is there twice.")));
+            return Err(bad(format!("Parameter \"{name}\" is duplicated. Send it once.")));
         }
         *slot = Some(match is_json {
             true if text.is_empty() => Value::Null,
             true => serde_json::from_str(&text)
-                .map_err(|_| bad(format!("The parameter \"{name}\" is not valid JSON.")))?,
+                .map_err(|_| bad(format!("Parameter \"{name}\" is not valid JSON.")))?,
             false => Value::String(text),
         });
     }
@@ -195,7 +196,7 @@ impl TryFrom<Parameters> for GraphqlRequest {
         let extensions = match parameters.extensions {
             None | Some(Value::Null) => None,
             Some(Value::Object(extensions)) => Some(extensions),
-            Some(_) => return Err(bad("The parameter \"extensions\" is no object.")),
+            Some(_) => return Err(bad("Parameter \"extensions\" must be an object.")),
         };
         let query = match parameters.query {
             Some(Value::String(query)) => query,
@@ -205,20 +206,20 @@ impl TryFrom<Parameters> for GraphqlRequest {
                 return Err(if persisted {
                     ApiError::PersistedQueryNotSupported.into()
                 } else {
-                    bad("The parameter \"query\" is missing.")
+                    bad("Parameter \"query\" is missing.")
                 });
             }
-            Some(_) => return Err(bad("The parameter \"query\" is no string.")),
+            Some(_) => return Err(bad("Parameter \"query\" must be a string.")),
         };
         let operation_name = match parameters.operation_name {
             None | Some(Value::Null) => None,
             Some(Value::String(name)) => Some(name),
-            Some(_) => return Err(bad("The parameter \"operationName\" is no string.")),
+            Some(_) => return Err(bad("Parameter \"operationName\" must be a string.")),
         };
         let variables = match parameters.variables {
             None | Some(Value::Null) => Variables::default(),
             Some(variables @ Value::Object(_)) => Variables::from_json(variables),
-            Some(_) => return Err(bad("The parameter \"variables\" is no object.")),
+            Some(_) => return Err(bad("Parameter \"variables\" must be an object.")),
         };
         Ok(Self { query, operation_name, variables })
     }
@@ -232,12 +233,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_body_is_read_without_a_panic(bytes: Vec<u8>) {
+        fn parsing_a_body_never_panics(bytes: Vec<u8>) {
             let _ = from_json(&bytes);
         }
 
         #[test]
-        fn any_query_string_is_read_without_a_panic(text: String) {
+        fn parsing_a_query_string_never_panics(text: String) {
             let _ = from_query_string(text.as_bytes());
             let _ = from_query_string(format!("query={text}&variables={text}&extensions={text}").as_bytes());
         }

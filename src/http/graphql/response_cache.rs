@@ -1,12 +1,11 @@
-//! The answer cache: finished answers, so that an equal request of the same caller costs no more than to find its own.
+//! The response cache: encoded responses, for equal requests of the same caller.
 //!
-//! An answer is found by the caller's scope and a hash of the request, both compared whole: the scope within the key,
-//! the request byte for byte with the one that was answered. It is served for as long as each appointment and page that
-//! it was made from is what would be served now, which [`DependentCache`] looks at each time. So it is never older than they
-//! are. What a request passes before it is carried out (who asks, how often, its media types and its size), it passes
-//! here too.
+//! The key is the caller's scope and a hash of the request. A hit also compares the scope and the request byte for
+//! byte. An entry is valid as long as all its dependencies are, the appointments and pages that it was built from:
+//! [`DependentCache`] checks them at each hit, so a cached response is never older than they are. Authentication, rate limit,
+//! content negotiation and request limits come before the cache.
 //!
-//! It is kept as it is, and beside that compressed in each coding in which somebody was sent it from here.
+//! Each response is cached uncompressed, and also in each content coding in which a hit has been served.
 
 use std::{
     hash::BuildHasher as _,
@@ -39,237 +38,239 @@ use crate::{
     response_memory::ResponseMemory,
 };
 
-/// The answers that the process remembers.
+/// The response cache of the process.
 #[derive(Debug)]
 pub struct ResponseCache {
-    /// None where nothing is to be kept.
-    kept: Option<DependentCache<Entry>>,
+    /// None if the cache is disabled (`cache.answers_size` is 0).
+    entries: Option<DependentCache<ResponseEntry>>,
     hasher: RandomState,
     memory: ResponseMemory,
 }
 
-/// A request, as far as its answer depends on it. It does not print.
+/// The parts of a request that determine its response. Not `Debug`, since the text contains personal data.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct CacheRequest<'q> {
+pub(crate) struct CacheRequest<'r> {
     pub(crate) form: Form,
-    /// What it is to be answered as.
+    /// The negotiated media type of the response.
     pub(crate) media_type: MediaType,
-    /// As it came.
-    pub(crate) text: &'q [u8],
+    /// The body or the query string.
+    pub(crate) text: &'r [u8],
 }
 
-/// Where the parameters of a request stand.
+/// The place of the request parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
     Body,
     QueryString,
 }
 
-/// An answer as it is sent. It does not print.
+/// A response ready to be sent. Not `Debug`, since it contains personal data.
 #[derive(Clone)]
 pub(crate) struct EncodedResponse {
     pub(crate) status: StatusCode,
     pub(crate) media_type: MediaType,
     pub(crate) body: Bytes,
-    /// What the body is compressed with.
+    /// The content coding of the body.
     pub(crate) coding: Option<Coding>,
-    /// Whether another client might be sent the same otherwise.
+    /// Whether the response depends on `Accept-Encoding`.
     pub(crate) varies: bool,
 }
 
-/// A request with its answer, as it is or compressed.
-struct Entry {
+/// A cached request with its response, in one content coding.
+struct ResponseEntry {
     form: Form,
     text: Box<[u8]>,
-    answer: EncodedResponse,
-    /// Whether it was tried to compress what is here as it is, in each coding. Where it got shorter, that is kept
-    /// beside it.
-    brotli_was_tried: AtomicBool,
-    gzip_was_tried: AtomicBool,
+    response: EncodedResponse,
+    /// Whether compression was attempted, for an uncompressed response. If it made the response shorter, the result is
+    /// an entry of its own.
+    brotli_attempted: AtomicBool,
+    gzip_attempted: AtomicBool,
 }
 
-impl Entry {
-    fn of(question: CacheRequest<'_>, answer: EncodedResponse) -> Self {
-        let CacheRequest { form, text, .. } = question;
-        let [brotli_was_tried, gzip_was_tried] = [const { AtomicBool::new(false) }; 2];
-        Self { form, text: text.into(), answer, brotli_was_tried, gzip_was_tried }
+impl ResponseEntry {
+    fn new(request: CacheRequest<'_>, response: EncodedResponse) -> Self {
+        let CacheRequest { form, text, .. } = request;
+        let [brotli_attempted, gzip_attempted] = [const { AtomicBool::new(false) }; 2];
+        Self { form, text: text.into(), response, brotli_attempted, gzip_attempted }
     }
 
-    fn answers(&self, question: CacheRequest<'_>, coding: Option<Coding>) -> bool {
-        let Self { form, text, answer, .. } = self;
-        (CacheRequest { form: *form, media_type: answer.media_type, text }, answer.coding)
-            == (question, coding)
+    fn matches(&self, request: CacheRequest<'_>, coding: Option<Coding>) -> bool {
+        let Self { form, text, response, .. } = self;
+        (CacheRequest { form: *form, media_type: response.media_type, text }, response.coding)
+            == (request, coding)
     }
 
-    fn was_tried(&self, coding: Coding) -> &AtomicBool {
+    fn was_attempted(&self, coding: Coding) -> &AtomicBool {
         match coding {
-            Coding::Brotli => &self.brotli_was_tried,
-            Coding::Gzip => &self.gzip_was_tried,
+            Coding::Brotli => &self.brotli_attempted,
+            Coding::Gzip => &self.gzip_attempted,
         }
     }
 }
 
-impl Size for Entry {
+impl Size for ResponseEntry {
     fn size(&self) -> usize {
-        self.text.len() + self.answer.body.len()
+        self.text.len() + self.response.body.len()
     }
 }
 
-/// The one attempt at something. If it is dropped before its end, the next one may make it.
-struct Attempt<'a>(&'a AtomicBool);
+/// The only attempt to compress an entry in one coding. If it is dropped unfinished, the next hit may try again.
+struct CompressionAttempt<'a>(&'a AtomicBool);
 
-impl<'a> Attempt<'a> {
-    /// None where another is at it, or was.
-    fn begin(was_made: &'a AtomicBool) -> Option<Self> {
-        (!was_made.swap(true, Ordering::Relaxed)).then_some(Self(was_made))
+impl<'a> CompressionAttempt<'a> {
+    /// None if another attempt is in progress or finished.
+    fn begin(was_attempted: &'a AtomicBool) -> Option<Self> {
+        (!was_attempted.swap(true, Ordering::Relaxed)).then_some(Self(was_attempted))
     }
 
-    /// It is not to be made again.
-    fn end(self) {
+    /// Prevents further attempts.
+    fn finish(self) {
         mem::forget(self);
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for CompressionAttempt<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }
 
 impl ResponseCache {
-    /// None yet, of which as much is kept as `config` says, beside the `shared` appointments that they are made from.
-    /// Their bytes count in `memory`.
+    /// An empty cache of responses built from the `shared` appointments. Cached bodies count in `memory`.
     pub fn new(config: &CacheConfig, shared: Shared, memory: ResponseMemory) -> Self {
-        let is_on = config.answers_size.as_u64() > 0;
-        let kept = is_on.then(|| DependentCache::new(config.answers_size, config.caller_share, shared));
-        Self { kept, hasher: RandomState::default(), memory }
+        let is_enabled = config.answers_size.as_u64() > 0;
+        let entries =
+            is_enabled.then(|| DependentCache::new(config.answers_size, config.caller_share, shared));
+        Self { entries, hasher: RandomState::default(), memory }
     }
 
-    /// The answer to an equal request of `caller`, who `takes` it compressed, or not. The first who takes it so waits
-    /// until it is; those who come meanwhile are sent it as it is, and all who come later what the first was sent.
-    pub(crate) async fn find(
+    /// Returns the cached response to an equal request of `caller`, in `coding` if possible. The first hit with a
+    /// coding compresses the response. Concurrent requests get the uncompressed response, and later ones the compressed
+    /// one.
+    pub(crate) async fn get(
         &self,
         caller: &Caller,
-        question: CacheRequest<'_>,
-        takes: Option<Coding>,
+        request: CacheRequest<'_>,
+        coding: Option<Coding>,
     ) -> Option<EncodedResponse> {
-        let kept = self.kept.as_ref()?;
-        let found = self.look(kept, caller, question, takes);
-        metrics().answer_lookups.count(if found.is_some() { "hit" } else { "miss" });
-        let found = found?;
+        let entries = self.entries.as_ref()?;
+        let entry = self.look_up(entries, caller, request, coding);
+        metrics().answer_lookups.count(if entry.is_some() { "hit" } else { "miss" });
+        let entry = entry?;
         metrics().operations.count("query");
-        let answer = &found.answer;
-        if let Some(coding) = takes.filter(|_| answer.varies && answer.coding.is_none())
-            && let Some(attempt) = Attempt::begin(found.was_tried(coding))
+        let response = &entry.response;
+        if let Some(coding) = coding.filter(|_| response.varies && response.coding.is_none())
+            && let Some(attempt) = CompressionAttempt::begin(entry.was_attempted(coding))
         {
-            return Some(Box::pin(self.compress(kept, &found, question, coding, attempt)).await);
+            return Some(Box::pin(self.compress(entries, &entry, request, coding, attempt)).await);
         }
-        Some(answer.clone())
+        Some(response.clone())
     }
 
-    /// What is kept for `question`: compressed for who `takes` that, where it was tried and is there, else as it is.
-    fn look(
+    /// The valid entry for `request`: in `coding` if there is one, otherwise uncompressed.
+    fn look_up(
         &self,
-        kept: &DependentCache<Entry>,
+        entries: &DependentCache<ResponseEntry>,
         caller: &Caller,
-        question: CacheRequest<'_>,
-        takes: Option<Coding>,
-    ) -> Option<CachedResponse<Entry>> {
-        let mut was_tried = false;
-        // What was never compressed, as no short answer is, is found at the first look.
-        let plain = kept.get(caller, self.hash(question, None), |entry| {
-            let answers = entry.answers(question, None);
-            was_tried =
-                answers && takes.is_some_and(|coding| entry.was_tried(coding).load(Ordering::Relaxed));
-            answers && !was_tried
+        request: CacheRequest<'_>,
+        coding: Option<Coding>,
+    ) -> Option<CachedResponse<ResponseEntry>> {
+        let mut was_attempted = false;
+        // A single lookup suffices unless the response was compressed before. Short ones never are.
+        let plain = entries.get(caller, self.hash(request, None), |entry| {
+            let matches = entry.matches(request, None);
+            was_attempted =
+                matches && coding.is_some_and(|coding| entry.was_attempted(coding).load(Ordering::Relaxed));
+            matches && !was_attempted
         });
-        if !was_tried {
+        if !was_attempted {
             return plain;
         }
         let get =
-            |coding| kept.get(caller, self.hash(question, coding), |entry| entry.answers(question, coding));
-        get(takes).or_else(|| get(None))
+            |coding| entries.get(caller, self.hash(request, coding), |entry| entry.matches(request, coding));
+        get(coding).or_else(|| get(None))
     }
 
-    /// Compresses what was sent as it is until now, and keeps that beside it.
+    /// Compresses the response of the entry `plain`, and caches the result with the same dependencies.
     async fn compress(
         &self,
-        kept: &DependentCache<Entry>,
-        plain: &CachedResponse<Entry>,
-        question: CacheRequest<'_>,
+        entries: &DependentCache<ResponseEntry>,
+        plain: &CachedResponse<ResponseEntry>,
+        request: CacheRequest<'_>,
         coding: Coding,
-        attempt: Attempt<'_>,
+        attempt: CompressionAttempt<'_>,
     ) -> EncodedResponse {
-        let answer = &plain.answer;
-        match answer.compressed(coding, Effort::Thorough, &self.memory).await {
+        let response = &plain.response;
+        match response.compress(coding, Effort::Thorough, &self.memory).await {
             Ok(compressed) => {
-                let entry = Entry::of(question, compressed.clone());
-                kept.keep_beside(plain, self.hash(question, Some(coding)), entry);
-                attempt.end();
+                let entry = ResponseEntry::new(request, compressed.clone());
+                entries.keep_beside(plain, self.hash(request, Some(coding)), entry);
+                attempt.finish();
                 compressed
             }
-            Err(CompressionSkipped::NotWorthIt) => {
-                attempt.end();
-                answer.clone()
+            Err(CompressionSkipped::NotSmaller) => {
+                attempt.finish();
+                response.clone()
             }
-            Err(CompressionSkipped::NoRoom) => answer.clone(),
+            Err(CompressionSkipped::NoCapacity) => response.clone(),
         }
     }
 
-    /// Keeps the whole answer to a query that was carried out through `appointments`, if all that it was made from is
-    /// kept. What was made from nothing is not kept: nobody has vouched for who asked, and nothing would end it.
-    pub(crate) fn keep(
+    /// Caches the complete response to a query that was executed with `appointments`, if all its dependencies are
+    /// cached. A response without dependencies is not cached: the upstream has not accepted the caller's token, and no
+    /// event would invalidate the entry.
+    pub(crate) fn insert(
         &self,
-        question: CacheRequest<'_>,
-        answer: &EncodedResponse,
+        request: CacheRequest<'_>,
+        response: &EncodedResponse,
         appointments: &Appointments,
     ) {
-        if let Some(kept) = &self.kept
+        if let Some(entries) = &self.entries
             && let Some(provenance) = appointments.dependencies().filter(|provenance| !provenance.is_empty())
-            && let Ok(body) = self.memory.copy(&answer.body)
+            && let Ok(body) = self.memory.copy(&response.body)
         {
-            let answer = EncodedResponse { body, ..answer.clone() };
-            kept.keep(self.hash(question, None), Entry::of(question, answer), provenance);
+            let response = EncodedResponse { body, ..response.clone() };
+            entries.keep(self.hash(request, None), ResponseEntry::new(request, response), provenance);
         }
     }
 
-    fn hash(&self, question: CacheRequest<'_>, coding: Option<Coding>) -> u64 {
-        self.hasher.hash_one((question, coding))
+    fn hash(&self, request: CacheRequest<'_>, coding: Option<Coding>) -> u64 {
+        self.hasher.hash_one((request, coding))
     }
 
-    /// Shows how much is kept, as of now, in the [metrics].
+    /// Updates the gauges of entries and bytes in the [metrics].
     pub fn observe(&self) {
-        let total = self.kept.as_ref().map(DependentCache::total).unwrap_or_default();
+        let total = self.entries.as_ref().map(DependentCache::total).unwrap_or_default();
         metrics().caches.set(&[("answers", total)]);
     }
 }
 
 impl EncodedResponse {
-    /// Sent as it is to everybody.
+    /// An uncompressed response for all clients.
     pub(crate) fn plain(status: StatusCode, media_type: MediaType, body: Bytes) -> Self {
         Self { status, media_type, body, coding: None, varies: false }
     }
 
-    /// The same, which may be sent compressed to others, if anything `is_compressed`.
-    pub(crate) fn varying(self, is_compressed: bool) -> Self {
-        Self { varies: is_compressed && compression::may_matter(self.body.len()), ..self }
+    /// Marks a response that other clients might get compressed, if compression `is_enabled`.
+    pub(crate) fn varying(self, is_enabled: bool) -> Self {
+        Self { varies: is_enabled && compression::is_compressible(self.body.len()), ..self }
     }
 
-    /// The same for the one client who waits for it, and `takes` it compressed, or not.
-    pub(crate) async fn taken(self, takes: Option<Coding>, memory: &ResponseMemory) -> Self {
-        match takes {
-            Some(coding) => self.compressed(coding, Effort::Quick, memory).await.unwrap_or(self),
+    /// Compresses a response that is sent once, or leaves it uncompressed where that fails.
+    pub(crate) async fn compressed_once(self, coding: Option<Coding>, memory: &ResponseMemory) -> Self {
+        match coding {
+            Some(coding) => self.compress(coding, Effort::Quick, memory).await.unwrap_or(self),
             None => self,
         }
     }
 
-    async fn compressed(
+    async fn compress(
         &self,
         coding: Coding,
         effort: Effort,
         memory: &ResponseMemory,
     ) -> Result<Self, CompressionSkipped> {
-        let body = coding.compressed(&self.body, effort, memory).await?;
+        let body = coding.compress(&self.body, effort, memory).await?;
         Ok(Self { body, coding: Some(coding), ..self.clone() })
     }
 }
@@ -286,7 +287,7 @@ impl IntoResponse for EncodedResponse {
             headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         }
         if let Some(coding) = coding {
-            headers.insert(header::CONTENT_ENCODING, coding.name());
+            headers.insert(header::CONTENT_ENCODING, coding.header_value());
         }
         response
     }
@@ -297,12 +298,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_is_made_once_unless_it_is_given_up() {
-        let was_made = AtomicBool::new(false);
-        let first = Attempt::begin(&was_made).unwrap();
-        assert!(Attempt::begin(&was_made).is_none(), "another is at it");
+    fn compression_is_attempted_once_unless_dropped() {
+        let was_attempted = AtomicBool::new(false);
+        let first = CompressionAttempt::begin(&was_attempted).unwrap();
+        assert!(CompressionAttempt::begin(&was_attempted).is_none(), "another attempt is in progress");
         drop(first);
-        Attempt::begin(&was_made).unwrap().end();
-        assert!(Attempt::begin(&was_made).is_none(), "it was made");
+        CompressionAttempt::begin(&was_attempted).unwrap().finish();
+        assert!(CompressionAttempt::begin(&was_attempted).is_none(), "an attempt has finished");
     }
 }

@@ -1,4 +1,4 @@
-//! Runs an operation of a caller.
+//! Execution of prepared operations, for all transports.
 
 use std::sync::Arc;
 
@@ -13,8 +13,10 @@ use crate::{
     http::gateway::Gateway,
 };
 
-/// What an operation of `caller` may ask through, until `deadline`; a subscription for as long as it goes on. The caller's
-/// credential may have been withdrawn while the operation waited for its turn.
+/// The access of an operation to appointments: until `deadline`, or as long as a subscription lasts.
+///
+/// # Errors
+/// `UNAUTHENTICATED`, also if the credential was withdrawn while the operation waited for admission.
 pub(crate) fn access(
     gateway: &Gateway,
     caller: Result<Caller, ApiError>,
@@ -27,8 +29,8 @@ pub(crate) fn access(
     }
 }
 
-/// Runs any operation: a subscription has an answer for each event, the others have one.
-pub(crate) fn answers(
+/// Executes an operation: a subscription has a response per event, any other operation has one.
+pub(crate) fn responses(
     gateway: &Arc<Gateway>,
     operation: Operation,
     caller: Result<Caller, ApiError>,

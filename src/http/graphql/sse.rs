@@ -1,11 +1,16 @@
-//! GraphQL over server-sent events, as npm `graphql-sse` speaks it, in its "distinct connections" mode: one operation a
-//! request, each answer an event of the response.
+//! GraphQL over server-sent events: the protocol of npm `graphql-sse` in its "distinct connections" mode, with one
+//! operation per request and each GraphQL response as an event.
+//!
+//! Events are framed here rather than with axum's `Sse`. axum would copy each event into a buffer of its own, so the
+//! [response memory](crate::response_memory) of the original would be freed before the client has read the copy. The
+//! next event must also wait until the previous one has been written, which takes an owner that is dropped with its
+//! bytes.
 
 use std::{convert::Infallible, pin::Pin, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
 use futures_util::{Stream, StreamExt as _, stream};
@@ -15,7 +20,7 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use super::{accept::MediaType, run::answers};
+use super::{accept::MediaType, run::responses};
 use crate::{
     caller::Caller,
     error::ApiError,
@@ -24,34 +29,35 @@ use crate::{
     http::{concurrency::Permit, gateway::Gateway},
 };
 
-/// The protocol's sign that no more is to come. The empty data line is for browsers, which pass over an event without.
+/// The last event of every stream. Browsers ignore events without a data line, so it has an empty one.
 const COMPLETE: &str = "event: complete\ndata:\n\n";
 
-/// A comment: no event, only a sign of life.
-const SIGN_OF_LIFE: &str = ":\n\n";
+/// The keep-alive: a comment, which clients ignore.
+const KEEP_ALIVE: &str = ":\n\n";
 
-/// Asks the proxies that know it (nginx) to pass events on as they come.
+/// Disables response buffering in proxies such as nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// The header that goes with a reservation, in the protocol's other mode: one connection for many operations.
-const RESERVATION: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");
+/// The header of the protocol's "single connection" mode, which multiplexes operations on a reserved stream.
+const STREAM_TOKEN: HeaderName = HeaderName::from_static("x-graphql-event-stream-token");
 
-/// Whether a request belongs to that mode.
+/// Whether a request uses the "single connection" mode.
 pub(crate) fn is_single_connection(headers: &HeaderMap) -> bool {
-    headers.contains_key(RESERVATION)
+    headers.contains_key(STREAM_TOKEN)
 }
 
-/// What is said of that mode.
-pub(crate) const NO_SINGLE_CONNECTION: &str = "GraphQL over SSE is spoken here in its distinct connections mode: there is \
-    nothing to reserve. Ask with GET or POST, one operation a request, without a reservation's token.";
+/// The error message for the "single connection" mode.
+pub(crate) const NO_SINGLE_CONNECTION: &str = "The single connection mode of GraphQL over SSE is not supported. Use \
+    the distinct connections mode: send each operation with GET or POST, without X-GraphQL-Event-Stream-Token.";
 
-/// One answer and the end: the protocol has even what could not be run told in an event.
-pub(crate) fn of_one(gateway: &Gateway, answer: GraphqlResponse) -> Response {
-    respond(Body::from([&next(gateway, answer), COMPLETE.as_bytes()].concat()))
+/// A stream with a single response. In this protocol, request errors are events too.
+pub(crate) fn single_response(gateway: &Gateway, response: GraphqlResponse) -> Response {
+    respond(Body::from([&next_event(gateway, response), COMPLETE.as_bytes()].concat()))
 }
 
-/// The answers of `operation`, which has its `permit`, as they come, until the last or until the gateway ends.
-pub(crate) fn of(
+/// A stream of the responses of `operation`. A subscription also ends at shutdown. `permit` is the operation's slot of
+/// its concurrency limit.
+pub(crate) fn stream_response(
     gateway: &Arc<Gateway>,
     operation: Operation,
     caller: Result<Caller, ApiError>,
@@ -60,13 +66,13 @@ pub(crate) fn of(
 ) -> Response {
     let events = Events {
         permit: Some(permit),
-        // What has one answer is waited for, as any request is.
-        open: operation.is_subscription().then(|| gateway.drain.open()),
-        answers: Box::pin(answers(gateway, operation, caller, deadline)),
+        // At shutdown, operations with a single response are completed, as any request is.
+        shutdown: operation.is_subscription().then(|| gateway.shutdown.guard()),
+        responses: Box::pin(responses(gateway, operation, caller, deadline)),
         gateway: gateway.clone(),
-        unsent: None,
+        previous: None,
     };
-    // The answers are asked for when the request has been answered: what is logged then is still of the request.
+    // The stream is polled after the handler has returned, but its log events belong to the request.
     let span = tracing::Span::current();
     let chunks = stream::unfold(Some(events), move |events| {
         async move {
@@ -82,20 +88,19 @@ pub(crate) fn of(
 }
 
 struct Events {
-    /// Among subscriptions for as long as it is open; among operations until there is the answer, however slowly that
-    /// is then read.
+    /// A subscription holds it until the stream ends, any other operation until its response is there.
     permit: Option<Permit>,
-    answers: Pin<Box<dyn Stream<Item = GraphqlResponse> + Send>>,
-    open: Option<ShutdownGuard>,
+    responses: Pin<Box<dyn Stream<Item = GraphqlResponse> + Send>>,
+    shutdown: Option<ShutdownGuard>,
     gateway: Arc<Gateway>,
-    /// The end of the wait for the connection to have written the event before.
-    unsent: Option<oneshot::Receiver<Infallible>>,
+    /// Closes when the previous event has been written to the connection.
+    previous: Option<oneshot::Receiver<Infallible>>,
 }
 
-/// An event, and the sender that is dropped with it.
+/// The bytes of an event, with a sender that is dropped once they have been written.
 struct Event {
     text: Bytes,
-    _sent: oneshot::Sender<Infallible>,
+    _written: oneshot::Sender<Infallible>,
 }
 
 impl AsRef<[u8]> for Event {
@@ -105,57 +110,53 @@ impl AsRef<[u8]> for Event {
 }
 
 impl Events {
-    /// What is sent next; none where nothing more is to come. It is asked for when the event before has been written, so
-    /// that a slow reader has no queue, and each event has `http.send_timeout` for itself.
+    /// The next event or keep-alive, or none at the end of the stream. It waits until the previous event has been
+    /// written: this is the back-pressure that keeps slow readers without a queue, and gives each event a full
+    /// `http.send_timeout`.
     async fn chunk(&mut self) -> Option<Bytes> {
-        let Self { open, answers, unsent, .. } = self;
-        let told_to_end = async {
-            match open {
-                Some(open) => open.told_to_end().await,
+        let Self { shutdown, responses, previous, .. } = self;
+        let shutdown = async {
+            match shutdown {
+                Some(guard) => guard.signalled().await,
                 None => std::future::pending().await,
             }
         };
-        let answer = async {
-            if let Some(event) = unsent {
-                // Nothing is sent over it: it ends with the event.
+        let response = async {
+            if let Some(event) = previous {
+                // Nothing is ever sent: the channel closes when the event is dropped.
                 let _ = event.await;
-                *unsent = None;
+                *previous = None;
             }
-            timeout(self.gateway.keep_alive, answers.next()).await
+            timeout(self.gateway.keep_alive, responses.next()).await
         };
         tokio::select! {
             biased;
-            () = told_to_end => None,
-            answer = answer => match answer {
-                Ok(answer) => {
-                    self.permit = self.permit.take().filter(|_| self.open.is_some());
-                    answer.map(|answer| self.event(answer))
+            () = shutdown => None,
+            response = response => match response {
+                Ok(response) => {
+                    self.permit = self.permit.take().filter(|_| self.shutdown.is_some());
+                    response.map(|response| self.event(response))
                 }
-                Err(_) => Some(SIGN_OF_LIFE.into()),
+                Err(_) => Some(KEEP_ALIVE.into()),
             },
         }
     }
 
-    fn event(&mut self, answer: GraphqlResponse) -> Bytes {
-        let (sent, unsent) = oneshot::channel();
-        self.unsent = Some(unsent);
-        Bytes::from_owner(Event { text: next(&self.gateway, answer), _sent: sent })
+    fn event(&mut self, response: GraphqlResponse) -> Bytes {
+        let (written, previous) = oneshot::channel();
+        self.previous = Some(previous);
+        Bytes::from_owner(Event { text: next_event(&self.gateway, response), _written: written })
     }
 }
 
-/// The event of an answer. JSON as it is written here has no line breaks, so it is one line of data.
-fn next(gateway: &Gateway, answer: GraphqlResponse) -> Bytes {
-    gateway.api.encode_between(b"event: next\ndata: ", answer, b"\n\n")
+/// The `next` event of a response. Encoded JSON contains no line breaks, so it is a single data line.
+fn next_event(gateway: &Gateway, response: GraphqlResponse) -> Bytes {
+    gateway.api.encode_between(b"event: next\ndata: ", response, b"\n\n")
 }
 
 fn respond(body: Body) -> Response {
-    let is_not_buffered = [(X_ACCEL_BUFFERING, HeaderValue::from_static("no"))];
-    (answer_headers(MediaType::EventStream), is_not_buffered, body).into_response()
-}
-
-fn answer_headers(media_type: MediaType) -> HeaderMap {
-    HeaderMap::from_iter([(
-        axum::http::header::CONTENT_TYPE,
-        HeaderValue::from_static(media_type.content_type()),
-    )])
+    let content_type =
+        [(header::CONTENT_TYPE, HeaderValue::from_static(MediaType::EventStream.content_type()))];
+    let unbuffered = [(X_ACCEL_BUFFERING, HeaderValue::from_static("no"))];
+    (content_type, unbuffered, body).into_response()
 }

@@ -1,25 +1,27 @@
-//! What fuzzing feeds with foreign text here, and what has to hold whatever it is. The targets are under `fuzz`.
+//! Entry point and assertions of the fuzz target in `fuzz` that parses WebSocket messages.
 
 use serde_json::{Map, Value};
 
-use super::message::{Incoming, Outgoing};
+use super::message::{ClientMessage, ServerMessage};
 use crate::{
     graphql::api::GraphqlRequest,
-    http::graphql::fuzzing::{comes_back, is_worded},
+    http::graphql::fuzzing::{assert_error_document, assert_round_trip},
 };
 
-/// A message of a WebSocket.
+/// Parses `text` as a WebSocket message.
 pub fn message(text: &str) {
-    let Some(message) = Incoming::read(text) else { return };
-    // Some JSON is too wild for `Value`, which says nothing of it then.
+    let Some(message) = ClientMessage::parse(text) else { return };
+    // `Value` rejects some JSON that the message parser accepts, such as huge numbers in ignored members.
     let sent: Option<Value> = serde_json::from_str(text).ok();
     if let Some(sent) = &sent {
         assert!(sent.is_object() && (sent["payload"].is_null() || sent["payload"].is_object()));
     }
     match message {
-        Incoming::ConnectionInit { .. } | Incoming::Pong { .. } | Incoming::Complete { .. } => {}
-        Incoming::Ping { payload } => {
-            let pong = json(&Outgoing::Pong { payload: payload.clone() });
+        ClientMessage::ConnectionInit { .. }
+        | ClientMessage::Pong { .. }
+        | ClientMessage::Complete { .. } => {}
+        ClientMessage::Ping { payload } => {
+            let pong = json(&ServerMessage::Pong { payload: payload.clone() });
             let names = |payload: &Map<String, Value>| payload.keys().cloned().collect::<Vec<_>>();
             assert_eq!(pong["type"], "pong");
             assert_eq!(
@@ -27,20 +29,20 @@ pub fn message(text: &str) {
                 payload.as_ref().map(names)
             );
         }
-        Incoming::Subscribe { id, payload } => {
+        ClientMessage::Subscribe { id, payload } => {
             assert!(!id.is_empty());
-            assert_eq!(json(&Outgoing::Complete { id: &id })["id"], id.as_str());
+            assert_eq!(json(&ServerMessage::Complete { id: &id })["id"], id.as_str());
             match GraphqlRequest::try_from(payload) {
                 Ok(request) => {
                     assert!(sent.is_none_or(|sent| sent["payload"]["query"] == request.query.as_str()));
-                    comes_back(&request);
+                    assert_round_trip(&request);
                 }
-                Err(refusal) => is_worded(refusal),
+                Err(refusal) => assert_error_document(refusal),
             }
         }
     }
 }
 
-fn json(message: &Outgoing<'_>) -> Value {
-    serde_json::to_value(message).expect("what the gateway says is JSON")
+fn json(message: &ServerMessage<'_>) -> Value {
+    serde_json::to_value(message).expect("server messages are JSON")
 }

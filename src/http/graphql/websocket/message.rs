@@ -1,4 +1,4 @@
-//! The messages of `graphql-transport-ws`.
+//! The messages of the sub-protocol `graphql-transport-ws`.
 
 use axum::body::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -10,97 +10,95 @@ use crate::{
     http::graphql::request::Parameters,
 };
 
-/// The longest id of an operation, in bytes. It is held and sent back for as long as the operation runs; clients use UUIDs.
-const LONGEST_ID: usize = 128;
+/// The maximum length of an operation id, in bytes. It is held while the operation runs; clients use UUIDs.
+const MAX_ID: usize = 128;
 
 type Payload = Option<Map<String, Value>>;
 
-/// What a client says.
+/// A message from a client.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum Incoming {
-    /// The beginning, with who it is.
+pub(crate) enum ClientMessage {
+    /// Opens the session. The payload may carry the credential.
     ConnectionInit { payload: Payload },
-    /// Are you there?
+    /// Requests a pong.
     Ping { payload: Payload },
-    /// I am here.
+    /// Responds to a ping.
     Pong {
-        #[expect(dead_code, reason = "read only to be an object")]
+        #[expect(dead_code, reason = "parsed to check that it is an object")]
         payload: Payload,
     },
-    /// Run this.
+    /// Starts an operation.
     Subscribe {
         id: String,
         #[serde(deserialize_with = "parameters")]
         payload: Parameters,
     },
-    /// No more of that.
+    /// Cancels an operation.
     Complete { id: String },
 }
 
-/// What the gateway says.
+/// A message to a client.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum Outgoing<'a> {
-    /// The beginning is heard.
+pub(crate) enum ServerMessage<'a> {
+    /// Acknowledges `connection_init`.
     ConnectionAck,
-    /// I am here.
+    /// Responds to a ping.
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
         payload: Payload,
     },
-    /// An answer, perhaps with more to come.
+    /// A response of an operation. More may follow.
     Next {
         id: &'a str,
         #[serde(skip)]
         payload: GraphqlResponse,
     },
-    /// It was not run; no more is to come. The protocol has the errors alone here.
+    /// The errors of an operation that was not executed. No more messages follow.
     Error {
         id: &'a str,
-        #[serde(serialize_with = "errors_alone")]
+        #[serde(serialize_with = "errors_only")]
         payload: GraphqlResponse,
     },
-    /// No more is to come.
+    /// The end of an operation.
     Complete { id: &'a str },
 }
 
-fn errors_alone<S: Serializer>(answer: &GraphqlResponse, serializer: S) -> Result<S::Ok, S::Error> {
-    answer.errors.serialize(serializer)
+fn errors_only<S: Serializer>(response: &GraphqlResponse, serializer: S) -> Result<S::Ok, S::Error> {
+    response.errors.serialize(serializer)
 }
 
-impl Incoming {
-    /// None where the protocol has no such message.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        // The library reads the members of an object from a list, too.
+impl ClientMessage {
+    /// Parses a message, or returns none if it is not one of the protocol.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        // serde would also accept an array of the members.
         if !text.trim_start().starts_with('{') {
             return None;
         }
-        // The library's own error may repeat what it found, so it goes no further.
+        // The error of serde_json is dropped, since it may repeat parts of the message.
         let message = serde_json::from_str(text).ok()?;
         match &message {
-            Self::Subscribe { id, .. } | Self::Complete { id } if id.is_empty() || id.len() > LONGEST_ID => {
-                None
-            }
+            Self::Subscribe { id, .. } | Self::Complete { id } if id.is_empty() || id.len() > MAX_ID => None,
             _ => Some(message),
         }
     }
 }
 
-/// Parameters from an object and, as with the message itself, from nothing else.
+/// Deserialises parameters from an object only. As above, serde would also accept an array.
 fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parameters, D::Error> {
     let object = Map::deserialize(deserializer)?;
     Parameters::deserialize(Value::Object(object)).map_err(D::Error::custom)
 }
 
-impl Outgoing<'_> {
-    /// As JSON, with answers as `api` encodes them.
-    pub(crate) fn write(self, api: &Api) -> Bytes {
-        // Strings, numbers and errors are always JSON.
+impl ServerMessage<'_> {
+    /// Encodes the message as JSON. `api` encodes responses.
+    pub(crate) fn encode(self, api: &Api) -> Bytes {
+        // Serialising strings, numbers and errors cannot fail.
         let mut json = serde_json::to_vec(&self).unwrap_or_default();
         match self {
             Self::Next { payload, .. } => {
-                // An answer writes itself, as the last member of the object.
+                // The response is encoded separately, as the last member of the object.
                 json.pop();
                 json.extend_from_slice(b",\"payload\":");
                 return api.encode_between(&json, payload, b"}");
@@ -119,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_of_the_protocol_or_none_at_all() {
+    fn only_messages_of_the_protocol_are_parsed() {
         for text in [
             r#"{"type":"connection_init"}"#,
             r#"{"type":"connection_init","payload":null}"#,
@@ -129,7 +127,7 @@ mod tests {
             r#"{"type":"subscribe","id":"1","payload":{"query":"{ a }"}}"#,
             r#"{"type":"complete","id":"1"}"#,
         ] {
-            assert!(Incoming::read(text).is_some(), "{text}");
+            assert!(ClientMessage::parse(text).is_some(), "{text}");
         }
         for text in [
             "",
@@ -151,15 +149,15 @@ mod tests {
             r#"{"type":"subscribe","id":"1","payload":"{ a }"}"#,
             r#"{"type":"complete"}"#,
         ] {
-            assert!(Incoming::read(text).is_none(), "{text}");
+            assert!(ClientMessage::parse(text).is_none(), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_a_panic(text: String, payload: String) {
-            let _ = Incoming::read(&text);
-            let _ = Incoming::read(&format!(r#"{{"type":"subscribe","id":{text:?},"payload":{payload}}}"#));
+        fn parsing_never_panics(text: String, payload: String) {
+            let _ = ClientMessage::parse(&text);
+            let _ = ClientMessage::parse(&format!(r#"{{"type":"subscribe","id":{text:?},"payload":{payload}}}"#));
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Limits on the frames that a client sends over a WebSocket, enforced below the library that assembles messages.
 //!
-//! tungstenite returns whole messages: it neither counts frames nor reports a message that does not end. [`Metered`] lies
-//! between it and the connection. It parses the frame headers, with tungstenite's own parser, and passes the bytes on
-//! unchanged. It stops reading while the token bucket is empty: back-pressure costs the gateway nothing, and delays a
-//! client that sends a burst instead of cutting it off. Everything else beyond a limit closes the WebSocket.
+//! tungstenite returns whole messages: it neither counts frames nor reports a message that does not end.
+//! [`MeteredStream`] lies between it and the connection. It parses the frame headers with tungstenite's own parser, and
+//! passes the bytes on unchanged. It stops reading while the token bucket is empty: back-pressure costs the gateway
+//! nothing, and delays a client that sends a burst instead of disconnecting it. All other violations close the
+//! WebSocket.
 
 use std::{
     io::{self, Cursor},
@@ -28,36 +29,36 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 
 use crate::{config::websocket::WebSocketConfig, metrics::metrics};
 
-/// The bytes that are read from a socket at once, which each socket has a buffer for. Unfinished messages up to this
-/// size count for nothing in `websocket.max_partial`.
+/// The size of the read buffer of each WebSocket. Unfinished messages up to this size do not count in
+/// `websocket.max_partial`.
 pub(crate) const READ_BUFFER: usize = 4 * 1024;
 
-/// The length of an empty frame with its mask. Shorter frames are unmasked, and the first of them ends the session.
-const SHORTEST_FRAME: u64 = 6;
+/// The length of an empty masked frame. Shorter frames are unmasked, and the first of them ends the session.
+const MIN_FRAME: u64 = 6;
 
 /// The length of the longest frame header.
-const LONGEST_HEADER: usize = 14;
+const MAX_HEADER: usize = 14;
 
-/// The limit that closes a WebSocket. The text is the reason in the close frame.
+/// A violated limit, which closes the WebSocket. The message is the reason in the close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(crate) enum Excess {
-    #[error("Message larger than websocket.max_message allows")]
+pub(crate) enum LimitViolation {
+    #[error("Message exceeds the limit (websocket.max_message)")]
     MaxMessage,
-    #[error("Message larger than websocket.init_max_message allows without a valid token")]
+    #[error("Message exceeds the limit without a valid token (websocket.init_max_message)")]
     InitMaxMessage,
-    #[error("Message not complete within websocket.message_timeout")]
+    #[error("Message not completed in time (websocket.message_timeout)")]
     MessageTimeout,
-    #[error("No room for an unfinished message (websocket.max_partial). Try again later")]
+    #[error("Server overloaded by unfinished messages (websocket.max_partial). Retry later")]
     MaxPartial,
 }
 
-impl Excess {
-    /// The excess that a read ended with, if it was one.
-    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+impl LimitViolation {
+    /// The violation behind a read error, if it was one.
+    pub(crate) fn from_error(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref().copied()
     }
 
-    /// Its name in `LIMITS`.
+    /// The name of the limit in metrics.
     pub(crate) fn limit(self) -> &'static str {
         match self {
             Self::MaxMessage => "websocket.max_message",
@@ -67,7 +68,7 @@ impl Excess {
         }
     }
 
-    /// The code in the close frame. Clients connect anew after 4408 and 1013, and not after 1009.
+    /// The code in the close frame. Clients reconnect after 4408 and 1013, but not after 1009.
     pub(crate) fn code(self) -> u16 {
         match self {
             Self::MaxMessage | Self::InitMaxMessage => 1009,
@@ -77,72 +78,72 @@ impl Excess {
     }
 }
 
-impl From<Excess> for io::Error {
-    fn from(excess: Excess) -> Self {
-        Self::other(excess)
+impl From<LimitViolation> for io::Error {
+    fn from(violation: LimitViolation) -> Self {
+        Self::other(violation)
     }
 }
 
-/// A connection whose incoming frames are metered.
+/// A connection that enforces the limits on incoming frames.
 #[derive(Debug)]
-pub(crate) struct Metered<S> {
+pub(crate) struct MeteredStream<S> {
     stream: S,
-    frames: Frames,
-    bucket: Bucket,
+    frames: FrameParser,
+    bucket: TokenBucket,
     /// Runs while the bucket is empty.
     pause: Option<Pin<Box<Sleep>>>,
     /// Runs while a message is unfinished.
-    clock: Option<Pin<Box<Sleep>>>,
+    message_timer: Option<Pin<Box<Sleep>>>,
     message_timeout: Duration,
     max_message: u64,
     init_max_message: u64,
-    is_trusted: bool,
-    share: Share,
+    is_authenticated: bool,
+    unfinished: UnfinishedBytes,
 }
 
-impl<S> Metered<S> {
-    /// Around `stream`, within the limits of `config`.
+impl<S> MeteredStream<S> {
+    /// Wraps `stream`, with the limits of `config`.
     pub(crate) fn new(stream: S, config: &WebSocketConfig, partial: Arc<PartialMessages>) -> Self {
         Self {
             stream,
-            frames: Frames::default(),
-            bucket: Bucket::new(config.messages_per_second, Instant::now()),
+            frames: FrameParser::default(),
+            bucket: TokenBucket::new(config.messages_per_second, Instant::now()),
             pause: None,
-            clock: None,
+            message_timer: None,
             message_timeout: config.message_timeout,
             max_message: config.max_message.as_u64(),
             init_max_message: config.init_max_message.as_u64(),
-            is_trusted: false,
-            share: Share { of: partial, bytes: 0 },
+            is_authenticated: false,
+            unfinished: UnfinishedBytes { total: partial, bytes: 0 },
         }
     }
 
     /// Allows messages up to `websocket.max_message` from now on.
-    pub(crate) fn trust(&mut self) {
-        self.is_trusted = true;
+    pub(crate) fn raise_message_limit(&mut self) {
+        self.is_authenticated = true;
     }
 
-    /// Leaves `time` out of `websocket.message_timeout`, in which nothing was read.
-    pub(crate) fn leave_out(&mut self, time: Duration) {
-        if let Some(clock) = &mut self.clock {
-            let deadline = clock.deadline() + time;
-            clock.as_mut().reset(deadline);
+    /// Extends a running `websocket.message_timeout` by `time`, in which nothing was read.
+    pub(crate) fn extend_timeout(&mut self, time: Duration) {
+        if let Some(timer) = &mut self.message_timer {
+            let deadline = timer.deadline() + time;
+            timer.as_mut().reset(deadline);
         }
     }
 
-    /// The connection itself.
+    /// The wrapped connection.
     pub(crate) fn stream(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// The number of frames that may be read now, once it is not 0.
+    /// The number of frames allowed now. Pending while it is 0.
     fn poll_allowance(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
         loop {
             let allowance = self.bucket.available(Instant::now());
             if allowance > 0 {
                 return Poll::Ready(allowance);
             }
-            let next = self.bucket.next();
+            let next = self.bucket.next_token();
             let pause = self.pause.get_or_insert_with(|| {
                 metrics().limited.count("websocket.messages_per_second");
                 Box::pin(sleep_until(next))
@@ -152,51 +153,52 @@ impl<S> Metered<S> {
         }
     }
 
-    fn observe(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
+    /// Checks the bytes just read against the limits.
+    fn check(&mut self, mut bytes: &[u8]) -> Result<(), LimitViolation> {
         let now = Instant::now();
-        while let Some(message) = self.frames.next(&mut bytes) {
+        while let Some(message) = self.frames.next_frame(&mut bytes) {
             self.bucket.take(now);
             if message > self.max_message {
-                return Err(Excess::MaxMessage);
+                return Err(LimitViolation::MaxMessage);
             }
-            if message > self.init_max_message && !self.is_trusted {
-                return Err(Excess::InitMaxMessage);
+            if message > self.init_max_message && !self.is_authenticated {
+                return Err(LimitViolation::InitMaxMessage);
             }
         }
         let unfinished = self.frames.unfinished();
         if std::mem::take(&mut self.frames.has_finished) || unfinished == 0 {
-            self.clock = None;
+            self.message_timer = None;
         }
-        if unfinished > 0 && self.clock.is_none() {
-            self.clock = Some(Box::pin(sleep(self.message_timeout)));
+        if unfinished > 0 && self.message_timer.is_none() {
+            self.message_timer = Some(Box::pin(sleep(self.message_timeout)));
         }
-        self.share.hold(unfinished.saturating_sub(READ_BUFFER as u64))
+        self.unfinished.set(unfinished.saturating_sub(READ_BUFFER as u64))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        // The rest of a frame that was counted, or else as many bytes as the frames that are allowed have at least.
-        let most = match this.frames.rest() {
-            0 => ready!(this.poll_allowance(cx)) * SHORTEST_FRAME,
+        // The rest of the current frame, which has been counted, or else the minimum length of the allowed frames.
+        let max_read = match this.frames.rest() {
+            0 => ready!(this.poll_allowance(cx)) * MIN_FRAME,
             rest => rest,
         };
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(buf.remaining());
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        let max_read = usize::try_from(max_read).unwrap_or(usize::MAX).min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(max_read));
         let read = Pin::new(&mut this.stream).poll_read(cx, &mut part)?;
         if read.is_ready() {
-            this.observe(part.filled())?;
+            this.check(part.filled())?;
         }
-        // After the read: bytes that have arrived in time may end the message.
-        if let Some(clock) = &mut this.clock
-            && clock.as_mut().poll(cx).is_ready()
+        // After the read, which may have completed the message in time.
+        if let Some(timer) = &mut this.message_timer
+            && timer.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Err(Excess::MessageTimeout.into()));
+            return Poll::Ready(Err(LimitViolation::MessageTimeout.into()));
         }
         ready!(read);
         let read = part.filled().len();
@@ -205,7 +207,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -219,19 +221,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 }
 
-/// Tracks frames and messages in a stream of bytes.
+/// An incremental parser of frames and messages.
 #[derive(Debug, Default)]
-struct Frames {
-    /// The beginning of a header that is incomplete.
-    header: [u8; LONGEST_HEADER],
+struct FrameParser {
+    /// The start of an incomplete header.
+    header: [u8; MAX_HEADER],
     buffered: usize,
     /// The frame whose payload is being read.
     frame: Option<Frame>,
-    /// The payload of the fragments so far, while the last one is to come.
+    /// The payload size of the fragments of an unfinished message.
     fragments: Option<u64>,
-    /// Whether a message has come to its end since this was reset.
+    /// Whether a message was completed since this was reset.
     has_finished: bool,
-    /// Whether a header was none: tungstenite refuses it too, and the session ends.
+    /// Whether a header was malformed. tungstenite rejects it too, and the session ends.
     is_broken: bool,
 }
 
@@ -243,10 +245,10 @@ struct Frame {
     is_final: bool,
 }
 
-impl Frames {
-    /// Reads up to the end of the next frame header, and returns the size of the message with that frame; none at the
-    /// end of `bytes`.
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<u64> {
+impl FrameParser {
+    /// Parses up to the end of the next frame header, and returns the size of its message including that frame. None at
+    /// the end of `bytes`.
+    fn next_frame(&mut self, bytes: &mut &[u8]) -> Option<u64> {
         loop {
             match &mut self.frame {
                 Some(frame) if frame.rest == 0 => self.finish_frame(),
@@ -257,18 +259,18 @@ impl Frames {
                     *bytes = &bytes[passed as usize..];
                 }
                 None => {
-                    let header = self.header(bytes);
-                    if header.is_some() {
-                        return header;
+                    let size = self.parse_header(bytes);
+                    if size.is_some() {
+                        return size;
                     }
                 }
             }
         }
     }
 
-    fn header(&mut self, bytes: &mut &[u8]) -> Option<u64> {
+    fn parse_header(&mut self, bytes: &mut &[u8]) -> Option<u64> {
         let before = self.buffered;
-        let taken = bytes.len().min(LONGEST_HEADER - before);
+        let taken = bytes.len().min(MAX_HEADER - before);
         self.buffered += taken;
         self.header[before..self.buffered].copy_from_slice(&bytes[..taken]);
         let mut cursor = Cursor::new(&self.header[..self.buffered]);
@@ -303,13 +305,13 @@ impl Frames {
         self.has_finished |= self.fragments.is_none();
     }
 
-    /// The number of payload bytes that the current frame still has.
+    /// The number of payload bytes left in the current frame.
     fn rest(&self) -> u64 {
         self.frame.map_or(0, |frame| frame.rest)
     }
 
-    /// The size of the message that is unfinished, with all that its current frame has announced: room is made for that
-    /// at once. 0 between messages.
+    /// The size of the unfinished message, including the announced length of its current frame, for which tungstenite
+    /// allocates at once. 0 between messages.
     fn unfinished(&self) -> u64 {
         let fragments = self.fragments.map_or(0, |bytes| bytes.saturating_add(1));
         let frame = self.frame.map_or(self.buffered as u64, |frame| frame.length);
@@ -317,15 +319,15 @@ impl Frames {
     }
 }
 
-/// A token bucket: so many frames a second, and as many at once.
+/// A token bucket whose burst is one second of its rate.
 #[derive(Debug)]
-struct Bucket {
+struct TokenBucket {
     interval: Duration,
     burst: u32,
     full_at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn new(per_second: u32, now: Instant) -> Self {
         Self { interval: Duration::from_secs(1) / per_second.max(1), burst: per_second, full_at: now }
     }
@@ -340,51 +342,53 @@ impl Bucket {
         self.full_at = self.full_at.max(now) + self.interval;
     }
 
-    /// When there is a token again, where there is none.
-    fn next(&self) -> Instant {
+    /// The time of the next token, if there is none now.
+    fn next_token(&self) -> Instant {
         self.full_at - self.interval * self.burst.saturating_sub(1)
     }
 }
 
-/// The bytes of unfinished messages of all WebSockets together (`websocket.max_partial`).
+/// The memory of unfinished messages of all WebSockets, bounded by `websocket.max_partial`.
 #[derive(Debug)]
 pub struct PartialMessages {
-    held: AtomicU64,
-    most: u64,
+    bytes: AtomicU64,
+    max_bytes: u64,
 }
 
 impl PartialMessages {
-    /// Room for `most` bytes.
-    pub fn new(most: u64) -> Self {
-        Self { held: AtomicU64::new(0), most }
+    /// A memory limit of `max_bytes`.
+    pub fn new(max_bytes: u64) -> Self {
+        Self { bytes: AtomicU64::new(0), max_bytes }
     }
 }
 
-/// The part of [`PartialMessages`] that one WebSocket holds.
+/// The part of [`PartialMessages`] that one WebSocket uses.
 #[derive(Debug)]
-struct Share {
-    of: Arc<PartialMessages>,
+struct UnfinishedBytes {
+    total: Arc<PartialMessages>,
     bytes: u64,
 }
 
-impl Share {
-    fn hold(&mut self, bytes: u64) -> Result<(), Excess> {
-        let PartialMessages { held, most } = &*self.of;
+impl UnfinishedBytes {
+    fn set(&mut self, bytes: u64) -> Result<(), LimitViolation> {
+        let PartialMessages { bytes: total, max_bytes } = &*self.total;
         if bytes > self.bytes {
             let more = bytes - self.bytes;
-            let grow = |held: u64| held.checked_add(more).filter(|sum| sum <= most);
-            held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).map_err(|_| Excess::MaxPartial)?;
+            let grow = |total: u64| total.checked_add(more).filter(|sum| sum <= max_bytes);
+            total
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
+                .map_err(|_| LimitViolation::MaxPartial)?;
         } else if bytes < self.bytes {
-            held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            total.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         }
         self.bytes = bytes;
         Ok(())
     }
 }
 
-impl Drop for Share {
+impl Drop for UnfinishedBytes {
     fn drop(&mut self) {
-        self.of.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.total.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -415,26 +419,26 @@ mod tests {
         bytes
     }
 
-    fn metered(bytes: &[u8]) -> (Metered<&[u8]>, Arc<PartialMessages>) {
+    fn metered(bytes: &[u8]) -> (MeteredStream<&[u8]>, Arc<PartialMessages>) {
         let mut config = Config::default().websocket;
         config.messages_per_second = 10;
         let partial = Arc::new(PartialMessages::new(1 << 20));
-        (Metered::new(bytes, &config, partial.clone()), partial)
+        (MeteredStream::new(bytes, &config, partial.clone()), partial)
     }
 
     #[test]
-    fn the_size_of_a_message_is_that_of_its_fragments() {
-        let mut frames = Frames::default();
+    fn the_size_of_a_message_includes_its_fragments() {
+        let mut frames = FrameParser::default();
         let bytes = [frame(0x01, 5), frame(0x00, 70_000), frame(0x89, 3), frame(0x80, 1), frame(0x81, 9)];
         let bytes = bytes.concat();
         let mut rest = bytes.as_slice();
-        let sizes: Vec<_> = std::iter::from_fn(|| frames.next(&mut rest)).collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| frames.next_frame(&mut rest)).collect();
         assert_eq!(sizes, [5, 70_005, 3, 70_006, 9]);
         assert_eq!((frames.unfinished(), frames.has_finished), (0, true));
     }
 
     #[test]
-    fn an_unfinished_message_counts_as_announced() {
+    fn an_unfinished_message_counts_with_its_announced_length() {
         for (bytes, unfinished) in [
             (frame(0x81, 1000)[..1].to_vec(), 1),
             (frame(0x81, 1000)[..20].to_vec(), 1000),
@@ -442,26 +446,26 @@ mod tests {
             (frame(0x01, 10), 11),
             ([frame(0x01, 10), frame(0x89, 5)].concat(), 11),
         ] {
-            let mut frames = Frames::default();
+            let mut frames = FrameParser::default();
             let mut rest = bytes.as_slice();
-            while frames.next(&mut rest).is_some() {}
+            while frames.next_frame(&mut rest).is_some() {}
             assert_eq!((frames.unfinished(), frames.has_finished), (unfinished, false), "{bytes:?}");
         }
     }
 
     #[test]
-    fn a_bucket_holds_a_second_and_fills_evenly() {
+    fn a_bucket_holds_one_second_and_refills_evenly() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(4, start);
+        let mut bucket = TokenBucket::new(4, start);
         (0..4).for_each(|_| bucket.take(start));
         assert_eq!(bucket.available(start), 0);
-        assert_eq!(bucket.next(), start + Duration::from_millis(250));
-        assert_eq!(bucket.available(bucket.next()), 1);
+        assert_eq!(bucket.next_token(), start + Duration::from_millis(250));
+        assert_eq!(bucket.available(bucket.next_token()), 1);
         assert_eq!(bucket.available(start + Duration::from_secs(60)), 4);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_beyond_the_rate_are_read_later() {
+    async fn frames_beyond_the_rate_are_delayed() {
         for kind in [0x81, 0x89, 0x8a, 0x01] {
             let continued = if kind == 0x01 { 0x00 } else { kind };
             let frames: Vec<_> =
@@ -477,12 +481,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_runs_from_the_first_byte_to_the_last() {
+    async fn the_message_timeout_runs_from_the_first_byte_to_the_last() {
         let (end, mut client) = tokio::io::duplex(1024);
         let config = Config::default().websocket;
-        let mut metered = Metered::new(end, &config, Arc::new(PartialMessages::new(1 << 20)));
+        let mut metered = MeteredStream::new(end, &config, Arc::new(PartialMessages::new(1 << 20)));
         let sending = async {
-            // Each of these messages is finished in time; the last one is not.
+            // Each of these messages is completed in time. The one after them is not.
             for _ in 0..4 {
                 for half in frame(0x81, 10).chunks(8) {
                     tokio::io::AsyncWriteExt::write_all(&mut client, half).await.unwrap();
@@ -501,36 +505,36 @@ mod tests {
             let mut read = Vec::new();
             let error = metered.read_to_end(&mut read).await.unwrap_err();
             drop(metered);
-            (Excess::of(&error), read.len())
+            (LimitViolation::from_error(&error), read.len())
         };
-        let ((excess, read), ()) = tokio::join!(reading, sending);
-        assert_eq!(excess, Some(Excess::MessageTimeout));
+        let ((violation, read), ()) = tokio::join!(reading, sending);
+        assert_eq!(violation, Some(LimitViolation::MessageTimeout));
         assert!((80..90).contains(&read), "{read}");
     }
 
     #[tokio::test]
-    async fn room_for_unfinished_messages_is_shared_and_returned() {
+    async fn memory_of_unfinished_messages_is_counted_and_freed() {
         let half = frame(0x01, 10 * 1024);
         let (mut one, partial) = metered(&half);
         let mut read = Vec::new();
         one.read_to_end(&mut read).await.unwrap();
-        assert_eq!(partial.held.load(Ordering::Relaxed), 6 * 1024 + 1);
+        assert_eq!(partial.bytes.load(Ordering::Relaxed), 6 * 1024 + 1);
         drop(one);
-        assert_eq!(partial.held.load(Ordering::Relaxed), 0);
+        assert_eq!(partial.bytes.load(Ordering::Relaxed), 0);
     }
 
     proptest! {
         #[test]
-        fn frames_are_found_however_the_bytes_are_cut(
+        fn frames_are_found_however_the_bytes_are_split(
             lengths in proptest::collection::vec((0_usize..300, any::<bool>()), 1..20),
             cut in 1_usize..40,
         ) {
             let bytes = lengths.iter().flat_map(|(length, is_ping)| frame(if *is_ping { 0x89 } else { 0x81 }, *length));
             let bytes: Vec<_> = bytes.collect();
-            let mut frames = Frames::default();
+            let mut frames = FrameParser::default();
             let mut sizes = Vec::new();
             for mut part in bytes.chunks(cut) {
-                while let Some(size) = frames.next(&mut part) {
+                while let Some(size) = frames.next_frame(&mut part) {
                     sizes.push(size as usize);
                 }
             }
@@ -539,10 +543,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, cut in 1_usize..20) {
-            let mut frames = Frames::default();
+        fn parsing_never_panics(bytes: Vec<u8>, cut in 1_usize..20) {
+            let mut frames = FrameParser::default();
             for mut part in bytes.chunks(cut) {
-                while frames.next(&mut part).is_some() {}
+                while frames.next_frame(&mut part).is_some() {}
             }
             frames.unfinished();
         }

@@ -1,5 +1,5 @@
-//! GraphQL over WebSocket: who may open one, and the handshake (RFC 6455, section 4.2). What is said over it is in
-//! [`session`] and [`message`].
+//! GraphQL over WebSocket: the opening handshake (RFC 6455, section 4.2) and its origin check. [`session`] runs the
+//! protocol on the open WebSocket, [`message`] has its messages and [`message_limits`] bounds them.
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -24,65 +24,68 @@ use crate::{
     http::{
         gateway::{Gateway, Request},
         refusal::{Refusal, method_not_allowed},
-        request_id::Since,
+        request_id::SpanStart,
     },
 };
 
-/// The sub-protocol, as npm `graphql-ws` speaks it.
+/// The sub-protocol of npm `graphql-ws`.
 const PROTOCOL: &str = "graphql-transport-ws";
 
-/// The only version of WebSocket that there is.
+/// The WebSocket protocol version of RFC 6455.
 const VERSION: &str = "13";
 
-/// Whether a request is to become a WebSocket. What else it may want to become is passed over (RFC 9110, section 7.8).
-pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
+/// Whether a request asks for an upgrade to WebSocket. Other upgrades are ignored (RFC 9110, section 7.8).
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     has_token(headers, &header::UPGRADE, "websocket")
 }
 
-/// ResponseCache the handshake, and serves what it opens in a task of its own.
+/// Completes the handshake, and spawns a task that serves the WebSocket.
 ///
 /// # Errors
-/// 400 or 426 where it is no handshake of this protocol, 403 for a page of another site, 503 where there are as many
-/// as there may be.
-pub(crate) fn open(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Result<Response, Refusal> {
+/// 400 or 426 for a handshake that is malformed or of another protocol, 403 for a page of another site, 503 at the
+/// concurrency limit.
+pub(crate) fn upgrade(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Result<Response, Refusal> {
     if *request.method() != Method::GET {
-        return Err(method_not_allowed("A WebSocket is opened with GET.", "GET"));
+        return Err(method_not_allowed("Method not allowed. Open a WebSocket with GET.", "GET"));
     }
     let headers = request.headers();
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
-        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "The version of WebSocket here is 13.")
-            .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION)));
+        return Err(Refusal::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "Unsupported WebSocket version. Use version 13.",
+        )
+        .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION)));
     }
     let key =
         headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| has_token(headers, &header::CONNECTION, "upgrade"));
     let Some(key) = key.map(|key| derive_accept_key(key.as_bytes())) else {
         return Err(bad(
-            "This is no WebSocket handshake: \"Connection: Upgrade\" or Sec-WebSocket-Key is missing.",
+            "Incomplete WebSocket handshake. Send \"Connection: Upgrade\" and Sec-WebSocket-Key.",
         ));
     };
     if !has_token(headers, &header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL) {
         return Err(bad(
-            "The sub-protocol here is graphql-transport-ws: ask for it (Sec-WebSocket-Protocol).",
+            "Unsupported WebSocket sub-protocol. Send \"Sec-WebSocket-Protocol: graphql-transport-ws\".",
         ));
     }
-    if !is_from_here(headers, &gateway.http.origins) {
+    if !is_allowed_origin(headers, &gateway.http.origins) {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "Pages of this origin may not open a WebSocket here; http.origins names those that may.",
+            "WebSocket rejected: this origin is not listed in http.origins.",
         ));
     }
     let permit = gateway.websockets.admit()?;
     let token = token(headers, &gateway.limits);
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return Err(bad("This connection cannot become a WebSocket. Ask with HTTP/1.1."));
+        return Err(bad("Connection cannot be upgraded to a WebSocket. Use HTTP/1.1."));
     };
 
-    let span = request.body().id.span(Since::CarryingOut).unwrap_or_else(Span::current);
-    let (gateway, open) = (gateway.clone(), gateway.drain.open());
+    let span = request.body().id.span(SpanStart::Execution).unwrap_or_else(Span::current);
+    let (gateway, shutdown) = (gateway.clone(), gateway.shutdown.guard());
     let served = async move {
-        // That fails where the client has gone.
+        // The upgrade fails if the client has disconnected.
         if let Ok(upgraded) = upgrade.await {
-            Session::new(gateway, token, open, upgraded).await.serve().await;
+            Session::new(gateway, token, shutdown, upgraded).await.serve().await;
         }
         drop(permit);
     };
@@ -102,7 +105,7 @@ fn bad(message: &'static str) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
 }
 
-/// Whether a header that is a list with commas has `token`.
+/// Whether a header with a comma-separated list contains `token`.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
@@ -111,18 +114,19 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
-/// Browsers let any page open a WebSocket to anywhere, and send the page's origin in one `Origin` header: it has to be
-/// an origin of the requested host or one of `others`, letter by letter. Other clients send none.
-pub(crate) fn is_from_here(headers: &HeaderMap, others: &[String]) -> bool {
+/// Protects against cross-site WebSocket hijacking: browsers let any page open a WebSocket to any host, and send the
+/// page's origin in one `Origin` header. It must equal an origin of the requested host or one of `others`, byte for
+/// byte. Other clients send no `Origin`.
+pub(crate) fn is_allowed_origin(headers: &HeaderMap, others: &[String]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return true };
-    let is_origin = |known: &String| known.as_bytes() == origin.as_bytes();
+    let is_origin = |allowed: &String| allowed.as_bytes() == origin.as_bytes();
     origins.next().is_none()
         && (others.iter().any(is_origin) || origins_of_host(headers).iter().flatten().any(is_origin))
 }
 
-/// The origins of pages on the requested host as browsers write them: in lower case, without the default port. Both
-/// schemes count, since TLS in front of the gateway cannot be seen here.
+/// The origins of pages on the requested host, in the form that browsers send: in lower case, without the default port.
+/// Both schemes are included, since a proxy may terminate TLS in front of the gateway.
 fn origins_of_host(headers: &HeaderMap) -> Option<[String; 2]> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = Authority::try_from(hosts.next()?.as_bytes()).ok()?;
@@ -150,11 +154,11 @@ mod tests {
                 headers.append(name, value);
             }
         }
-        is_from_here(&headers, &["https://app.example".to_owned()])
+        is_allowed_origin(&headers, &["https://app.example".to_owned()])
     }
 
     #[test]
-    fn a_page_opens_a_websocket_to_where_it_is_from() {
+    fn only_pages_of_allowed_origins_open_a_websocket() {
         for (host, origin) in [
             ("a.example", "https://a.example"),
             ("a.example", "http://a.example"),
@@ -204,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_origin_is_read_without_a_panic(host: String, origin: String) {
+        fn the_origin_check_never_panics(host: String, origin: String) {
             may_open(&host, [origin.as_str()]);
         }
     }

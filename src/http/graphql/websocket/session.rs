@@ -1,7 +1,7 @@
-//! One WebSocket, from the handshake to the end: the protocol `graphql-transport-ws`.
+//! The session of one WebSocket, from the handshake to the close: the protocol `graphql-transport-ws`.
 //!
-//! It is one task. While it sends, it neither reads nor asks for another answer: a client that reads slowly has its own
-//! messages wait, and when it comes back finds the latest state of what it watches, not a queue.
+//! A session is a single task. While it sends, it neither reads messages nor polls operations. So a slow reader gets
+//! back-pressure, and afterwards the latest state of its subscriptions instead of a queue.
 
 use std::{
     borrow::Cow,
@@ -39,8 +39,8 @@ use tokio_tungstenite::{
 use tracing::Instrument as _;
 
 use super::{
-    message::{Incoming, Outgoing},
-    message_limits::{Excess, Metered, READ_BUFFER},
+    message::{ClientMessage, ServerMessage},
+    message_limits::{LimitViolation, MeteredStream, READ_BUFFER},
 };
 use crate::{
     auth::bearer::{Token, bearer, identify},
@@ -52,217 +52,219 @@ use crate::{
         gateway::Gateway,
         graphql::{
             request::Parameters,
-            run::{access, answers},
+            run::{access, responses},
         },
     },
     metrics::metrics,
 };
 
-/// How long a client that is told to go is still listened to: what it has sent by then must not make the system drop the
-/// connection before the client has read why.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The timeout of the closing handshake. Until then, messages of the client are read and discarded: unread ones would
+/// make the system reset the connection before the client has read the close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many bytes of it are passed over at most: reading a flood costs more than resetting its connection.
-const MOST_PASSED_OVER: u64 = 32 * 1024 * 1024;
+/// The maximum number of bytes to discard while closing. Reading a flood costs more than resetting its connection.
+const MAX_DISCARDED: u64 = 32 * 1024 * 1024;
 
-/// The longest protocol `ping`, as text: its payload is sent back.
-const LONGEST_PING: usize = 512;
+/// The maximum length of a protocol `ping` in bytes, since its payload is sent back.
+const MAX_PING: usize = 512;
 
-/// The longest frame that is written. The library holds a frame until the client has taken it, in a buffer that never
-/// shrinks; a longer message is sent in fragments (RFC 6455, section 5.4).
-const LONGEST_FRAME: usize = 64 * 1024;
+/// The maximum length of written frames. tungstenite buffers a frame until the client has read it, and its buffer never
+/// shrinks. Longer messages are sent in fragments (RFC 6455, section 5.4).
+const MAX_FRAME: usize = 64 * 1024;
 
-/// A WebSocket that is open.
+/// An open WebSocket.
 pub(crate) struct Session {
     gateway: Arc<Gateway>,
-    socket: WebSocketStream<Metered<TokioIo<Upgraded>>>,
-    /// What the client came with: of the handshake, unless the first message brings something. Each operation finds out
-    /// anew whom it stands for, since that may end before the WebSocket does.
+    socket: WebSocketStream<MeteredStream<TokioIo<Upgraded>>>,
+    /// The credential of `connection_init`, or else of the handshake. Each operation verifies it again, since it may
+    /// expire during the session.
     token: Result<Option<Token>, ApiError>,
-    open: ShutdownGuard,
-    operations: StreamMap<String, Running>,
+    shutdown: ShutdownGuard,
+    operations: StreamMap<String, RunningOperation>,
     is_acknowledged: bool,
-    is_ending: bool,
-    /// When the client was heard of last, leaving out the time in which nobody listened.
-    heard: Instant,
+    is_shutting_down: bool,
+    /// The time of the last frame from the client, moved forward by times in which the session did not read.
+    last_received: Instant,
 }
 
-/// Why a session is over.
-enum End {
-    /// The client is gone.
-    Gone,
-    /// The client is told to go.
+/// The end of a session.
+enum SessionEnd {
+    /// The connection is closed or lost.
+    Disconnected,
+    /// The gateway closes the WebSocket, with a code and a reason.
     Close(u16, Cow<'static, str>),
 }
 
-/// An operation that is being run.
-struct Running {
+/// An operation in progress.
+struct RunningOperation {
     is_subscription: bool,
-    answers: StreamNotifyClose<Pin<Box<dyn Stream<Item = GraphqlResponse> + Send>>>,
+    responses: StreamNotifyClose<Pin<Box<dyn Stream<Item = GraphqlResponse> + Send>>>,
 }
 
-/// What has one answer, in a task of its own: it goes on while the client is slow to read, so that it does not keep its
-/// place among the operations until then. ResponseCache that wait to be sent are at most `websocket.max_subscriptions`.
-struct Task(JoinHandle<GraphqlResponse>);
+/// An operation with a single response, in a task of its own, so that a slow reader does not make it hold its slot of
+/// the concurrency limit. `websocket.max_subscriptions` bounds the number of responses that wait to be sent.
+struct ExecutionTask(JoinHandle<GraphqlResponse>);
 
-impl Task {
-    async fn answer(mut self) -> GraphqlResponse {
-        // What panics has been answered already, so this is the end of the process.
+impl ExecutionTask {
+    async fn response(mut self) -> GraphqlResponse {
+        // The task handles panics itself, so this is a shutdown of the runtime.
         (&mut self.0).await.unwrap_or_else(|_| GraphqlResponse::refused(vec![ApiError::Internal]))
     }
 }
 
-impl Drop for Task {
+impl Drop for ExecutionTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Stream for Running {
+impl Stream for RunningOperation {
     type Item = Option<GraphqlResponse>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.answers.poll_next_unpin(context)
+        self.responses.poll_next_unpin(context)
     }
 }
 
 impl Session {
-    /// What has been `upgraded` for a client that came with `token`.
+    /// A session on an `upgraded` connection, with the credential of the handshake.
     pub(crate) async fn new(
         gateway: Arc<Gateway>,
         token: Result<Option<Token>, ApiError>,
-        open: ShutdownGuard,
+        shutdown: ShutdownGuard,
         upgraded: Upgraded,
     ) -> Self {
-        // The meter bounds messages, before they get as far as this.
+        // `MeteredStream` enforces the limits on messages before tungstenite sees them.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_message_size(None)
             .max_frame_size(None);
         let metered =
-            Metered::new(TokioIo::new(upgraded), &gateway.websocket, gateway.partial_messages.clone());
+            MeteredStream::new(TokioIo::new(upgraded), &gateway.websocket, gateway.partial_messages.clone());
         Self {
             gateway,
             socket: WebSocketStream::from_raw_socket(metered, Role::Server, Some(config)).await,
             token,
-            open,
+            shutdown,
             operations: StreamMap::new(),
             is_acknowledged: false,
-            is_ending: false,
-            heard: Instant::now(),
+            is_shutting_down: false,
+            last_received: Instant::now(),
         }
     }
 
-    /// Serves it to its end.
+    /// Serves the session until it ends.
     pub(crate) async fn serve(mut self) {
-        match self.converse().await {
-            End::Gone => tracing::debug!("WebSocket gone"),
-            End::Close(code, reason) => {
-                // The reason may repeat an id of the client's.
+        match self.run().await {
+            SessionEnd::Disconnected => tracing::debug!("WebSocket disconnected"),
+            SessionEnd::Close(code, reason) => {
+                // Not the reason, which may repeat an operation id chosen by the client.
                 tracing::debug!(websocket.code = code, "WebSocket closed");
-                // Nobody is to go on being polled for while the client takes its leave.
+                // Operations end before the closing handshake.
                 self.operations = StreamMap::new();
-                let _ = timeout(LAST_WORDS, self.take_leave(code, reason)).await;
+                let _ = timeout(CLOSE_TIMEOUT, self.close_gracefully(code, reason)).await;
             }
         }
     }
 
-    async fn converse(&mut self) -> End {
+    async fn run(&mut self) -> SessionEnd {
         let keep_alive = self.gateway.keep_alive;
         let mut pings = interval_at(Instant::now() + keep_alive, keep_alive);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut init_timeout = std::pin::pin!(sleep(self.gateway.websocket.init_timeout));
         loop {
             let step = tokio::select! {
-                // A frame before a ping: who has answered is not taken for silent because nobody looked.
+                // Frames before pings, so that a pong that has arrived counts before the next ping is due.
                 biased;
                 () = &mut init_timeout, if !self.is_acknowledged => {
                     metrics().limited.count("websocket.init_timeout");
-                    Err(End::Close(4408, "Connection initialisation timeout".into()))
+                    Err(SessionEnd::Close(4408, "Connection initialisation timeout".into()))
                 }
-                () = self.open.told_to_end(), if !self.is_ending => {
+                () = self.shutdown.signalled(), if !self.is_shutting_down => {
                     self.end_subscriptions();
                     Ok(())
                 }
                 frame = self.socket.next() => self.receive(frame).await,
-                _ = pings.tick() => self.ping().await,
-                Some((id, answer)) = self.operations.next(), if !self.operations.is_empty() => {
-                    self.answer(&id, answer).await
+                _ = pings.tick() => self.send_ping().await,
+                Some((id, response)) = self.operations.next(), if !self.operations.is_empty() => {
+                    self.send_response(&id, response).await
                 }
             };
             match step {
                 Err(end) => return end,
-                // What has one answer has been waited for, as requests are.
-                Ok(()) if self.is_ending && self.operations.is_empty() => return going_away(),
+                // Operations with a single response have been completed, as requests are.
+                Ok(()) if self.is_shutting_down && self.operations.is_empty() => return going_away(),
                 Ok(()) => {}
             }
         }
     }
 
-    async fn receive(&mut self, frame: Option<Result<Message, Error>>) -> Result<(), End> {
-        let close = |code, reason: &'static str| Err(End::Close(code, reason.into()));
-        self.heard = Instant::now();
+    async fn receive(&mut self, frame: Option<Result<Message, Error>>) -> Result<(), SessionEnd> {
+        let close = |code, reason: &'static str| Err(SessionEnd::Close(code, reason.into()));
+        self.last_received = Instant::now();
         match frame {
-            Some(Ok(Message::Text(text))) => match Incoming::read(&text) {
-                Some(Incoming::Ping { .. }) if text.len() > LONGEST_PING => {
-                    close(4400, "Invalid message: a ping has at most 512 bytes")
+            Some(Ok(Message::Text(text))) => match ClientMessage::parse(&text) {
+                Some(ClientMessage::Ping { .. }) if text.len() > MAX_PING => {
+                    close(4400, "Invalid message: ping exceeds 512 bytes")
                 }
-                Some(message) => self.obey(message).await,
+                Some(message) => self.on_message(message).await,
                 None => close(4400, "Invalid message"),
             },
-            Some(Ok(Message::Binary(_))) => close(4400, "Invalid message: it is binary"),
-            // Pings are answered by the library.
+            Some(Ok(Message::Binary(_))) => close(4400, "Invalid message: binary frames are not supported"),
+            // tungstenite responds to pings.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
             Some(Ok(Message::Close(_))) => {
-                // The library has the answer to it ready.
-                let _ = timeout(LAST_WORDS, self.socket.flush()).await;
-                Err(End::Gone)
+                // Sends the close frame that tungstenite has queued in response.
+                let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
+                Err(SessionEnd::Disconnected)
             }
-            Some(Err(Error::Io(error))) => Err(match Excess::of(&error) {
-                Some(excess) => {
-                    metrics().limited.count(excess.limit());
-                    End::Close(excess.code(), excess.to_string().into())
+            Some(Err(Error::Io(error))) => Err(match LimitViolation::from_error(&error) {
+                Some(violation) => {
+                    metrics().limited.count(violation.limit());
+                    SessionEnd::Close(violation.code(), violation.to_string().into())
                 }
-                None => End::Gone,
+                None => SessionEnd::Disconnected,
             }),
-            Some(Err(Error::Utf8(_))) => close(1007, "Message not in UTF-8"),
-            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(End::Gone),
-            Some(Err(Error::Protocol(_))) => close(1002, "Not WebSocket"),
-            Some(Err(_)) | None => Err(End::Gone),
+            Some(Err(Error::Utf8(_))) => close(1007, "Message is not valid UTF-8"),
+            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
+                Err(SessionEnd::Disconnected)
+            }
+            Some(Err(Error::Protocol(_))) => close(1002, "WebSocket protocol error"),
+            Some(Err(_)) | None => Err(SessionEnd::Disconnected),
         }
     }
 
-    async fn obey(&mut self, message: Incoming) -> Result<(), End> {
+    async fn on_message(&mut self, message: ClientMessage) -> Result<(), SessionEnd> {
         match message {
-            Incoming::ConnectionInit { .. } if self.is_acknowledged => {
-                Err(End::Close(4429, "Too many initialisation requests".into()))
+            ClientMessage::ConnectionInit { .. } if self.is_acknowledged => {
+                Err(SessionEnd::Close(4429, "Too many initialisation requests".into()))
             }
-            Incoming::ConnectionInit { payload } => {
-                if let Some(token) = self.token_of(payload)? {
+            ClientMessage::ConnectionInit { payload } => {
+                if let Some(token) = self.credential(payload)? {
                     self.token = Ok(Some(token));
                 }
                 self.is_acknowledged = true;
-                self.say(Outgoing::ConnectionAck).await?;
-                // For the limits of what follows. Each operation is refused for itself.
+                self.send_message(ServerMessage::ConnectionAck).await?;
+                // A valid credential raises the message limit. An invalid one is reported per operation.
                 let _ = self.caller(Instant::now() + self.gateway.http.deadline).await;
                 Ok(())
             }
-            Incoming::Ping { payload } => self.say(Outgoing::Pong { payload }).await,
-            Incoming::Pong { .. } => Ok(()),
-            Incoming::Subscribe { .. } if !self.is_acknowledged => {
-                Err(End::Close(4401, "Unauthorized".into()))
+            ClientMessage::Ping { payload } => self.send_message(ServerMessage::Pong { payload }).await,
+            ClientMessage::Pong { .. } => Ok(()),
+            ClientMessage::Subscribe { .. } if !self.is_acknowledged => {
+                Err(SessionEnd::Close(4401, "Unauthorized".into()))
             }
-            Incoming::Subscribe { id, payload } => self.run(id, payload).await,
-            Incoming::Complete { id } => {
+            ClientMessage::Subscribe { id, payload } => self.subscribe(id, payload).await,
+            ClientMessage::Complete { id } => {
                 self.operations.remove(&id);
                 Ok(())
             }
         }
     }
 
-    /// What the payload of the first message brings, if it does.
-    fn token_of(&self, payload: Option<Map<String, Value>>) -> Result<Option<Token>, End> {
+    /// The credential in the payload of `connection_init`, if there is one.
+    fn credential(&self, payload: Option<Map<String, Value>>) -> Result<Option<Token>, SessionEnd> {
         let mut values = payload
             .iter()
             .flatten()
@@ -272,120 +274,125 @@ impl Session {
             .as_str()
             .filter(|_| values.next().is_none())
             .and_then(|value| bearer(value.as_bytes(), &self.gateway.limits).ok());
-        let reason = "Forbidden: the payload's Authorization is not of the form \"Bearer <token>\"";
-        token.map(Some).ok_or(End::Close(4403, reason.into()))
+        let reason = "Forbidden: the payload's Authorization must be \"Bearer <token>\"";
+        token.map(Some).ok_or(SessionEnd::Close(4403, reason.into()))
     }
 
-    /// Identifies the caller. A valid token raises the limit on messages for the rest of the session.
+    /// Identifies the caller. A valid credential raises the message limit for the rest of the session.
     async fn caller(&mut self, deadline: Instant) -> Result<Caller, ApiError> {
         let caller = identify(&self.token, &self.gateway.identity, deadline).await;
         if caller.is_ok() {
-            self.socket.get_mut().trust();
+            self.socket.get_mut().raise_message_limit();
         }
         caller
     }
 
-    async fn run(&mut self, id: String, parameters: Parameters) -> Result<(), End> {
+    async fn subscribe(&mut self, id: String, parameters: Parameters) -> Result<(), SessionEnd> {
         if self.operations.contains_key(&id) {
             // A close frame has room for 123 bytes (RFC 6455, section 5.5).
             let reason = match id.len() {
                 ..=MAX_ECHO => format!("Subscriber for {id} already exists").into(),
                 _ => "Subscriber already exists".into(),
             };
-            return Err(End::Close(4409, reason));
+            return Err(SessionEnd::Close(4409, reason));
         }
-        if self.is_ending {
-            // It ends with the connection, like one that is sent a moment later.
+        if self.is_shutting_down {
+            // Ignored, like a message that arrives after the close.
             return Ok(());
         }
         let deadline = Instant::now() + self.gateway.http.deadline;
-        // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
+        // This waits only if verification keys must be fetched first.
         let caller = self.caller(deadline).await;
-        if let Err(refused) = self.gateway.rate_limit.admit(&caller, &self.token) {
-            let payload = GraphqlResponse::refused(vec![refused]);
-            return self.say(Outgoing::Error { id: &id, payload }).await;
+        if let Err(error) = self.gateway.rate_limit.admit(&caller, &self.token) {
+            let payload = GraphqlResponse::refused(vec![error]);
+            return self.send_message(ServerMessage::Error { id: &id, payload }).await;
         }
-        let request = parameters
-            .try_into()
-            .map_err(|_| End::Close(4400, "Invalid message: the payload is no GraphQL request".into()))?;
-        let most = self.gateway.websocket.max_subscriptions;
-        if self.operations.len() >= most {
+        let request = parameters.try_into().map_err(|_| {
+            SessionEnd::Close(4400, "Invalid message: payload is not a GraphQL request".into())
+        })?;
+        let maximum = self.gateway.websocket.max_subscriptions;
+        if self.operations.len() >= maximum {
             let message = format!(
-                "This WebSocket runs {most} operations, and websocket.max_subscriptions allows no more. Complete one \
-                 first, or open another WebSocket."
+                "WebSocket exceeds the limit of {maximum} concurrent operations (websocket.max_subscriptions). Complete \
+                 one first, or open another WebSocket."
             );
-            let error = OverLimit::overloaded("websocket.max_subscriptions", most, message);
+            let error = OverLimit::overloaded("websocket.max_subscriptions", maximum, message);
             return self
-                .say(Outgoing::Error { id: &id, payload: GraphqlResponse::refused(vec![error]) })
+                .send_message(ServerMessage::Error {
+                    id: &id,
+                    payload: GraphqlResponse::refused(vec![error]),
+                })
                 .await;
         }
         let api = &self.gateway.api;
         let operation = match async { api.prepare(api.parse(request)?).await }.await {
             Ok(operation) => operation,
-            Err(answer) => return self.say(Outgoing::Error { id: &id, payload: answer }).await,
+            Err(response) => {
+                return self.send_message(ServerMessage::Error { id: &id, payload: response }).await;
+            }
         };
         let is_subscription = operation.is_subscription();
         let gateway = self.gateway.clone();
-        let answers: Pin<Box<dyn Stream<Item = _> + Send>> = if is_subscription {
-            Box::pin(answers(&gateway, operation, caller, deadline))
+        let responses: Pin<Box<dyn Stream<Item = _> + Send>> = if is_subscription {
+            Box::pin(responses(&gateway, operation, caller, deadline))
         } else {
-            // It waits for its turn there, so that nothing else waits with it.
-            let answer = async move {
+            // The task waits for admission, so that the session does not.
+            let execution = async move {
                 match gateway.operations.admit(&caller).await {
                     Ok(_permit) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
                     Err(error) => GraphqlResponse::refused(vec![error]),
                 }
             };
-            let task = Task(tokio::spawn(answer.in_current_span()));
-            Box::pin(stream::once(task.answer()))
+            let task = ExecutionTask(tokio::spawn(execution.in_current_span()));
+            Box::pin(stream::once(task.response()))
         };
-        let answers = StreamNotifyClose::new(answers);
-        self.operations.insert(id, Running { is_subscription, answers });
+        let responses = StreamNotifyClose::new(responses);
+        self.operations.insert(id, RunningOperation { is_subscription, responses });
         Ok(())
     }
 
-    /// Hands on the next answer of an operation, or that there are no more.
-    async fn answer(&mut self, id: &str, answer: Option<GraphqlResponse>) -> Result<(), End> {
-        match answer {
-            Some(answer @ GraphqlResponse { data: Some(_), .. }) => {
-                self.say(Outgoing::Next { id, payload: answer }).await
+    /// Sends the next response of an operation, or its end.
+    async fn send_response(&mut self, id: &str, response: Option<GraphqlResponse>) -> Result<(), SessionEnd> {
+        match response {
+            Some(response @ GraphqlResponse { data: Some(_), .. }) => {
+                self.send_message(ServerMessage::Next { id, payload: response }).await
             }
-            Some(answer) => {
+            Some(response) => {
                 self.operations.remove(id);
-                self.say(Outgoing::Error { id, payload: answer }).await
+                self.send_message(ServerMessage::Error { id, payload: response }).await
             }
             None => {
                 self.operations.remove(id);
-                self.say(Outgoing::Complete { id }).await
+                self.send_message(ServerMessage::Complete { id }).await
             }
         }
     }
 
-    /// Those who subscribe again elsewhere need no `complete`, which would tell them not to.
+    /// Ends subscriptions without `complete`, so that their clients subscribe again elsewhere.
     fn end_subscriptions(&mut self) {
-        self.is_ending = true;
-        let subscriptions = self.operations.iter().filter(|(_, running)| running.is_subscription);
+        self.is_shutting_down = true;
+        let subscriptions = self.operations.iter().filter(|(_, operation)| operation.is_subscription);
         for id in subscriptions.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.operations.remove(&id);
         }
     }
 
-    /// Asks the client for a sign of life, unless it has left the last such question without an answer.
-    async fn ping(&mut self) -> Result<(), End> {
-        if self.heard.elapsed() > self.gateway.keep_alive.mul_f32(1.5) {
-            return Err(End::Gone);
+    /// Sends a ping, or ends the session if the client has not responded to the previous one.
+    async fn send_ping(&mut self) -> Result<(), SessionEnd> {
+        if self.last_received.elapsed() > self.gateway.keep_alive.mul_f32(1.5) {
+            return Err(SessionEnd::Disconnected);
         }
-        // A frame rather than a message: whatever speaks WebSocket answers it.
+        // A WebSocket ping, not one of the sub-protocol: every client responds to it.
         self.send([Message::Ping(Vec::new().into())]).await
     }
 
-    async fn say(&mut self, message: Outgoing<'_>) -> Result<(), End> {
-        let message = message.write(&self.gateway.api);
+    async fn send_message(&mut self, message: ServerMessage<'_>) -> Result<(), SessionEnd> {
+        let message = message.encode(&self.gateway.api);
         self.send(fragments(message)).await
     }
 
-    /// Sends the `frames` of a message, and waits until the client has taken them, for at most `http.send_timeout`.
-    async fn send(&mut self, frames: impl IntoIterator<Item = Message>) -> Result<(), End> {
+    /// Sends the `frames` of a message. The client has `http.send_timeout` to read them.
+    async fn send(&mut self, frames: impl IntoIterator<Item = Message>) -> Result<(), SessionEnd> {
         let started = Instant::now();
         let sending = async {
             for frame in frames {
@@ -397,44 +404,44 @@ impl Session {
             biased;
             sent = timeout(self.gateway.http.send_timeout, sending) => match sent {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) => Err(End::Gone),
+                Ok(Err(_)) => Err(SessionEnd::Disconnected),
                 Err(_) => {
                     metrics().limited.count("http.send_timeout");
-                    Err(End::Gone)
+                    Err(SessionEnd::Disconnected)
                 }
             },
-            () = self.open.told_to_end(), if !self.is_ending => Err(going_away()),
+            () = self.shutdown.signalled(), if !self.is_shutting_down => Err(going_away()),
         };
-        let unheard = started.elapsed();
-        self.heard += unheard;
-        self.socket.get_mut().leave_out(unheard);
+        let unread_time = started.elapsed();
+        self.last_received += unread_time;
+        self.socket.get_mut().extend_timeout(unread_time);
         sent
     }
 
-    async fn take_leave(&mut self, code: u16, reason: Cow<'static, str>) {
+    async fn close_gracefully(&mut self, code: u16, reason: Cow<'static, str>) {
         let frame = CloseFrame { code: code.into(), reason: reason.into_owned().into() };
         if self.socket.close(Some(frame)).await.is_err() {
             return;
         }
         let stream = self.socket.get_mut().stream();
         let _ = stream.shutdown().await;
-        let mut rest = stream.take(MOST_PASSED_OVER);
+        let mut rest = stream.take(MAX_DISCARDED);
         let mut buffer = vec![0; 2 * READ_BUFFER];
         while rest.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
     }
 }
 
-/// The frames of a text message. The message stays in memory until the last of them is made.
+/// Splits a text message into frames, lazily. The frames share its memory.
 fn fragments(mut message: Bytes) -> impl Iterator<Item = Message> {
     let mut next = Some(Data::Text);
     std::iter::from_fn(move || {
         let kind = OpCode::Data(next.take()?);
-        let payload = message.split_to(message.len().min(LONGEST_FRAME));
+        let payload = message.split_to(message.len().min(MAX_FRAME));
         next = (!message.is_empty()).then_some(Data::Continue);
         Some(Message::Frame(Frame::message(payload, kind, next.is_none())))
     })
 }
 
-fn going_away() -> End {
-    End::Close(1001, "Going away".into())
+fn going_away() -> SessionEnd {
+    SessionEnd::Close(1001, "Going away".into())
 }
