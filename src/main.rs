@@ -200,7 +200,7 @@ async fn check_upstream(config: &Config, url: &Url) -> Result<Result<String, Str
 
 /// The line on standard output, so that it can go into the file as it is; the key where a person sees it.
 fn make_api_key(name: &str) -> Result<(), Failure> {
-    let made = NewApiKey::make(name).map_err(Failure::Setup)?;
+    let made = NewApiKey::generate(name).map_err(Failure::Setup)?;
     say(&made.line);
     logging::report(&format!("the key of {name}, shown this once: {}", made.key));
     Ok(())

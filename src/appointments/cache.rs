@@ -28,7 +28,7 @@ use crate::{
     metrics::metrics,
     model::SharedAppointment,
     upstream::{
-        answer::AppointmentAnswer,
+        answer::AppointmentResponse,
         cache_control::CacheDirectives,
         client::UpstreamClient,
         deadline::Deadline,
@@ -351,7 +351,7 @@ impl AppointmentCache {
         let answer = self.0.upstream.appointment(caller, id, etag, deadline).await;
         let duration_ms = version.started.elapsed().as_millis() as u64;
         match answer {
-            Ok(AppointmentAnswer { appointment, is_unchanged, etag, keep }) => {
+            Ok(AppointmentResponse { appointment, is_unchanged, etag, directives }) => {
                 let (appointment, etag) = match last {
                     Some((etag, appointment)) if is_unchanged => (Some(appointment), Some(etag)),
                     _ => (appointment, etag),
@@ -365,7 +365,7 @@ impl AppointmentCache {
                         absent
                     }
                 };
-                let freshness = self.freshness(caller, appointment.is_some(), keep);
+                let freshness = self.freshness(caller, appointment.is_some(), directives);
                 self.store(caller, id, appointment.clone(), freshness, &version);
                 Ok(Fetched { appointment, etag, version, freshness })
             }

@@ -222,10 +222,10 @@ impl ListCache {
         };
         tracing::debug!(list.page = key.page + 1, items = page.items.len(), duration_ms, "fetched");
         // An item that lacks a member serves the list only: it does not say what the whole appointment is.
-        for item in page.items.iter().flatten().filter(|item| item.is_whole) {
-            self.0.cache.store_listed(caller, &item.appointment, page.keep, &version);
+        for item in page.items.iter().flatten().filter(|item| item.is_complete) {
+            self.0.cache.store_listed(caller, &item.appointment, page.directives, &version);
         }
-        let freshness = Freshness::new(self.0.ttl, self.0.policy, page.keep, caller);
+        let freshness = Freshness::new(self.0.ttl, self.0.policy, page.directives, caller);
         let copy = Guarded::new(page.clone(), version.clone(), freshness);
         self.0.store.put(key, copy, || self.validity().is_storable(&version));
         Ok(page)

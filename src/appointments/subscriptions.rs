@@ -169,17 +169,17 @@ impl Subscriptions {
         let mut watches = self.registry.0.lock();
         existing = watches.get(&key);
         let alive = existing.as_ref().filter(|watch| watch.is_alive());
-        watches.admit(key, caller.who(), alive.is_some(), &self.registry.0.config)?;
+        watches.admit(key, caller.identity(), alive.is_some(), &self.registry.0.config)?;
         let watch = match alive {
             Some(watch) => watch.clone(),
             None => {
                 let watch = self.start(caller, key);
-                watches.insert(key, caller.who(), Arc::downgrade(&watch));
+                watches.insert(key, caller.identity(), Arc::downgrade(&watch));
                 watch
             }
         };
-        watches.enter(&key, caller.who());
-        Ok(Subscription { watch, who: caller.who() })
+        watches.enter(&key, caller.identity());
+        Ok(Subscription { watch, who: caller.identity() })
     }
 
     fn start(&self, caller: &Caller, key: Key) -> Arc<Watch> {

@@ -109,7 +109,7 @@ impl Coding {
         let shorter = compressed.ok().filter(|compressed| compressed.len() < plain.len());
         let shorter = shorter.ok_or(CompressionSkipped::NotWorthIt)?;
         reservation.shrink_to(shorter.len());
-        Ok(reservation.hold(shorter))
+        Ok(reservation.into_bytes(shorter))
     }
 
     fn compress(self, plain: &[u8], effort: Effort) -> io::Result<Vec<u8>> {

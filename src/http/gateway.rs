@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     appointments::shared::Shared,
-    auth::identity::Identity,
+    auth::identity::Authenticator,
     config::{http::HttpConfig, limits::Limits, websocket::WebSocketConfig},
     graceful_shutdown::GracefulShutdown,
     graphql::api::Api,
@@ -31,7 +31,7 @@ pub struct Gateway {
     /// EncodedResponse answers, for equal requests.
     pub answers: ResponseCache,
     /// Tells who asks.
-    pub identity: Identity,
+    pub identity: Authenticator,
     /// Clocks, and which pages may ask.
     pub http: HttpConfig,
     /// Bounds on what comes in.

@@ -43,7 +43,7 @@ use super::{
     message_limits::{Excess, Metered, READ_BUFFER},
 };
 use crate::{
-    auth::bearer::{Token, bearer, identify},
+    auth::bearer::{BearerToken, bearer, identify},
     caller::Caller,
     error::{ApiError, echo::MAX_ECHO, limit::OverLimit},
     graceful_shutdown::ShutdownGuard,
@@ -78,7 +78,7 @@ pub(crate) struct Session {
     socket: WebSocketStream<Metered<TokioIo<Upgraded>>>,
     /// What the client came with: of the handshake, unless the first message brings something. Each operation finds out
     /// anew whom it stands for, since that may end before the WebSocket does.
-    token: Result<Option<Token>, ApiError>,
+    token: Result<Option<BearerToken>, ApiError>,
     open: ShutdownGuard,
     operations: StreamMap<String, Running>,
     is_acknowledged: bool,
@@ -130,7 +130,7 @@ impl Session {
     /// What has been `upgraded` for a client that came with `token`.
     pub(crate) async fn new(
         gateway: Arc<Gateway>,
-        token: Result<Option<Token>, ApiError>,
+        token: Result<Option<BearerToken>, ApiError>,
         open: ShutdownGuard,
         upgraded: Upgraded,
     ) -> Self {
@@ -262,7 +262,7 @@ impl Session {
     }
 
     /// What the payload of the first message brings, if it does.
-    fn token_of(&self, payload: Option<Map<String, Value>>) -> Result<Option<Token>, End> {
+    fn token_of(&self, payload: Option<Map<String, Value>>) -> Result<Option<BearerToken>, End> {
         let mut values = payload
             .iter()
             .flatten()
