@@ -143,7 +143,8 @@ impl Caller {
         Self { revocable: Some(credential), ..self }
     }
 
-    /// The reason why the caller's credential is no longer accepted; `None` while it is, or if only the upstream decides.
+    /// The reason why the caller's credential is no longer accepted; `None` while it is, or if only the upstream
+    /// decides.
     pub fn rejection(&self) -> Option<&'static str> {
         self.revocable.as_ref().and_then(|credential| credential.rejection())
     }
@@ -194,8 +195,8 @@ impl Caller {
         }
     }
 
-    /// The remaining lifetime of a token that is passed through, from its `exp`; zero once it has expired. The gateway's
-    /// own token is renewed, so it does not limit the freshness of responses.
+    /// The remaining lifetime of a token that is passed through, from its `exp`; zero once it has expired. The
+    /// gateway's own token is renewed, so it does not limit the freshness of responses.
     pub fn time_left(&self) -> Option<Duration> {
         match self.credential {
             Credential::Token(_) => self.valid_for(),

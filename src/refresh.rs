@@ -108,8 +108,8 @@ impl<T: Send + Sync + 'static> AutoRefresh<T> {
         state.usable().ok_or_else(|| state.failure.clone().unwrap_or_else(|| "it has expired".into()))
     }
 
-    /// Returns a value newer than `known`, which turned out to be invalid. Starts an early fetch, unless the last one is
-    /// less than `between_early` ago or the last fetch failed. Returns `None` if there is no newer value.
+    /// Returns a value newer than `known`, which turned out to be invalid. Starts an early fetch, unless the last one
+    /// is less than `between_early` ago or the last fetch failed. Returns `None` if there is no newer value.
     pub async fn newer_than(&self, known: &Current<T>) -> Option<Arc<Current<T>>> {
         self.0.state.send_if_modified(|state| {
             let is_current = state.current.as_ref().is_some_and(|it| it.generation == known.generation);

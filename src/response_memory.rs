@@ -1,10 +1,11 @@
 //! A bound on the memory of all responses (`http.max_response_memory`).
 //!
-//! A [`Reservation`] grows while a response is written, and is released with the last clone of its [`Bytes`]. A response
-//! thus counts as long as it exists, in the response cache or in the write buffer of a slow client. Clones are free.
+//! A [`Reservation`] grows while a response is written, and is released with the last clone of its [`Bytes`]. A
+//! response thus counts as long as it exists, in the response cache or in the write buffer of a slow client. Clones are
+//! free.
 //!
-//! The bytes beyond the first step of a reservation count towards its caller. A caller may use a share of the memory that
-//! other callers leave (`limits.caller_share`), and one response in any case. Cached copies have no owner.
+//! The bytes beyond the first step of a reservation count towards its caller. A caller may use a share of the memory
+//! that other callers leave (`limits.caller_share`), and one response in any case. Cached copies have no owner.
 
 use std::{
     collections::HashMap,

@@ -1,8 +1,8 @@
 //! Verification of the callers' JWTs (RFC 7519, with the practices of RFC 8725).
 //!
 //! A token is checked in three steps, the cheapest first: form and claims ([`claims`](super::claims)), the existence of
-//! the key, and the signature, within a budget ([`verification_budget`](super::verification_budget)). A verified token is
-//! cached until it expires or its key is replaced.
+//! the key, and the signature, within a budget ([`verification_budget`](super::verification_budget)). A verified token
+//! is cached until it expires or its key is replaced.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 

@@ -2,8 +2,8 @@
 //!
 //! A caller may hold a share, in percent, of the capacity that other callers leave. A single caller gets that share of
 //! the whole capacity, several busy callers divide it, and some always remains for the next caller. (Switches manage
-//! their buffers alike: the dynamic threshold of Choudhury and Hahne.) Permits go to callers in round-robin order, and to
-//! the waiters of one caller in FIFO order.
+//! their buffers alike: the dynamic threshold of Choudhury and Hahne.) Permits go to callers in round-robin order, and
+//! to the waiters of one caller in FIFO order.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -90,8 +90,8 @@ impl<K: CallerKey, W> Ledger<K, W> {
         self.remove_if_unused(caller);
     }
 
-    /// Takes a permit for an entry with a slot. Returns whether one was free. An entry never overtakes waiters of the same
-    /// caller.
+    /// Takes a permit for an entry with a slot. Returns whether one was free. An entry never overtakes waiters of the
+    /// same caller.
     pub(crate) fn try_acquire(&mut self, caller: K) -> bool {
         let Some(usage) = self.callers.get(&caller) else { return false };
         let is_free =

@@ -63,7 +63,8 @@ pub struct UpdateAppointmentInput {
     pub status: MaybeUndefined<String>,
     /// The person that the agent meets. Omitted fields within keep their values.
     pub claimant: MaybeUndefined<ClaimantInput>,
-    /// The features of the call. Omitted fields within keep their values. Cannot be null, since there is nothing to clear.
+    /// The features of the call. Omitted fields within keep their values. Cannot be null, since there is nothing to
+    /// clear.
     pub features: MaybeUndefined<FeaturesInput>,
     /// Whether participants are redirected to a custom page after the call.
     pub use_custom_post_call_redirect: MaybeUndefined<bool>,

@@ -1,7 +1,7 @@
 //! The model of an appointment. [`upstream`](crate::upstream) decodes it once; all readers share it.
 //!
-//! The types derive their GraphQL types, so each field has one definition and one description. A field that the upstream
-//! may omit or send malformed is a [`Field`].
+//! The types derive their GraphQL types, so each field has one definition and one description. A field that the
+//! upstream may omit or send malformed is a [`Field`].
 //!
 //! The types hold personal data, so their `Debug` output is redacted.
 
@@ -23,8 +23,8 @@ pub type SharedAppointment = Arc<Appointment>;
 
 /// The decoded value of one field.
 ///
-/// Serialised as `null` unless it is a [`Value`](Field::Value). [`Malformed`](Field::Malformed) also adds an error at the
-/// field's path.
+/// Serialised as `null` unless it is a [`Value`](Field::Value). [`Malformed`](Field::Malformed) also adds an error at
+/// the field's path.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub enum Field<T> {
     /// Omitted, or null.

@@ -1,7 +1,7 @@
 //! Errors of calls to the upstream.
 //!
-//! The texts are for the log. They may name statuses, never bodies, tokens or personal data. [`api_error`](super::api_error)
-//! translates them into client errors.
+//! The texts are for the log. They may name statuses, never bodies, tokens or personal data.
+//! [`api_error`](super::api_error) translates them into client errors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -191,7 +191,8 @@ impl UpstreamError {
         }
     }
 
-    /// Converts an error of a call into the error of a change: if the change may have been made, the outcome is unknown.
+    /// Converts an error of a call into the error of a change: if the change may have been made, the outcome is
+    /// unknown.
     pub(crate) fn into_change_error(self) -> Self {
         match self {
             Self::Failed { status, .. } => Self::ChangeFailed { status },

@@ -336,8 +336,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of calls, results and time: an open breaker admits nothing, a half-open one only its probes, and
-        /// none is stuck.
+        /// In any order of calls, results and time: an open breaker admits nothing, a half-open one only its probes,
+        /// and none is stuck.
         #[test]
         fn no_order_of_events_admits_too_many_calls(
             events in prop::collection::vec((0..5_u8, 0..3_usize, 0..4000_u64), 1..400),

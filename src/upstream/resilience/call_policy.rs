@@ -1,9 +1,9 @@
 //! The call policy: concurrency limit with fair queuing, circuit breaker, retries and hedging.
 //!
-//! A call holds a slot in the [`FairQueue`] from its beginning to its end, and a permit during each attempt. A change is
-//! a single attempt. A read that fails transiently is retried up to `upstream.retries` times: after a random backoff and
-//! no sooner than `Retry-After` permits, before the last waiter's [`Deadline`], and within the [`RetryBudget`] of all
-//! calls.
+//! A call holds a slot in the [`FairQueue`] from its beginning to its end, and a permit during each attempt. A change
+//! is a single attempt. A read that fails transiently is retried up to `upstream.retries` times: after a random backoff
+//! and no sooner than `Retry-After` permits, before the last waiter's [`Deadline`], and within the [`RetryBudget`] of
+//! all calls.
 
 use std::{
     pin::pin,

@@ -1,5 +1,5 @@
-//! Pauses after a 429 with `Retry-After`. An upstream's rate limit applies to a token, so the pause delays all calls with
-//! that token. With the gateway's own token, these are the calls of all callers.
+//! Pauses after a 429 with `Retry-After`. An upstream's rate limit applies to a token, so the pause delays all calls
+//! with that token. With the gateway's own token, these are the calls of all callers.
 
 use std::{
     collections::{BTreeSet, HashMap},

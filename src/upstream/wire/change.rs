@@ -162,8 +162,8 @@ fn id(id: &OpaqueId) -> Value {
     }
 }
 
-/// Decodes the validation errors of a 422: `{"errors": {"claimant.email": ["…"]}}`. A body of any other form becomes one
-/// fault without a field.
+/// Decodes the validation errors of a 422: `{"errors": {"claimant.email": ["…"]}}`. A body of any other form becomes
+/// one fault without a field.
 pub(crate) fn faults(body: &[u8]) -> Vec<InputFault> {
     let mut faults = Vec::new();
     if let Ok(body) = serde_json::from_slice::<&RawValue>(body) {

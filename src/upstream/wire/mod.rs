@@ -2,8 +2,8 @@
 //!
 //! The API's documentation and its real responses differ. A response is only required to be JSON with an object under
 //! `data` that has an `id`. Any other field may be absent, null or invalid. An invalid field becomes
-//! [`Field::Malformed`] and affects no other field. For this reason each value is first taken as [`RawValue`], which only
-//! has to be JSON, and is decoded on its own: a number out of range or a broken `\u` escape fails one field only.
+//! [`Field::Malformed`] and affects no other field. For this reason each value is first taken as [`RawValue`], which
+//! only has to be JSON, and is decoded on its own: a number out of range or a broken `\u` escape fails one field only.
 
 pub mod change;
 pub mod json;
