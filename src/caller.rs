@@ -1,4 +1,6 @@
-//! Who asks: a scope to key by and a credential to pass on. A leaf: it knows neither HTTP nor GraphQL.
+//! The caller of a request: the scope that isolates its data, and the credential for the upstream.
+//!
+//! A leaf module without knowledge of HTTP or GraphQL.
 
 use std::{
     collections::HashMap,
@@ -12,10 +14,10 @@ use futures_util::future::{BoxFuture, pending};
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 
-/// The random key of this process under which credentials are digested into [`Scope`]s.
+/// The random key of this process for the digests of [`Scope`]s.
 ///
-/// It never leaves the process, so that a scope tells nothing of the credential it was made from, and nobody outside
-/// can look for two credentials with one scope.
+/// It never leaves the process. A scope therefore reveals nothing about its credential, and collisions cannot be
+/// searched for from outside.
 #[derive(Clone)]
 pub struct ScopeKey([u8; 32]);
 
@@ -28,43 +30,43 @@ impl ScopeKey {
         Self(key)
     }
 
-    /// What the data of `whose` is kept under.
-    pub fn scope(&self, whose: ScopeOf<'_>) -> Scope {
-        let (kind, parts) = match whose {
-            ScopeOf::Token(token) => (0, [token, ""]),
-            ScopeOf::Subject { issuer, subject } => (1, [issuer, subject]),
-            ScopeOf::ApiKey { name } => (2, [name, ""]),
-            ScopeOf::KnownCallers => (3, ["", ""]),
+    /// Derives the scope of `source`.
+    pub fn scope(&self, source: ScopeSource<'_>) -> Scope {
+        let (kind, parts) = match source {
+            ScopeSource::Token(token) => (0, [token, ""]),
+            ScopeSource::Subject { issuer, subject } => (1, [issuer, subject]),
+            ScopeSource::ApiKey { name } => (2, [name, ""]),
+            ScopeSource::AllCallers => (3, ["", ""]),
         };
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(&[kind]);
         for part in parts {
-            // With the lengths, no two ways to divide one text into two are the same.
+            // The length prefix makes the encoding of the parts unambiguous.
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
         Scope(*hasher.finalize().as_bytes())
     }
 }
 
-/// Who shares what is kept and what is under way.
+/// The identity from which a scope is derived. Callers with the same scope share cache entries and coalesced calls.
 #[derive(Clone, Copy)]
-pub enum ScopeOf<'a> {
-    /// Whoever brings this token, which goes to the upstream.
+pub enum ScopeSource<'a> {
+    /// A bearer token that is passed through to the upstream.
     Token(&'a str),
-    /// Whoever the issuer says is this subject.
+    /// The verified subject of a JWT.
     Subject {
-        /// `iss`
+        /// The claim `iss`.
         issuer: &'a str,
-        /// `sub`
+        /// The claim `sub`.
         subject: &'a str,
     },
-    /// Whoever has an API key by this name.
+    /// The name of an API key.
     ApiKey {
-        /// As in the file of keys.
+        /// The name in the file of API keys.
         name: &'a str,
     },
-    /// All who are known, for whom the upstream is asked with the gateway's own token.
-    KnownCallers,
+    /// All authenticated callers in service mode (`callers.share_cache`).
+    AllCallers,
 }
 
 impl fmt::Debug for ScopeKey {
@@ -73,10 +75,10 @@ impl fmt::Debug for ScopeKey {
     }
 }
 
-/// What separates one caller's data from another's: a keyed 256-bit digest of who asks, which is the whole credential
-/// where that is what the upstream goes by.
+/// The isolation boundary of a caller's data: a keyed 256-bit digest of the caller's identity. In pass-through mode the
+/// identity is the whole token.
 ///
-/// It is a part of every key under which something is kept or shared, and compared whole.
+/// The scope is part of every cache key and of every key for request coalescing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope([u8; 32]);
 
@@ -87,122 +89,123 @@ impl fmt::Debug for Scope {
 }
 
 impl Scope {
-    /// The digest: to key by within the process, and for nothing else.
+    /// The digest, for use as a key within the process.
     pub fn digest(self) -> [u8; 32] {
         self.0
     }
 }
 
-/// What the upstream is asked with.
+/// The credential for calls to the upstream.
 #[derive(Clone)]
 pub enum Credential {
     /// The caller's own bearer token.
     Token(Arc<str>),
-    /// The gateway's own.
+    /// The gateway's own token.
     Service,
 }
 
-/// A verified credential, which its issuer can withdraw before it expires.
-pub trait IssuedCredential: Send + Sync {
-    /// Why the credential is no longer accepted; none while it is.
+/// A verified credential that its issuer can revoke before it expires.
+pub trait RevocableCredential: Send + Sync {
+    /// The reason why the credential is no longer accepted; `None` while it is.
     fn rejection(&self) -> Option<&'static str>;
 
-    /// Completes once the credential has been withdrawn, with the reason.
-    fn withdrawn(&self) -> BoxFuture<'_, &'static str>;
+    /// Completes with the reason once the credential is revoked.
+    fn revoked(&self) -> BoxFuture<'_, &'static str>;
 }
 
-/// Somebody who may ask. Cheap to clone.
+/// An authenticated caller. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller {
-    who: Scope,
+    identity: Scope,
     scope: Scope,
     credential: Credential,
     expires: Option<SystemTime>,
-    /// None where nothing but time ends the credential.
-    issued: Option<Arc<dyn IssuedCredential>>,
+    /// `None` if the credential cannot be revoked before it expires.
+    revocable: Option<Arc<dyn RevocableCredential>>,
 }
 
 impl Caller {
-    /// Whoever holds `token`, a bearer token (RFC 6750) without its scheme, which goes to the upstream.
+    /// A caller in pass-through mode. `token` is a bearer token (RFC 6750) without its scheme.
     pub fn with_token(token: &str, key: &ScopeKey) -> Self {
-        let scope = key.scope(ScopeOf::Token(token));
+        let scope = key.scope(ScopeSource::Token(token));
         let credential = Credential::Token(token.into());
-        Self { who: scope, scope, credential, expires: jwt_expiry(token), issued: None }
+        Self { identity: scope, scope, credential, expires: jwt_expiry(token), revocable: None }
     }
 
-    /// Somebody who is known as `who`, until `expires`, whose data is kept under `scope`, and for whom the upstream is asked
-    /// with the gateway's own token.
-    pub fn of_service(who: Scope, scope: Scope, expires: Option<SystemTime>) -> Self {
-        Self { who, scope, credential: Credential::Service, expires, issued: None }
+    /// A caller in service mode, for calls with the gateway's own token. `identity` tells callers apart, `scope`
+    /// isolates their data; the two differ with `callers.share_cache`.
+    pub fn with_service_token(identity: Scope, scope: Scope, expires: Option<SystemTime>) -> Self {
+        Self { identity, scope, credential: Credential::Service, expires, revocable: None }
     }
 
-    /// The same caller, for as long as its credential is not withdrawn.
-    pub fn with_issued(self, issued: Arc<dyn IssuedCredential>) -> Self {
-        Self { issued: Some(issued), ..self }
+    /// Adds the revocable credential of the caller.
+    pub fn with_revocable(self, credential: Arc<dyn RevocableCredential>) -> Self {
+        Self { revocable: Some(credential), ..self }
     }
 
-    /// Why the caller's credential, which was accepted, no longer is; none while it is, or where only the upstream knows.
+    /// The reason why the caller's credential is no longer accepted; `None` while it is, or if only the upstream
+    /// decides.
     pub fn rejection(&self) -> Option<&'static str> {
-        self.issued.as_ref().and_then(|issued| issued.rejection())
+        self.revocable.as_ref().and_then(|credential| credential.rejection())
     }
 
-    /// Completes once the caller's credential has expired or was withdrawn, with the reason where the gateway knows more
-    /// than the time.
-    pub async fn rejected(&self) -> Option<&'static str> {
-        let withdrawn = async {
-            match &self.issued {
-                Some(issued) => issued.withdrawn().await,
+    /// Completes once the caller's credential has expired or is revoked. Returns the reason, if there is one other than
+    /// the time.
+    pub async fn until_rejected(&self) -> Option<&'static str> {
+        let revoked = async {
+            match &self.revocable {
+                Some(credential) => credential.revoked().await,
                 None => pending().await,
             }
         };
         let expired = async {
-            match self.known_for() {
+            match self.valid_for() {
                 Some(left) => sleep(left).await,
                 None => pending().await,
             }
         };
         tokio::select! {
             biased;
-            reason = withdrawn => Some(reason),
+            reason = revoked => Some(reason),
             () = expired => self.rejection(),
         }
     }
 
-    /// Who it is: what its operations are counted under, whoever its data is shared with.
-    pub fn who(&self) -> Scope {
-        self.who
+    /// The identity of the caller, for limits and fair queuing. It differs from other callers' identities even if they
+    /// share a scope.
+    pub fn identity(&self) -> Scope {
+        self.identity
     }
 
-    /// What the caller's data is kept under.
+    /// The scope of the caller's data.
     pub fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// What the upstream is asked with: for it and nobody else.
+    /// The credential for calls to the upstream on behalf of this caller.
     pub fn credential(&self) -> &Credential {
         &self.credential
     }
 
-    /// Whom the upstream sees asking: the gateway itself, where it is asked with the gateway's own token (none), or the
-    /// caller.
-    pub fn seen_as(&self) -> Option<Scope> {
+    /// The client that the upstream sees: the caller, or the gateway itself with its own token (`None`).
+    pub fn upstream_identity(&self) -> Option<Scope> {
         match self.credential {
             Credential::Token(_) => Some(self.scope),
             Credential::Service => None,
         }
     }
 
-    /// How long from now the token that the upstream is asked with is still good for, where it says so itself; zero once
-    /// it has expired. The gateway's own is renewed, and says nothing of how long an answer is good for.
+    /// The remaining lifetime of a token that is passed through, from its `exp`; zero once it has expired. The
+    /// gateway's own token is renewed, so it does not limit the freshness of responses.
     pub fn time_left(&self) -> Option<Duration> {
         match self.credential {
-            Credential::Token(_) => self.known_for(),
+            Credential::Token(_) => self.valid_for(),
             Credential::Service => None,
         }
     }
 
-    /// How long from now the caller is known by what it came with; zero once that has expired.
-    pub fn known_for(&self) -> Option<Duration> {
+    /// The remaining lifetime of the caller's own credential; zero once it has expired.
+    pub fn valid_for(&self) -> Option<Duration> {
         self.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
     }
 }
@@ -213,9 +216,9 @@ impl fmt::Debug for Credential {
     }
 }
 
-impl fmt::Debug for ScopeOf<'_> {
+impl fmt::Debug for ScopeSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ScopeOf(…)")
+        f.write_str("ScopeSource(…)")
     }
 }
 
@@ -225,10 +228,10 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// The `exp` of a token that looks like a JWT (RFC 7519 section 4.1.4); none for any other token.
+/// Returns the `exp` of a token that looks like a JWT (RFC 7519, section 4.1.4); `None` for any other token.
 ///
-/// The signature is not looked at: here the claim can only shorten how long something is kept. So a token with a payload
-/// that cannot be read is taken like one that is no JWT.
+/// The signature is not verified: here the claim can only shorten the freshness of cache entries. A token with a
+/// malformed payload therefore counts as opaque.
 pub(crate) fn jwt_expiry(token: &str) -> Option<SystemTime> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -237,8 +240,7 @@ pub(crate) fn jwt_expiry(token: &str) -> Option<SystemTime> {
     };
     let payload =
         base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    // A map, of which a name that comes twice has its last value, as the RFC has it. What the other claims are does not
-    // matter, so none of them is read.
+    // In a map, the last of duplicate claims wins, as the RFC permits. The other claims are not decoded.
     let claims: HashMap<String, &RawValue> = serde_json::from_slice(&payload).ok()?;
     let exp: f64 = claims.get("exp")?.get().parse().ok()?;
     let since_epoch = Duration::try_from_secs_f64(exp.max(0.0)).ok()?;
@@ -270,23 +272,23 @@ mod tests {
     }
 
     #[test]
-    fn one_text_stands_for_another_scope_in_each_role() {
+    fn scopes_differ_by_the_kind_of_identity() {
         let key = ScopeKey::random();
-        let roles = [
-            ScopeOf::Token("ab"),
-            ScopeOf::ApiKey { name: "ab" },
-            ScopeOf::Subject { issuer: "ab", subject: "" },
-            ScopeOf::Subject { issuer: "a", subject: "b" },
-            ScopeOf::Subject { issuer: "", subject: "ab" },
-            ScopeOf::KnownCallers,
-            ScopeOf::Token(""),
+        let sources = [
+            ScopeSource::Token("ab"),
+            ScopeSource::ApiKey { name: "ab" },
+            ScopeSource::Subject { issuer: "ab", subject: "" },
+            ScopeSource::Subject { issuer: "a", subject: "b" },
+            ScopeSource::Subject { issuer: "", subject: "ab" },
+            ScopeSource::AllCallers,
+            ScopeSource::Token(""),
         ];
-        let scopes: std::collections::HashSet<_> = roles.iter().map(|whose| key.scope(*whose)).collect();
-        assert_eq!(scopes.len(), roles.len());
+        let scopes: std::collections::HashSet<_> = sources.iter().map(|source| key.scope(*source)).collect();
+        assert_eq!(scopes.len(), sources.len());
     }
 
     #[test]
-    fn the_expiry_of_a_jwt_is_read_and_of_nothing_else() {
+    fn only_a_jwt_has_an_expiry() {
         assert_eq!(jwt_expiry(&jwt(r#"{"sub":"x","exp":1700000000}"#)), at(1_700_000_000));
         assert_eq!(
             jwt_expiry(&jwt(r#"{"exp":1700000000.5}"#)).map(|it| it > at(1_700_000_000).unwrap()),
@@ -310,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_prints_a_token() {
+    fn debug_output_redacts_the_token() {
         let caller = Caller::with_token("very-secret", &ScopeKey::random());
         let printed = format!("{caller:?} {:?} {:?}", caller.scope(), caller.credential());
         assert_eq!(printed, "Caller(…) Scope(…) Credential(…)");
@@ -318,7 +320,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_token_is_read_without_a_panic(token: String, claims: String) {
+        fn any_token_is_parsed_without_a_panic(token: String, claims: String) {
             jwt_expiry(&token);
             jwt_expiry(&jwt(&claims));
         }

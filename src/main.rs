@@ -200,7 +200,7 @@ async fn check_upstream(config: &Config, url: &Url) -> Result<Result<String, Str
 
 /// Prints the line for the key file to standard output, so that it can be redirected, and the key to standard error.
 fn generate_api_key(name: &str) -> Result<(), Failure> {
-    let api_key = NewApiKey::make(name).map_err(Failure::Setup)?;
+    let api_key = NewApiKey::generate(name).map_err(Failure::Setup)?;
     print(&api_key.line);
     logging::report(&format!("API key of {name}, shown only once: {}", api_key.key));
     Ok(())

@@ -17,7 +17,7 @@ use crate::{
     caller::Caller,
     metrics::metrics,
     upstream::{
-        answer::AppointmentAnswer,
+        answer::AppointmentResponse,
         client::UpstreamClient,
         deadline::Deadline,
         error::{Revocation, UpstreamError},
@@ -74,7 +74,7 @@ impl Resource for AppointmentResource {
     ) -> Result<Read<CachedLookup>, UpstreamError> {
         let etag = last.as_ref().map(|(etag, _)| etag.as_str());
         let answer = self.upstream.appointment(caller, id, etag, deadline).await?;
-        let AppointmentAnswer { appointment, is_unchanged, etag, keep } = answer;
+        let AppointmentResponse { appointment, is_unchanged, etag, directives } = answer;
         let (value, etag) = match last {
             Some((etag, value)) if is_unchanged => (value, Some(etag)),
             _ => (appointment, etag),
@@ -83,7 +83,7 @@ impl Resource for AppointmentResource {
             Some(_) => version,
             None => self.copies.found_absent(caller, id, &version),
         };
-        let freshness = self.copies.freshness_of_lookup(caller, value.is_some(), keep);
+        let freshness = self.copies.freshness_of_lookup(caller, value.is_some(), directives);
         Ok(Read { value, etag, version, freshness })
     }
 

@@ -11,7 +11,7 @@ use crate::{
         SharedAppointment,
         change::{Change, InputFault},
     },
-    upstream::{answer::Applied, error::UpstreamError, resilience::call_policy::CallPermit},
+    upstream::{answer::ChangeResponse, error::UpstreamError, resilience::call_policy::CallPermit},
 };
 
 /// The result of a change.
@@ -38,7 +38,7 @@ impl Shared {
         if Instant::now() >= deadline {
             return Err(UpstreamError::DeadlinePassed);
         }
-        let turn = timeout_at(deadline, self.upstream.turn(caller));
+        let turn = timeout_at(deadline, self.upstream.change_permit(caller));
         let turn = turn.await.unwrap_or(Err(UpstreamError::DeadlinePassed))?;
         let (shared, caller) = (self.clone(), caller.clone());
         let task =
@@ -65,24 +65,24 @@ impl Shared {
         let applied = self.upstream.change(turn, caller, &change).await;
         let duration_ms = started.elapsed().as_millis() as u64;
         match &applied {
-            Ok(Applied::To { .. }) => tracing::debug!(?change, duration_ms, "changed"),
-            Ok(Applied::Rejected(faults)) => {
+            Ok(ChangeResponse::Applied { .. }) => tracing::debug!(?change, duration_ms, "changed"),
+            Ok(ChangeResponse::Rejected(faults)) => {
                 tracing::debug!(?change, faults = faults.len(), duration_ms, "rejected")
             }
-            Err(error) if error.is_of_caller() => {
+            Err(error) if error.is_caused_by_caller() => {
                 tracing::debug!(?change, %error, duration_ms, "change failed")
             }
             Err(error) => tracing::warn!(?change, %error, duration_ms, "change failed"),
         }
         match applied {
-            Ok(Applied::To { appointment, keep }) => {
+            Ok(ChangeResponse::Applied { appointment, directives }) => {
                 let known = appointment.as_ref().map(|appointment| appointment.id.0).or(id);
                 // If another change was open at the same time, the newer of the two answers is unknown, so
                 // neither is cached.
                 let version = open.applied(known);
                 if let Some(id) = known {
                     let answer = appointment.clone().zip(version).map(|(appointment, version)| {
-                        let freshness = self.copies.freshness_of_lookup(caller, true, keep);
+                        let freshness = self.copies.freshness_of_lookup(caller, true, directives);
                         Read { value: Some(appointment), etag: None, version, freshness }
                     });
                     if let Some(read) = &answer {
@@ -92,7 +92,7 @@ impl Shared {
                 }
                 Ok(Changed::To(appointment))
             }
-            Ok(Applied::Rejected(faults)) => {
+            Ok(ChangeResponse::Rejected(faults)) => {
                 open.refused();
                 Ok(Changed::Rejected(faults))
             }

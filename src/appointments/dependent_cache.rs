@@ -88,7 +88,7 @@ impl<V: Size> DependentCache<V> {
     }
 
     /// Stores `value` under `hash` for as long as its dependencies are current.
-    pub fn keep(&self, hash: u64, value: V, dependencies: impl Into<Arc<Dependencies>>) {
+    pub fn insert(&self, hash: u64, value: V, dependencies: impl Into<Arc<Dependencies>>) {
         let dependencies = dependencies.into();
         let key = ResponseKey { scope: dependencies.scope, hash };
         // Each read checks the sources; the lifetime ends unread entries.
@@ -99,8 +99,8 @@ impl<V: Size> DependentCache<V> {
     }
 
     /// Stores `value` under `hash` with the dependencies of `other`.
-    pub fn keep_beside(&self, other: &CachedResponse<V>, hash: u64, value: V) {
-        self.keep(hash, value, other.0.dependencies.clone());
+    pub fn insert_beside(&self, other: &CachedResponse<V>, hash: u64, value: V) {
+        self.insert(hash, value, other.0.dependencies.clone());
     }
 
     /// The number of values and their size in bytes.

@@ -42,7 +42,7 @@ impl Drop for Failures {
         for Failure { error, count, id } in failures.drain(..) {
             let id = id.map(tracing::field::display);
             // Any caller can cause errors of its own as often as it likes.
-            if error.is_of_caller() {
+            if error.is_caused_by_caller() {
                 tracing::debug!(failures = count, appointment.id = id, %error, "reads failed");
             } else {
                 tracing::warn!(failures = count, appointment.id = id, %error, "reads failed");

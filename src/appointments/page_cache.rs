@@ -52,10 +52,10 @@ impl Resource for PageResource {
     ) -> Result<Read<Arc<Page>>, UpstreamError> {
         let page = self.upstream.page(caller, key.page + 1, key.per_page, deadline).await?;
         // An item that lacks a documented member serves the list only, and is never cached as an appointment.
-        for item in page.items.iter().flatten().filter(|item| item.is_whole) {
-            self.copies.store_listed(caller, &item.appointment, page.keep, &version);
+        for item in page.items.iter().flatten().filter(|item| item.is_complete) {
+            self.copies.store_listed(caller, &item.appointment, page.directives, &version);
         }
-        let freshness = self.copies.freshness_of_page(caller, page.keep);
+        let freshness = self.copies.freshness_of_page(caller, page.directives);
         Ok(Read { value: Arc::new(page), etag: None, version, freshness })
     }
 

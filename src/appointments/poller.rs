@@ -134,7 +134,7 @@ impl Poller {
 
     /// One line for each outage, not for each poll.
     fn log(&self, error: &UpstreamError, failures: u32) {
-        if failures == 1 && !error.is_of_caller() {
+        if failures == 1 && !error.is_caused_by_caller() {
             tracing::warn!(appointment.id = %self.id, %error, "poll failed");
         }
     }

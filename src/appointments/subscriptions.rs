@@ -43,7 +43,7 @@ impl Subscriptions {
     /// are waited out.
     pub(crate) fn watch(&self, caller: &Caller, id: Uuid) -> impl Stream<Item = Update> + Send + use<> {
         let key = AppointmentKey { scope: caller.scope(), id };
-        let subscription = self.registry.subscribe(key, caller.who(), || self.start(caller, key));
+        let subscription = self.registry.subscribe(key, caller.identity(), || self.start(caller, key));
         let start = subscription.map(|subscription| Subscriber {
             state: subscription.watch.state.subscribe(),
             subscription,

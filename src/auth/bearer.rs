@@ -1,11 +1,13 @@
-//! From headers to [`Caller`], once. Below `http` nobody reads a header.
+//! Bearer tokens: parsing of the `Authorization` header, and the errors of authentication.
+//!
+//! The only place that reads the header. Code below `http` receives a [`Caller`].
 
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use tokio::time::{Instant, timeout_at};
 
-use super::identity::Identity;
+use super::identity::Authenticator;
 use crate::{
     caller::Caller,
     config::limits::Limits,
@@ -13,26 +15,26 @@ use crate::{
     error::{ApiError, limit::OverLimit},
 };
 
-/// What somebody came with who asks. It does not print.
+/// A bearer token. It has no `Debug`, so that it is never logged.
 #[derive(Clone)]
-pub(crate) struct Token(Arc<str>);
+pub(crate) struct BearerToken(Arc<str>);
 
-/// The caller that a token stands for, if that is known by `deadline`.
+/// Authenticates the caller by its token, until `deadline`.
 ///
 /// # Errors
-/// What was wrong with the token, or `UNAUTHENTICATED` where it stands for nobody: it says what to do, and nothing of
-/// what was sent. `UPSTREAM_UNAVAILABLE` or `UPSTREAM_TIMEOUT` where it cannot be told now; `OVERLOADED` where too many
-/// tokens are to be verified.
+/// The error of a malformed token; `UNAUTHENTICATED` for a missing or rejected one; `UPSTREAM_UNAVAILABLE` or
+/// `UPSTREAM_TIMEOUT` if the issuer's keys are not available; `OVERLOADED` if the budget of signature checks is used up.
+/// The messages never quote the token.
 pub(crate) async fn identify(
-    token: &Result<Option<Token>, ApiError>,
-    identity: &Identity,
+    token: &Result<Option<BearerToken>, ApiError>,
+    authenticator: &Authenticator,
     deadline: Instant,
 ) -> Result<Caller, ApiError> {
-    let Some(Token(token)) = token.as_ref().map_err(Clone::clone)? else {
-        let text = "There is no token. Send the header \"Authorization: Bearer <token>\".";
+    let Some(BearerToken(token)) = token.as_ref().map_err(Clone::clone)? else {
+        let text = "The bearer token is missing. Send the header \"Authorization: Bearer <token>\".";
         return Err(ApiError::Unauthenticated(text.into()));
     };
-    match timeout_at(deadline, identity.caller(token)).await {
+    match timeout_at(deadline, authenticator.caller(token)).await {
         Ok(Ok(caller)) => Ok(caller),
         Ok(Err(rejection @ Rejection::KeysUnavailable)) => Err(ApiError::CannotIdentify(rejection.text())),
         Ok(Err(Rejection::OverBudget)) => Err(OverLimit::no_room("callers.verifications_per_second")),
@@ -41,47 +43,48 @@ pub(crate) async fn identify(
     }
 }
 
-/// The token in the `Authorization` header, if there is one: `Bearer`, a space, and a token (RFC 6750, section 2.1).
+/// Parses the `Authorization` header, if present: `Bearer`, a space, and a token (RFC 6750, section 2.1).
 ///
-/// A token may be any visible ASCII without a comma, which is more than the RFC's alphabet: who goes by it decides what
-/// is a token, this only makes sure that it is one piece and cannot break a header.
+/// A token is visible ASCII without a comma. That is more than the RFC's alphabet: whether a token is valid is decided
+/// elsewhere, this check only ensures a single token that is safe in a header.
 ///
 /// # Errors
-/// `UNAUTHENTICATED`, with what to send instead. It says nothing of what was sent.
-pub(crate) fn token(headers: &HeaderMap, limits: &Limits) -> Result<Option<Token>, ApiError> {
+/// `UNAUTHENTICATED`, with the expected form. The message does not quote the header.
+pub(crate) fn token(headers: &HeaderMap, limits: &Limits) -> Result<Option<BearerToken>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        let text = "There are several Authorization headers. Send one: \"Authorization: Bearer <token>\".";
+        let text =
+            "The request has several Authorization headers. Send one: \"Authorization: Bearer <token>\".";
         return Err(ApiError::Unauthenticated(text.into()));
     }
     bearer(value.as_bytes(), limits).map(Some)
 }
 
-/// The token in the value of an `Authorization` header, wherever it came from.
+/// Parses the value of an `Authorization` header. WebSocket clients send it in the payload of `connection_init`.
 ///
 /// # Errors
-/// As [`token`].
-pub(crate) fn bearer(value: &[u8], limits: &Limits) -> Result<Token, ApiError> {
-    let refuse = |text: &'static str| ApiError::Unauthenticated(text.into());
+/// The same as of [`token`].
+pub(crate) fn bearer(value: &[u8], limits: &Limits) -> Result<BearerToken, ApiError> {
+    let reject = |text: &'static str| ApiError::Unauthenticated(text.into());
     let (scheme, token) = match value.iter().position(|byte| *byte == b' ') {
         Some(space) => value.split_at(space),
         None => (value, &b""[..]),
     };
     let token = token.trim_ascii();
     if !scheme.eq_ignore_ascii_case(b"Bearer") || token.is_empty() {
-        return Err(refuse("The Authorization header is not of the form \"Bearer <token>\"."));
+        return Err(reject("The Authorization header must have the form \"Bearer <token>\"."));
     }
     if token.len() as u64 > limits.token.as_u64() {
         return Err(OverLimit::bad_token(limits.token.as_u64(), token.len() as u64));
     }
     match std::str::from_utf8(token) {
         Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => {
-            Ok(Token(token.into()))
+            Ok(BearerToken(token.into()))
         }
-        _ => {
-            Err(refuse("The token has characters that no token has. Send \"Authorization: Bearer <token>\"."))
-        }
+        _ => Err(reject(
+            "The token has invalid characters. Send the header \"Authorization: Bearer <token>\".",
+        )),
     }
 }
 
@@ -99,12 +102,12 @@ mod tests {
             headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
         }
         token(&headers, &Config::default().limits)
-            .map(|token| token.map(|Token(token)| token.as_ref().to_owned()))
+            .map(|token| token.map(|BearerToken(token)| token.as_ref().to_owned()))
             .map_err(|error| error.message().into_owned())
     }
 
     #[test]
-    fn a_bearer_token_is_taken_whole() {
+    fn a_bearer_token_is_returned_unchanged() {
         for value in ["Bearer a.b-c_~+/=", "bearer a.b-c_~+/=", "BEARER   a.b-c_~+/=  "] {
             assert_eq!(read(&[value.as_bytes()]), Ok(Some("a.b-c_~+/=".to_owned())));
         }
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_what_to_send() {
+    fn other_forms_are_rejected_with_the_expected_form() {
         let long = [b"Bearer ".as_slice(), &[b'a'; 9000]].concat();
         let cases: [&[&[u8]]; 12] = [
             &[b"Bearer a", b"Bearer a"],
@@ -136,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_header_is_read_without_a_panic(bytes: Vec<u8>) {
+        fn any_header_is_parsed_without_a_panic(bytes: Vec<u8>) {
             if HeaderValue::from_bytes(&bytes).is_ok() {
                 let _ = read(&[&bytes]);
             }

@@ -1,5 +1,6 @@
-//! A JWT before its signature is verified: all checks that need no cryptography. They are cheap, so a token that fails
-//! them always gets the reason, however many such tokens come.
+//! The checks of a JWT that need no cryptography: form, algorithm and claims.
+//!
+//! They are cheap and come first, so they need no budget: a token that fails them always gets the precise reason.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,24 +10,24 @@ use serde::{Deserialize, Deserializer};
 
 use crate::credentials::rejection::Rejection;
 
-/// A token whose form is right. Nothing that it says is proved.
-pub(crate) struct Unverified<'t> {
+/// A well-formed token. Its signature is not verified yet.
+pub(crate) struct UnverifiedJwt<'t> {
     pub(crate) algorithm: Algorithm,
     pub(crate) key_id: Option<String>,
     pub(crate) claims: Claims,
-    /// The signed part: header and payload as they came.
+    /// The signed part: header and payload in their encoded form.
     pub(crate) message: &'t [u8],
     pub(crate) signature: Vec<u8>,
 }
 
-/// The claims that decide whether a token is accepted (RFC 7519, section 4.1), each of the type that the RFC gives it.
+/// The checked claims, with their types of RFC 7519, section 4.1.
 #[derive(Deserialize)]
 pub(crate) struct Claims {
     iss: String,
     pub(crate) sub: String,
     aud: Audience,
     exp: f64,
-    /// Absent or a number: `null` is neither.
+    /// Absent or a number. `null` is invalid.
     #[serde(default, deserialize_with = "present")]
     nbf: Option<f64>,
 }
@@ -38,18 +39,18 @@ enum Audience {
     Several(Vec<String>),
 }
 
-/// What the claims have to be.
-pub(crate) struct Expected {
+/// The required values of the claims.
+pub(crate) struct ExpectedClaims {
     pub(crate) issuer: String,
     pub(crate) audience: String,
     pub(crate) leeway: Duration,
 }
 
-impl<'t> Unverified<'t> {
-    /// Reads a token that is signed with one of `algorithms`.
+impl<'t> UnverifiedJwt<'t> {
+    /// Parses a token with one of the accepted `algorithms`.
     ///
     /// # Errors
-    /// What is wrong with its form, its algorithm or the types of its claims.
+    /// A fault of its form, its algorithm or the types of its claims.
     pub(crate) fn read(token: &'t str, algorithms: &[Algorithm]) -> Result<Self, Rejection> {
         let (message, signature) = token.rsplit_once('.').ok_or(Rejection::Malformed)?;
         let (_, payload) = message.split_once('.').ok_or(Rejection::Malformed)?;
@@ -58,7 +59,7 @@ impl<'t> Unverified<'t> {
         if !algorithms.contains(&algorithm) {
             return Err(Rejection::Algorithm);
         }
-        // What it lists must be understood, and none of it is (RFC 7515, section 4.1.11).
+        // Critical extensions must be understood, and none is supported (RFC 7515, section 4.1.11).
         if crit.is_some() {
             return Err(Rejection::Malformed);
         }
@@ -71,25 +72,25 @@ impl<'t> Unverified<'t> {
 
 impl Claims {
     fn read(json: &[u8]) -> Option<Self> {
-        // serde would take the members from an array, too.
+        // serde would also accept an array.
         let is_object = json.trim_ascii_start().starts_with(b"{");
         serde_json::from_slice(json).ok().filter(|claims: &Self| is_object && !claims.sub.is_empty())
     }
 
-    /// The moment at which the token expires, the leeway included, if it is accepted at `now`.
+    /// Checks the claims at the time `now`. Returns the time at which the token expires, including the leeway.
     ///
     /// # Errors
-    /// The first claim that is not as `expected`.
-    pub(crate) fn check(&self, expected: &Expected, now: SystemTime) -> Result<SystemTime, Rejection> {
-        let Expected { issuer, audience, leeway } = expected;
+    /// The reason for the first claim that does not match.
+    pub(crate) fn check(&self, expected: &ExpectedClaims, now: SystemTime) -> Result<SystemTime, Rejection> {
+        let ExpectedClaims { issuer, audience, leeway } = expected;
         if self.iss != *issuer {
             return Err(Rejection::Issuer);
         }
-        let is_for_us = match &self.aud {
+        let matches_audience = match &self.aud {
             Audience::One(one) => one == audience,
             Audience::Several(several) => several.contains(audience),
         };
-        if !is_for_us {
+        if !matches_audience {
             return Err(Rejection::Audience);
         }
         let expires = moment(self.exp).ok_or(Rejection::Claims)?;
@@ -109,7 +110,7 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error>
     f64::deserialize(value).map(Some)
 }
 
-/// A `NumericDate`. What lies before the epoch has passed for long.
+/// Converts a `NumericDate`. Times before the epoch count as the epoch.
 fn moment(seconds: f64) -> Option<SystemTime> {
     let since_epoch = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)
@@ -126,7 +127,7 @@ mod tests {
 
     fn check(claims: &Value) -> Result<SystemTime, Rejection> {
         let expected =
-            Expected { issuer: "issuer".into(), audience: "us".into(), leeway: Duration::from_secs(5) };
+            ExpectedClaims { issuer: "issuer".into(), audience: "us".into(), leeway: Duration::from_secs(5) };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
         Claims::read(claims.to_string().as_bytes()).ok_or(Rejection::Claims)?.check(&expected, now)
     }
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_accepted_within_their_time() {
+    fn matching_claims_are_accepted_until_they_expire() {
         for changes in [
             json!({}),
             json!({ "aud": ["them", "us"] }),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn each_claim_has_to_be_of_its_type_and_value() {
+    fn claims_of_a_wrong_type_or_value_are_rejected() {
         for (changes, rejection) in [
             (json!({ "iss": "other" }), Rejection::Issuer),
             (json!({ "aud": "them" }), Rejection::Audience),
@@ -184,15 +185,15 @@ mod tests {
             assert!(Claims::read(text).is_none());
         }
         let twice = br#"{"iss":"issuer","iss":"issuer","sub":"a","aud":"us","exp":2e9}"#;
-        assert!(Claims::read(twice).is_none(), "a claim that comes twice says two things");
+        assert!(Claims::read(twice).is_none(), "a duplicate claim is ambiguous");
     }
 
     proptest! {
         #[test]
-        fn any_token_is_read_without_a_panic(token: String, header: String, payload: String) {
+        fn any_token_is_parsed_without_a_panic(token: String, header: String, payload: String) {
             let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-            let _ = Unverified::read(&token, &[Algorithm::ES256]);
-            let _ = Unverified::read(&format!("{}.{}.", part(&header), part(&payload)), &[Algorithm::ES256]);
+            let _ = UnverifiedJwt::read(&token, &[Algorithm::ES256]);
+            let _ = UnverifiedJwt::read(&format!("{}.{}.", part(&header), part(&payload)), &[Algorithm::ES256]);
             let _ = Claims::read(payload.as_bytes());
         }
     }

@@ -1,108 +1,111 @@
-//! Identifies callers.
+//! The authenticator: from a token to a [`Caller`], according to `identity.mode`.
 
 use std::{fmt, time::Duration};
 
 use url::Url;
 
-use super::jwt::{Jwts, Keys, Verified};
-use super::rejected::counted;
+use super::{
+    jwt::{JwtVerifier, KeySource, VerifiedJwt},
+    rejected::report,
+};
 use crate::{
-    caller::{Caller, ScopeKey, ScopeOf},
+    caller::{Caller, ScopeKey, ScopeSource},
     config::auth::{CallersConfig, IdentityMode},
     credentials::{api_keys::ApiKeys, jwks::KeySet, rejection::Rejection},
     http_client::HttpClient,
     metrics::{fetch_outcome, metrics},
-    refresh::{AutoRefresh, Failure, Fetched, Pauses},
+    refresh::{AutoRefresh, Failure, Fetched, RefreshIntervals},
 };
 
-/// Tells who asks.
-pub struct Identity {
+/// Authenticates callers.
+pub struct Authenticator {
     key: ScopeKey,
-    /// None where each caller's own token goes to the upstream.
-    known: Option<KnownCallers>,
+    /// `None` in pass-through mode.
+    service_mode: Option<ServiceMode>,
 }
 
-/// Those who may ask where the upstream is asked with the gateway's own token.
-struct KnownCallers {
+/// The credentials that are accepted in service mode.
+struct ServiceMode {
     api_keys: Option<ApiKeys>,
-    jwts: Option<Jwts>,
+    jwts: Option<JwtVerifier>,
     share_cache: bool,
 }
 
-impl Identity {
-    /// As `mode` and `config` say. Keys that are to be fetched are fetched from now on, by way of `outside`.
-    pub fn new(mode: IdentityMode, config: &CallersConfig, outside: &HttpClient) -> Self {
+impl Authenticator {
+    /// Creates an authenticator. In service mode with `callers.jwks_url` it starts the background refresh of the keys.
+    pub fn new(mode: IdentityMode, config: &CallersConfig, http: &HttpClient) -> Self {
         let key = ScopeKey::random();
-        let known = (mode == IdentityMode::Service).then(|| {
-            let fetched =
-                config.jwks_url.as_ref().map(|url| fetched_keys(config, url.clone(), outside.clone()));
-            let keys = config.jwks_file.clone().map(Keys::Fixed).or(fetched.map(Keys::Fetched));
-            KnownCallers {
+        let service_mode = (mode == IdentityMode::Service).then(|| {
+            let fetched = config.jwks_url.as_ref().map(|url| fetched_keys(config, url.clone(), http.clone()));
+            let keys = config.jwks_file.clone().map(KeySource::Fixed).or(fetched.map(KeySource::Fetched));
+            ServiceMode {
                 api_keys: config.api_keys_file.clone(),
-                jwts: keys.and_then(|keys| Jwts::new(config, keys, key.clone())),
+                jwts: keys.and_then(|keys| JwtVerifier::new(config, keys, key.clone())),
                 share_cache: config.share_cache,
             }
         });
-        Self { key, known }
+        Self { key, service_mode }
     }
 
-    /// The caller that `token` stands for.
+    /// Returns the caller with this token.
     ///
     /// # Errors
-    /// Why it stands for nobody.
+    /// The reason why the token is rejected.
     pub async fn caller(&self, token: &str) -> Result<Caller, Rejection> {
-        let Some(known) = &self.known else { return Ok(Caller::with_token(token, &self.key)) };
-        known.caller(token, &self.key).await.map_err(counted)
+        let Some(service_mode) = &self.service_mode else { return Ok(Caller::with_token(token, &self.key)) };
+        service_mode.caller(token, &self.key).await.map_err(report)
     }
 }
 
-impl KnownCallers {
+impl ServiceMode {
     async fn caller(&self, token: &str, key: &ScopeKey) -> Result<Caller, Rejection> {
-        let caller = |who, expires| {
-            let scope = if self.share_cache { key.scope(ScopeOf::KnownCallers) } else { who };
-            Caller::of_service(who, scope, expires)
+        let caller = |identity, expires| {
+            let scope = if self.share_cache { key.scope(ScopeSource::AllCallers) } else { identity };
+            Caller::with_service_token(identity, scope, expires)
         };
         if let Some(name) = self.api_keys.as_ref().and_then(|keys| keys.name(token)) {
-            return Ok(caller(key.scope(ScopeOf::ApiKey { name }), None));
+            return Ok(caller(key.scope(ScopeSource::ApiKey { name }), None));
         }
-        // Where there are both, what has two dots was meant to be a JWT.
+        // If both kinds are accepted, only a token with two dots counts as a JWT.
         let jwts = self.jwts.as_ref().filter(|_| self.api_keys.is_none() || token.split('.').count() == 3);
         let jwts = jwts.ok_or(Rejection::UnknownApiKey)?;
-        let Verified { who, standing } = jwts.verify(token).await?;
-        Ok(caller(who, Some(standing.expires)).with_issued(standing))
+        let VerifiedJwt { identity, credential } = jwts.verify(token).await?;
+        Ok(caller(identity, Some(credential.expires)).with_revocable(credential))
     }
 }
 
-/// Keeps the keys at `url`, and those that were there last while they cannot be fetched.
-pub fn fetched_keys(config: &CallersConfig, url: Url, outside: HttpClient) -> AutoRefresh<KeySet> {
-    let pauses =
-        Pauses { after_failure: config.jwks_refresh_interval, between_early: config.jwks_refresh_interval };
+/// Starts the background refresh of the JWK set at `url`. While it cannot be fetched, the last set stays in use.
+pub fn fetched_keys(config: &CallersConfig, url: Url, http: HttpClient) -> AutoRefresh<KeySet> {
+    let intervals = RefreshIntervals {
+        after_failure: config.jwks_refresh_interval,
+        between_early: config.jwks_refresh_interval,
+    };
     let max_age = config.jwks_max_age;
-    AutoRefresh::start(pauses, move || {
-        let (url, outside) = (url.clone(), outside.clone());
+    AutoRefresh::start(intervals, move || {
+        let (url, http) = (url.clone(), http.clone());
         async move {
-            let keys = fetch_keys(&outside, url).await;
+            let keys = fetch_keys(&http, url).await;
             metrics().caller_key_fetches.count(fetch_outcome(&keys));
             match &keys {
-                Ok(keys) => tracing::debug!(?keys, "the callers' keys are there"),
+                Ok(keys) => tracing::debug!(?keys, "JWKS refreshed"),
                 Err(Failure { why, .. }) => {
-                    tracing::warn!(%why, "the callers' keys could not be fetched from callers.jwks_url")
+                    tracing::warn!(%why, "JWKS could not be fetched from callers.jwks_url")
                 }
             }
-            // A tenth more or less, so that gateways that began together do not stay together.
+            // Jitter of a tenth, so that several gateways do not fetch in step.
             let renew_in = max_age.mul_f64(0.9 + 0.2 * fastrand::f64()).max(Duration::from_millis(1));
-            keys.map(|value| Fetched { value, renew_in, lasts: None })
+            keys.map(|value| Fetched { value, renew_in, lifetime: None })
         }
     })
 }
 
-async fn fetch_keys(outside: &HttpClient, url: Url) -> Result<KeySet, Failure> {
-    let json = outside.get(url).await?;
-    KeySet::read(&json).map_err(|fault| Failure::new(&format!("what is there {fault}")))
+async fn fetch_keys(http: &HttpClient, url: Url) -> Result<KeySet, Failure> {
+    let json = http.get(url).await?;
+    KeySet::read(&json).map_err(|fault| Failure::new(&format!("its response {fault}")))
 }
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").finish_non_exhaustive()
+        f.debug_struct("Authenticator").finish_non_exhaustive()
     }
 }

@@ -1,9 +1,9 @@
-//! Who asks: from the token that came with a request to a [`Caller`].
+//! Authentication: from the bearer token of a request to a [`Caller`](crate::caller::Caller).
 //!
-//! Where each caller's own token goes to the upstream, the upstream decides what it is worth, and anything is taken for a
-//! caller of its own. Where the upstream is asked with the gateway's token, it would answer anybody, so here is the place
-//! where callers show who they are: with an API key ([`api_keys`]) or a JWT ([`jwt`]) that is verified against the keys of
-//! its issuer ([`key_set`]). A caller with a JWT knows when the issuer withdraws the key.
+//! In pass-through mode the upstream decides whether a token is valid, so each token is a caller of its own. In service
+//! mode calls use the gateway's own token, so the gateway authenticates callers itself: by an API key
+//! ([`api_keys`](crate::credentials::api_keys)) or by a JWT ([`jwt`]) that is verified against the keys of its issuer
+//! ([`jwks`](crate::credentials::jwks)). Callers with a JWT are rejected once the issuer has removed the key.
 
 pub mod bearer;
 pub mod claims;

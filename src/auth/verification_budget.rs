@@ -1,9 +1,8 @@
-//! A budget of signature checks: they are the expensive part of refusing a forged token.
+//! The budget of signature checks (token buckets). A signature check is the expensive part of rejecting a forged token.
 //!
-//! Half of the budget is open to every token. The other half is reserved for subjects that had a token verified before,
-//! so that a flood of forged tokens does not keep known callers from renewing theirs. A forged token can claim to be of a
-//! known subject, so one subject gets no more than a hundredth of the reserve: knowing some subjects costs these their
-//! part of it, not everybody theirs.
+//! Half of the budget is open to every token. The other half is reserved for known subjects, with a token verified
+//! before, so that a flood of forged tokens does not lock out known callers with a new token. A forged token can name a
+//! known subject, so one subject may take at most a hundredth of the reserve.
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
@@ -17,81 +16,81 @@ use moka::sync::Cache;
 
 use crate::{caller::Scope, config::auth::CallersConfig};
 
-/// The part of the reserve that one subject may take.
+/// The number of shares of the reserve. One subject may take one share.
 const SHARES: u32 = 100;
 
-/// Counts the signature checks of each second.
-pub(crate) struct Verifications<C: Clock = DefaultClock> {
-    /// None where there is no bound.
-    budget: Option<Budget<C>>,
+/// The budget of signature checks per second.
+pub(crate) struct VerificationBudget<C: Clock = DefaultClock> {
+    /// `None` for an unlimited budget.
+    halves: Option<Halves<C>>,
 }
 
-struct Budget<C: Clock> {
-    open: Bucket<C>,
-    /// None where subjects are not remembered, and where the budget is too small to be divided.
+struct Halves<C: Clock> {
+    open: TokenBucket<C>,
+    /// `None` if subjects are not remembered, or if the budget is too small to be divided.
     reserve: Option<Reserve<C>>,
 }
 
 struct Reserve<C: Clock> {
-    bucket: Bucket<C>,
+    bucket: TokenBucket<C>,
     share: Quota,
-    /// The subjects that had a token verified, each with its share.
-    subjects: Cache<Scope, Arc<Bucket<C>>>,
+    /// The known subjects, each with its share.
+    subjects: Cache<Scope, Arc<TokenBucket<C>>>,
     clock: C,
 }
 
-type Bucket<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type TokenBucket<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
-impl Verifications {
-    /// As `callers.verifications_per_second` says; `callers.max_verified` subjects are remembered.
+impl VerificationBudget {
+    /// A budget of `callers.verifications_per_second` that remembers up to `callers.max_verified` subjects.
     pub(crate) fn new(config: &CallersConfig) -> Self {
         Self::with_clock(config.verifications_per_second, config.max_verified as u64, DefaultClock::default())
     }
 }
 
-impl<C> Verifications<C>
+impl<C> VerificationBudget<C>
 where
     C: Clock + Clone + Send + Sync + 'static,
     C::Instant: Send + Sync,
 {
     fn with_clock(per_second: u32, max_subjects: u64, clock: C) -> Self {
         let reserved = if max_subjects == 0 { 0 } else { per_second / 2 };
-        let budget = NonZeroU32::new(per_second - reserved).map(|open| Budget {
-            open: Bucket::direct_with_clock(Quota::per_second(open), clock.clone()),
+        let halves = NonZeroU32::new(per_second - reserved).map(|open| Halves {
+            open: TokenBucket::direct_with_clock(Quota::per_second(open), clock.clone()),
             reserve: NonZeroU32::new(reserved).map(|reserved| Reserve {
-                bucket: Bucket::direct_with_clock(Quota::per_second(reserved), clock.clone()),
+                bucket: TokenBucket::direct_with_clock(Quota::per_second(reserved), clock.clone()),
                 share: Quota::per_second(NonZeroU32::new(reserved.get() / SHARES).unwrap_or(NonZeroU32::MIN)),
                 subjects: Cache::new(max_subjects),
                 clock,
             }),
         });
-        Self { budget }
+        Self { halves }
     }
 
-    /// Takes one check, of a token that claims to be of `subject`; whether there was one left.
+    /// Takes one check for a token that names `subject`. Returns whether the budget allowed it.
     pub(crate) fn take(&self, subject: Scope) -> bool {
-        let Some(budget) = &self.budget else { return true };
+        let Some(halves) = &self.halves else { return true };
         let from_reserve = |reserve: &Reserve<C>| {
             let share = reserve.subjects.get(&subject);
             share.is_some_and(|share| share.check().is_ok()) && reserve.bucket.check().is_ok()
         };
-        budget.open.check().is_ok() || budget.reserve.as_ref().is_some_and(from_reserve)
+        halves.open.check().is_ok() || halves.reserve.as_ref().is_some_and(from_reserve)
     }
 
-    /// Remembers that a token of `subject` was verified.
-    pub(crate) fn verified(&self, subject: Scope) {
-        if let Some(Budget { reserve: Some(reserve), .. }) = &self.budget
+    /// Adds a known subject, after a token of it was verified.
+    pub(crate) fn add_subject(&self, subject: Scope) {
+        if let Some(Halves { reserve: Some(reserve), .. }) = &self.halves
             && !reserve.subjects.contains_key(&subject)
         {
-            let share = Bucket::direct_with_clock(reserve.share, reserve.clock.clone());
+            let share = TokenBucket::direct_with_clock(reserve.share, reserve.clock.clone());
             reserve.subjects.insert(subject, Arc::new(share));
         }
     }
 }
 
-impl<C: Clock> fmt::Debug for Verifications<C> {
+impl<C: Clock> fmt::Debug for VerificationBudget<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifications").finish_non_exhaustive()
+        f.debug_struct("VerificationBudget").finish_non_exhaustive()
     }
 }
 
@@ -102,48 +101,51 @@ mod tests {
     use governor::clock::FakeRelativeClock;
 
     use super::*;
-    use crate::caller::{ScopeKey, ScopeOf};
+    use crate::caller::{ScopeKey, ScopeSource};
 
-    fn budget(per_second: u32, max_subjects: u64) -> (Verifications<FakeRelativeClock>, FakeRelativeClock) {
+    fn budget(
+        per_second: u32,
+        max_subjects: u64,
+    ) -> (VerificationBudget<FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
-        (Verifications::with_clock(per_second, max_subjects, clock.clone()), clock)
+        (VerificationBudget::with_clock(per_second, max_subjects, clock.clone()), clock)
     }
 
-    /// How many of a hundred thousand checks are made.
-    fn taken(verifications: &Verifications<FakeRelativeClock>, subject: Scope) -> usize {
-        (0..100_000).filter(|_| verifications.take(subject)).count()
+    /// The number of allowed checks among a hundred thousand.
+    fn taken(budget: &VerificationBudget<FakeRelativeClock>, subject: Scope) -> usize {
+        (0..100_000).filter(|_| budget.take(subject)).count()
     }
 
     #[test]
-    fn half_of_the_budget_is_for_known_subjects_and_shared_among_them() {
+    fn half_of_the_budget_is_reserved_for_known_subjects() {
         let key = ScopeKey::random();
-        let subject = |subject| key.scope(ScopeOf::Subject { issuer: "issuer", subject });
-        let (verifications, clock) = budget(1000, 100);
-        verifications.verified(subject("alice"));
-        verifications.verified(subject("bob"));
-        assert_eq!(taken(&verifications, subject("mallory")), 500);
-        assert_eq!(taken(&verifications, subject("alice")), 5, "a hundredth of the other half");
-        assert_eq!(taken(&verifications, subject("bob")), 5, "whoever claims to be alice");
-        verifications.verified(subject("alice"));
-        assert_eq!(taken(&verifications, subject("alice")), 0, "a verified token is no new share");
+        let subject = |subject| key.scope(ScopeSource::Subject { issuer: "issuer", subject });
+        let (budget, clock) = budget(1000, 100);
+        budget.add_subject(subject("alice"));
+        budget.add_subject(subject("bob"));
+        assert_eq!(taken(&budget, subject("mallory")), 500);
+        assert_eq!(taken(&budget, subject("alice")), 5, "a hundredth of the other half");
+        assert_eq!(taken(&budget, subject("bob")), 5, "regardless of tokens that name alice");
+        budget.add_subject(subject("alice"));
+        assert_eq!(taken(&budget, subject("alice")), 0, "another verified token adds no share");
         clock.advance(Duration::from_secs(1));
-        assert_eq!(taken(&verifications, subject("alice")), 505, "known subjects have both halves");
-        assert_eq!(taken(&verifications, subject("bob")), 5);
+        assert_eq!(taken(&budget, subject("alice")), 505, "known subjects have both halves");
+        assert_eq!(taken(&budget, subject("bob")), 5);
     }
 
     #[test]
     fn a_small_budget_is_not_divided_below_one() {
         let key = ScopeKey::random();
-        let subject = |subject| key.scope(ScopeOf::Subject { issuer: "issuer", subject });
+        let subject = |subject| key.scope(ScopeSource::Subject { issuer: "issuer", subject });
         for (per_second, max_subjects, open, reserved) in
             [(1, 9, 1, 0), (2, 9, 1, 1), (7, 9, 4, 1), (7, 0, 7, 0)]
         {
-            let (verifications, _) = budget(per_second, max_subjects);
-            verifications.verified(subject("alice"));
-            assert_eq!(taken(&verifications, subject("mallory")), open);
-            assert_eq!(taken(&verifications, subject("alice")), reserved);
+            let (budget, _) = budget(per_second, max_subjects);
+            budget.add_subject(subject("alice"));
+            assert_eq!(taken(&budget, subject("mallory")), open);
+            assert_eq!(taken(&budget, subject("alice")), reserved);
         }
-        let (verifications, _) = budget(0, 9);
-        assert_eq!(taken(&verifications, subject("mallory")), 100_000, "0 is no bound");
+        let (budget, _) = budget(0, 9);
+        assert_eq!(taken(&budget, subject("mallory")), 100_000, "0 is unlimited");
     }
 }

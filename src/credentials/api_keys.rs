@@ -1,21 +1,21 @@
-//! API keys: long random texts that callers are given, of which the gateway has a digest each.
+//! API keys. The gateway stores only their digests.
 //!
-//! The digest is a plain BLAKE3. That is enough, since a key is made here of 256 random bits: there is nothing to guess,
-//! so nothing that a slow or salted hash, as for passwords, would make harder. Digests are compared in constant time.
+//! The digest is plain BLAKE3. A key has 256 random bits, so it cannot be guessed, and a slow or salted hash as for
+//! passwords would add nothing. Digests are compared in constant time.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// What every key begins with, so that people and scanners know it when they find one.
+/// The prefix of every key, by which people and secret scanners recognise it.
 const PREFIX: &str = "agw_";
 
-/// How many there may be. A key is held against each of them.
-const MOST_KEYS: usize = 1000;
+/// The maximum number of keys. Each lookup compares all of them.
+const MAX_KEYS: usize = 1000;
 
-const LONGEST_NAME: usize = 64;
+const MAX_NAME: usize = 64;
 
-/// The keys that are known. Cheap to clone.
+/// The accepted API keys. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiKeys(Arc<[ApiKey]>);
 
@@ -24,20 +24,20 @@ struct ApiKey {
     digest: blake3::Hash,
 }
 
-/// A key that was just made.
+/// A newly generated key.
 pub struct NewApiKey {
-    /// What the caller is given, and nobody else.
+    /// The secret key, for the caller only.
     pub key: String,
-    /// What goes into the file.
+    /// The line for the file of API keys.
     pub line: String,
 }
 
 impl ApiKeys {
-    /// Reads a file of lines `NAME:DIGEST`. Empty lines, and those that begin with `#`, are passed over. A name may have
-    /// several keys, so that they can be changed without a gap.
+    /// Parses a file of lines `NAME:DIGEST`. Empty lines and lines that begin with `#` are skipped. A name may have
+    /// several keys, so that keys can be rotated without downtime.
     ///
     /// # Errors
-    /// All that is wrong with it, with the number of each line, and nothing of what is in them.
+    /// All faults with their line numbers. The text quotes no line, since a line may hold a secret.
     pub fn from_file(text: &str) -> Result<Self, String> {
         let (mut keys, mut faults, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         for (number, line) in (1..).zip(text.lines()) {
@@ -52,25 +52,25 @@ impl ApiKeys {
             }
         }
         if faults.is_empty() && keys.is_empty() {
-            faults.push("there is no key in it".to_owned());
+            faults.push("it contains no key".to_owned());
         }
-        if keys.len() > MOST_KEYS {
-            faults.push(format!("there are more than {MOST_KEYS} keys in it"));
+        if keys.len() > MAX_KEYS {
+            faults.push(format!("it contains more than {MAX_KEYS} keys"));
         }
         if faults.is_empty() {
             return Ok(Self(keys.into()));
         }
-        // A screen of them is enough to go by.
+        // Limits the length of the message.
         let more = faults.len().saturating_sub(10);
         faults.truncate(10);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        Err(format!("{}{more}; make lines with: appointments-gateway api-key NAME", faults.join("; ")))
+        Err(format!("{}{more}; generate lines with: appointments-gateway api-key NAME", faults.join("; ")))
     }
 
-    /// The name that `key` was given to.
+    /// Returns the name of `key`, if it is accepted.
     pub(crate) fn name(&self, key: &str) -> Option<&str> {
         let digest = blake3::hash(key.as_bytes());
-        // Each is looked at, and each comparison takes the same time, so the time tells nothing.
+        // Compares all keys in constant time, so that the duration reveals nothing.
         self.0.iter().fold(None, |found, it| if it.digest == digest { Some(it.name.as_str()) } else { found })
     }
 }
@@ -87,22 +87,22 @@ impl ApiKey {
 
 fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
-    if (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(is_plain) {
+    if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_plain) {
         return Ok(());
     }
-    Err(format!("is not 1 to {LONGEST_NAME} letters, digits or -_.@"))
+    Err(format!("is not 1 to {MAX_NAME} letters, digits or -_.@"))
 }
 
 impl NewApiKey {
-    /// A key for the caller called `name`, of the operating system's randomness.
+    /// Generates a key for the caller `name` from the operating system's random numbers.
     ///
     /// # Errors
-    /// What is wrong with the name, or that there is no randomness.
-    pub fn make(name: &str) -> Result<Self, String> {
+    /// The name is invalid, or no random numbers are available.
+    pub fn generate(name: &str) -> Result<Self, String> {
         check_name(name).map_err(|fault| format!("the name {fault}"))?;
         let mut random = [0; 32];
         ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
-            .map_err(|_| "the system gives no random numbers".to_owned())?;
+            .map_err(|_| "the system's random number generator failed".to_owned())?;
         let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
         let line = format!("{name}:{}", blake3::hash(key.as_bytes()).to_hex());
         Ok(Self { key, line })
@@ -128,11 +128,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_known_by_its_line_and_by_nothing_else() {
-        let (alice, bob) = (NewApiKey::make("alice").unwrap(), NewApiKey::make("bob").unwrap());
+    fn a_key_is_accepted_by_its_line_only() {
+        let (alice, bob) = (NewApiKey::generate("alice").unwrap(), NewApiKey::generate("bob").unwrap());
         assert_ne!(alice.key, bob.key);
         assert!(!alice.line.contains(&alice.key[PREFIX.len()..]));
-        let spare = NewApiKey::make("alice").unwrap();
+        let spare = NewApiKey::generate("alice").unwrap();
         let text = format!("# ours\n\n{}\r\n  {}  \n{}\n", alice.line, bob.line, spare.line);
         let keys = ApiKeys::from_file(&text).unwrap();
         for (key, name) in [(&alice.key, "alice"), (&bob.key, "bob"), (&spare.key, "alice")] {
@@ -145,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_is_told_by_its_number_and_none_is_repeated() {
-        let good = NewApiKey::make("a").unwrap().line;
+    fn faults_name_line_numbers_and_quote_no_line() {
+        let good = NewApiKey::generate("a").unwrap().line;
         let text =
             format!("{good}\nhunter2\nb:hunter2\n:{}\n{good}\nc d:{}\n", "0".repeat(64), "0".repeat(64));
         let fault = ApiKeys::from_file(&text).unwrap_err();
@@ -165,12 +165,12 @@ mod tests {
         }
         assert!(ApiKeys::from_file(&"x\n".repeat(100)).unwrap_err().contains("and 90 more"));
         let names = ["", "a b", "a:b", &"x".repeat(65), "é"];
-        assert!(names.iter().all(|name| NewApiKey::make(name).is_err()));
+        assert!(names.iter().all(|name| NewApiKey::generate(name).is_err()));
     }
 
     proptest! {
         #[test]
-        fn any_file_is_read_without_a_panic(text: String) {
+        fn any_file_is_parsed_without_a_panic(text: String) {
             let _ = ApiKeys::from_file(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! A JWK set (RFC 7517): the public keys of who issues the callers' tokens.
+//! A JWK set (RFC 7517): the public keys of the issuer of the callers' tokens.
 
 use std::{fmt, sync::Arc};
 
@@ -11,87 +11,87 @@ use serde_json::Value;
 
 use super::{rejection::Rejection, signature};
 
-/// How many keys of a set are looked at. Issuers have a handful.
-const MOST_KEYS: usize = 100;
+/// The maximum number of keys of a set that are used. Issuers have a handful.
+const MAX_KEYS: usize = 100;
 
-/// Public keys that signatures can be verified with. Cheap to clone.
+/// The public keys of a set for signature verification. Cheap to clone.
 #[derive(Clone)]
-pub struct KeySet(Arc<[Key]>);
+pub struct KeySet(Arc<[PublicKey]>);
 
-/// One of them.
-pub(crate) struct Key {
+/// A public key.
+pub(crate) struct PublicKey {
     id: Option<String>,
-    /// Those that it may be used with: of its type, and the one that it names, if it does.
+    /// The algorithms of its type, restricted to its `alg` if present.
     algorithms: Vec<Algorithm>,
     pub(crate) decoding: DecodingKey,
-    /// A digest of the key itself, whatever else its entry in the set says.
+    /// A digest of the key material alone.
     fingerprint: blake3::Hash,
 }
 
-/// The key that a token was verified with, to be found again in a later set.
-pub(crate) struct VerifiedWith {
+/// A reference to the key that verified a token, for a lookup in a later set.
+pub(crate) struct KeyReference {
     id: Option<Box<str>>,
     algorithm: Algorithm,
     fingerprint: blake3::Hash,
 }
 
-/// Why a set has no key for a token.
+/// The reason why a set has no key for a token.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Miss {
-    /// It may be one that has come since.
-    Unknown,
-    /// It is there and is for something else, or several would do and the token does not say which.
-    Unfit,
+pub(crate) enum KeyLookupError {
+    /// No such key. A newer set may have it.
+    NotFound,
+    /// The key does not support the algorithm, or several keys fit and the token names none.
+    Unusable,
 }
 
 impl KeySet {
-    /// Reads a file that holds a set.
+    /// Parses a file with a set.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the file is not a set, and the expected form.
     pub fn from_file(text: &str) -> Result<Self, String> {
         Self::read(text.as_bytes()).map_err(|fault| format!("{fault}; write a JWK set: {{\"keys\": […]}}"))
     }
 
-    /// Reads a set. What is no key, or none that signatures can be verified with, is passed over (RFC 7517, section 5).
+    /// Parses a set. Entries that are not keys for signature verification are skipped (RFC 7517, section 5).
     pub(crate) fn read(json: &[u8]) -> Result<Self, &'static str> {
         #[derive(Deserialize)]
         struct Set {
             keys: Vec<Value>,
         }
-        let Set { keys } = serde_json::from_slice(json).map_err(|_| "is no JWK set")?;
-        let keys: Arc<[Key]> = keys.into_iter().take(MOST_KEYS).filter_map(Key::read).collect();
+        let Set { keys } = serde_json::from_slice(json).map_err(|_| "is not a JWK set")?;
+        let keys: Arc<[PublicKey]> = keys.into_iter().take(MAX_KEYS).filter_map(PublicKey::read).collect();
         if keys.is_empty() {
-            return Err("holds no public key that signatures can be verified with");
+            return Err("has no public key for signature verification");
         }
         Ok(Self(keys))
     }
 
-    /// The key that a token names, or the only one that its algorithm can be verified with where it names none.
-    pub(crate) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<&Key, Miss> {
+    /// Finds the key with the `id` of a token, or the only key for its algorithm if the token names none.
+    pub(crate) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<&PublicKey, KeyLookupError> {
         let mut named = self.0.iter().filter(|key| id.is_none() || key.id.as_deref() == id).peekable();
         if named.peek().is_none() {
-            return Err(Miss::Unknown);
+            return Err(KeyLookupError::NotFound);
         }
         let mut fitting = named.filter(|key| key.algorithms.contains(&algorithm));
         match (fitting.next(), fitting.next()) {
             (Some(key), None) => Ok(key),
-            (None, _) if id.is_none() => Err(Miss::Unknown),
-            _ => Err(Miss::Unfit),
+            (None, _) if id.is_none() => Err(KeyLookupError::NotFound),
+            _ => Err(KeyLookupError::Unusable),
         }
     }
 }
 
 impl KeySet {
-    /// Whether a token that was verified with `key` would be verified with it again. That takes no cryptography.
+    /// Checks without cryptography that a token verified with `key` would still be verified.
     ///
     /// # Errors
-    /// Why it would not: the key is gone, or was replaced.
-    pub(crate) fn confirm(&self, key: &VerifiedWith) -> Result<(), Rejection> {
+    /// The key was removed or replaced.
+    pub(crate) fn confirm(&self, key: &KeyReference) -> Result<(), Rejection> {
         if key.id.is_none() {
-            // A key that has come since makes new tokens without an id ambiguous, and says nothing about this one.
+            // A newer key makes new tokens without an id ambiguous, but does not affect verified ones.
             let is_same =
-                |it: &Key| it.fingerprint == key.fingerprint && it.algorithms.contains(&key.algorithm);
+                |it: &PublicKey| it.fingerprint == key.fingerprint && it.algorithms.contains(&key.algorithm);
             return if self.0.iter().any(is_same) { Ok(()) } else { Err(Rejection::UnknownKey) };
         }
         match self.find(key.id.as_deref(), key.algorithm) {
@@ -102,10 +102,10 @@ impl KeySet {
     }
 }
 
-impl Key {
-    /// What to remember of this key, which has verified a token that names `id`.
-    pub(crate) fn verified(&self, id: Option<&str>, algorithm: Algorithm) -> VerifiedWith {
-        VerifiedWith { id: id.map(Into::into), algorithm, fingerprint: self.fingerprint }
+impl PublicKey {
+    /// Returns a reference to this key, which verified a token that names `id`.
+    pub(crate) fn reference(&self, id: Option<&str>, algorithm: Algorithm) -> KeyReference {
+        KeyReference { id: id.map(Into::into), algorithm, fingerprint: self.fingerprint }
     }
 
     fn read(value: Value) -> Option<Self> {
@@ -125,7 +125,7 @@ impl Key {
             AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => &[ES256],
             AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => &[ES384],
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[EdDSA],
-            // A shared secret among them: whoever can verify with it could sign with it, too.
+            // Shared secrets are rejected: a verifier could also sign with them.
             _ => &[],
         };
         let mut algorithms = of_its_type.to_vec();
@@ -168,37 +168,37 @@ mod tests {
         KeySet::read(json!({ "keys": keys }).to_string().as_bytes())
     }
 
-    fn find(set: &KeySet, id: Option<&str>, algorithm: Algorithm) -> Result<Option<String>, Miss> {
+    fn find(set: &KeySet, id: Option<&str>, algorithm: Algorithm) -> Result<Option<String>, KeyLookupError> {
         set.find(id, algorithm).map(|key| key.id.clone())
     }
 
     #[test]
-    fn a_token_gets_the_key_that_it_names_and_no_other() {
+    fn a_token_gets_only_the_key_that_it_names() {
         let set = set(&[ec(json!({ "kid": "a" })), ec(json!({ "kid": "b", "alg": "ES256", "use": "sig" }))])
             .unwrap();
         assert_eq!(find(&set, Some("a"), Algorithm::ES256), Ok(Some("a".to_owned())));
         assert_eq!(find(&set, Some("b"), Algorithm::ES256), Ok(Some("b".to_owned())));
-        assert_eq!(find(&set, Some("c"), Algorithm::ES256), Err(Miss::Unknown));
+        assert_eq!(find(&set, Some("c"), Algorithm::ES256), Err(KeyLookupError::NotFound));
         for algorithm in [Algorithm::RS256, Algorithm::HS256, Algorithm::ES384, Algorithm::EdDSA] {
-            assert_eq!(find(&set, Some("a"), algorithm), Err(Miss::Unfit), "{algorithm:?}");
+            assert_eq!(find(&set, Some("a"), algorithm), Err(KeyLookupError::Unusable), "{algorithm:?}");
         }
-        assert_eq!(find(&set, None, Algorithm::ES256), Err(Miss::Unfit), "two would do");
+        assert_eq!(find(&set, None, Algorithm::ES256), Err(KeyLookupError::Unusable), "two keys fit");
     }
 
     #[test]
-    fn a_token_that_names_no_key_gets_the_only_one_there_is() {
+    fn a_token_without_a_key_id_gets_the_only_key() {
         for key in [ec(json!({})), ec(json!({ "kid": "a" }))] {
             let set = set(&[key, json!({ "kty": "oct", "k": "c2VjcmV0" })]).unwrap();
             assert!(find(&set, None, Algorithm::ES256).is_ok());
-            assert_eq!(find(&set, None, Algorithm::RS256), Err(Miss::Unknown));
+            assert_eq!(find(&set, None, Algorithm::RS256), Err(KeyLookupError::NotFound));
         }
     }
 
     #[test]
-    fn a_key_is_confirmed_by_itself_and_not_by_its_name() {
-        let confirmed = |set: &KeySet, key: &VerifiedWith| set.confirm(key);
+    fn a_key_is_confirmed_by_its_material_not_by_its_id() {
+        let confirmed = |set: &KeySet, key: &KeyReference| set.confirm(key);
         let before = set(&[ec(json!({ "kid": "a" }))]).unwrap();
-        let key = before.find(Some("a"), Algorithm::ES256).unwrap().verified(Some("a"), Algorithm::ES256);
+        let key = before.find(Some("a"), Algorithm::ES256).unwrap().reference(Some("a"), Algorithm::ES256);
         let replaced = ec(json!({ "kid": "a", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU" }));
         for (keys, expected) in [
             (vec![ec(json!({ "kid": "a" }))], Ok(())),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_signatures_cannot_be_verified_with_is_passed_over() {
+    fn entries_that_cannot_verify_signatures_are_skipped() {
         let useless = [
             json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256", "kid": "a" }),
             json!({ "kty": "new", "kid": "b" }),
@@ -236,7 +236,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, alg: String, kid: String, x: String) {
+        fn any_bytes_are_parsed_without_a_panic(bytes: Vec<u8>, alg: String, kid: String, x: String) {
             let _ = KeySet::read(&bytes);
             let _ = set(&[ec(json!({ "alg": alg, "kid": kid, "x": x }))]);
         }

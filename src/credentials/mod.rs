@@ -1,4 +1,4 @@
-//! Credential material of callers, parsed: API keys, JWK sets, signatures, and the reasons for rejection.
+//! The credentials of callers: API keys, JWK sets, signature verification, and the reasons for rejection.
 
 pub mod api_keys;
 pub mod jwks;

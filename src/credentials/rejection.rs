@@ -1,36 +1,36 @@
-//! Why a token stands for nobody.
+//! The reasons for the rejection of a token.
 
-/// Why a token stands for nobody, or cannot be looked into now.
+/// The reason why a token is rejected, or cannot be verified at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// It is none of the API keys.
+    /// An unknown API key.
     UnknownApiKey,
-    /// It is no JWT that can be read.
+    /// A malformed JWT.
     Malformed,
-    /// It is signed with an algorithm that is not accepted.
+    /// An algorithm that is not accepted.
     Algorithm,
-    /// It is signed with a key that the issuer does not have.
+    /// A key that is not among the issuer's keys.
     UnknownKey,
-    /// The signature is not that of the key.
+    /// An invalid signature.
     Signature,
-    /// A claim is missing, or is not what it has to be.
+    /// A missing or invalid claim.
     Claims,
-    /// Somebody else has issued it.
+    /// Another issuer.
     Issuer,
-    /// It is meant for somebody else.
+    /// Another audience.
     Audience,
-    /// Its time is over.
+    /// Expired.
     Expired,
-    /// Its time is yet to come.
+    /// Not valid yet.
     NotYetValid,
-    /// The issuer's keys could not be fetched so far: a fault on our side.
+    /// The issuer's keys have not been fetched successfully: a fault of the gateway or the issuer.
     KeysUnavailable,
-    /// Its signature was not checked, since there are more checks than `callers.verifications_per_second` allows.
+    /// The budget of signature checks (`callers.verifications_per_second`) is used up.
     OverBudget,
 }
 
 impl Rejection {
-    /// Every one that there is.
+    /// All reasons.
     pub const ALL: [Self; 12] = [
         Self::UnknownApiKey,
         Self::Malformed,
@@ -46,7 +46,7 @@ impl Rejection {
         Self::OverBudget,
     ];
 
-    /// One of a few words, for the log and for counting.
+    /// The value of a metric label and of a log field.
     pub fn reason(self) -> &'static str {
         match self {
             Self::UnknownApiKey => "unknown_api_key",
@@ -64,36 +64,36 @@ impl Rejection {
         }
     }
 
-    /// What the client is told: what to do, and nothing of what was sent.
+    /// The message for the client. It does not quote the token.
     pub fn text(self) -> &'static str {
         match self {
             Self::UnknownApiKey => {
-                "The API key is not known here. Send \"Authorization: Bearer <key>\" with one that the gateway's operator \
-                 has given you."
+                "Unknown API key. Send the header \"Authorization: Bearer <key>\" with a key from the gateway's operator."
             }
-            Self::Malformed => {
-                "The token is no JWT that can be read. Send the one that its issuer gave you, whole."
+            Self::Malformed => "Malformed JWT. Send the complete token from its issuer.",
+            Self::Algorithm => {
+                "The token's signature algorithm is not accepted. Get a token with one of the gateway's algorithms \
+                 (callers.algorithms)."
             }
-            Self::Algorithm => "The token is signed with an algorithm that is not accepted here.",
             Self::UnknownKey => {
-                "The token is signed with a key that its issuer does not have, or has no more. Get a new one."
+                "The token is signed with a key that is not among its issuer's current keys. Get a new token."
             }
-            Self::Signature => {
-                "The token's signature is not right. Send the one that its issuer gave you, unchanged."
-            }
+            Self::Signature => "The token's signature is invalid. Send the unchanged token from its issuer.",
             Self::Claims => {
-                "The token lacks a claim, or has one that is not right: exp, iss, aud and sub are needed."
+                "A claim of the token is missing or invalid: exp, iss, aud and sub are required, nbf must be a number."
             }
-            Self::Issuer => "The token is from an issuer that is not trusted here.",
-            Self::Audience => "The token is meant for somebody else: its aud is not this gateway.",
-            Self::Expired => "The token has expired. Get a new one.",
-            Self::NotYetValid => "The token is not valid yet. Wait, or set your issuer's clock.",
+            Self::Issuer => {
+                "The token's issuer (iss) is not trusted by this gateway. Get a token from its issuer."
+            }
+            Self::Audience => "The token's audience (aud) is not this gateway. Get a token for this gateway.",
+            Self::Expired => "The token has expired. Get a new token.",
+            Self::NotYetValid => {
+                "The token is not valid yet (nbf). Retry later, or correct the clock of its issuer."
+            }
             Self::KeysUnavailable => {
-                "Tokens cannot be verified at the moment: their issuer's keys cannot be fetched. Try again later."
+                "Tokens cannot be verified at the moment: their issuer's keys could not be fetched. Try again later."
             }
-            Self::OverBudget => {
-                "More tokens have to be verified than this gateway allows. Try again shortly."
-            }
+            Self::OverBudget => "The limit of token verifications per second is reached. Try again shortly.",
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The signatures of JWTs, verified by ring, which is in the program for TLS already.
+//! Verification of JWT signatures with ring, which TLS uses already.
 //!
-//! Public keys verify, and nothing else is possible here: neither signing nor a shared secret.
+//! Only public keys are supported: neither signing nor shared secrets.
 
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use ring::signature as ring;
@@ -12,7 +12,7 @@ enum Verification {
 }
 
 impl Verification {
-    /// None for a shared secret, and for algorithms that are yet to be.
+    /// Returns `None` for shared secrets and unknown algorithms.
     fn with(algorithm: Algorithm) -> Option<Self> {
         Some(match algorithm {
             Algorithm::RS256 => Self::Rsa(&ring::RSA_PKCS1_2048_8192_SHA256),
@@ -29,7 +29,7 @@ impl Verification {
     }
 }
 
-/// Whether `signature` is the one of `message` by `key`, used with `algorithm`.
+/// Whether `signature` is a valid signature of `message` by `key` with `algorithm`.
 pub(crate) fn is_valid(algorithm: Algorithm, key: &DecodingKey, message: &[u8], signature: &[u8]) -> bool {
     if key.family() != algorithm.family() {
         return false;
@@ -47,7 +47,7 @@ pub(crate) fn is_valid(algorithm: Algorithm, key: &DecodingKey, message: &[u8], 
     verified.is_ok()
 }
 
-/// A digest of `key`: two notations of one key have one fingerprint, two keys have two.
+/// Returns a digest of `key`, independent of its notation.
 pub(crate) fn fingerprint(key: &DecodingKey) -> blake3::Hash {
     let parts = match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, e } => [significant(n), significant(e)],
@@ -60,7 +60,7 @@ pub(crate) fn fingerprint(key: &DecodingKey) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// A number without the leading zeros that some issuers write and RFC 7518, section 6.3.1.1, does not allow.
+/// Strips leading zeros of a number. Some issuers write them, against RFC 7518, section 6.3.1.1.
 fn significant(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]

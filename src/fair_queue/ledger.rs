@@ -1,174 +1,176 @@
-//! Who holds how many places and permits. Pure bookkeeping: [`fair_queue`](super) waits.
+//! The accounting of slots and permits per caller, without any waiting; [`fair_queue`](super) waits.
 //!
-//! A caller may take a share, in percent, of what the others leave: a lone caller has that share of everything, several
-//! busy ones divide it among themselves, and something is left for the next one. (Switches share their buffers the same
-//! way: the dynamic threshold of Choudhury and Hahne.) Waiters are granted permits caller by caller, and those of one
-//! caller in the order in which they came.
+//! A caller may hold a share, in percent, of the capacity that other callers leave. A single caller gets that share of
+//! the whole capacity, several busy callers divide it, and some always remains for the next caller. (Switches manage
+//! their buffers alike: the dynamic threshold of Choudhury and Hahne.) Permits go to callers in round-robin order, and
+//! to the waiters of one caller in FIFO order.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// What tells callers apart.
+/// The key of a caller.
 pub trait CallerKey: Copy + Eq + std::hash::Hash {}
 
 impl<K: Copy + Eq + std::hash::Hash> CallerKey for K {}
 
-/// The bounds of a [`FairQueue`].
+/// The bounds of a [`FairQueue`](super::FairQueue).
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The most permits at once.
+    /// The maximum number of permits.
     pub running: usize,
-    /// The most entries that wait beside those.
+    /// The maximum number of waiting entries.
     pub waiting: usize,
-    /// The share of one caller in both, in percent of what the other callers leave; always at least one.
+    /// The share of one caller in both, in percent of the capacity that other callers leave; always at least one.
     pub caller_share: usize,
 }
 
-/// A number that grows: the lower one came first.
+/// A position in the queue. Tickets increase over time.
 pub(crate) type Ticket = u64;
 
-/// Places and permits, and their holders. `W` wakes a waiter.
+/// Slots and permits by caller. `W` wakes a waiter.
 #[derive(Debug)]
 pub(crate) struct Ledger<K, W> {
-    /// How many permits there are.
+    /// The maximum number of permits.
     max_permits: usize,
-    /// How many places there are: for entries with a permit, and for those that wait.
-    max_places: usize,
-    /// The share of what the others leave that one caller may take, in percent.
+    /// The maximum number of slots, for running and waiting entries together.
+    max_slots: usize,
+    /// The share of one caller, in percent of the capacity that other callers leave.
     percent: usize,
     permits: usize,
-    places: usize,
-    /// Callers that hold anything: at most as many as there are places.
-    callers: HashMap<K, Holdings<W>>,
-    /// Callers with waiters, in the order in which they are next.
+    slots: usize,
+    /// Callers with a slot or a permit. Thus bounded by the number of slots.
+    callers: HashMap<K, CallerUsage<W>>,
+    /// Callers with waiters, in round-robin order.
     order: BTreeMap<Ticket, K>,
-    next: Ticket,
+    last_ticket: Ticket,
 }
 
-/// What one caller holds.
+/// The slots, permits and waiters of one caller.
 #[derive(Debug)]
-struct Holdings<W> {
+struct CallerUsage<W> {
     permits: usize,
-    places: usize,
+    slots: usize,
     /// Entries that wait for a permit.
     waiting: BTreeMap<Ticket, W>,
-    /// The caller's position in the order, while any wait.
-    next: Ticket,
+    /// The caller's position in the round-robin order. Valid while entries wait.
+    position: Ticket,
 }
 
 impl<K: CallerKey, W> Ledger<K, W> {
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             max_permits: bounds.running,
-            max_places: bounds.running + bounds.waiting,
+            max_slots: bounds.running + bounds.waiting,
             percent: bounds.caller_share,
             permits: 0,
-            places: 0,
+            slots: 0,
             callers: HashMap::new(),
             order: BTreeMap::new(),
-            next: 0,
+            last_ticket: 0,
         }
     }
 
-    /// Takes a place; whether there was one.
+    /// Takes a slot. Returns whether one was free.
     pub(crate) fn enter(&mut self, caller: K) -> bool {
-        let own = self.callers.get(&caller).map_or(0, |held| held.places);
-        let is_free = self.may_take(self.max_places, self.places, own);
+        let own = self.callers.get(&caller).map_or(0, |usage| usage.slots);
+        let is_free = self.may_take(self.max_slots, self.slots, own);
         if is_free {
-            self.places += 1;
-            let none = || Holdings { permits: 0, places: 0, waiting: BTreeMap::new(), next: 0 };
-            self.callers.entry(caller).or_insert_with(none).places += 1;
+            self.slots += 1;
+            let unused = || CallerUsage { permits: 0, slots: 0, waiting: BTreeMap::new(), position: 0 };
+            self.callers.entry(caller).or_insert_with(unused).slots += 1;
         }
         is_free
     }
 
-    /// Gives a place back.
+    /// Releases a slot.
     pub(crate) fn leave(&mut self, caller: K) {
-        self.places -= 1;
-        if let Some(held) = self.callers.get_mut(&caller) {
-            held.places -= 1;
+        self.slots -= 1;
+        if let Some(usage) = self.callers.get_mut(&caller) {
+            usage.slots -= 1;
         }
-        self.tidy(caller);
+        self.remove_if_unused(caller);
     }
 
-    /// Takes a permit for an entry that has a place; whether there was one. It never overtakes waiters of the same caller.
-    pub(crate) fn take(&mut self, caller: K) -> bool {
-        let Some(held) = self.callers.get(&caller) else { return false };
-        let is_free = held.waiting.is_empty() && self.may_take(self.max_permits, self.permits, held.permits);
+    /// Takes a permit for an entry with a slot. Returns whether one was free. An entry never overtakes waiters of the
+    /// same caller.
+    pub(crate) fn try_acquire(&mut self, caller: K) -> bool {
+        let Some(usage) = self.callers.get(&caller) else { return false };
+        let is_free =
+            usage.waiting.is_empty() && self.may_take(self.max_permits, self.permits, usage.permits);
         if is_free {
             self.grant(caller);
         }
         is_free
     }
 
-    /// Has an entry wait that has a place and found no permit.
-    pub(crate) fn wait(&mut self, caller: K, wake: W) -> Ticket {
-        self.next += 1;
-        let ticket = self.next;
-        if let Some(held) = self.callers.get_mut(&caller) {
-            if held.waiting.is_empty() {
-                held.next = ticket;
+    /// Queues an entry with a slot for a permit.
+    pub(crate) fn enqueue(&mut self, caller: K, wake: W) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        if let Some(usage) = self.callers.get_mut(&caller) {
+            if usage.waiting.is_empty() {
+                usage.position = ticket;
                 self.order.insert(ticket, caller);
             }
-            held.waiting.insert(ticket, wake);
+            usage.waiting.insert(ticket, wake);
         }
         ticket
     }
 
-    /// Ends the wait of an entry; whether it did wait. If it did not, it has a permit.
-    pub(crate) fn stop_waiting(&mut self, caller: K, ticket: Ticket) -> bool {
-        let Some(held) = self.callers.get_mut(&caller) else { return false };
-        let was_waiting = held.waiting.remove(&ticket).is_some();
-        if was_waiting && held.waiting.is_empty() {
-            self.order.remove(&held.next);
+    /// Cancels the wait of an entry. Returns false if the entry was granted a permit already.
+    pub(crate) fn cancel(&mut self, caller: K, ticket: Ticket) -> bool {
+        let Some(usage) = self.callers.get_mut(&caller) else { return false };
+        let was_waiting = usage.waiting.remove(&ticket).is_some();
+        if was_waiting && usage.waiting.is_empty() {
+            self.order.remove(&usage.position);
         }
         was_waiting
     }
 
-    /// Gives a permit back; the waiters that have one now, to be woken.
-    pub(crate) fn give_back(&mut self, caller: K) -> Vec<W> {
+    /// Releases a permit. Returns the waiters with a new permit, to be woken.
+    pub(crate) fn release(&mut self, caller: K) -> Vec<W> {
         self.permits -= 1;
-        if let Some(held) = self.callers.get_mut(&caller) {
-            held.permits -= 1;
+        if let Some(usage) = self.callers.get_mut(&caller) {
+            usage.permits -= 1;
         }
-        self.tidy(caller);
+        self.remove_if_unused(caller);
         std::iter::from_fn(|| self.grant_next()).collect()
     }
 
-    /// Grants a permit to the next caller in line that may have one.
+    /// Grants a permit to the next eligible caller.
     fn grant_next(&mut self) -> Option<W> {
-        let may_have_one = |caller: &K| {
-            let own = self.callers.get(caller).map_or(0, |held| held.permits);
+        let is_eligible = |caller: &K| {
+            let own = self.callers.get(caller).map_or(0, |usage| usage.permits);
             self.may_take(self.max_permits, self.permits, own)
         };
         let (position, caller) =
-            self.order.iter().find(|(_, caller)| may_have_one(caller)).map(|it| (*it.0, *it.1))?;
+            self.order.iter().find(|(_, caller)| is_eligible(caller)).map(|it| (*it.0, *it.1))?;
         self.order.remove(&position);
         self.grant(caller);
-        let held = self.callers.get_mut(&caller)?;
-        let (_, wake) = held.waiting.pop_first()?;
-        if !held.waiting.is_empty() {
-            self.next += 1;
-            held.next = self.next;
-            self.order.insert(self.next, caller);
+        let usage = self.callers.get_mut(&caller)?;
+        let (_, wake) = usage.waiting.pop_first()?;
+        if !usage.waiting.is_empty() {
+            self.last_ticket += 1;
+            usage.position = self.last_ticket;
+            self.order.insert(self.last_ticket, caller);
         }
         Some(wake)
     }
 
     fn grant(&mut self, caller: K) {
         self.permits += 1;
-        if let Some(held) = self.callers.get_mut(&caller) {
-            held.permits += 1;
+        if let Some(usage) = self.callers.get_mut(&caller) {
+            usage.permits += 1;
         }
     }
 
-    /// Forgets a caller that holds nothing any more.
-    fn tidy(&mut self, caller: K) {
-        if self.callers.get(&caller).is_some_and(|held| held.places == 0 && held.permits == 0) {
+    /// Removes a caller without slots and permits.
+    fn remove_if_unused(&mut self, caller: K) {
+        if self.callers.get(&caller).is_some_and(|usage| usage.slots == 0 && usage.permits == 0) {
             self.callers.remove(&caller);
         }
     }
 
-    /// Whether a caller that holds `own` of the `taken` may take one more of `maximum`. A caller that holds none may always
+    /// Whether a caller with `own` of the `taken` units may take one more of `maximum`. A caller without any may always
     /// take a free one.
     fn may_take(&self, maximum: usize, taken: usize, own: usize) -> bool {
         let left_by_others = maximum - (taken - own);
@@ -186,31 +188,31 @@ mod tests {
         Ledger::new(Bounds { running, waiting, caller_share })
     }
 
-    /// Takes a place and, if one is free, a permit.
+    /// Takes a slot and, if one is free, a permit.
     fn call(ledger: &mut Ledger<usize, usize>, caller: usize, name: usize) -> &'static str {
         if !ledger.enter(caller) {
-            return "refused";
+            return "rejected";
         }
-        if ledger.take(caller) {
+        if ledger.try_acquire(caller) {
             return "runs";
         }
-        ledger.wait(caller, name);
+        ledger.enqueue(caller, name);
         "waits"
     }
 
     #[test]
-    fn a_lone_caller_has_its_share_and_another_finds_room_at_once() {
+    fn a_single_caller_leaves_room_for_another() {
         for (percent, expected) in [(90, (57, 922, 1021)), (50, (32, 512, 1456))] {
             let mut ledger = ledger(64, 1024, percent);
             let results = (0..2000).map(|name| call(&mut ledger, 0, name)).collect::<Vec<_>>();
             let count = |it| results.iter().filter(|result| **result == it).count();
-            assert_eq!((count("runs"), count("waits"), count("refused")), expected, "{percent}");
+            assert_eq!((count("runs"), count("waits"), count("rejected")), expected, "{percent}");
             assert_eq!(call(&mut ledger, 1, 0), "runs");
         }
     }
 
     #[test]
-    fn beside_several_noisy_callers_one_more_finds_room() {
+    fn several_noisy_callers_leave_room_for_another() {
         for (percent, most) in [(90, 7), (50, 50)] {
             for noisy in 1..=most {
                 let mut ledger = ledger(64, 1024, percent);
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn permits_go_from_caller_to_caller_and_each_callers_waiters_keep_their_order() {
+    fn permits_go_round_robin_by_caller_and_fifo_within_a_caller() {
         let mut ledger = ledger(1, 99, 100);
         assert_eq!(call(&mut ledger, 0, 0), "runs");
         for (caller, names) in [(0, [1, 2, 3]), (1, [11, 12, 13]), (2, [21, 22, 23])] {
@@ -237,7 +239,7 @@ mod tests {
         let mut order = Vec::new();
         let mut last = 0;
         for _ in 0..9 {
-            let [name] = ledger.give_back(last)[..] else { panic!("one permit, one waiter") };
+            let [name] = ledger.release(last)[..] else { panic!("one permit, one waiter") };
             ledger.leave(last);
             last = name / 10;
             order.push(name);
@@ -246,8 +248,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of entries, ends and departures of three callers: bounds hold, no permit stays unused that a waiter
-        /// may have, and nothing is left of callers that are gone.
+        /// In any order of arrivals, ends and cancellations of three callers: bounds hold, no permit stays unused while
+        /// an eligible entry waits, and idle callers are removed.
         #[test]
         fn bounds_hold_and_no_permit_is_wasted(
             permits in 1..6_usize,
@@ -256,52 +258,52 @@ mod tests {
             events in prop::collection::vec((0..4_u8, 0..3_usize, 0..100_usize), 0..200),
         ) {
             let mut ledger = ledger(permits, waiting, percent);
-            // The callers of what runs; the callers, tickets and names of what waits.
+            // The callers of running entries; the callers, tickets and names of waiting ones.
             let mut running = Vec::new();
             let mut queued: Vec<(usize, Ticket, usize)> = Vec::new();
             for (name, (event, caller, which)) in events.into_iter().enumerate() {
                 match event {
                     0 | 1 => {
                         if ledger.enter(caller) {
-                            if ledger.take(caller) {
+                            if ledger.try_acquire(caller) {
                                 running.push(caller);
                             } else {
-                                queued.push((caller, ledger.wait(caller, name), name));
+                                queued.push((caller, ledger.enqueue(caller, name), name));
                             }
                         } else {
-                            prop_assert!(ledger.callers.contains_key(&caller) || ledger.places == permits + waiting);
+                            prop_assert!(ledger.callers.contains_key(&caller) || ledger.slots == permits + waiting);
                         }
                     }
                     2 if !running.is_empty() => {
                         let caller = running.swap_remove(which % running.len());
-                        for woken in ledger.give_back(caller) {
+                        for woken in ledger.release(caller) {
                             let at = queued.iter().position(|(_, _, name)| *name == woken).unwrap();
                             let (caller, ticket, _) = queued.remove(at);
-                            prop_assert!(!ledger.stop_waiting(caller, ticket));
+                            prop_assert!(!ledger.cancel(caller, ticket));
                             running.push(caller);
                         }
                         ledger.leave(caller);
                     }
                     3 if !queued.is_empty() => {
                         let (caller, ticket, _) = queued.swap_remove(which % queued.len());
-                        prop_assert!(ledger.stop_waiting(caller, ticket));
+                        prop_assert!(ledger.cancel(caller, ticket));
                         ledger.leave(caller);
                     }
                     _ => {}
                 }
-                prop_assert_eq!((ledger.permits, ledger.places), (running.len(), running.len() + queued.len()));
-                prop_assert!(ledger.permits <= permits && ledger.places <= permits + waiting);
+                prop_assert_eq!((ledger.permits, ledger.slots), (running.len(), running.len() + queued.len()));
+                prop_assert!(ledger.permits <= permits && ledger.slots <= permits + waiting);
                 for (caller, ..) in &queued {
                     let own = running.iter().filter(|it| *it == caller).count();
-                    prop_assert!(!ledger.may_take(permits, ledger.permits, own), "a waiter waits for nothing");
+                    prop_assert!(!ledger.may_take(permits, ledger.permits, own), "no eligible entry waits");
                 }
             }
             for (caller, ticket, _) in queued {
-                ledger.stop_waiting(caller, ticket);
+                ledger.cancel(caller, ticket);
                 ledger.leave(caller);
             }
             for caller in running {
-                ledger.give_back(caller);
+                ledger.release(caller);
                 ledger.leave(caller);
             }
             prop_assert!(ledger.callers.is_empty() && ledger.order.is_empty());

@@ -1,7 +1,9 @@
-//! A concurrency limit with a bounded, fair queue before it.
+//! A concurrency limit with a bounded fair queue (bulkhead).
 //!
-//! Each caller has a share of both the permits and the places in the queue (`ledger`), so no number of slow calls of one
-//! caller keeps another from being served. A leaf: the key of a caller, the bounds and the gauges are the user's.
+//! Each caller has a share of the permits and of the slots in the queue ([`ledger`]), so slow calls of one caller never
+//! starve another. Used before operations and before calls to the upstream.
+//!
+//! A leaf module: users supply the key of a caller, the bounds and the gauges.
 
 pub mod ledger;
 
@@ -25,24 +27,24 @@ struct Inner<K> {
 }
 
 impl<K: CallerKey> FairQueue<K> {
-    /// A queue within `bounds`, with gauges for what runs and what waits.
+    /// Creates a queue with gauges of the permits in use and the waiting entries.
     pub fn new(bounds: Bounds, running: ActiveGauge, waiting: ActiveGauge) -> Self {
         Self(Arc::new(Inner { ledger: Mutex::new(Ledger::new(bounds)), running, waiting }))
     }
 
-    /// A place in the queue for one call of `caller`, held through all the permits that it takes one after the other; none
-    /// where the queue, or this caller's share of it, is full.
+    /// Takes a slot for one call of `caller`. The call holds it across all its permits. Returns `None` if the queue or
+    /// the caller's share of it is full.
     pub fn enter(&self, caller: K) -> Option<Arc<Entry<K>>> {
         self.ledger().enter(caller).then(|| Arc::new(Entry { queue: self.clone(), caller }))
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger<K, oneshot::Sender<()>>> {
-        // Nothing that runs under the lock leaves the ledger half changed.
+        // A panic under the lock cannot leave the ledger inconsistent.
         self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place in the queue, until it and its permit are dropped.
+/// A slot in the queue. Released once it and its permits are dropped.
 pub struct Entry<K: CallerKey> {
     queue: FairQueue<K>,
     caller: K,
@@ -54,24 +56,24 @@ impl<K: CallerKey> Entry<K> {
         let (wake, woken) = oneshot::channel();
         let ticket = {
             let mut ledger = self.queue.ledger();
-            if ledger.take(self.caller) { None } else { Some(ledger.wait(self.caller, wake)) }
+            if ledger.try_acquire(self.caller) { None } else { Some(ledger.enqueue(self.caller, wake)) }
         };
         if ticket.is_some() {
-            let mut waiting = Waiting { entry: self, ticket, _counted: self.queue.0.waiting.enter() };
-            // The sender is used when there is a permit, and is not dropped while this waits.
+            let mut waiting = Waiter { entry: self, ticket, _counted: self.queue.0.waiting.enter() };
+            // The ledger holds the sender until it grants the permit.
             let _ = woken.await;
             waiting.ticket = None;
         }
-        self.granted()
+        self.granted_permit()
     }
 
-    /// A permit, if one is free now.
+    /// Takes a permit without waiting.
     pub fn try_permit(self: &Arc<Self>) -> Option<Permit<K>> {
-        let is_free = self.queue.ledger().take(self.caller);
-        is_free.then(|| self.granted())
+        let is_free = self.queue.ledger().try_acquire(self.caller);
+        is_free.then(|| self.granted_permit())
     }
 
-    fn granted(self: &Arc<Self>) -> Permit<K> {
+    fn granted_permit(self: &Arc<Self>) -> Permit<K> {
         Permit { entry: self.clone(), _counted: self.queue.0.running.enter() }
     }
 }
@@ -83,25 +85,25 @@ impl<K: CallerKey> Drop for Entry<K> {
 }
 
 /// An entry that waits for its permit.
-struct Waiting<'a, K: CallerKey> {
+struct Waiter<'a, K: CallerKey> {
     entry: &'a Arc<Entry<K>>,
-    /// None once it has the permit.
+    /// `None` once the permit is granted.
     ticket: Option<Ticket>,
     _counted: ActiveGuard,
 }
 
-impl<K: CallerKey> Drop for Waiting<'_, K> {
+impl<K: CallerKey> Drop for Waiter<'_, K> {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket else { return };
-        let was_waiting = self.entry.queue.ledger().stop_waiting(self.entry.caller, ticket);
+        let was_waiting = self.entry.queue.ledger().cancel(self.entry.caller, ticket);
         if !was_waiting {
-            // It left in the moment in which it was granted a permit: the next in line gets it.
-            drop(self.entry.granted());
+            // The permit was granted just before the cancellation: pass it on to the next waiter.
+            drop(self.entry.granted_permit());
         }
     }
 }
 
-/// The right to run, until it is dropped.
+/// A permit to run. Released on drop.
 pub struct Permit<K: CallerKey> {
     entry: Arc<Entry<K>>,
     _counted: ActiveGuard,
@@ -109,9 +111,9 @@ pub struct Permit<K: CallerKey> {
 
 impl<K: CallerKey> Drop for Permit<K> {
     fn drop(&mut self) {
-        let woken = self.entry.queue.ledger().give_back(self.entry.caller);
+        let woken = self.entry.queue.ledger().release(self.entry.caller);
         for wake in woken {
-            // A waiter that has left passes its permit on.
+            // A cancelled waiter passes its permit on.
             let _ = wake.send(());
         }
     }

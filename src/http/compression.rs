@@ -110,7 +110,7 @@ impl Coding {
         let shorter = compressed.ok().filter(|compressed| compressed.len() < plain.len());
         let shorter = shorter.ok_or(CompressionSkipped::NotSmaller)?;
         reservation.shrink_to(shorter.len());
-        Ok(reservation.hold(shorter))
+        Ok(reservation.into_bytes(shorter))
     }
 
     fn encode(self, plain: &[u8], effort: Effort) -> io::Result<Vec<u8>> {

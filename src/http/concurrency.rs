@@ -72,7 +72,7 @@ impl AdmissionQueue {
     /// `OVERLOADED`, if the queue or the caller's share of it is full, or after `limits.operations_wait`.
     pub(crate) async fn admit(&self, caller: &Result<Caller, ApiError>) -> Result<Permit, ApiError> {
         let overloaded = || self.limit.overloaded();
-        let caller = caller.as_ref().ok().map(Caller::who);
+        let caller = caller.as_ref().ok().map(Caller::identity);
         let entry = self.limit.queue.enter(caller).ok_or_else(overloaded)?;
         match entry.try_permit() {
             Some(permit) => Ok(permit),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     appointments::shared::Shared,
-    auth::identity::Identity,
+    auth::identity::Authenticator,
     config::{http::HttpConfig, limits::Limits, websocket::WebSocketConfig},
     graceful_shutdown::GracefulShutdown,
     graphql::api::Api,
@@ -31,7 +31,7 @@ pub struct Gateway {
     /// Encoded responses, reused for equal requests.
     pub response_cache: ResponseCache,
     /// Identifies callers.
-    pub identity: Identity,
+    pub identity: Authenticator,
     /// HTTP timeouts, origins and compression.
     pub http: HttpConfig,
     /// Limits on requests and operations.

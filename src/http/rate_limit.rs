@@ -22,7 +22,7 @@ use governor::{
 };
 
 use crate::{
-    auth::bearer::Token,
+    auth::bearer::BearerToken,
     caller::{Caller, Scope},
     config::rate_limit::RateLimitConfig,
     error::{ApiError, limit::OverLimit},
@@ -48,7 +48,7 @@ impl RateLimit {
     pub(crate) fn admit(
         &self,
         caller: &Result<Caller, ApiError>,
-        token: &Result<Option<Token>, ApiError>,
+        token: &Result<Option<BearerToken>, ApiError>,
     ) -> Result<(), ApiError> {
         if let Err(error) = caller
             && error.code() == "OVERLOADED"
@@ -56,7 +56,7 @@ impl RateLimit {
             return Err(error.clone());
         }
         let Some(buckets) = &self.0 else { return Ok(()) };
-        let scope = caller.as_ref().ok().map(Caller::who);
+        let scope = caller.as_ref().ok().map(Caller::identity);
         buckets.take(scope).map_err(|wait| match caller {
             Err(rejected) if !matches!(token, Ok(None)) => rejected.clone(),
             _ => OverLimit::too_often("rate_limit.per_second", buckets.per_second.get().into(), wait),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn scope(token: &str, key: &ScopeKey) -> Option<Scope> {
-        Some(Caller::with_token(token, key).who())
+        Some(Caller::with_token(token, key).identity())
     }
 
     #[test]

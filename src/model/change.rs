@@ -1,77 +1,80 @@
-//! Changes of appointments, as clients put them: what is left out, what is null and what has a value are three things.
+//! Changes of appointments. Omitted, null and set fields stay distinct.
 
 use std::fmt;
 
-use async_graphql::{ID, InputObject, MaybeUndefined};
+use async_graphql::InputObject;
+/// An input field that is omitted, null or set.
+pub use async_graphql::MaybeUndefined;
 
-use super::{Bandwidth, Date, DateTime, Uuid};
+use super::{Bandwidth, Date, DateTime, OpaqueId, Uuid};
 
-/// A change to be sent upstream, once.
+/// A change to be sent to the upstream, exactly once.
 #[derive(Clone)]
 pub enum Change {
-    /// Make an appointment.
+    /// Creates an appointment.
     Create(Box<CreateAppointmentInput>),
-    /// Change some of its fields.
+    /// Updates fields of an appointment.
     Update(Uuid, Box<UpdateAppointmentInput>),
-    /// Cancel it, for a reason.
+    /// Cancels an appointment, with an optional reason.
     Cancel(Uuid, Option<String>),
 }
 
-/// What a new appointment is to be.
+/// The fields of a new appointment.
 #[derive(Clone, InputObject)]
 pub struct CreateAppointmentInput {
-    /// The human-readable reference; the upstream makes one where it is left out.
+    /// The human-readable reference. If omitted, the upstream generates one.
     pub reference: MaybeUndefined<String>,
-    /// When the appointment is to begin.
+    /// The scheduled start.
     pub appointment_at: DateTime,
-    /// How long it is to last, in minutes.
+    /// The scheduled duration in minutes.
     pub duration_in_minutes: MaybeUndefined<i32>,
-    /// The department that is to hold it.
-    pub department_id: MaybeUndefined<ID>,
-    /// Whether an interpreter is to take part.
+    /// The id of the responsible department.
+    pub department_id: MaybeUndefined<OpaqueId>,
+    /// Whether an interpreter takes part.
     pub is_interpreter_needed: MaybeUndefined<bool>,
-    /// The language that the interpreter is to speak with the claimant.
+    /// The language of the interpretation for the claimant.
     pub interpreter_language: MaybeUndefined<String>,
-    /// The person whom the agent is to meet.
+    /// The person that the agent meets.
     pub claimant: MaybeUndefined<ClaimantInput>,
-    /// What the call is to allow. Null counts as left out.
+    /// The features of the call. Null counts as omitted.
     pub features: Option<FeaturesInput>,
-    /// Whether participants are to be sent to a page of the organisation's own after the call.
+    /// Whether participants are redirected to a custom page after the call.
     pub use_custom_post_call_redirect: MaybeUndefined<bool>,
-    /// Where the claimant is to be sent after the call.
+    /// The URL to which the claimant is redirected after the call.
     pub custom_user_post_call_redirect_url: MaybeUndefined<String>,
-    /// Where the agent is to be sent after the call.
+    /// The URL to which the agent is redirected after the call.
     pub custom_agent_post_call_redirect_url: MaybeUndefined<String>,
 }
 
-/// What is to change. A field left out stays as it is; a field given as null is cleared.
+/// The fields to change. An omitted field keeps its value, a field set to null is cleared.
 #[derive(Clone, Default, InputObject)]
 pub struct UpdateAppointmentInput {
-    /// When the appointment is to begin.
+    /// The scheduled start.
     pub appointment_at: MaybeUndefined<DateTime>,
-    /// How long it is to last, in minutes.
+    /// The scheduled duration in minutes.
     pub duration_in_minutes: MaybeUndefined<i32>,
-    /// The department that is to hold it.
-    pub department_id: MaybeUndefined<ID>,
-    /// Whether an interpreter is to take part.
+    /// The id of the responsible department.
+    pub department_id: MaybeUndefined<OpaqueId>,
+    /// Whether an interpreter takes part.
     pub is_interpreter_needed: MaybeUndefined<bool>,
-    /// The language that the interpreter is to speak with the claimant.
+    /// The language of the interpretation for the claimant.
     pub interpreter_language: MaybeUndefined<String>,
-    /// The upstream's own word: scheduled, waiting, ….
+    /// The upstream's status: scheduled, waiting, ….
     pub status: MaybeUndefined<String>,
-    /// The person whom the agent is to meet; what is left out within stays as it is.
+    /// The person that the agent meets. Omitted fields within keep their values.
     pub claimant: MaybeUndefined<ClaimantInput>,
-    /// What the call is to allow; what is left out within stays as it is. Cannot be null: there is nothing to clear.
+    /// The features of the call. Omitted fields within keep their values. Cannot be null, since there is nothing to
+    /// clear.
     pub features: MaybeUndefined<FeaturesInput>,
-    /// Whether participants are to be sent to a page of the organisation's own after the call.
+    /// Whether participants are redirected to a custom page after the call.
     pub use_custom_post_call_redirect: MaybeUndefined<bool>,
-    /// Where the claimant is to be sent after the call.
+    /// The URL to which the claimant is redirected after the call.
     pub custom_user_post_call_redirect_url: MaybeUndefined<String>,
-    /// Where the agent is to be sent after the call.
+    /// The URL to which the agent is redirected after the call.
     pub custom_agent_post_call_redirect_url: MaybeUndefined<String>,
 }
 
-/// The person whom the agent is to meet. Personal data throughout.
+/// The person that the agent meets. All fields are personal data.
 #[derive(Clone, Default, InputObject)]
 pub struct ClaimantInput {
     /// The person's name.
@@ -84,12 +87,12 @@ pub struct ClaimantInput {
     pub date_of_birth: MaybeUndefined<Date>,
 }
 
-/// What a call is to allow.
+/// The features of a call.
 #[derive(Clone, Default, InputObject)]
 pub struct FeaturesInput {
     /// Whether the call may be recorded.
     pub call_recording: MaybeUndefined<bool>,
-    /// Whether the agent may send participants into rooms of their own.
+    /// Whether the agent may move participants into breakout rooms.
     pub breakout_room: MaybeUndefined<bool>,
     /// Whether the agent's camera may be on.
     pub webcam_access_agent: MaybeUndefined<bool>,
@@ -101,25 +104,25 @@ pub struct FeaturesInput {
     pub microphone_access: MaybeUndefined<bool>,
     /// Whether screens may be shared.
     pub screen_sharing: MaybeUndefined<bool>,
-    /// Whether participants may write messages.
+    /// Whether participants may write chat messages.
     pub messages_chat: MaybeUndefined<bool>,
-    /// Whether participants may see who takes part.
+    /// Whether participants may see the list of participants.
     pub participant_list: MaybeUndefined<bool>,
-    /// How much bandwidth the video may use.
+    /// The bandwidth of the video.
     pub bandwidth: MaybeUndefined<Bandwidth>,
 }
 
-/// Something that the upstream does not accept in a change.
+/// A validation error of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFault {
-    /// The path into the input, in GraphQL names; none where the upstream names something that clients do not send.
+    /// The path into the input, in GraphQL names; `None` for a field that is not part of the input.
     pub field: Option<Vec<String>>,
-    /// What is wrong, in the gateway's own words.
+    /// The reason for the rejection, in the gateway's own words.
     pub message: &'static str,
 }
 
 impl fmt::Debug for Change {
-    /// Says what it is and nothing of what it holds.
+    /// Prints the kind of the change and the id. The input is redacted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Create(_) => f.write_str("Create(…)"),

@@ -1,9 +1,9 @@
-//! What an appointment is: decoded once by [`crate::upstream`], served as it is.
+//! The model of an appointment. [`upstream`](crate::upstream) decodes it once; all readers share it.
 //!
-//! The types derive their GraphQL face, so that a field has one definition and one description. They hold plain data;
-//! a field that the upstream may leave out, or send in a wrong shape, is a [`Field`].
+//! The types derive their GraphQL types, so each field has one definition and one description. A field that the
+//! upstream may omit or send malformed is a [`Field`].
 //!
-//! The types have no `Debug` that prints what they hold: they are full of personal data.
+//! The types hold personal data, so their `Debug` output is redacted.
 
 pub mod change;
 pub mod opaque_debug;
@@ -11,30 +11,33 @@ pub mod user_error;
 
 use std::{fmt, sync::Arc};
 
-use async_graphql::{ComplexObject, Enum, ID, SimpleObject};
+/// The text of an opaque identifier of the upstream, the `ID` scalar of the schema.
+pub use async_graphql::ID as OpaqueId;
+use async_graphql::{ComplexObject, Enum, SimpleObject};
 use jiff::{SignedDuration, Timestamp};
 
 use self::opaque_debug::opaque_debug;
 
-/// An appointment that many readers share.
+/// An appointment shared by many readers.
 pub type SharedAppointment = Arc<Appointment>;
 
-/// What the upstream said of one field.
+/// The decoded value of one field.
 ///
-/// Serves as `null` unless it is a [`Value`](Field::Value); [`Malformed`](Field::Malformed) adds an error at its path.
+/// Serialised as `null` unless it is a [`Value`](Field::Value). [`Malformed`](Field::Malformed) also adds an error at
+/// the field's path.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub enum Field<T> {
-    /// Left out, or null.
+    /// Omitted, or null.
     #[default]
     Absent,
-    /// Sent as the API promises.
+    /// A valid value.
     Value(T),
-    /// Sent in a shape that the API does not promise.
+    /// A value of the wrong type or form.
     Malformed,
 }
 
 impl<T> Field<T> {
-    /// The value, where there is one.
+    /// Returns the value, if it is valid.
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Value(value) => Some(value),
@@ -42,7 +45,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// `Malformed` stays so, a value that `convert` cannot convert becomes so.
+    /// Converts the value. A value that `convert` rejects becomes `Malformed`.
     pub fn and_then<U>(self, convert: impl FnOnce(T) -> Option<U>) -> Field<U> {
         match self {
             Self::Absent => Field::Absent,
@@ -52,14 +55,14 @@ impl<T> Field<T> {
     }
 }
 
-/// A list in which entries of a wrong shape were dropped, or which had itself a wrong shape and is empty for it.
+/// A list without its malformed entries. A malformed list is empty.
 ///
-/// Serves the entries, and adds an error at the list's path where anything was dropped.
+/// Serialised as the valid entries, with an error at the list's path if anything was dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entries<T> {
-    /// The entries that could be read.
+    /// The valid entries.
     pub items: Vec<T>,
-    /// Whether something could not.
+    /// Whether the list or one of its entries was malformed.
     pub malformed: bool,
 }
 
@@ -69,7 +72,7 @@ impl<T> Default for Entries<T> {
     }
 }
 
-/// An instant, RFC 3339 in UTC with `Z`; a fraction only where it is not zero: 2021-01-01T00:00:00Z.
+/// An instant, RFC 3339 in UTC with `Z`, with a fraction only if it is not zero: 2021-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DateTime(pub Timestamp);
 
@@ -87,60 +90,60 @@ impl From<uuid::Uuid> for Uuid {
     }
 }
 
-/// A video appointment: an agent and a claimant meet in a room at an appointed time.
+/// A video appointment: a meeting of an agent and a claimant in a video room.
 #[derive(Clone, PartialEq, SimpleObject)]
 #[graphql(complex)]
 pub struct Appointment {
-    /// The appointment's identity, by which `appointment(id:)` finds it.
+    /// The appointment's id, the argument of `appointment(id:)`.
     pub id: Uuid,
-    /// The human-readable reference. A number or a string upstream; always a string here.
+    /// The human-readable reference. Always a string, also if the upstream sends a number.
     pub reference: Field<Box<str>>,
-    /// When the appointment is to begin.
+    /// The scheduled start.
     pub appointment_at: Field<DateTime>,
-    /// How long it is to last, in minutes.
+    /// The scheduled duration in minutes.
     pub duration_in_minutes: Field<i32>,
     /// Whether an interpreter takes part.
     pub is_interpreter_needed: Field<bool>,
-    /// The language that the interpreter speaks with the claimant.
+    /// The language of the interpretation for the claimant.
     pub interpreter_language: Field<Box<str>>,
-    /// The upstream's own word (scheduled, waiting, …): an open set, so a string. See `phase` for a closed one.
+    /// The upstream's status (scheduled, waiting, …). The set of values is open; `phase` is a closed set.
     pub status: Field<Box<str>>,
-    /// The page on which the claimant joins.
+    /// The URL of the page on which the claimant joins.
     pub url: Field<Box<str>>,
-    /// When the appointment was made.
+    /// The time of creation.
     pub created_at: Field<DateTime>,
-    /// When it was cancelled; null while it stands.
+    /// The time of the cancellation; null if the appointment is not cancelled.
     pub cancelled_at: Field<DateTime>,
-    /// Why it was cancelled, in the words of who did it.
+    /// The reason for the cancellation, as entered.
     pub cancellation_reason: Field<Box<str>>,
-    /// The department that holds the appointment.
+    /// The department responsible for the appointment.
     pub department: Field<Department>,
-    /// The person whom the agent meets. Personal data.
+    /// The person that the agent meets. Personal data.
     pub claimant: Field<Claimant>,
     /// The room of the video call; null until one is booked.
     pub meeting: Field<Meeting>,
-    /// When the call began.
+    /// The actual start of the call.
     pub session_started_at: Field<DateTime>,
-    /// When the call ended.
+    /// The actual end of the call.
     pub session_ended_at: Field<DateTime>,
-    /// What the call allows.
+    /// The features of the call.
     pub features: Features,
-    /// Whether participants are sent to a page of the organisation's own after the call.
+    /// Whether participants are redirected to a custom page after the call.
     pub use_custom_post_call_redirect: Field<bool>,
-    /// Where the claimant is sent after the call.
+    /// The URL to which the claimant is redirected after the call.
     pub custom_user_post_call_redirect_url: Field<Box<str>>,
-    /// Where the agent is sent after the call.
+    /// The URL to which the agent is redirected after the call.
     pub custom_agent_post_call_redirect_url: Field<Box<str>>,
 }
 
 #[ComplexObject]
 impl Appointment {
-    /// When the appointment is to end. Derived: `appointmentAt` + `durationInMinutes`.
+    /// The scheduled end. Derived: `appointmentAt` + `durationInMinutes`.
     async fn ends_at(&self) -> Field<DateTime> {
         self.end()
     }
 
-    /// Where the appointment stands. Derived from the timestamps alone: CANCELLED where `cancelledAt` is set, else
+    /// The phase of the appointment. Derived from the timestamps alone: CANCELLED if `cancelledAt` is set, otherwise
     /// ENDED, IN_SESSION or SCHEDULED by `sessionEndedAt` and `sessionStartedAt`.
     async fn phase(&self) -> AppointmentPhase {
         self.current_phase()
@@ -148,7 +151,7 @@ impl Appointment {
 }
 
 impl Appointment {
-    /// `endsAt`
+    /// The value of `endsAt`.
     pub fn end(&self) -> Field<DateTime> {
         let minutes = match self.duration_in_minutes {
             Field::Value(minutes) => minutes,
@@ -160,7 +163,7 @@ impl Appointment {
         })
     }
 
-    /// `phase`
+    /// The value of `phase`.
     pub fn current_phase(&self) -> AppointmentPhase {
         if self.cancelled_at.value().is_some() {
             AppointmentPhase::Cancelled
@@ -174,29 +177,29 @@ impl Appointment {
     }
 }
 
-/// Where an appointment stands.
+/// The phase of an appointment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum AppointmentPhase {
-    /// Neither begun nor cancelled.
+    /// Neither started nor cancelled.
     Scheduled,
-    /// The call has begun and not ended.
+    /// The call has started and not ended.
     InSession,
     /// The call has ended.
     Ended,
-    /// Cancelled, whether or not the call had begun.
+    /// Cancelled, before or after the start of the call.
     Cancelled,
 }
 
-/// A part of the organisation.
+/// A department of the organisation.
 #[derive(Clone, PartialEq, Default, SimpleObject)]
 pub struct Department {
-    /// The department's identity upstream: opaque.
-    pub id: Field<ID>,
-    /// What it is called.
+    /// The department's opaque upstream id.
+    pub id: Field<OpaqueId>,
+    /// The name of the department.
     pub name: Field<Box<str>>,
 }
 
-/// The person whom the agent meets. Personal data throughout.
+/// The person that the agent meets. All fields are personal data.
 #[derive(Clone, PartialEq, Default, SimpleObject)]
 pub struct Claimant {
     /// The person's name.
@@ -207,48 +210,48 @@ pub struct Claimant {
     pub email: Field<Box<str>>,
     /// The person's date of birth.
     pub date_of_birth: Field<Date>,
-    /// The answers to the organisation's own questions.
+    /// The answers to the organisation's custom questions.
     pub data: Entries<ClaimantField>,
 }
 
-/// One of the organisation's own questions, with the claimant's answer.
+/// A custom question of the organisation, with the claimant's answer.
 #[derive(Clone, PartialEq, Default, SimpleObject)]
 pub struct ClaimantField {
-    /// The question's identity upstream: opaque.
-    pub id: Field<ID>,
+    /// The question's opaque upstream id.
+    pub id: Field<OpaqueId>,
     /// The question.
     pub name: Field<Box<str>>,
     /// The answer. Personal data.
     pub value: Field<Box<str>>,
-    /// What kind of answer is asked for, in the upstream's words: text, date, ….
+    /// The type of the answer in the upstream's terms: text, date, ….
     #[graphql(name = "type")]
     pub kind: Field<Box<str>>,
-    /// Whether an answer must be given.
+    /// Whether the answer is mandatory.
     pub required: Field<bool>,
 }
 
 /// The room of the video call.
 #[derive(Clone, PartialEq, Default, SimpleObject)]
 pub struct Meeting {
-    /// The meeting's identity upstream: opaque.
-    pub id: Field<ID>,
-    /// What the room is called.
+    /// The meeting's opaque upstream id.
+    pub id: Field<OpaqueId>,
+    /// The name of the room.
     pub room_name: Field<Box<str>>,
-    /// Where the room is entered.
+    /// The URL of the room.
     pub room_url: Field<Box<str>>,
-    /// From when the room is open.
+    /// The time at which the room opens.
     pub start_date: Field<DateTime>,
-    /// Until when the room is open.
+    /// The time at which the room closes.
     pub end_date: Field<DateTime>,
 }
 
-/// What the call allows. A flag that the upstream leaves out is null: unknown, not off.
+/// The features of a call. A flag that the upstream omits is null: unknown, not off.
 #[derive(Clone, PartialEq, Default, SimpleObject)]
 #[graphql(complex)]
 pub struct Features {
     /// The call may be recorded.
     pub call_recording: Field<bool>,
-    /// The agent may send participants into rooms of their own.
+    /// The agent may move participants into breakout rooms.
     pub breakout_room: Field<bool>,
     /// The agent's camera may be on.
     pub webcam_access_agent: Field<bool>,
@@ -260,16 +263,16 @@ pub struct Features {
     pub microphone_access: Field<bool>,
     /// Screens may be shared.
     pub screen_sharing: Field<bool>,
-    /// Participants may write messages.
+    /// Participants may write chat messages.
     pub messages_chat: Field<bool>,
-    /// Participants may see who takes part.
+    /// Participants may see the list of participants.
     pub participant_list: Field<bool>,
-    /// How much bandwidth the video may use.
+    /// The bandwidth of the video.
     pub bandwidth: Field<Bandwidth>,
 }
 
 impl Features {
-    /// Every flag under its name, in the order of the schema.
+    /// Every flag with its name, in the order of the schema.
     pub fn flags(&self) -> [(FeatureName, Field<bool>); 9] {
         [
             (FeatureName::CallRecording, self.call_recording),
@@ -287,10 +290,10 @@ impl Features {
 
 #[ComplexObject]
 impl Features {
-    /// The known flags as a list, for a screen that draws them all; `enabled` keeps only those that are on, or off.
+    /// The known flags as a list, for a user interface that shows all of them.
     async fn all(
         &self,
-        #[graphql(desc = "Keep only flags that are on (true) or off (false). Left out: both.")]
+        #[graphql(desc = "Returns only flags that are on (true) or off (false). Default: both.")]
         enabled: Option<bool>,
     ) -> Entries<Feature> {
         self.known_flags(enabled)
@@ -298,7 +301,7 @@ impl Features {
 }
 
 impl Features {
-    /// `all(enabled:)`
+    /// The value of `all(enabled:)`.
     pub fn known_flags(&self, enabled: Option<bool>) -> Entries<Feature> {
         let flags = self.flags();
         Entries {
@@ -312,16 +315,16 @@ impl Features {
     }
 }
 
-/// One thing that a call allows or not.
+/// A feature of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SimpleObject)]
 pub struct Feature {
-    /// Which.
+    /// The name of the feature.
     pub name: FeatureName,
-    /// Whether it is allowed.
+    /// Whether the feature is enabled.
     pub enabled: bool,
 }
 
-/// The things that a call can allow.
+/// The names of the features of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum FeatureName {
     /// `features.callRecording`
@@ -344,19 +347,19 @@ pub enum FeatureName {
     ParticipantList,
 }
 
-/// How much bandwidth the video of a call may use.
+/// The bandwidth of the video of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum Bandwidth {
-    /// For poor connections.
+    /// For slow connections.
     Low,
-    /// The middle.
+    /// A compromise of quality and bandwidth.
     Medium,
-    /// For the best picture.
+    /// For the best picture quality.
     High,
 }
 
 impl Appointment {
-    /// An appointment of which nothing but the id is known.
+    /// An appointment with an id and no other field.
     pub fn bare(id: uuid::Uuid) -> Self {
         Self {
             id: Uuid(id),
@@ -382,7 +385,7 @@ impl Appointment {
         }
     }
 
-    /// The bytes of memory that the appointment takes, its texts included, about.
+    /// The approximate memory use in bytes, including texts. Caches are bounded by it.
     pub fn size(&self) -> usize {
         let texts = [
             &self.reference,
@@ -417,7 +420,7 @@ impl Claimant {
     }
 }
 
-/// What `bytes` on the heap take: allocators give them out in steps of 16 and keep 8 for themselves.
+/// The memory use of a heap allocation of `bytes`. Allocators round up to multiples of 16 and add a header of 8 bytes.
 pub(crate) fn allocation(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
 }
@@ -426,7 +429,7 @@ fn text_size(text: &Field<Box<str>>) -> usize {
     text.value().map_or(0, |text| allocation(text.len()))
 }
 
-fn id_size(id: &Field<ID>) -> usize {
+fn id_size(id: &Field<OpaqueId>) -> usize {
     id.value().map_or(0, |id| allocation(id.0.capacity()))
 }
 

@@ -1,6 +1,6 @@
-//! `Debug` for types that may hold personal data.
+//! Redacted `Debug` output for types that may hold personal data.
 
-/// Implements `Debug` with the name of the type alone.
+/// Implements `Debug` with the name of the type only.
 macro_rules! opaque_debug {
     ($($name:ident $(<$t:ident>)?),*) => {$(
         /// Names the type only: the fields may hold personal data.

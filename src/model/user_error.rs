@@ -1,12 +1,13 @@
-//! An input that the upstream did not accept, as clients see it.
+//! A validation error of the upstream in the GraphQL schema.
 
 use async_graphql::SimpleObject;
 
-/// Something in the input that is not accepted.
+/// A rejected value of the input.
 #[derive(SimpleObject)]
 pub(crate) struct UserError {
-    /// The path into the input, in GraphQL names: ["claimant", "email"]. Null where it is not about one field.
+    /// The path of the input field, in GraphQL names: ["claimant", "email"]. Null if the error concerns no single
+    /// field.
     pub(crate) field: Option<Vec<String>>,
-    /// What is wrong with it.
+    /// The reason for the rejection.
     pub(crate) message: &'static str,
 }

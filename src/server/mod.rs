@@ -26,7 +26,7 @@ use url::Url;
 use self::descriptors::MAX_METRICS_CONNECTIONS;
 use crate::{
     appointments::shared::Shared,
-    auth::identity::Identity,
+    auth::identity::Authenticator,
     config::Config,
     graceful_shutdown::GracefulShutdown,
     graphql::api::Api,
@@ -88,7 +88,7 @@ impl Server {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
             api: Api::new(config.limits.clone(), &config.graphql, memory),
             appointments,
-            identity: Identity::new(config.identity.mode, &config.callers, &http_client),
+            identity: Authenticator::new(config.identity.mode, &config.callers, &http_client),
             http: config.http.clone(),
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),

@@ -1,82 +1,82 @@
-//! What the upstream answers, as those above see it.
+//! Decoded responses of the upstream.
 
-use super::cache_control::CacheDirectives;
+use super::{cache_control::CacheDirectives, outcome::CallOutcome};
 use crate::model::{SharedAppointment, change::InputFault};
 
-/// What the upstream says of one appointment.
+/// The response to a read of one appointment.
 #[derive(Debug, Clone)]
-pub struct AppointmentAnswer {
-    /// The appointment; none where the upstream knows none by that id, or where it is unchanged.
+pub struct AppointmentResponse {
+    /// The appointment; `None` if it does not exist or is unchanged.
     pub appointment: Option<SharedAppointment>,
-    /// Whether it is still what it was at the `ETag` that was sent.
+    /// Whether the appointment still matches the `ETag` of the request (304).
     pub is_unchanged: bool,
-    /// What to send to be told only of changes.
+    /// The entity tag for the next conditional request.
     pub etag: Option<String>,
-    /// How long the upstream lets it be kept.
-    pub keep: CacheDirectives,
+    /// The upstream's bounds on caching.
+    pub directives: CacheDirectives,
 }
 
 /// A page of the list.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// The appointments in their order; none where there was something that is no appointment.
+    /// The appointments in the upstream's order; `None` in place of an item that is not an appointment.
     pub items: Vec<Option<PageItem>>,
-    /// How long pages are, where the upstream says so.
+    /// The page size, if the upstream states it.
     pub per_page: Option<u32>,
-    /// How long the list is, where the upstream says so.
+    /// The length of the list, if the upstream states it.
     pub total: Option<u64>,
-    /// Whether there is another page, where the upstream says so.
+    /// Whether another page follows, if the upstream states it.
     pub has_next: Option<bool>,
-    /// How long the upstream lets it be kept.
-    pub keep: CacheDirectives,
+    /// The upstream's bounds on caching.
+    pub directives: CacheDirectives,
 }
 
 /// An appointment on a page.
 #[derive(Debug, Clone)]
 pub struct PageItem {
-    /// The appointment, as far as the list shows it.
+    /// The appointment with the members that the list shows.
     pub appointment: SharedAppointment,
-    /// Whether it has every documented member, so that a read of the appointment itself would show no more.
-    pub is_whole: bool,
+    /// Whether the item has every documented member. If so, a read of the appointment itself would add nothing.
+    pub is_complete: bool,
 }
 
-/// What the upstream did with a change.
+/// The response to a change.
 #[derive(Debug, Clone)]
-pub enum Applied {
-    /// Made it.
-    To {
-        /// The appointment as it now is; none where the upstream did not show it.
+pub enum ChangeResponse {
+    /// The upstream made the change.
+    Applied {
+        /// The appointment after the change; `None` if the response does not contain it.
         appointment: Option<SharedAppointment>,
-        /// How long the upstream lets it be kept.
-        keep: CacheDirectives,
+        /// The upstream's bounds on caching.
+        directives: CacheDirectives,
     },
-    /// Did not accept the input.
+    /// The upstream rejected the input.
     Rejected(Vec<InputFault>),
 }
 
-/// An answer of any kind.
-pub(crate) trait Answered {
-    /// The word under which a call that was answered so is counted.
-    fn outcome(&self) -> &'static str;
+/// A response to any call.
+pub(crate) trait UpstreamResponse {
+    /// The outcome of a call with this response.
+    fn outcome(&self) -> CallOutcome;
 }
 
-impl Answered for AppointmentAnswer {
-    fn outcome(&self) -> &'static str {
-        if self.appointment.is_some() || self.is_unchanged { "ok" } else { "not_found" }
+impl UpstreamResponse for AppointmentResponse {
+    fn outcome(&self) -> CallOutcome {
+        if self.appointment.is_some() || self.is_unchanged { CallOutcome::Ok } else { CallOutcome::NotFound }
     }
 }
 
-impl Answered for Page {
-    fn outcome(&self) -> &'static str {
-        "ok"
+impl UpstreamResponse for Page {
+    fn outcome(&self) -> CallOutcome {
+        CallOutcome::Ok
     }
 }
 
-impl Answered for Applied {
-    fn outcome(&self) -> &'static str {
+impl UpstreamResponse for ChangeResponse {
+    fn outcome(&self) -> CallOutcome {
         match self {
-            Self::To { .. } => "ok",
-            Self::Rejected(_) => "rejected",
+            Self::Applied { .. } => CallOutcome::Ok,
+            Self::Rejected(_) => CallOutcome::Rejected,
         }
     }
 }

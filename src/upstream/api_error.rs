@@ -1,16 +1,16 @@
-//! The translation of upstream faults into errors that clients see.
+//! The translation of upstream errors into client errors: error codes, messages and `Retry-After`, a 429 included.
 
 use super::error::UpstreamError;
 use crate::error::{ApiError, limit::OverLimit};
 
-/// The one translation of what went wrong upstream into what a client is told.
+/// The only place where an upstream error becomes a client error.
 impl From<UpstreamError> for ApiError {
     fn from(error: UpstreamError) -> Self {
         match error {
             UpstreamError::Unauthenticated => Self::Unauthenticated(
-                "The appointments service did not accept the token: it is invalid or has expired.".into(),
+                "The appointments service rejected the token: it is invalid or has expired. Send a new token.".into(),
             ),
-            // Nothing that the caller could do about it.
+            // The caller's credential is valid, so this is not `UNAUTHENTICATED`.
             UpstreamError::NoServiceToken(_) | UpstreamError::ServiceTokenRefused => {
                 Self::UpstreamUnavailable { retry_after: None }
             }
@@ -30,7 +30,7 @@ impl From<UpstreamError> for ApiError {
             UpstreamError::AttemptTimeout | UpstreamError::DeadlinePassed => Self::UpstreamTimeout,
             UpstreamError::UnexpectedStatus { .. } | UpstreamError::TooLarge | UpstreamError::Invalid(_) => {
                 Self::UpstreamInvalidResponse(
-                    "The appointments service answered with something that cannot be used.",
+                    "The appointments service sent an invalid response. Report this to the gateway's operator.",
                 )
             }
             UpstreamError::Overloaded { limit } => OverLimit::no_room(limit),
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_of_the_upstream_has_its_code() {
+    fn every_upstream_error_has_its_code() {
         let wait = Some(Duration::from_millis(1500));
         for (fault, code) in [
             (UpstreamError::Unauthenticated, "UNAUTHENTICATED"),
@@ -74,7 +74,7 @@ mod tests {
         ] {
             let error = ApiError::from(fault);
             assert_eq!(error.code(), code);
-            assert!(!error.message().contains("host.internal"), "a client learns nothing of the upstream");
+            assert!(!error.message().contains("host.internal"), "messages name no upstream host");
         }
         for fault in [
             UpstreamError::RateLimited { retry_after: wait },

@@ -1,4 +1,4 @@
-//! What a call is authorised with: the caller's token, or the gateway's own, which may turn out to be worth nothing.
+//! The `Authorization` header of a call: the caller's token, or the gateway's own.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::{
 /// The `Authorization` header of a call.
 pub(crate) struct Authorisation {
     header: HeaderValue,
-    /// Where it is the gateway's own.
+    /// The source of the token, if it is the gateway's own.
     service: Option<(ServiceToken, Arc<Current<Bearer>>)>,
 }
 
 impl Authorisation {
-    /// For a call of `caller`.
+    /// Returns the header for a call of `caller`. Waits for the first service token.
     pub(crate) async fn of(caller: &Caller, service: Option<&ServiceToken>) -> Result<Self, UpstreamError> {
         match (caller.credential(), service) {
             (Credential::Token(token), _) => {
@@ -35,7 +35,7 @@ impl Authorisation {
                 Ok(Self::of_service(service.clone(), current))
             }
             (Credential::Service, None) => {
-                Err(UpstreamError::NoServiceToken("there is no client to get one with".into()))
+                Err(UpstreamError::NoServiceToken("no OAuth client is configured".into()))
             }
         }
     }
@@ -44,20 +44,20 @@ impl Authorisation {
         Self { header: current.value.0.clone(), service: Some((service, current)) }
     }
 
-    /// `Bearer …`, as it is sent.
+    /// The header value, `Bearer …`.
     pub(crate) fn bearer(&self) -> HeaderValue {
         self.header.clone()
     }
 
-    /// What to try once more with after a 401, which says that nothing was done: a fresh token of the gateway's own.
-    pub(crate) async fn fresh(&self) -> Option<Self> {
-        let (service, refused) = self.service.as_ref()?;
-        let current = service.newer_than(refused).await?;
+    /// Returns a newer service token after a 401; `None` for a caller's token, or if no newer token is available.
+    pub(crate) async fn renewed(&self) -> Option<Self> {
+        let (service, rejected) = self.service.as_ref()?;
+        let current = service.newer_than(rejected).await?;
         Some(Self::of_service(service.clone(), current))
     }
 
-    /// What a 401 means that stays.
-    pub(crate) fn refused(&self) -> UpstreamError {
+    /// The error for a 401 that is final.
+    pub(crate) fn rejected(&self) -> UpstreamError {
         match self.service {
             Some(_) => UpstreamError::ServiceTokenRefused,
             None => UpstreamError::Unauthenticated,

@@ -1,12 +1,12 @@
-//! How long the upstream lets an answer be kept: the header `Cache-Control`, RFC 9111 section 5.2.2.
+//! The response header `Cache-Control` (RFC 9111, section 5.2.2): upper bounds on the freshness of a response.
 //!
-//! Every cache of the gateway belongs to one caller, so `private` and `s-maxage` change nothing.
+//! Each cache entry of the gateway belongs to one caller scope, so `private` and `s-maxage` have no effect.
 
 use std::time::Duration;
 
 use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap};
 
-/// What the upstream said of keeping its answer. Each is a bound, and none where it said nothing.
+/// The upstream's bounds on caching a response. `None` means that the upstream set no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheDirectives {
     fresh: Option<Duration>,
@@ -15,93 +15,95 @@ pub struct CacheDirectives {
 }
 
 impl CacheDirectives {
-    /// Nothing: the configured times hold.
-    pub const UNSAID: Self = Self { fresh: None, stale_if_error: None, stale_while_revalidate: None };
+    /// No bounds: the configured times apply.
+    pub const UNSPECIFIED: Self = Self { fresh: None, stale_if_error: None, stale_while_revalidate: None };
 
-    /// Not at all.
-    pub const NEVER: Self = Self { fresh: Some(Duration::ZERO), ..Self::FRESH };
+    /// The response must not be cached.
+    pub const NO_STORE: Self = Self { fresh: Some(Duration::ZERO), ..Self::NEVER_STALE };
 
-    /// As long as it is fresh, and no longer.
-    const FRESH: Self = Self {
+    /// The response must not be served stale.
+    const NEVER_STALE: Self = Self {
         fresh: None,
         stale_if_error: Some(Duration::ZERO),
         stale_while_revalidate: Some(Duration::ZERO),
     };
 
-    /// `ttl`, or less where the upstream said so.
+    /// Returns `ttl`, or the upstream's freshness lifetime if that is shorter.
     pub fn limit(self, ttl: Duration) -> Duration {
-        least(self.fresh, ttl)
+        shorter(self.fresh, ttl)
     }
 
-    /// How long past that it may be served where the upstream fails (RFC 5861, section 4): `bound`, or less.
+    /// Returns the time past the TTL for which a copy may be served while the upstream fails (RFC 5861, section 4): at
+    /// most `bound`.
     pub fn limit_stale_if_error(self, bound: Duration) -> Duration {
-        least(self.stale_if_error, bound)
+        shorter(self.stale_if_error, bound)
     }
 
-    /// How long past that it may be served while it is asked for anew (RFC 5861, section 3): `bound`, or less.
+    /// Returns the time past the TTL for which a copy may be served during its revalidation (RFC 5861, section 3): at
+    /// most `bound`.
     pub fn limit_stale_while_revalidate(self, bound: Duration) -> Duration {
-        least(self.stale_while_revalidate, bound)
+        shorter(self.stale_while_revalidate, bound)
     }
 
-    /// What both allow.
+    /// Combines two sets of directives: the stricter bound of each pair.
     fn and(self, other: Self) -> Self {
-        let least =
-            |one: Option<Duration>, other: Option<Duration>| one.map_or(other, |it| Some(least(other, it)));
+        let stricter =
+            |one: Option<Duration>, other: Option<Duration>| one.map_or(other, |it| Some(shorter(other, it)));
         Self {
-            fresh: least(self.fresh, other.fresh),
-            stale_if_error: least(self.stale_if_error, other.stale_if_error),
-            stale_while_revalidate: least(self.stale_while_revalidate, other.stale_while_revalidate),
+            fresh: stricter(self.fresh, other.fresh),
+            stale_if_error: stricter(self.stale_if_error, other.stale_if_error),
+            stale_while_revalidate: stricter(self.stale_while_revalidate, other.stale_while_revalidate),
         }
     }
 }
 
-fn least(said: Option<Duration>, bound: Duration) -> Duration {
-    said.map_or(bound, |said| said.min(bound))
+fn shorter(stated: Option<Duration>, bound: Duration) -> Duration {
+    stated.map_or(bound, |stated| stated.min(bound))
 }
 
-/// Reads `Cache-Control`, less what `Age` says has passed already.
+/// Parses `Cache-Control` and subtracts `Age` from `max-age`.
 ///
-/// `no-store` and `no-cache` forbid keeping, with one exception: `no-cache, private` and nothing else is what the
-/// upstream's framework puts on every answer of which the application said nothing, so it says nothing. Whoever means
-/// it sends any other directive with it, or `no-store`. `must-revalidate` and `proxy-revalidate` forbid to serve what is
-/// stale. A value that cannot be read counts as the strictest.
-pub(crate) fn keep(headers: &HeaderMap) -> CacheDirectives {
+/// `no-store` and `no-cache` forbid caching, with one exception: exactly `no-cache, private` is the default of the
+/// upstream's framework for responses without an explicit policy, so it counts as unspecified. Any further directive
+/// makes it explicit. `must-revalidate` and `proxy-revalidate` forbid serving stale copies. An invalid value counts as
+/// the strictest one.
+pub(crate) fn parse(headers: &HeaderMap) -> CacheDirectives {
     let mut directives = Vec::new();
     for value in headers.get_all(CACHE_CONTROL) {
-        let Ok(value) = value.to_str() else { return CacheDirectives::NEVER };
+        let Ok(value) = value.to_str() else { return CacheDirectives::NO_STORE };
         directives
             .extend(value.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_ascii_lowercase));
     }
     directives.sort_unstable();
     if directives == ["no-cache", "private"] {
-        return CacheDirectives::UNSAID;
+        return CacheDirectives::UNSPECIFIED;
     }
     let age = headers
         .get(AGE)
         .and_then(|age| age.to_str().ok())
         .and_then(|age| age.trim().parse().ok())
         .unwrap_or(0);
-    directives.iter().fold(CacheDirectives::UNSAID, |kept, directive| {
+    directives.iter().fold(CacheDirectives::UNSPECIFIED, |combined, directive| {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        let said = || Some(Duration::from_secs(seconds(value)));
-        kept.and(match name.trim_end() {
-            "no-store" | "no-cache" => CacheDirectives::NEVER,
-            "must-revalidate" | "proxy-revalidate" => CacheDirectives::FRESH,
+        let stated = || Some(Duration::from_secs(seconds(value)));
+        combined.and(match name.trim_end() {
+            "no-store" | "no-cache" => CacheDirectives::NO_STORE,
+            "must-revalidate" | "proxy-revalidate" => CacheDirectives::NEVER_STALE,
             "max-age" => {
                 let left = Duration::from_secs(seconds(value).saturating_sub(age));
-                CacheDirectives { fresh: Some(left), ..CacheDirectives::UNSAID }
+                CacheDirectives { fresh: Some(left), ..CacheDirectives::UNSPECIFIED }
             }
-            "stale-if-error" => CacheDirectives { stale_if_error: said(), ..CacheDirectives::UNSAID },
+            "stale-if-error" => CacheDirectives { stale_if_error: stated(), ..CacheDirectives::UNSPECIFIED },
             "stale-while-revalidate" => {
-                CacheDirectives { stale_while_revalidate: said(), ..CacheDirectives::UNSAID }
+                CacheDirectives { stale_while_revalidate: stated(), ..CacheDirectives::UNSPECIFIED }
             }
-            _ => CacheDirectives::UNSAID,
+            _ => CacheDirectives::UNSPECIFIED,
         })
     })
 }
 
-/// Delta-seconds, RFC 9111 section 1.2.2: too large means very long; what is no number counts as 0. Some senders put
-/// it into quotes.
+/// Parses delta-seconds (RFC 9111, section 1.2.2). Values out of range count as very long, other text as 0. Some
+/// senders quote the number.
 fn seconds(value: &str) -> u64 {
     let digits = value.trim().trim_matches('"');
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -124,14 +126,14 @@ mod tests {
         if let Some(age) = age {
             headers.insert(AGE, age.parse().unwrap());
         }
-        keep(&headers)
+        parse(&headers)
     }
 
     #[test]
-    fn directives_tighten_and_never_loosen() {
+    fn directives_only_tighten_the_bounds() {
         let at_most = |seconds| CacheDirectives {
             fresh: Some(Duration::from_secs(seconds)),
-            ..CacheDirectives::UNSAID
+            ..CacheDirectives::UNSPECIFIED
         };
         let stale = |error, meanwhile| CacheDirectives {
             fresh: None,
@@ -139,15 +141,15 @@ mod tests {
             stale_while_revalidate: Some(Duration::from_secs(meanwhile)),
         };
         for (lines, age, expected) in [
-            (&[][..], None, CacheDirectives::UNSAID),
-            (&["private"], None, CacheDirectives::UNSAID),
-            (&["no-cache, private"], None, CacheDirectives::UNSAID),
-            (&["private", "no-cache"], None, CacheDirectives::UNSAID),
-            (&["no-cache"], None, CacheDirectives::NEVER),
-            (&["no-cache, private, must-revalidate"], None, CacheDirectives::NEVER),
-            (&["No-Store"], None, CacheDirectives::NEVER),
-            (&["max-age=60, no-store"], None, CacheDirectives::NEVER),
-            (&["no-store, max-age=60"], None, CacheDirectives::NEVER),
+            (&[][..], None, CacheDirectives::UNSPECIFIED),
+            (&["private"], None, CacheDirectives::UNSPECIFIED),
+            (&["no-cache, private"], None, CacheDirectives::UNSPECIFIED),
+            (&["private", "no-cache"], None, CacheDirectives::UNSPECIFIED),
+            (&["no-cache"], None, CacheDirectives::NO_STORE),
+            (&["no-cache, private, must-revalidate"], None, CacheDirectives::NO_STORE),
+            (&["No-Store"], None, CacheDirectives::NO_STORE),
+            (&["max-age=60, no-store"], None, CacheDirectives::NO_STORE),
+            (&["no-store, max-age=60"], None, CacheDirectives::NO_STORE),
             (&["max-age=7"], None, at_most(7)),
             (&["max-age=\"7\""], None, at_most(7)),
             (&["public, MAX-AGE = 7"], None, at_most(7)),
@@ -157,7 +159,7 @@ mod tests {
             (&["max-age=-1"], None, at_most(0)),
             (&["max-age"], None, at_most(0)),
             (&["max-age=99999999999999999999999"], None, at_most(u64::from(u32::MAX))),
-            (&["s-maxage=0"], None, CacheDirectives::UNSAID),
+            (&["s-maxage=0"], None, CacheDirectives::UNSPECIFIED),
             (&["must-revalidate"], None, stale(0, 0)),
             (&["proxy-revalidate, stale-if-error=60"], None, stale(0, 0)),
             (&["stale-if-error=60, stale-while-revalidate=5"], Some("50"), stale(60, 5)),
@@ -168,20 +170,20 @@ mod tests {
         assert_eq!(at_most(60).limit(Duration::from_secs(30)), Duration::from_secs(30));
         assert_eq!(at_most(10).limit(Duration::from_secs(30)), Duration::from_secs(10));
         let window = Duration::from_secs(300);
-        for (keep, expected) in [
-            (CacheDirectives::UNSAID, 300),
+        for (directives, expected) in [
+            (CacheDirectives::UNSPECIFIED, 300),
             (at_most(10), 300),
             (stale(7, 900), 7),
-            (CacheDirectives::NEVER, 0),
+            (CacheDirectives::NO_STORE, 0),
         ] {
-            assert_eq!(keep.limit_stale_if_error(window), Duration::from_secs(expected));
+            assert_eq!(directives.limit_stale_if_error(window), Duration::from_secs(expected));
         }
         assert_eq!(stale(7, 900).limit_stale_while_revalidate(window), window);
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_and_never_loosen(bytes: Vec<u8>, age: Vec<u8>) {
+        fn arbitrary_headers_never_loosen_a_bound(bytes: Vec<u8>, age: Vec<u8>) {
             let mut headers = HeaderMap::new();
             if let Ok(value) = bytes.try_into() {
                 headers.insert(CACHE_CONTROL, value);
@@ -190,10 +192,10 @@ mod tests {
                 headers.insert(AGE, value);
             }
             let bound = Duration::from_secs(30);
-            let keep = keep(&headers);
-            prop_assert!(keep.limit(bound) <= bound);
-            prop_assert!(keep.limit_stale_if_error(bound) <= bound);
-            prop_assert!(keep.limit_stale_while_revalidate(bound) <= bound);
+            let directives = parse(&headers);
+            prop_assert!(directives.limit(bound) <= bound);
+            prop_assert!(directives.limit_stale_if_error(bound) <= bound);
+            prop_assert!(directives.limit_stale_while_revalidate(bound) <= bound);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Calls to the upstream: the address, the headers, the size of the answer, and each status matched by name.
+//! Calls to the upstream: URL, headers, maximum response size, and the meaning of each status.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,9 +11,9 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    answer::{Applied, AppointmentAnswer, Page, PageItem},
+    answer::{AppointmentResponse, ChangeResponse, Page, PageItem},
     authorisation::Authorisation,
-    cache_control::{CacheDirectives, keep},
+    cache_control::{self, CacheDirectives},
     deadline::Deadline,
     error::UpstreamError,
     resilience::call_policy::{CallPermit, CallPolicy, Route},
@@ -32,13 +32,13 @@ use crate::{
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Redirects are followed on the upstream's own origin only, and not more of them than this.
+/// The maximum number of redirects per call. Only redirects within the upstream's origin are followed.
 const MAX_REDIRECTS: usize = 3;
 
-/// The longest `ETag` that is remembered.
-const LONGEST_ETAG: usize = 256;
+/// The maximum length of a stored `ETag`.
+const MAX_ETAG: usize = 256;
 
-/// The upstream. Cheap to clone.
+/// A client for the upstream. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient(Arc<Inner>);
 
@@ -47,89 +47,90 @@ struct Inner {
     http: Client,
     service: Option<ServiceToken>,
     /// Ends with `/appointments`.
-    appointments: Url,
+    appointments_url: Url,
     timeout: Duration,
     max_response: usize,
-    attempts: CallPolicy,
+    policy: CallPolicy,
 }
 
 impl UpstreamClient {
-    /// A client for the upstream at `url`, with the gateway's own token where callers are to be served with it.
+    /// Creates a client for the upstream at `url`. `service` is the gateway's own token in service mode.
     ///
     /// # Errors
-    /// A text for the operator where the TLS library or the extra certificates cannot be loaded.
+    /// A text for the operator if the TLS library or the extra certificates cannot be loaded.
     pub fn new(config: &UpstreamConfig, url: &Url, service: Option<ServiceToken>) -> Result<Self, String> {
         Ok(Self(Arc::new(Inner {
             http: client::client(config)?,
             service,
-            appointments: below(url, &["api", "v1", "appointments"]),
+            appointments_url: with_segments(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
-            attempts: CallPolicy::new(config),
+            policy: CallPolicy::new(config),
         })))
     }
 
-    /// How long an attempt at a call may take.
+    /// The timeout of one attempt.
     pub fn timeout(&self) -> Duration {
         self.0.timeout
     }
 
-    /// `GET /api/v1/appointments/{id}` with the caller's token; with `etag`, only if it has changed since. Repeated
-    /// until `deadline`, where that may help.
+    /// Reads an appointment: `GET /api/v1/appointments/{id}`, conditional on `etag`. Transient failures are retried
+    /// until `deadline`.
     ///
     /// # Errors
-    /// Everything but an appointment and a clear "there is none".
+    /// Any result other than an appointment or its definite absence.
     pub async fn appointment(
         &self,
         caller: &Caller,
         id: Uuid,
         etag: Option<&str>,
         deadline: &Deadline,
-    ) -> Result<AppointmentAnswer, UpstreamError> {
+    ) -> Result<AppointmentResponse, UpstreamError> {
         let read = |bearer| async {
-            let mut response = self.get(bearer, self.address(id, &[]), etag).await?;
-            let keep = keep(response.headers());
+            let mut response = self.get(bearer, self.appointment_url(id, &[]), etag).await?;
+            let directives = cache_control::parse(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-            let answer = AppointmentAnswer {
+            let answer = AppointmentResponse {
                 appointment: None,
                 is_unchanged: false,
-                etag: new.filter(|etag| etag.len() <= LONGEST_ETAG),
-                keep,
+                etag: new.filter(|etag| etag.len() <= MAX_ETAG),
+                directives,
             };
             match response.status() {
                 StatusCode::OK => {
                     let body = self.body(&mut response).await?;
                     let appointment =
-                        wire::appointment(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
+                        wire::appointment(&body).map_err(|error| UpstreamError::Invalid(error.message()))?;
                     if appointment.id.0 != id {
-                        return Err(UpstreamError::Invalid(
-                            "it is another appointment than the one asked for",
-                        ));
+                        return Err(UpstreamError::Invalid("it has the id of another appointment"));
                     }
-                    Ok(AppointmentAnswer { appointment: Some(Arc::new(appointment)), ..answer })
+                    Ok(AppointmentResponse { appointment: Some(Arc::new(appointment)), ..answer })
                 }
                 StatusCode::NOT_MODIFIED if etag.is_some() => {
-                    Ok(AppointmentAnswer { is_unchanged: true, ..answer })
+                    Ok(AppointmentResponse { is_unchanged: true, ..answer })
                 }
                 StatusCode::NOT_FOUND => {
-                    // A proxy's 404 may say nothing about the appointment, so it is not cached.
+                    // A 404 of a proxy may say nothing about the appointment, so it is not cached.
                     let body = self.body(&mut response).await?;
-                    let keep = if wire::is_object(&body) { keep } else { CacheDirectives::NEVER };
-                    Ok(AppointmentAnswer { keep, ..answer })
+                    let directives =
+                        if wire::is_object(&body) { directives } else { CacheDirectives::NO_STORE };
+                    Ok(AppointmentResponse { directives, ..answer })
                 }
-                StatusCode::GONE => Ok(AppointmentAnswer { keep: CacheDirectives::NEVER, ..answer }),
-                _ => Err(refusal(&response)),
+                StatusCode::GONE => {
+                    Ok(AppointmentResponse { directives: CacheDirectives::NO_STORE, ..answer })
+                }
+                _ => Err(status_error(&response)),
             }
         };
         let send = || self.authorised(caller, read);
-        self.0.attempts.read(Route::Appointment, caller, deadline, send).await
+        self.0.policy.read(Route::Appointment, caller, deadline, send).await
     }
 
-    /// `GET /api/v1/appointments?page=…&per_page=…` with the caller's token. Pages count from 1. Repeated as
-    /// [`Self::appointment`] is.
+    /// Reads a page of the list: `GET /api/v1/appointments?page=…&per_page=…`. Pages count from 1. Retried like
+    /// [`Self::appointment`].
     ///
     /// # Errors
-    /// Everything but a list.
+    /// Any result other than a list.
     pub async fn page(
         &self,
         caller: &Caller,
@@ -138,118 +139,120 @@ impl UpstreamClient {
         deadline: &Deadline,
     ) -> Result<Page, UpstreamError> {
         let read = |bearer| async {
-            let mut url = self.0.appointments.clone();
+            let mut url = self.0.appointments_url.clone();
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
                 .append_pair("per_page", &per_page.to_string());
             let mut response = self.get(bearer, url, None).await?;
-            let keep = keep(response.headers());
+            let directives = cache_control::parse(response.headers());
             match response.status() {
                 StatusCode::OK => {
                     let body = self.body(&mut response).await?;
-                    let list = wire::list(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
+                    let list = wire::list(&body).map_err(|error| UpstreamError::Invalid(error.message()))?;
                     Ok(Page {
                         items: list.items.into_iter().map(|item| item.map(page_item)).collect(),
                         per_page: list.per_page,
                         total: list.total,
                         has_next: list.has_next,
-                        keep,
+                        directives,
                     })
                 }
-                _ => Err(refusal(&response)),
+                _ => Err(status_error(&response)),
             }
         };
         let send = || self.authorised(caller, read);
-        self.0.attempts.read(Route::List, caller, deadline, send).await
+        self.0.policy.read(Route::List, caller, deadline, send).await
     }
 
-    /// Waits for the turn of a change, if there is a place left to wait in.
+    /// Waits in the fair queue for a permit to send a change.
     ///
     /// # Errors
-    /// [`UpstreamError::Overloaded`] where there is none, [`UpstreamError::BreakerOpen`] where changes have failed of late.
-    pub async fn turn(&self, caller: &Caller) -> Result<CallPermit, UpstreamError> {
-        self.0.attempts.turn_to_change(caller).await
+    /// [`UpstreamError::Overloaded`] if the queue is full, [`UpstreamError::BreakerOpen`] if the circuit breaker of
+    /// changes is open.
+    pub async fn change_permit(&self, caller: &Caller) -> Result<CallPermit, UpstreamError> {
+        self.0.policy.change_permit(caller).await
     }
 
-    /// Sends `change` with the caller's token: once, whatever comes of it. It has waited for its `turn` before.
+    /// Sends `change` exactly once. A change is never retried.
     ///
     /// # Errors
-    /// [`UpstreamError::OutcomeUnknown`] where it was sent, or may have been, and nothing tells what came of it; all
-    /// others mean what they say.
+    /// [`UpstreamError::OutcomeUnknown`] if the change may have been made. Other errors are definite.
     pub async fn change(
         &self,
-        turn: CallPermit,
+        permit: CallPermit,
         caller: &Caller,
         change: &Change,
-    ) -> Result<Applied, UpstreamError> {
+    ) -> Result<ChangeResponse, UpstreamError> {
         let (method, url, id) = match change {
-            Change::Create(_) => (Method::POST, self.0.appointments.clone(), None),
-            Change::Update(id, _) => (Method::PATCH, self.address(id.0, &[]), Some(id.0)),
-            Change::Cancel(id, _) => (Method::POST, self.address(id.0, &["cancel"]), Some(id.0)),
+            Change::Create(_) => (Method::POST, self.0.appointments_url.clone(), None),
+            Change::Update(id, _) => (Method::PATCH, self.appointment_url(id.0, &[]), Some(id.0)),
+            Change::Cancel(id, _) => (Method::POST, self.appointment_url(id.0, &["cancel"]), Some(id.0)),
         };
         let body = wire::change::encode(change);
         let send = self.authorised(caller, |bearer| {
             let request = self.request(method.clone(), bearer, url.clone());
             self.send_change(request.header(CONTENT_TYPE, JSON).body(body.clone()), id)
         });
-        turn.carry_out(send).await.map_err(UpstreamError::of_change)
+        permit.execute(send).await.map_err(UpstreamError::into_change_error)
     }
 
-    /// Of the appointment with this `id`; none where it is to be made. What went wrong is told as of any call.
-    async fn send_change(&self, request: RequestBuilder, id: Option<Uuid>) -> Result<Applied, UpstreamError> {
-        let mut response = request.send().await.map_err(unreachable)?;
-        let keep = keep(response.headers());
+    /// Sends a change of the appointment `id`, or the creation of one. The caller converts errors with
+    /// [`UpstreamError::into_change_error`].
+    async fn send_change(
+        &self,
+        request: RequestBuilder,
+        id: Option<Uuid>,
+    ) -> Result<ChangeResponse, UpstreamError> {
+        let mut response = request.send().await.map_err(transport_error)?;
+        let directives = cache_control::parse(response.headers());
         match response.status() {
-            StatusCode::NO_CONTENT => Ok(Applied::To { appointment: None, keep }),
+            StatusCode::NO_CONTENT => Ok(ChangeResponse::Applied { appointment: None, directives }),
             status if status.is_success() => {
                 let body = self.body(&mut response).await?;
                 if body.trim_ascii().is_empty() {
-                    return Ok(Applied::To { appointment: None, keep });
+                    return Ok(ChangeResponse::Applied { appointment: None, directives });
                 }
                 let appointment =
-                    wire::appointment(&body).map_err(|fault| UpstreamError::Invalid(fault.text()))?;
+                    wire::appointment(&body).map_err(|error| UpstreamError::Invalid(error.message()))?;
                 if id.is_some_and(|id| id != appointment.id.0) {
-                    return Err(UpstreamError::Invalid(
-                        "it is another appointment than the one that was to be changed",
-                    ));
+                    return Err(UpstreamError::Invalid("it has the id of another appointment"));
                 }
-                Ok(Applied::To { appointment: Some(Arc::new(appointment)), keep })
+                Ok(ChangeResponse::Applied { appointment: Some(Arc::new(appointment)), directives })
             }
             StatusCode::UNPROCESSABLE_ENTITY => {
                 let body = self.body(&mut response).await.unwrap_or_default();
-                Ok(Applied::Rejected(wire::change::faults(&body)))
+                Ok(ChangeResponse::Rejected(wire::change::faults(&body)))
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::NotFound),
             StatusCode::CONFLICT => Err(UpstreamError::Conflict),
-            _ => Err(refusal(&response)),
+            _ => Err(status_error(&response)),
         }
     }
 
-    /// Whether something that speaks HTTP answers where the upstream should be: the status of a list asked for
-    /// without a token.
+    /// Checks that an HTTP server responds at the upstream's URL. Returns the status of a list request without a token.
     ///
     /// # Errors
-    /// What stood in the way.
+    /// A timeout or an error of the connection.
     pub async fn probe(&self) -> Result<u16, UpstreamError> {
-        let request = self.0.http.get(self.0.appointments.clone()).header(ACCEPT, JSON).send();
+        let request = self.0.http.get(self.0.appointments_url.clone()).header(ACCEPT, JSON).send();
         let response = timeout(self.0.timeout, request)
             .await
             .map_err(|_| UpstreamError::AttemptTimeout)?
-            .map_err(unreachable)?;
+            .map_err(transport_error)?;
         Ok(response.status().as_u16())
     }
 
-    fn address(&self, id: Uuid, rest: &[&str]) -> Url {
+    fn appointment_url(&self, id: Uuid, rest: &[&str]) -> Url {
         let mut text = Uuid::encode_buffer();
         let id: &str = id.hyphenated().encode_lower(&mut text);
-        below(&self.0.appointments, &[&[id], rest].concat())
+        with_segments(&self.0.appointments_url, &[&[id], rest].concat())
     }
 
     fn request(&self, method: Method, bearer: HeaderValue, url: Url) -> RequestBuilder {
         self.0.http.request(method, url).header(ACCEPT, JSON).header(AUTHORIZATION, bearer)
     }
 
-    /// A GET, and those that the upstream sends it on to within its own origin: a token never travels to another host.
+    /// Sends a GET and follows redirects within the upstream's origin. A token is never sent to another host.
     async fn get(
         &self,
         bearer: HeaderValue,
@@ -261,7 +264,7 @@ impl UpstreamClient {
             if let Some(etag) = etag {
                 request = request.header(IF_NONE_MATCH, etag);
             }
-            let response = request.send().await.map_err(unreachable)?;
+            let response = request.send().await.map_err(transport_error)?;
             let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
             match location.and_then(|location| url.join(location).ok()) {
@@ -271,12 +274,12 @@ impl UpstreamClient {
                 _ => return Ok(response),
             }
         }
-        Err(UpstreamError::Invalid("it redirects in circles"))
+        Err(UpstreamError::Invalid("it redirects too often"))
     }
 
-    /// Has `call` made for `caller`: with the caller's token, or with the gateway's own. A 401 to the latter says that
-    /// nothing was done and that the token is worth nothing, so `call`, a change too, is made once more with a fresh one.
-    /// Each has its time for itself, and waiting for a token is none of it.
+    /// Sends `call` with the caller's token, or with the gateway's own. After a 401 to a service token, `call` is sent
+    /// once more with a renewed token. That is safe for changes too, since a 401 means that nothing was done. Each
+    /// attempt has its own timeout, which excludes the wait for a token.
     async fn authorised<T, F>(
         &self,
         caller: &Caller,
@@ -293,22 +296,22 @@ impl UpstreamClient {
         if !matches!(outcome, Err(UpstreamError::Unauthenticated)) {
             return outcome;
         }
-        let Some(fresh) = authorisation.fresh().await else { return Err(authorisation.refused()) };
-        match call(fresh.bearer()).await {
-            Err(UpstreamError::Unauthenticated) => Err(fresh.refused()),
+        let Some(renewed) = authorisation.renewed().await else { return Err(authorisation.rejected()) };
+        match call(renewed.bearer()).await {
+            Err(UpstreamError::Unauthenticated) => Err(renewed.rejected()),
             outcome => outcome,
         }
     }
 
-    /// The whole body, unless it is larger than allowed; the size that the answer states is believed only where it
-    /// saves reading.
+    /// Reads the body up to `upstream.max_response`. A larger `Content-Length` fails at once; a smaller one is not
+    /// trusted.
     async fn body(&self, response: &mut Response) -> Result<Vec<u8>, UpstreamError> {
         let stated = response.content_length().unwrap_or(0);
         if stated > self.0.max_response as u64 {
             return Err(UpstreamError::TooLarge);
         }
         let mut body = Vec::with_capacity(stated as usize);
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        while let Some(chunk) = response.chunk().await.map_err(transport_error)? {
             if body.len() + chunk.len() > self.0.max_response {
                 return Err(UpstreamError::TooLarge);
             }
@@ -319,25 +322,26 @@ impl UpstreamClient {
 }
 
 fn page_item(item: wire::ListItem) -> PageItem {
-    PageItem { appointment: Arc::new(item.appointment), is_whole: item.is_whole }
+    PageItem { appointment: Arc::new(item.appointment), is_complete: item.is_complete }
 }
 
-/// Whether `url` has a user name or a password, which the HTTP client would send as a credential.
+/// Whether `url` has a user name or a password. The HTTP client would send them as a credential.
 fn has_user_info(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// `url` with `segments` added to its path.
-fn below(url: &Url, segments: &[&str]) -> Url {
+/// Appends `segments` to the path of `url`.
+fn with_segments(url: &Url, segments: &[&str]) -> Url {
     let mut url = url.clone();
-    // `Config` takes no address that cannot be a base.
+    // `Config` rejects URLs that cannot be a base.
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(segments);
     }
     url
 }
 
-fn refusal(response: &Response) -> UpstreamError {
+/// The meaning of a status that is an error for every call.
+fn status_error(response: &Response) -> UpstreamError {
     match response.status() {
         StatusCode::UNAUTHORIZED => UpstreamError::Unauthenticated,
         StatusCode::FORBIDDEN => UpstreamError::Forbidden,
@@ -351,8 +355,8 @@ fn refusal(response: &Response) -> UpstreamError {
     }
 }
 
-fn unreachable(error: reqwest::Error) -> UpstreamError {
-    // Without a connection, nothing was sent.
+fn transport_error(error: reqwest::Error) -> UpstreamError {
+    // Nothing is sent without a connection.
     let is_connect = error.is_connect();
     if is_exhausted(&error) {
         return UpstreamError::Exhausted { is_sent: !is_connect };

@@ -1,40 +1,42 @@
-//! What can go wrong between the gateway and the upstream, in words for us.
+//! Errors of calls to the upstream.
 //!
-//! The texts are for the log: they may name statuses, never bodies, tokens or personal data. What a client sees is
-//! made of these in one place, [`crate::error`].
+//! The texts are for the log. They may name statuses, never bodies, tokens or personal data.
+//! [`api_error`](super::api_error) translates them into client errors.
 
 use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-/// Why the upstream gave no appointment. Cheap to clone, since all who wait for one call share its outcome.
+use super::outcome::CallOutcome;
+
+/// A failed call. Cheap to clone, since all waiters of a coalesced call share its result.
 #[derive(Debug, Clone, Error)]
 pub enum UpstreamError {
     /// 401: the credential is missing, expired or invalid.
     #[error("the upstream did not accept the credential (401)")]
     Unauthenticated,
-    /// The gateway has no token of its own to ask with: nothing was sent.
-    #[error("the gateway has no token of its own: {0}")]
+    /// The gateway has no service token. Nothing was sent.
+    #[error("the gateway has no service token: {0}")]
     NoServiceToken(Arc<str>),
-    /// 401 to the gateway's own token, and to a fresh one if there could be one.
+    /// 401 to the gateway's own token, and to a renewed one if available.
     #[error("the upstream did not accept the gateway's own token (401)")]
     ServiceTokenRefused,
     /// 403: the caller may not see this appointment.
     #[error("the upstream forbade access (403)")]
     Forbidden,
-    /// 404 where an appointment has to be: it is to be changed or watched.
-    #[error("the upstream knows no appointment by this id (404)")]
+    /// 404 or 410 to a change or a watched appointment.
+    #[error("the upstream has no appointment with this id (404)")]
     NotFound,
-    /// 409: the appointment is not in a state that allows the change.
+    /// 409: the state of the appointment does not allow the change.
     #[error("the change conflicts with the state of the appointment (409)")]
     Conflict,
-    /// A change was sent and its answer was lost or could not be read: it may have happened.
+    /// A change was sent, but its response was lost or could not be decoded. It may have been made.
     #[error("the outcome of a change is unknown: {0}")]
     OutcomeUnknown(Arc<str>),
-    /// 429, with what `Retry-After` said.
+    /// 429.
     #[error("the upstream limits the rate (429)")]
     RateLimited {
-        /// How long to wait, where the upstream said so.
+        /// The upstream's `Retry-After`.
         retry_after: Option<Duration>,
     },
     /// 5xx: the upstream, or the load balancer before it, failed.
@@ -42,87 +44,88 @@ pub enum UpstreamError {
     Failed {
         /// The status.
         status: u16,
-        /// How long to wait, where the upstream said so.
+        /// The upstream's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// 5xx in answer to a change, which may have been made all the same.
-    #[error("the upstream failed while it was asked for a change ({status})")]
+    /// 5xx to a change, which may have been made nevertheless.
+    #[error("the upstream failed to make a change ({status})")]
     ChangeFailed {
         /// The status.
         status: u16,
     },
-    /// A status that the API does not promise, a redirect among them.
-    #[error("the upstream answered with an unexpected status ({status})")]
+    /// A status that the API does not document, including redirects.
+    #[error("the upstream responded with an unexpected status ({status})")]
     UnexpectedStatus {
         /// The status.
         status: u16,
     },
-    /// No connection could be made: nothing was sent.
+    /// No connection was established. Nothing was sent.
     #[error("the upstream could not be reached: {0}")]
     Unreachable(Arc<str>),
-    /// The connection broke after something was sent, before the answer was whole.
+    /// The connection broke before the response was complete.
     #[error("the connection to the upstream broke: {0}")]
     Broken(Arc<str>),
-    /// Nothing was sent, since too many calls of the route have failed of late.
+    /// The circuit breaker of the route is open. Nothing was sent.
     #[error("the circuit breaker of the route is open")]
     BreakerOpen {
-        /// When the next call may be let through.
+        /// The time until the breaker admits a call.
         retry_after: Duration,
     },
     /// One attempt took longer than `upstream.timeout`.
     #[error("the upstream took longer than upstream.timeout")]
     AttemptTimeout,
-    /// Who asked stopped waiting: the operation's deadline passed first.
+    /// The operation's deadline passed first.
     #[error("the deadline of the operation passed")]
     DeadlinePassed,
-    /// There is no room for more, or the caller has its share of it.
-    #[error("there is no more room under {limit}, all told or for this caller")]
+    /// A limit is reached, in total or for this caller.
+    #[error("{limit} is reached, in total or for this caller")]
     Overloaded {
-        /// The key of the bound that there is no room under.
+        /// The configuration key of the limit.
         limit: &'static str,
     },
-    /// This machine ran out of open files, local ports or memory: nothing is known of the upstream.
-    #[error("this machine has no resources for a call: open files, local ports or memory")]
+    /// This machine ran out of open files, local ports or memory. This says nothing about the upstream.
+    #[error("this machine is out of open files, local ports or memory")]
     Exhausted {
         /// Whether the request may have been sent.
         is_sent: bool,
     },
-    /// The answer is larger than `upstream.max_response`.
-    #[error("the upstream's answer is larger than upstream.max_response")]
+    /// The response exceeds `upstream.max_response`.
+    #[error("the upstream's response exceeds upstream.max_response")]
     TooLarge,
-    /// The answer is not what the API promises.
-    #[error("the upstream's answer cannot be used: {0}")]
+    /// The response does not match the API.
+    #[error("the upstream's response is invalid: {0}")]
     Invalid(&'static str),
-    /// The task that carried the call ended without an outcome: a fault of ours.
-    #[error("the call ended without an outcome")]
+    /// The task of the call ended without a result: a fault of the gateway.
+    #[error("the call ended without a result")]
     Lost,
 }
 
-/// The copies that a failed read ends.
+/// The copies that a failed read revokes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revocation {
-    /// None: the upstream did not say anything about the resource.
+    /// None.
     Nothing,
-    /// Those of the resource that was read.
+    /// The copies of the resource.
     Resource,
-    /// All of the caller: the credential is not accepted.
+    /// All copies of the caller.
     Everything,
 }
 
 impl UpstreamError {
-    /// The copies that a read ends which failed so. Only an outage leaves them as they are; every other answer is definite.
+    /// Returns the scope of the revocation after a failed read. An outage revokes nothing; any other response is
+    /// definite.
     pub fn revocation(&self) -> Revocation {
         match self {
             Self::Unauthenticated | Self::ServiceTokenRefused => Revocation::Everything,
-            // A fault of the gateway, not an answer.
+            // A fault of the gateway, not a response.
             Self::Lost => Revocation::Nothing,
             _ if self.is_outage() => Revocation::Nothing,
             _ => Revocation::Resource,
         }
     }
 
-    /// Whether the upstream, or the way to it, is down or too busy: no connection, a broken connection, a truncated body, a
-    /// timeout, 408, 429, 5xx, an open breaker, no free slot. The last known copy is as good as it was.
+    /// Whether the upstream or the path to it is down or overloaded: no connection, a broken connection, a truncated
+    /// body, a timeout, 408, 429, 5xx, an open breaker, no free slot. Stale copies may be served (stale-if-error).
     pub fn is_outage(&self) -> bool {
         match self {
             Self::NoServiceToken(_)
@@ -150,13 +153,14 @@ impl UpstreamError {
         }
     }
 
-    /// Whether a subscription ends with this error. Others are waited out.
+    /// Whether a subscription ends with this error. After other errors, polling continues.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Unauthenticated | Self::Forbidden | Self::NotFound)
     }
 
-    /// Whether the error is of the caller's making: a caller can cause it at will, and it says nothing about the upstream.
-    pub fn is_of_caller(&self) -> bool {
+    /// Whether the caller caused the error. A caller can cause it at will, so it says nothing about the upstream's
+    /// health.
+    pub fn is_caused_by_caller(&self) -> bool {
         matches!(
             self,
             Self::Unauthenticated
@@ -169,14 +173,8 @@ impl UpstreamError {
         )
     }
 
-    /// Whether a call that ended so speaks against the upstream's health: it failed, or there was no answer. A refusal is
-    /// an answer.
-    pub(crate) fn is_failure(&self) -> bool {
-        matches!(self, Self::Failed { .. } | Self::Unreachable(_) | Self::Broken(_) | Self::AttemptTimeout)
-    }
-
-    /// Whether a second call may well fare better: no connection, no answer in time, a load balancer without a healthy
-    /// server (502, 503, 504), a limit on the rate. A 500 is what the application made of this very request.
+    /// Whether a retry is likely to succeed: no connection, a timeout, a load balancer without a healthy server (502,
+    /// 503, 504), a rate limit. A 500 is the application's response to this very request, so it is not retried.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Failed { status, .. } => matches!(status, 502..=504),
@@ -185,7 +183,7 @@ impl UpstreamError {
         }
     }
 
-    /// How long the upstream wants to be left alone, where it said so.
+    /// The upstream's `Retry-After`.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } | Self::Failed { retry_after, .. } => *retry_after,
@@ -193,8 +191,9 @@ impl UpstreamError {
         }
     }
 
-    /// What this says of a change: it is told apart whether anything was sent.
-    pub(crate) fn of_change(self) -> Self {
+    /// Converts an error of a call into the error of a change: if the change may have been made, the outcome is
+    /// unknown.
+    pub(crate) fn into_change_error(self) -> Self {
         match self {
             Self::Failed { status, .. } => Self::ChangeFailed { status },
             Self::Broken(_)
@@ -202,30 +201,30 @@ impl UpstreamError {
             | Self::AttemptTimeout
             | Self::TooLarge
             | Self::Invalid(_) => Self::OutcomeUnknown(self.to_string().into()),
-            told => told,
+            other => other,
         }
     }
 
-    /// The word under which a call that ended so is counted.
-    pub fn outcome(&self) -> &'static str {
+    /// The outcome of a call with this error.
+    pub fn outcome(&self) -> CallOutcome {
         match self {
-            Self::Unauthenticated | Self::ServiceTokenRefused => "unauthenticated",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
-            Self::Conflict => "conflict",
-            Self::RateLimited { .. } => "rate_limited",
-            Self::Failed { .. } | Self::ChangeFailed { .. } => "failed",
-            Self::UnexpectedStatus { .. } => "unexpected",
-            Self::Unreachable(_) | Self::Broken(_) => "unreachable",
-            Self::AttemptTimeout => "timeout",
-            Self::TooLarge | Self::Invalid(_) | Self::OutcomeUnknown(_) => "invalid",
-            // None of them comes of a call that was made.
+            Self::Unauthenticated | Self::ServiceTokenRefused => CallOutcome::Unauthenticated,
+            Self::Forbidden => CallOutcome::Forbidden,
+            Self::NotFound => CallOutcome::NotFound,
+            Self::Conflict => CallOutcome::Conflict,
+            Self::RateLimited { .. } => CallOutcome::RateLimited,
+            Self::Failed { .. } | Self::ChangeFailed { .. } => CallOutcome::Failed,
+            Self::UnexpectedStatus { .. } => CallOutcome::Unexpected,
+            Self::Unreachable(_) | Self::Broken(_) => CallOutcome::Unreachable,
+            Self::AttemptTimeout => CallOutcome::Timeout,
+            Self::TooLarge | Self::Invalid(_) | Self::OutcomeUnknown(_) => CallOutcome::Invalid,
+            // These errors say nothing about the upstream.
             Self::NoServiceToken(_)
             | Self::BreakerOpen { .. }
             | Self::DeadlinePassed
             | Self::Overloaded { .. }
             | Self::Exhausted { .. }
-            | Self::Lost => "abandoned",
+            | Self::Lost => CallOutcome::Abandoned,
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The appointments REST API: the one way out of the gateway.
+//! The client of the appointments REST API.
 //!
-//! Nothing above this module sees the upstream's JSON or a status code: [`UpstreamClient`] answers with
-//! [`model`](crate::model) values or an [`UpstreamError`]. [`client`] knows what to ask and how to read the answer,
-//! [`attempts`] when, how often and how many at once. What is asked beside that API goes out here too: the gateway's
-//! own token ([`ServiceToken`]), and what else is [`HttpClient`].
+//! Modules above this one see neither the upstream's JSON nor a status code. [`UpstreamClient`](client::UpstreamClient)
+//! returns [`model`](crate::model) values or an [`UpstreamError`](error::UpstreamError). [`client`] builds requests and
+//! decodes responses; [`resilience`] decides when a call is made, how often, and how many run at once.
+//! [`service_token`] fetches the gateway's own access token.
 
 pub mod answer;
 pub mod api_error;
@@ -14,6 +14,7 @@ pub mod deadline;
 pub mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod outcome;
 pub mod resilience;
 pub mod service_token;
 pub mod wire;

@@ -61,7 +61,7 @@ async fn a_route_that_fails_is_not_called_any_more_and_the_others_are() {
         let refused = metrics[&format!("gateway_upstream_breaker_refusals_total{{route=\"{route}\"}}")];
         assert_eq!(refused, refusals, "{route}");
     }
-    let lines = gateway.stderr().lines().filter(|line| line.contains("breaker: ")).count();
+    let lines = gateway.stderr().lines().filter(|line| line.contains("circuit breaker opened")).count();
     assert_eq!(lines, 1, "it is logged that it opened, not each call: {}", gateway.stderr());
     let ready = Reply::of(gateway.request(Method::GET, "/readyz")).await;
     assert_eq!(ready.status, 200, "taking the gateway out of service would make nothing better");

@@ -331,7 +331,7 @@ async fn as_long_as_there_were_no_keys_yet_it_is_nobodys_fault_but_ours() {
         }
     };
     tokio::time::timeout(PATIENCE, served).await.expect("the keys come");
-    assert!(gateway.stderr().contains("the callers' keys could not be fetched"), "{}", gateway.stderr());
+    assert!(gateway.stderr().contains("JWKS could not be fetched"), "{}", gateway.stderr());
 }
 
 #[tokio::test]

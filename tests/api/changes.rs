@@ -133,11 +133,11 @@ async fn what_the_upstream_does_not_accept_is_told_under_our_names_in_our_words(
         let mut told = reply.payload()["userErrors"].as_array().unwrap().clone();
         told.sort_by_key(|error| error["field"].to_string());
         let expected = json!([
-            { "field": ["appointmentAt"], "message": "This is required." },
-            { "field": ["claimant", "email"], "message": "This has to be an e-mail address." },
-            { "field": ["features", "bandwidth"], "message": "There is no such choice." },
-            { "field": ["reason"], "message": "This has to be a text." },
-            { "field": null, "message": "This is not accepted." },
+            { "field": ["appointmentAt"], "message": "This field is required." },
+            { "field": ["claimant", "email"], "message": "Must be an e-mail address." },
+            { "field": ["features", "bandwidth"], "message": "Must be one of the allowed values." },
+            { "field": ["reason"], "message": "Must be a string." },
+            { "field": null, "message": "The appointments service rejected this value." },
         ]);
         assert_eq!(json!(told), expected, "{kind:?}");
         assert_eq!(upstream.calls() - before, 1);
@@ -154,7 +154,7 @@ async fn a_refusal_that_cannot_be_read_is_a_refusal_all_the_same() {
         let upstream = Upstream::answering(|_| Answer::text(422, "application/json", body)).await;
         let gateway = Gateway::before(upstream.url(), &[]).await;
         let reply = Kind::Update.make(&gateway).await;
-        let message = "The appointments service does not accept this input.";
+        let message = "The appointments service rejected this input without naming a field.";
         assert_eq!(reply.payload()["userErrors"], json!([{ "field": null, "message": message }]), "{body}");
     }
 }

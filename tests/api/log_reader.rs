@@ -88,7 +88,7 @@ async fn no_request_writes_a_line_at_info() {
     let gateway = Gateway::for_issuer(&upstream, &settings).await;
     assert_eq!(gateway.query(Some(keys.key(0)), "{ __typename }").await.status, 200);
     until_logged(&gateway, "serving").await;
-    until_logged(&gateway, "the gateway has a token of its own").await;
+    until_logged(&gateway, "service token fetched").await;
     let before = gateway.stderr();
     let mut statuses = std::collections::BTreeSet::new();
     for n in 0..30 {

@@ -173,13 +173,13 @@ async fn without_a_token_nothing_is_asked_and_the_log_says_why() {
         (Answer::status(302).with("Location", "/elsewhere"), "unexpected response status 302"),
         (Answer::never(), "upstream.timeout"),
         (Answer::cut(), "unreachable"),
-        (Answer::text(200, "text/html", UPSTREAM_TEXT), "is no token"),
+        (Answer::text(200, "text/html", UPSTREAM_TEXT), "is not an access token response"),
         (
             token(json!({ "access_token": "secret-token", "token_type": "mac", "mac_key": "x" })),
-            "another type",
+            "is not Bearer",
         ),
-        (token(json!({ "access_token": "secret\ntoken", "token_type": "Bearer" })), "no header can hold"),
-        (token(json!({ "access_token": "", "token_type": "Bearer" })), "no header can hold"),
+        (token(json!({ "access_token": "secret\ntoken", "token_type": "Bearer" })), "a header cannot hold"),
+        (token(json!({ "access_token": "", "token_type": "Bearer" })), "has no access token"),
         (Answer::text(200, "application/json", &huge), "upstream.max_response"),
         (Answer::json(200, &json!({ "access_token": "secret-token" })).short_of(5), "incomplete response"),
     ] {
@@ -202,7 +202,7 @@ async fn without_a_token_nothing_is_asked_and_the_log_says_why() {
         }
         assert_eq!((upstream.calls_for("token"), upstream.calls_for_appointments()), (1, 0), "{why}");
         let log = gateway.stderr();
-        assert!(log.contains("the gateway got no token of its own") && log.contains(why), "{why} in {log}");
+        assert!(log.contains("service token could not be fetched") && log.contains(why), "{why} in {log}");
         for secret in [CLIENT_SECRET, UPSTREAM_TEXT, "secret-token", keys.key(0)] {
             assert!(!log.contains(secret), "{secret} in {log}");
         }

@@ -139,7 +139,7 @@ impl GraphqlResponse {
         metrics().count_errors(&self.errors);
         let reservation = draft.map_or_else(|| memory.reservation(), |draft| draft.into_reservation());
         let is_whole = excess.is_none() && self.is_whole() && malformed.count == 0;
-        Ok(EncodedJson { body: reservation.hold(out), is_whole })
+        Ok(EncodedJson { body: reservation.into_bytes(out), is_whole })
     }
 
     fn is_whole(&self) -> bool {

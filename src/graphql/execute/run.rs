@@ -35,7 +35,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(access: Access, plan: Arc<Plan>, limits: &Limits, memory: &ResponseMemory) -> Self {
         let maximum = usize::try_from(limits.answer.as_u64()).unwrap_or(usize::MAX);
-        let owner = access.as_ref().ok().map(|appointments| appointments.caller().who());
+        let owner = access.as_ref().ok().map(|appointments| appointments.caller().identity());
         let draft = Draft::new(plan.kind() == OperationType::Mutation, maximum, owner, memory);
         Self {
             access,

@@ -44,7 +44,7 @@ fn until_rejected<T: Send>(
         let (caller, mut seen) = state?;
         tokio::select! {
             biased;
-            reason = caller.rejected() => {
+            reason = caller.until_rejected() => {
                 let error = reason.map_or_else(
                     || UpstreamError::Unauthenticated.into(),
                     |reason| ApiError::Unauthenticated(reason.into()),

@@ -204,7 +204,7 @@ impl ResponseCache {
         match response.compress(coding, Effort::Thorough, &self.memory).await {
             Ok(compressed) => {
                 let entry = ResponseEntry::new(request, compressed.clone());
-                entries.keep_beside(plain, self.hash(request, Some(coding)), entry);
+                entries.insert_beside(plain, self.hash(request, Some(coding)), entry);
                 attempt.finish();
                 compressed
             }
@@ -226,11 +226,11 @@ impl ResponseCache {
         appointments: &Appointments,
     ) {
         if let Some(entries) = &self.entries
-            && let Some(provenance) = appointments.dependencies().filter(|provenance| !provenance.is_empty())
+            && let Some(dependencies) = appointments.dependencies().filter(|dependencies| !dependencies.is_empty())
             && let Ok(body) = self.memory.copy(&response.body)
         {
             let response = EncodedResponse { body, ..response.clone() };
-            entries.keep(self.hash(request, None), ResponseEntry::new(request, response), provenance);
+            entries.insert(self.hash(request, None), ResponseEntry::new(request, response), dependencies);
         }
     }
 

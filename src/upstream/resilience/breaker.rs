@@ -1,54 +1,58 @@
-//! A circuit breaker: when too many calls of a route fail, the next ones fail without being made, until a few probes have
-//! found the upstream well again.
+//! A circuit breaker: after too many failures on a route, calls fail at once, until a few probes succeed.
 //!
-//! It knows no clock: what time it is, it is told.
+//! The breaker reads no clock. Callers pass the current time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::upstream::BreakerConfig;
+use crate::{config::upstream::BreakerConfig, upstream::outcome::Health};
 
-/// How many calls are let through, and have to go well, before it closes.
+/// The number of probes in the half-open state. The breaker closes once all of them have succeeded.
 const PROBES: u32 = 3;
 
-/// When to come back while probes are under way.
-const SHORTLY: Duration = Duration::from_secs(1);
+/// The retry time of a rejected call while probes are in flight.
+const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Into how many parts the window is divided that slides over what has happened.
-const PARTS: usize = 10;
+/// The number of buckets of the sliding window.
+const BUCKETS: usize = 10;
 
-/// The breaker of one route.
+/// The circuit breaker of one route.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub(crate) struct CircuitBreaker {
     config: BreakerConfig,
-    state: State,
-    /// Counts the changes of state: what was let through before the latest tells nothing of what is now.
+    phase: Phase,
+    /// The number of state transitions. Results of calls admitted in an earlier epoch are ignored.
     epoch: u64,
-    dice: fastrand::Rng,
+    rng: fastrand::Rng,
 }
 
+/// The state with its data.
 #[derive(Debug)]
-enum State {
-    Closed(Window),
+enum Phase {
+    Closed(SlidingWindow),
     Open { until: Instant },
-    HalfOpen { under_way: u32, went_well: u32 },
+    HalfOpen { in_flight: u32, succeeded: u32 },
 }
 
-/// What operators are told of a breaker; in metrics, as the number.
+/// The state of a breaker. The number is the value of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Condition {
-    /// Calls are made.
+pub(crate) enum BreakerState {
+    /// Calls are admitted.
     Closed = 0,
-    /// A few are made, to see.
+    /// Only probes are admitted.
     HalfOpen = 1,
-    /// None is made.
+    /// No call is admitted.
     Open = 2,
 }
 
-impl Condition {
-    /// As it is logged and counted.
-    pub(crate) fn word(self) -> &'static str {
+impl BreakerState {
+    /// All states.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
+
+    /// The value of a metric label and of a log field.
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::HalfOpen => "half_open",
@@ -57,129 +61,123 @@ impl Condition {
     }
 }
 
-/// A call that was let through.
+/// An admitted call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Admission {
     epoch: u64,
 }
 
-/// What a call that was let through tells of the upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It answered, be it with a refusal.
-    Well,
-    /// It failed, or did not answer.
-    Ill,
-    /// Nothing: the call was given up.
-    Unknown,
-}
-
-impl Breaker {
-    pub(crate) fn new(config: BreakerConfig, now: Instant, dice: fastrand::Rng) -> Self {
-        let state = State::Closed(Window::new(config.window, now));
-        Self { config, state, epoch: 0, dice }
+impl CircuitBreaker {
+    pub(crate) fn new(config: BreakerConfig, now: Instant, rng: fastrand::Rng) -> Self {
+        let phase = Phase::Closed(SlidingWindow::new(config.window, now));
+        Self { config, phase, epoch: 0, rng }
     }
 
-    pub(crate) fn condition(&self) -> Condition {
-        match self.state {
-            State::Closed(_) => Condition::Closed,
-            State::HalfOpen { .. } => Condition::HalfOpen,
-            State::Open { .. } => Condition::Open,
+    pub(crate) fn state(&self) -> BreakerState {
+        match self.phase {
+            Phase::Closed(_) => BreakerState::Closed,
+            Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+            Phase::Open { .. } => BreakerState::Open,
         }
     }
 
-    /// Whether a call would be let through now.
+    /// Checks whether a call would be admitted now.
     ///
     /// # Errors
-    /// When to come back.
+    /// The time after which to retry.
     pub(crate) fn check(&self, now: Instant) -> Result<(), Duration> {
-        match self.state {
-            State::Open { until } if now < until => Err(until - now),
-            State::HalfOpen { under_way, went_well } if under_way + went_well >= PROBES => Err(SHORTLY),
+        match self.phase {
+            Phase::Open { until } if now < until => Err(until - now),
+            Phase::HalfOpen { in_flight, succeeded } if in_flight + succeeded >= PROBES => {
+                Err(PROBE_RETRY_AFTER)
+            }
             _ => Ok(()),
         }
     }
 
-    /// Lets a call through, which then has to be [settled](Self::settle).
+    /// Admits a call. Its result has to be [recorded](Self::record).
     ///
     /// # Errors
-    /// When to come back.
+    /// The time after which to retry.
     pub(crate) fn admit(&mut self, now: Instant) -> Result<Admission, Duration> {
         self.check(now)?;
-        match &mut self.state {
-            State::Closed(_) => {}
-            State::Open { .. } => self.turn(State::HalfOpen { under_way: 1, went_well: 0 }),
-            State::HalfOpen { under_way, .. } => *under_way += 1,
+        match &mut self.phase {
+            Phase::Closed(_) => {}
+            Phase::Open { .. } => self.transition(Phase::HalfOpen { in_flight: 1, succeeded: 0 }),
+            Phase::HalfOpen { in_flight, .. } => *in_flight += 1,
         }
         Ok(Admission { epoch: self.epoch })
     }
 
-    /// What came of a call that was let through.
-    pub(crate) fn settle(&mut self, call: Admission, health: Health, now: Instant) {
+    /// Records the result of an admitted call.
+    pub(crate) fn record(&mut self, call: Admission, health: Health, now: Instant) {
         if call.epoch != self.epoch {
             return;
         }
-        match &mut self.state {
-            State::Closed(window) if health != Health::Unknown => {
-                let (calls, failures) = window.record(health == Health::Ill, now);
-                let BreakerConfig { percent, calls: fewest, .. } = self.config;
-                if percent > 0 && calls >= fewest && failures * 100 >= percent * calls {
+        match &mut self.phase {
+            Phase::Closed(window) if health != Health::Unknown => {
+                let (calls, failures) = window.record(health == Health::Unhealthy, now);
+                let BreakerConfig { percent, calls: min_calls, .. } = self.config;
+                if percent > 0 && calls >= min_calls && failures * 100 >= percent * calls {
                     self.open(now);
                 }
             }
-            State::HalfOpen { under_way, went_well } => {
-                *under_way -= 1;
+            Phase::HalfOpen { in_flight, succeeded } => {
+                *in_flight -= 1;
                 match health {
                     Health::Unknown => {}
-                    Health::Ill => self.open(now),
-                    Health::Well if *went_well + 1 < PROBES => *went_well += 1,
-                    Health::Well => self.turn(State::Closed(Window::new(self.config.window, now))),
+                    Health::Unhealthy => self.open(now),
+                    Health::Healthy if *succeeded + 1 < PROBES => *succeeded += 1,
+                    Health::Healthy => {
+                        self.transition(Phase::Closed(SlidingWindow::new(self.config.window, now)))
+                    }
                 }
             }
-            State::Closed(_) | State::Open { .. } => {}
+            Phase::Closed(_) | Phase::Open { .. } => {}
         }
     }
 
-    /// A little longer than configured, so that several gateways do not come back at once.
+    /// Opens the breaker. Jitter keeps several gateways from probing at the same time.
     fn open(&mut self, now: Instant) {
-        let pause = self.config.pause.mul_f64(1.0 + 0.2 * self.dice.f64());
-        self.turn(State::Open { until: now + pause });
+        let pause = self.config.pause.mul_f64(1.0 + 0.2 * self.rng.f64());
+        self.transition(Phase::Open { until: now + pause });
     }
 
-    fn turn(&mut self, state: State) {
-        self.state = state;
+    fn transition(&mut self, phase: Phase) {
+        self.phase = phase;
         self.epoch += 1;
     }
 }
 
-/// How many calls there were of late, and how many of them failed.
+/// Calls and failures within a sliding window of time.
 #[derive(Debug)]
-struct Window {
-    parts: [(u64, u64); PARTS],
+struct SlidingWindow {
+    /// Calls and failures of each bucket.
+    buckets: [(u64, u64); BUCKETS],
     length: Duration,
     began: Instant,
-    /// The part that is now, counted from the beginning.
+    /// The number of the latest bucket, counted from the beginning.
     latest: u128,
 }
 
-impl Window {
+impl SlidingWindow {
     fn new(length: Duration, now: Instant) -> Self {
-        Self { parts: [(0, 0); PARTS], length, began: now, latest: 0 }
+        Self { buckets: [(0, 0); BUCKETS], length, began: now, latest: 0 }
     }
 
-    /// Adds a call; how many there were and how many failed, within the window that ends now.
+    /// Adds a call. Returns the calls and failures within the window that ends now.
     fn record(&mut self, is_failure: bool, now: Instant) -> (u64, u64) {
         let elapsed = now.saturating_duration_since(self.began).as_nanos();
-        let part = (elapsed * PARTS as u128 / self.length.as_nanos().max(1)).max(self.latest);
-        // What these held is a whole window old.
-        for stale in (self.latest + 1..=part).take(PARTS) {
-            self.parts[(stale % PARTS as u128) as usize] = (0, 0);
+        let bucket = (elapsed * BUCKETS as u128 / self.length.as_nanos().max(1)).max(self.latest);
+        // These buckets hold counts that are one window old.
+        for stale in (self.latest + 1..=bucket).take(BUCKETS) {
+            self.buckets[(stale % BUCKETS as u128) as usize] = (0, 0);
         }
-        self.latest = part;
-        let (calls, failures) = &mut self.parts[(part % PARTS as u128) as usize];
+        self.latest = bucket;
+        let (calls, failures) = &mut self.buckets[(bucket % BUCKETS as u128) as usize];
         *calls += 1;
         *failures += u64::from(is_failure);
-        self.parts.iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+        self.buckets.iter().fold((0, 0), |sum, bucket| (sum.0 + bucket.0, sum.1 + bucket.1))
     }
 }
 
@@ -196,83 +194,92 @@ mod tests {
         pause: Duration::from_secs(5),
     };
 
-    struct Subject {
-        breaker: Breaker,
+    /// A breaker with a clock.
+    struct Clocked {
+        breaker: CircuitBreaker,
         now: Instant,
     }
 
-    impl Subject {
+    impl Clocked {
         fn new(config: BreakerConfig) -> Self {
             let now = Instant::now();
-            Self { breaker: Breaker::new(config, now, fastrand::Rng::with_seed(7)), now }
+            Self { breaker: CircuitBreaker::new(config, now, fastrand::Rng::with_seed(7)), now }
         }
 
         fn admit(&mut self) -> Result<Admission, Duration> {
             self.breaker.admit(self.now)
         }
 
-        fn settle(&mut self, call: Admission, health: Health) -> Condition {
-            self.breaker.settle(call, health, self.now);
-            self.breaker.condition()
+        fn record(&mut self, call: Admission, health: Health) -> BreakerState {
+            self.breaker.record(call, health, self.now);
+            self.breaker.state()
         }
 
-        fn call(&mut self, health: Health) -> Condition {
+        fn call(&mut self, health: Health) -> BreakerState {
             let call = self.admit().unwrap();
-            self.settle(call, health)
+            self.record(call, health)
         }
 
         fn fail(&mut self, times: u32) {
             for _ in 0..times {
-                self.call(Health::Ill);
+                self.call(Health::Unhealthy);
             }
         }
 
-        /// As it is `after` it was opened.
+        /// A breaker that opened `after` ago.
         fn opened(after: Duration) -> Self {
             let mut subject = Self::new(CONFIG);
             subject.fail(4);
-            assert_eq!(subject.breaker.condition(), Condition::Open);
+            assert_eq!(subject.breaker.state(), BreakerState::Open);
             subject.now += after;
             subject
         }
     }
 
-    /// Longer than any pause with what is added to it.
-    const RESTED: Duration = Duration::from_millis(6001);
+    /// Longer than any pause with its jitter.
+    const AFTER_PAUSE: Duration = Duration::from_millis(6001);
 
     #[test]
-    fn it_opens_when_enough_calls_of_enough_failed() {
-        let mut subject = Subject::new(CONFIG);
-        for health in [Health::Ill, Health::Ill, Health::Ill, Health::Unknown, Health::Unknown] {
-            assert_eq!(subject.call(health), Condition::Closed, "too few calls tell nothing");
+    fn it_opens_at_the_failure_rate_and_the_minimum_of_calls() {
+        let mut subject = Clocked::new(CONFIG);
+        for health in
+            [Health::Unhealthy, Health::Unhealthy, Health::Unhealthy, Health::Unknown, Health::Unknown]
+        {
+            assert_eq!(subject.call(health), BreakerState::Closed, "below the minimum of calls");
         }
-        assert_eq!(subject.call(Health::Well), Condition::Open, "three of four");
+        assert_eq!(subject.call(Health::Healthy), BreakerState::Open, "three of four");
 
-        let mut subject = Subject::new(CONFIG);
-        for health in [Health::Well, Health::Well, Health::Well, Health::Ill, Health::Ill] {
-            assert_eq!(subject.call(health), Condition::Closed, "two of five");
+        let mut subject = Clocked::new(CONFIG);
+        for health in
+            [Health::Healthy, Health::Healthy, Health::Healthy, Health::Unhealthy, Health::Unhealthy]
+        {
+            assert_eq!(subject.call(health), BreakerState::Closed, "two of five");
         }
-        assert_eq!(subject.call(Health::Ill), Condition::Open, "three of six");
+        assert_eq!(subject.call(Health::Unhealthy), BreakerState::Open, "three of six");
     }
 
     #[test]
-    fn what_is_a_window_old_does_not_count() {
-        let mut subject = Subject::new(CONFIG);
+    fn calls_older_than_the_window_do_not_count() {
+        let mut subject = Clocked::new(CONFIG);
         subject.fail(3);
         subject.now += CONFIG.window;
-        assert_eq!(subject.call(Health::Ill), Condition::Closed);
-        // However long nobody called.
+        assert_eq!(subject.call(Health::Unhealthy), BreakerState::Closed);
+        // After any pause without calls.
         subject.now += Duration::from_secs(86_400);
         subject.fail(3);
         subject.now += CONFIG.window - CONFIG.window / 5;
-        assert_eq!(subject.call(Health::Ill), Condition::Open, "the others are not yet a window old");
+        assert_eq!(
+            subject.call(Health::Unhealthy),
+            BreakerState::Open,
+            "the others are still within the window"
+        );
     }
 
     #[test]
-    fn while_it_is_open_nothing_is_let_through_and_it_is_told_for_how_long() {
-        let mut subject = Subject::opened(Duration::ZERO);
+    fn an_open_breaker_rejects_calls_with_the_remaining_time() {
+        let mut subject = Clocked::opened(Duration::ZERO);
         let wait = subject.admit().unwrap_err();
-        assert!((CONFIG.pause..RESTED).contains(&wait), "{wait:?}");
+        assert!((CONFIG.pause..AFTER_PAUSE).contains(&wait), "{wait:?}");
         subject.now += Duration::from_secs(2);
         assert_eq!(subject.admit().unwrap_err(), wait - Duration::from_secs(2));
         subject.now += wait;
@@ -280,98 +287,98 @@ mod tests {
     }
 
     #[test]
-    fn a_few_probes_are_let_through_and_close_it_when_all_went_well() {
-        let mut subject = Subject::opened(RESTED);
+    fn it_closes_after_all_probes_have_succeeded() {
+        let mut subject = Clocked::opened(AFTER_PAUSE);
         let probes = [(); PROBES as usize].map(|()| subject.admit().unwrap());
-        assert_eq!(subject.breaker.condition(), Condition::HalfOpen);
-        assert_eq!(subject.admit().unwrap_err(), SHORTLY);
+        assert_eq!(subject.breaker.state(), BreakerState::HalfOpen);
+        assert_eq!(subject.admit().unwrap_err(), PROBE_RETRY_AFTER);
         let [first, rest @ ..] = probes;
-        // Given up: another may take its place.
-        assert_eq!(subject.settle(first, Health::Unknown), Condition::HalfOpen);
+        // An abandoned probe is replaced.
+        assert_eq!(subject.record(first, Health::Unknown), BreakerState::HalfOpen);
         let again = subject.admit().unwrap();
         assert!(subject.admit().is_err());
         for probe in rest {
-            assert_eq!(subject.settle(probe, Health::Well), Condition::HalfOpen);
-            assert!(subject.admit().is_err(), "no more of them than it takes");
+            assert_eq!(subject.record(probe, Health::Healthy), BreakerState::HalfOpen);
+            assert!(subject.admit().is_err(), "no more probes than needed");
         }
-        assert_eq!(subject.settle(again, Health::Well), Condition::Closed);
-        assert_eq!(subject.call(Health::Ill), Condition::Closed, "the past is forgotten");
+        assert_eq!(subject.record(again, Health::Healthy), BreakerState::Closed);
+        assert_eq!(subject.call(Health::Unhealthy), BreakerState::Closed, "the window starts empty");
     }
 
     #[test]
-    fn a_probe_that_fails_opens_it_again() {
-        let mut subject = Subject::opened(RESTED);
+    fn a_failed_probe_opens_it_again() {
+        let mut subject = Clocked::opened(AFTER_PAUSE);
         let (first, second) = (subject.admit().unwrap(), subject.admit().unwrap());
-        assert_eq!(subject.settle(first, Health::Ill), Condition::Open);
-        assert_eq!(subject.settle(second, Health::Well), Condition::Open);
+        assert_eq!(subject.record(first, Health::Unhealthy), BreakerState::Open);
+        assert_eq!(subject.record(second, Health::Healthy), BreakerState::Open);
         assert!(subject.admit().is_err());
     }
 
     #[test]
-    fn what_was_let_through_before_it_opened_tells_nothing_any_more() {
-        let mut subject = Subject::new(CONFIG);
+    fn calls_admitted_before_a_transition_are_ignored() {
+        let mut subject = Clocked::new(CONFIG);
         let early = [(); 2].map(|()| subject.admit().unwrap());
         subject.fail(4);
-        subject.now += RESTED;
+        subject.now += AFTER_PAUSE;
         let probe = subject.admit().unwrap();
         for call in early {
-            assert_eq!(subject.settle(call, Health::Ill), Condition::HalfOpen);
+            assert_eq!(subject.record(call, Health::Unhealthy), BreakerState::HalfOpen);
         }
-        assert_eq!(subject.settle(probe, Health::Well), Condition::HalfOpen);
+        assert_eq!(subject.record(probe, Health::Healthy), BreakerState::HalfOpen);
     }
 
     #[test]
-    fn at_no_percent_it_never_opens() {
-        let mut subject = Subject::new(BreakerConfig { percent: 0, ..CONFIG });
+    fn at_0_percent_it_never_opens() {
+        let mut subject = Clocked::new(BreakerConfig { percent: 0, ..CONFIG });
         for _ in 0..100 {
-            assert_eq!(subject.call(Health::Ill), Condition::Closed);
+            assert_eq!(subject.call(Health::Unhealthy), BreakerState::Closed);
         }
     }
 
     proptest! {
-        /// In any order of calls, outcomes and time: an open breaker lets nothing through, a half-open one no more than
-        /// its probes, and none is stuck.
+        /// In any order of calls, results and time: an open breaker admits nothing, a half-open one only its probes,
+        /// and none is stuck.
         #[test]
-        fn no_order_of_events_lets_more_through_than_it_may(
+        fn no_order_of_events_admits_too_many_calls(
             events in prop::collection::vec((0..5_u8, 0..3_usize, 0..4000_u64), 1..400),
         ) {
-            let mut subject = Subject::new(CONFIG);
+            let mut subject = Clocked::new(CONFIG);
             let mut under_way = Vec::new();
             let mut probes = 0;
             for (event, which, millis) in events {
-                let health = [Health::Well, Health::Ill, Health::Unknown][which];
-                let before = subject.breaker.condition();
+                let health = [Health::Healthy, Health::Unhealthy, Health::Unknown][which];
+                let before = subject.breaker.state();
                 match event {
                     0 | 1 => {
                         let checked = subject.breaker.check(subject.now);
                         let admitted = subject.admit();
                         prop_assert_eq!(checked.is_ok(), admitted.is_ok());
                         under_way.extend(admitted);
-                        if subject.breaker.condition() == Condition::HalfOpen {
-                            probes = if before == Condition::Open { 1 } else { probes + u32::from(admitted.is_ok()) };
+                        if subject.breaker.state() == BreakerState::HalfOpen {
+                            probes = if before == BreakerState::Open { 1 } else { probes + u32::from(admitted.is_ok()) };
                         }
                     }
                     2 | 3 if !under_way.is_empty() => {
                         let call = under_way.swap_remove(millis as usize % under_way.len());
-                        let is_probe = call.epoch == subject.breaker.epoch && before == Condition::HalfOpen;
-                        subject.settle(call, health);
+                        let is_probe = call.epoch == subject.breaker.epoch && before == BreakerState::HalfOpen;
+                        subject.record(call, health);
                         probes -= u32::from(is_probe && health == Health::Unknown);
                     }
                     _ => subject.now += Duration::from_millis(millis),
                 }
-                if subject.breaker.condition() == Condition::HalfOpen {
+                if subject.breaker.state() == BreakerState::HalfOpen {
                     prop_assert!(probes <= PROBES);
                 }
             }
-            // With everything settled and some patience, it closes.
+            // Once all results are recorded and the pause is over, it closes.
             for call in under_way {
-                subject.settle(call, Health::Unknown);
+                subject.record(call, Health::Unknown);
             }
             for _ in 0..2 * PROBES {
-                subject.now += RESTED;
-                subject.call(Health::Well);
+                subject.now += AFTER_PAUSE;
+                subject.call(Health::Healthy);
             }
-            prop_assert_eq!(subject.breaker.condition(), Condition::Closed);
+            prop_assert_eq!(subject.breaker.state(), BreakerState::Closed);
         }
     }
 }

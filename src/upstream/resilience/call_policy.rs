@@ -1,8 +1,9 @@
-//! How a call is made: in its turn, if the route's breaker lets it through; and, where it only reads, again.
+//! The call policy: concurrency limit with fair queuing, circuit breaker, retries and hedging.
 //!
-//! A call has an entry in the [`FairQueue`] from its beginning to its end, and a permit while an attempt is under way. A change is one attempt. A GET that met what may pass is repeated, soon and seldom: `upstream.retries` times
-//! at most, after a random pause or the one that the upstream asked for, while somebody waits for longer than that
-//! ([`Deadline`]), and within the [`Budget`] of all calls.
+//! A call holds a slot in the [`FairQueue`] from its beginning to its end, and a permit during each attempt. A change
+//! is a single attempt. A read that fails transiently is retried up to `upstream.retries` times: after a random backoff
+//! and no sooner than `Retry-After` permits, before the last waiter's [`Deadline`], and within the [`RetryBudget`] of
+//! all calls.
 
 use std::{
     pin::pin,
@@ -14,47 +15,52 @@ use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    breaker::{Admission, Breaker, Condition, Health},
-    hedging::Latency,
-    retry_after::Pauses,
-    retry_budget::Budget,
+    breaker::{Admission, BreakerState, CircuitBreaker},
+    hedging::LatencyHistogram,
+    retry_after::RetryAfterPauses,
+    retry_budget::RetryBudget,
 };
 use crate::{
     caller::{Caller, Scope},
     config::upstream::UpstreamConfig,
     fair_queue::{Entry, FairQueue, Permit, ledger::Bounds},
     metrics::metrics,
-    upstream::{answer::Answered, deadline::Deadline, error::UpstreamError},
+    upstream::{
+        answer::UpstreamResponse,
+        deadline::Deadline,
+        error::UpstreamError,
+        outcome::{CallOutcome, Health},
+    },
 };
 
-/// The longest pause before the first repetition; before each further one, twice as long.
-const BACK_OFF: Duration = Duration::from_millis(50);
+/// The maximum backoff before the first retry. It doubles with each further retry.
+const BASE_BACKOFF: Duration = Duration::from_millis(50);
 
-/// The longest pause that the upstream did not ask for.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
+/// The maximum backoff before any retry.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How many repetitions are allowed before any call has earned one.
-const FIRST_RETRIES: u32 = 10;
+/// The initial allowance of the retry budget.
+const INITIAL_RETRIES: u32 = 10;
 
-/// How many second calls are.
-const FIRST_HEDGES: u32 = 1;
+/// The initial allowance of the hedge budget.
+const INITIAL_HEDGES: u32 = 1;
 
-/// What is asked of the upstream, by what tends to fail together. Never by id.
+/// A group of calls that tend to fail together. Each route has its own circuit breaker and latency histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
     /// `GET …/appointments/{id}`
     Appointment,
     /// `GET …/appointments`
     List,
-    /// Everything that changes something.
+    /// Every change.
     Change,
 }
 
 impl Route {
-    const EACH: [Self; 3] = [Self::Appointment, Self::List, Self::Change];
+    const ALL: [Self; 3] = [Self::Appointment, Self::List, Self::Change];
 
-    /// As it is logged and counted.
-    fn word(self) -> &'static str {
+    /// The value of a metric label and of a log field.
+    fn label(self) -> &'static str {
         match self {
             Self::Appointment => "appointment",
             Self::List => "list",
@@ -63,32 +69,31 @@ impl Route {
     }
 }
 
-/// The way to the upstream. Cheap to clone.
+/// The state of the call policy, shared by all calls. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct CallPolicy(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     retries: u32,
-    retry_budget: Budget,
-    hedge_budget: Budget,
-    /// Whether there are second calls at all.
-    hedges: bool,
+    retry_budget: RetryBudget,
+    hedge_budget: RetryBudget,
+    is_hedging_enabled: bool,
     queue: FairQueue<Scope>,
-    pauses: Pauses,
+    pauses: RetryAfterPauses,
     /// By route.
-    breakers: [Mutex<Breaker>; 3],
-    latencies: [Mutex<Latency>; 3],
+    breakers: [Mutex<CircuitBreaker>; 3],
+    latencies: [Mutex<LatencyHistogram>; 3],
 }
 
-/// The right to one attempt, until it is dropped.
+/// Permission for one attempt. Released on drop.
 #[derive(Debug)]
 pub struct CallPermit {
-    attempts: CallPolicy,
+    policy: CallPolicy,
     route: Route,
-    /// Whom the upstream sees.
-    seen_as: Option<Scope>,
-    /// None once it is known what came of it.
+    /// The identity that the upstream's rate limit applies to.
+    upstream_identity: Option<Scope>,
+    /// `None` once the outcome is recorded.
     admission: Option<Admission>,
     began: Instant,
     _permit: Permit<Scope>,
@@ -96,7 +101,7 @@ pub struct CallPermit {
 
 impl CallPolicy {
     pub(crate) fn new(config: &UpstreamConfig) -> Self {
-        let breaker = || Breaker::new(config.breaker, Instant::now(), fastrand::Rng::new());
+        let breaker = || CircuitBreaker::new(config.breaker, Instant::now(), fastrand::Rng::new());
         let bounds = Bounds {
             running: config.max_concurrent,
             waiting: config.max_waiting,
@@ -105,21 +110,21 @@ impl CallPolicy {
         let (running, waiting) = (metrics().upstream_under_way.clone(), metrics().upstream_waiting.clone());
         Self(Arc::new(Inner {
             retries: config.retries,
-            retry_budget: Budget::new(config.retry_percent, FIRST_RETRIES),
-            hedge_budget: Budget::new(config.hedge_percent, FIRST_HEDGES),
-            hedges: config.hedge_percent > 0,
+            retry_budget: RetryBudget::new(config.retry_percent, INITIAL_RETRIES),
+            hedge_budget: RetryBudget::new(config.hedge_percent, INITIAL_HEDGES),
+            is_hedging_enabled: config.hedge_percent > 0,
             queue: FairQueue::new(bounds, running, waiting),
-            pauses: Pauses::new(config.max_paused),
-            breakers: Route::EACH.map(|_| Mutex::new(breaker())),
-            latencies: Route::EACH.map(|_| Mutex::new(Latency::new())),
+            pauses: RetryAfterPauses::new(config.max_paused),
+            breakers: Route::ALL.map(|_| Mutex::new(breaker())),
+            latencies: Route::ALL.map(|_| Mutex::new(LatencyHistogram::new())),
         }))
     }
 
-    /// Makes a call that only reads, by `send`ing it as often as it takes and is allowed.
+    /// Makes a read: calls `send` for each attempt.
     ///
     /// # Errors
-    /// What came of the last attempt; without one [`UpstreamError::Overloaded`], [`UpstreamError::BreakerOpen`], and
-    /// [`UpstreamError::RateLimited`] where the upstream told the caller to wait.
+    /// The error of the last attempt. Without an attempt: [`UpstreamError::Overloaded`],
+    /// [`UpstreamError::BreakerOpen`], or [`UpstreamError::RateLimited`] during a pause for `Retry-After`.
     pub(crate) async fn read<T, F>(
         &self,
         route: Route,
@@ -128,7 +133,7 @@ impl CallPolicy {
         send: impl Fn() -> F,
     ) -> Result<T, UpstreamError>
     where
-        T: Answered,
+        T: UpstreamResponse,
         F: Future<Output = Result<T, UpstreamError>>,
     {
         self.check(route)?;
@@ -137,35 +142,34 @@ impl CallPolicy {
         self.0.hedge_budget.earn();
         let mut retries = 0;
         loop {
-            self.wait_out_pause(caller.seen_as(), deadline).await?;
+            self.wait_out_pause(caller.upstream_identity(), deadline).await?;
             let error = match self.attempt(route, caller, &entry, deadline, &send).await {
                 Err(error) => error,
-                answer => return answer,
+                response => return response,
             };
-            let Some(pause) = self.pause_before_retry(&error, retries, deadline) else { return Err(error) };
+            let Some(delay) = self.retry_delay(&error, retries, deadline) else { return Err(error) };
             tracing::debug!(
-                route = route.word(),
+                route = route.label(),
                 %error,
-                pause_ms = pause.as_millis() as u64,
-                "to be called again"
+                delay_ms = delay.as_millis() as u64,
+                "upstream call scheduled for retry"
             );
-            sleep(pause).await;
+            sleep(delay).await;
             retries += 1;
         }
     }
 
-    /// Waits for the turn of a change. It is the one attempt that there is, so the breaker of changes has its probes of
-    /// those that are wanted anyway.
+    /// Waits for the permit of a change. A change has one attempt, and no attempt is made only to probe the breaker.
     ///
     /// # Errors
-    /// [`UpstreamError::Overloaded`], [`UpstreamError::BreakerOpen`]: nothing is sent then.
-    pub(crate) async fn turn_to_change(&self, caller: &Caller) -> Result<CallPermit, UpstreamError> {
+    /// [`UpstreamError::Overloaded`], [`UpstreamError::BreakerOpen`]: nothing was sent.
+    pub(crate) async fn change_permit(&self, caller: &Caller) -> Result<CallPermit, UpstreamError> {
         self.check(Route::Change)?;
         let entry = self.enter(caller)?;
-        self.turn(Route::Change, caller, &entry).await
+        self.permit(Route::Change, caller, &entry).await
     }
 
-    /// One attempt, and a second one beside it where the first takes unusually long.
+    /// Makes one attempt. If it is slower than the route's p95, a second attempt runs in parallel (hedging).
     async fn attempt<T, F>(
         &self,
         route: Route,
@@ -175,53 +179,54 @@ impl CallPolicy {
         send: &impl Fn() -> F,
     ) -> Result<T, UpstreamError>
     where
-        T: Answered,
+        T: UpstreamResponse,
         F: Future<Output = Result<T, UpstreamError>>,
     {
-        let turn = self.turn(route, caller, entry).await?;
-        let began = turn.began;
-        let mut first = pin!(turn.carry_out(send()));
-        let Some(unusual) = self.unusual(route, deadline) else { return first.await };
-        if let Ok(answer) = timeout(unusual, &mut first).await {
-            return answer;
+        let permit = self.permit(route, caller, entry).await?;
+        let began = permit.began;
+        let mut first = pin!(permit.execute(send()));
+        let Some(delay) = self.hedge_delay(route, deadline) else { return first.await };
+        if let Ok(result) = timeout(delay, &mut first).await {
+            return result;
         }
-        let Some(turn) = self.turn_to_hedge(route, caller) else { return first.await };
+        let Some(permit) = self.hedge_permit(route, caller) else { return first.await };
         metrics().upstream_hedges.count("sent");
-        // What this machine has no resources for says nothing of the other call.
-        let is_no_answer =
+        // Neither a transient error nor a local lack of resources decides over the other attempt.
+        let is_inconclusive =
             |error: &UpstreamError| error.is_transient() || matches!(error, UpstreamError::Exhausted { .. });
-        let is_answer = |answer: &Result<T, UpstreamError>| !answer.as_ref().is_err_and(is_no_answer);
-        match select(first, pin!(turn.carry_out(send()))).await {
-            Either::Left((answer, second)) => {
-                if is_answer(&answer) {
-                    return answer;
+        let is_conclusive = |result: &Result<T, UpstreamError>| !result.as_ref().is_err_and(is_inconclusive);
+        match select(first, pin!(permit.execute(send()))).await {
+            Either::Left((result, second)) => {
+                if is_conclusive(&result) {
+                    return result;
                 }
-                let answer = second.await;
-                if is_answer(&answer) {
+                let result = second.await;
+                if is_conclusive(&result) {
                     metrics().upstream_hedges.count("won");
                 }
-                answer
+                result
             }
-            Either::Right((answer, first)) => {
-                if !is_answer(&answer) {
+            Either::Right((result, first)) => {
+                if !is_conclusive(&result) {
                     return first.await;
                 }
                 metrics().upstream_hedges.count("won");
-                // At least as long: without it, what is usual would get shorter with each slow call that is given up.
-                self.record(route, began.elapsed());
-                answer
+                // A lower bound of the abandoned attempt's duration. Without it, each abandoned slow call would lower
+                // the p95.
+                self.record_latency(route, began.elapsed());
+                result
             }
         }
     }
 
-    /// Takes a place in the queue for a call.
+    /// Takes a slot in the queue for a call.
     fn enter(&self, caller: &Caller) -> Result<Arc<Entry<Scope>>, UpstreamError> {
         let full = UpstreamError::Overloaded { limit: "upstream.max_waiting" };
-        self.0.queue.enter(caller.who()).ok_or(full)
+        self.0.queue.enter(caller.identity()).ok_or(full)
     }
 
-    /// Waits for a permit, then asks the breaker.
-    async fn turn(
+    /// Waits for a permit, then checks the breaker again.
+    async fn permit(
         &self,
         route: Route,
         caller: &Caller,
@@ -232,10 +237,10 @@ impl CallPolicy {
         self.admit(route, caller, permit)
     }
 
-    /// A second call takes what is free, and is no probe of a breaker.
-    fn turn_to_hedge(&self, route: Route, caller: &Caller) -> Option<CallPermit> {
-        let permit = self.0.queue.enter(caller.who())?.try_permit()?;
-        let is_closed = self.with_breaker(route, |breaker, _| breaker.condition()) == Condition::Closed;
+    /// Takes a permit for a hedged attempt. It does not wait, and never probes a breaker.
+    fn hedge_permit(&self, route: Route, caller: &Caller) -> Option<CallPermit> {
+        let permit = self.0.queue.enter(caller.identity())?.try_permit()?;
+        let is_closed = self.with_breaker(route, |breaker, _| breaker.state()) == BreakerState::Closed;
         (is_closed && self.0.hedge_budget.spend()).then(|| self.admit(route, caller, permit).ok())?
     }
 
@@ -245,144 +250,143 @@ impl CallPolicy {
         caller: &Caller,
         permit: Permit<Scope>,
     ) -> Result<CallPermit, UpstreamError> {
-        let admission = self.with_breaker(route, Breaker::admit).map_err(|wait| refused(route, wait))?;
+        let admission =
+            self.with_breaker(route, CircuitBreaker::admit).map_err(|wait| breaker_rejection(route, wait))?;
         Ok(CallPermit {
-            attempts: self.clone(),
+            policy: self.clone(),
             route,
-            seen_as: caller.seen_as(),
+            upstream_identity: caller.upstream_identity(),
             admission: Some(admission),
             began: Instant::now(),
             _permit: permit,
         })
     }
 
-    /// Whether it is worth while to wait for a permit.
+    /// Fails at once if the breaker would reject the call after its wait.
     fn check(&self, route: Route) -> Result<(), UpstreamError> {
-        self.with_breaker(route, |breaker, now| breaker.check(now)).map_err(|wait| refused(route, wait))
+        self.with_breaker(route, |breaker, now| breaker.check(now))
+            .map_err(|wait| breaker_rejection(route, wait))
     }
 
-    /// Does something with the breaker of `route`, and says so if that changed its state.
-    fn with_breaker<T>(&self, route: Route, act: impl FnOnce(&mut Breaker, Instant) -> T) -> T {
+    /// Runs `act` on the breaker of `route`, and reports a change of its state.
+    fn with_breaker<T>(&self, route: Route, act: impl FnOnce(&mut CircuitBreaker, Instant) -> T) -> T {
         let mut breaker = self.0.breakers[route as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        let before = breaker.condition();
+        let before = breaker.state();
         let result = act(&mut breaker, Instant::now());
-        let after = breaker.condition();
+        let after = breaker.state();
         if after != before {
-            metrics().upstream_breaker.set(route.word(), after as i64);
-            metrics().upstream_breaker_turns.count(after.word());
-            let (route, state) = (route.word(), after.word());
+            let (route, state) = (route.label(), after.label());
+            metrics().upstream_breaker.set(route, after as i64);
+            metrics().upstream_breaker_turns.count(state);
             match after {
-                Condition::Open => tracing::warn!(route, state, "breaker: too many calls failed"),
-                Condition::HalfOpen => tracing::info!(route, state, "breaker: a few calls are let through"),
-                Condition::Closed => tracing::info!(route, state, "breaker: the upstream is well again"),
+                BreakerState::Open => tracing::warn!(route, state, "circuit breaker opened"),
+                BreakerState::HalfOpen => tracing::info!(route, state, "circuit breaker half-opened"),
+                BreakerState::Closed => tracing::info!(route, state, "circuit breaker closed"),
             }
         }
         result
     }
 
-    /// Waits until the upstream wants to hear again of whom it sees.
-    async fn wait_out_pause(&self, seen_as: Option<Scope>, deadline: &Deadline) -> Result<(), UpstreamError> {
-        while let Some(left) = self.0.pauses.left(seen_as, Instant::now()) {
-            if !deadline.outlasts(left) {
+    /// Waits until the pause of an upstream identity ends. Fails at once if the deadline passes first.
+    async fn wait_out_pause(
+        &self,
+        upstream_identity: Option<Scope>,
+        deadline: &Deadline,
+    ) -> Result<(), UpstreamError> {
+        while let Some(remaining) = self.0.pauses.remaining(upstream_identity, Instant::now()) {
+            if !deadline.outlasts(remaining) {
                 metrics().upstream_paused.inc();
-                return Err(UpstreamError::RateLimited { retry_after: Some(left) });
+                return Err(UpstreamError::RateLimited { retry_after: Some(remaining) });
             }
-            sleep(left).await;
+            sleep(remaining).await;
         }
         Ok(())
     }
 
-    /// How long to wait before the call is repeated; none where it is not.
-    fn pause_before_retry(
-        &self,
-        error: &UpstreamError,
-        retries: u32,
-        deadline: &Deadline,
-    ) -> Option<Duration> {
+    /// The delay before the next retry; `None` if the call is not retried.
+    fn retry_delay(&self, error: &UpstreamError, retries: u32, deadline: &Deadline) -> Option<Duration> {
         if retries >= self.0.retries || !error.is_transient() {
             return None;
         }
-        // Never before the time that the upstream named, and not all at that time.
-        let pause = error.retry_after().unwrap_or_default() + back_off(retries);
-        if !deadline.outlasts(pause) {
+        // `Retry-After` is a minimum. The backoff spreads the retries of concurrent calls.
+        let delay = error.retry_after().unwrap_or_default() + backoff(retries);
+        if !deadline.outlasts(delay) {
             return None;
         }
         if !self.0.retry_budget.spend() {
             metrics().upstream_retries_withheld.inc();
             return None;
         }
-        metrics().upstream_retries.count(error.outcome());
-        Some(pause)
+        metrics().upstream_retries.count(error.outcome().label());
+        Some(delay)
     }
 
-    /// After what time a call takes unusually long, where anybody is in a hurry.
-    fn unusual(&self, route: Route, deadline: &Deadline) -> Option<Duration> {
-        if !self.0.hedges || !deadline.outlasts(Duration::ZERO) {
+    /// The delay before a hedged attempt, which is the route's p95; `None` if the call is not hedged.
+    fn hedge_delay(&self, route: Route, deadline: &Deadline) -> Option<Duration> {
+        if !self.0.is_hedging_enabled || !deadline.outlasts(Duration::ZERO) {
             return None;
         }
         self.0.latencies[route as usize].lock().unwrap_or_else(PoisonError::into_inner).p95()
     }
 
-    fn record(&self, route: Route, took: Duration) {
+    fn record_latency(&self, route: Route, duration: Duration) {
         let mut latency = self.0.latencies[route as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        latency.record(took);
+        latency.record(duration);
     }
 }
 
 impl CallPermit {
-    /// Sends what was waited for, which ends within `upstream.timeout`.
-    pub(crate) async fn carry_out<T: Answered>(
+    /// Runs one attempt and records its outcome. `send` completes within `upstream.timeout`.
+    pub(crate) async fn execute<T: UpstreamResponse>(
         self,
         send: impl Future<Output = Result<T, UpstreamError>>,
     ) -> Result<T, UpstreamError> {
-        let answer = send.await;
-        // Whatever it was asked for, and whatever comes of a call beside it.
-        if let Err(UpstreamError::RateLimited { retry_after: Some(wait) }) = answer {
-            self.attempts.0.pauses.begin(self.seen_as, wait, Instant::now());
+        let result = send.await;
+        // The pause starts even if the other attempt of a hedged call succeeds.
+        if let Err(UpstreamError::RateLimited { retry_after: Some(wait) }) = result {
+            self.policy.0.pauses.begin(self.upstream_identity, wait, Instant::now());
         }
-        let health = match &answer {
-            Err(error) if error.is_failure() => Health::Ill,
-            // The upstream has no part in it.
-            Err(UpstreamError::NoServiceToken(_) | UpstreamError::Exhausted { .. }) => Health::Unknown,
-            _ => Health::Well,
-        };
-        self.end(answer.as_ref().map_or_else(UpstreamError::outcome, T::outcome), health);
-        answer
+        self.finish(result.as_ref().map_or_else(UpstreamError::outcome, T::outcome));
+        result
     }
 
-    fn end(mut self, outcome: &str, health: Health) {
-        let took = self.began.elapsed();
-        metrics().upstream_call_duration.observe(took.as_secs_f64());
-        if health == Health::Well {
-            self.attempts.record(self.route, took);
+    fn finish(mut self, outcome: CallOutcome) {
+        let duration = self.began.elapsed();
+        metrics().upstream_call_duration.observe(duration.as_secs_f64());
+        if outcome.health() == Health::Healthy {
+            self.policy.record_latency(self.route, duration);
         }
-        self.settle(outcome, health);
+        self.record(outcome);
     }
 
-    fn settle(&mut self, outcome: &str, health: Health) {
+    /// Records the outcome once.
+    fn record(&mut self, outcome: CallOutcome) {
         if let Some(admission) = self.admission.take() {
-            metrics().upstream_calls.count(outcome);
-            self.attempts.with_breaker(self.route, |breaker, now| breaker.settle(admission, health, now));
+            metrics().upstream_calls.count(outcome.label());
+            self.policy.with_breaker(self.route, |breaker, now| {
+                breaker.record(admission, outcome.health(), now);
+            });
         }
     }
 }
 
 impl Drop for CallPermit {
-    /// Nobody waits for it any more, so nothing comes of it.
+    /// Records an attempt that was dropped before it completed.
     fn drop(&mut self) {
-        self.settle("abandoned", Health::Unknown);
+        self.record(CallOutcome::Abandoned);
     }
 }
 
-fn refused(route: Route, retry_after: Duration) -> UpstreamError {
-    metrics().upstream_breaker_refusals.count(route.word());
+/// Counts a call that an open breaker rejects.
+fn breaker_rejection(route: Route, retry_after: Duration) -> UpstreamError {
+    metrics().upstream_breaker_refusals.count(route.label());
     UpstreamError::BreakerOpen { retry_after }
 }
 
-/// Anything from nothing to a bound that doubles: calls that failed together do not come back together.
-fn back_off(retries: u32) -> Duration {
-    let longest = BACK_OFF.saturating_mul(2_u32.saturating_pow(retries)).min(LONGEST_BACK_OFF);
-    longest.mul_f64(fastrand::f64())
+/// Exponential backoff with full jitter, so that calls that failed together are not retried together.
+fn backoff(retries: u32) -> Duration {
+    let maximum = BASE_BACKOFF.saturating_mul(2_u32.saturating_pow(retries)).min(MAX_BACKOFF);
+    maximum.mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]
@@ -390,16 +394,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_pause_is_short_each_further_one_is_longer_and_no_two_are_the_same() {
-        for (retries, longest) in [(0, 50), (1, 100), (2, 200), (4, 800), (5, 1000), (40, 1000)] {
-            let longest = Duration::from_millis(longest);
-            let pauses: Vec<_> = (0..1000).map(|_| back_off(retries)).collect();
-            assert!(pauses.iter().all(|pause| *pause <= longest), "{retries}");
-            // Full jitter: from nothing to the longest, evenly.
+    fn backoff_grows_exponentially_with_full_jitter() {
+        for (retries, maximum) in [(0, 50), (1, 100), (2, 200), (4, 800), (5, 1000), (40, 1000)] {
+            let maximum = Duration::from_millis(maximum);
+            let delays: Vec<_> = (0..1000).map(|_| backoff(retries)).collect();
+            assert!(delays.iter().all(|delay| *delay <= maximum), "{retries}");
+            // Evenly distributed from zero to the maximum.
             for tenth in 0..10 {
-                let part = longest * tenth / 10..longest * (tenth + 1) / 10;
-                assert!(pauses.iter().any(|pause| part.contains(pause)), "{retries}: {part:?}");
+                let part = maximum * tenth / 10..maximum * (tenth + 1) / 10;
+                assert!(delays.iter().any(|delay| part.contains(delay)), "{retries}: {part:?}");
             }
+        }
+    }
+
+    #[test]
+    fn every_route_and_breaker_state_has_its_metrics() {
+        let text = metrics().text();
+        for route in Route::ALL.map(Route::label) {
+            for series in ["breaker", "breaker_refusals_total"] {
+                let series = format!("gateway_upstream_{series}{{route=\"{route}\"}}");
+                assert!(text.contains(&series), "{series}");
+            }
+        }
+        for state in BreakerState::ALL.map(BreakerState::label) {
+            let series = format!("gateway_upstream_breaker_turns_total{{to=\"{state}\"}}");
+            assert!(text.contains(&series), "{series}");
         }
     }
 }

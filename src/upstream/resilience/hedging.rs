@@ -1,71 +1,71 @@
-//! How long the calls of a route take: enough of it to tell when one takes unusually long.
+//! The latency of a route's calls. A call slower than the route's p95 may be hedged with a second attempt.
 
 use std::time::Duration;
 
-/// Each doubling of the time is divided into this many classes, so a percentile is at most a quarter too long.
-const PARTS: usize = 4;
+/// The number of buckets per power of two. A percentile is thus at most a quarter too high.
+const STEPS: usize = 4;
 
-/// Times are told apart from 2⁷ µs (128 µs) to 2²⁶ µs (67 s).
+/// The exponents of the range of the histogram: 2⁷ µs (128 µs) to 2²⁶ µs (67 s).
 const FIRST: u32 = 7;
 const LAST: u32 = 26;
-const CLASSES: usize = (LAST - FIRST) as usize * PARTS;
+const BUCKETS: usize = (LAST - FIRST) as usize * STEPS;
 
-/// Below this many calls, nothing is unusual yet.
-const FEWEST: u32 = 20;
+/// The minimum number of calls for a percentile.
+const MIN_CALLS: u32 = 20;
 
-/// At this many calls all classes are halved, so that what was long ago counts less and less.
-const MOST: u32 = 1000;
+/// The number of calls at which all counts are halved, so that older calls weigh less.
+const MAX_CALLS: u32 = 1000;
 
-/// A histogram of durations that forgets.
+/// A histogram of durations in which older ones decay.
 #[derive(Debug)]
-pub(crate) struct Latency {
-    classes: [u32; CLASSES],
+pub(crate) struct LatencyHistogram {
+    buckets: [u32; BUCKETS],
 }
 
-impl Latency {
+impl LatencyHistogram {
     pub(crate) fn new() -> Self {
-        Self { classes: [0; CLASSES] }
+        Self { buckets: [0; BUCKETS] }
     }
 
-    /// A call took this long.
-    pub(crate) fn record(&mut self, took: Duration) {
-        self.classes[class(took)] += 1;
-        if self.calls() >= MOST {
-            self.classes.iter_mut().for_each(|count| *count /= 2);
+    /// Adds the duration of a call.
+    pub(crate) fn record(&mut self, duration: Duration) {
+        self.buckets[bucket(duration)] += 1;
+        if self.calls() >= MAX_CALLS {
+            self.buckets.iter_mut().for_each(|count| *count /= 2);
         }
     }
 
-    /// What 95 calls in a hundred took at most, once there were enough of them.
+    /// The 95th percentile; `None` for too few calls.
     pub(crate) fn p95(&self) -> Option<Duration> {
         let calls = self.calls();
-        if calls < FEWEST {
+        if calls < MIN_CALLS {
             return None;
         }
         let mut within = 0;
-        let class = self.classes.iter().position(|count| {
+        let bucket = self.buckets.iter().position(|count| {
             within += count;
             within * 100 >= calls * 95
         })?;
-        Some(upper_bound(class))
+        Some(upper_bound(bucket))
     }
 
     fn calls(&self) -> u32 {
-        self.classes.iter().sum()
+        self.buckets.iter().sum()
     }
 }
 
-fn class(took: Duration) -> usize {
-    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).clamp(1 << FIRST, (1 << LAST) - 1);
-    let doubling = micros.ilog2();
-    // The two bits behind the leading one.
-    let part = (micros >> (doubling - 2)) as usize % PARTS;
-    (doubling - FIRST) as usize * PARTS + part
+fn bucket(duration: Duration) -> usize {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).clamp(1 << FIRST, (1 << LAST) - 1);
+    let exponent = micros.ilog2();
+    // The two bits after the leading one.
+    let step = (micros >> (exponent - 2)) as usize % STEPS;
+    (exponent - FIRST) as usize * STEPS + step
 }
 
-fn upper_bound(class: usize) -> Duration {
-    let doubling = FIRST + (class / PARTS) as u32;
-    let part = (class % PARTS) as u64;
-    Duration::from_micros((1 << doubling) + (part + 1) * (1 << (doubling - 2)))
+fn upper_bound(bucket: usize) -> Duration {
+    let exponent = FIRST + (bucket / STEPS) as u32;
+    let step = (bucket % STEPS) as u64;
+    Duration::from_micros((1 << exponent) + (step + 1) * (1 << (exponent - 2)))
 }
 
 #[cfg(test)]
@@ -75,15 +75,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_calls_tell_nothing_and_old_ones_are_forgotten() {
-        let mut latency = Latency::new();
-        for n in 0..FEWEST {
+    fn a_percentile_needs_enough_calls_and_old_ones_decay() {
+        let mut latency = LatencyHistogram::new();
+        for n in 0..MIN_CALLS {
             assert_eq!(latency.p95(), None, "{n}");
             latency.record(Duration::from_millis(10));
         }
         let around = |millis: u64| Duration::from_millis(millis)..=Duration::from_millis(millis * 5 / 4);
         assert!(latency.p95().is_some_and(|it| around(10).contains(&it)), "{:?}", latency.p95());
-        for _ in 0..20 * MOST {
+        for _ in 0..20 * MAX_CALLS {
             latency.record(Duration::from_millis(200));
         }
         assert!(latency.p95().is_some_and(|it| around(200).contains(&it)), "{:?}", latency.p95());
@@ -91,21 +91,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ninety_five_of_a_hundred_are_within_and_not_by_much(
-            micros in prop::collection::vec(128..60_000_000_u64, FEWEST as usize..500),
+        fn the_p95_is_at_most_a_quarter_too_high(
+            micros in prop::collection::vec(128..60_000_000_u64, MIN_CALLS as usize..500),
         ) {
-            let mut latency = Latency::new();
+            let mut latency = LatencyHistogram::new();
             micros.iter().for_each(|micros| latency.record(Duration::from_micros(*micros)));
             let mut sorted = micros;
             sorted.sort_unstable();
             let real = sorted[(sorted.len() * 95).div_ceil(100) - 1];
-            let told = latency.p95().unwrap().as_micros() as u64;
-            prop_assert!(real <= told && told <= real + real / 4 + 1, "{real} told as {told}");
+            let estimated = latency.p95().unwrap().as_micros() as u64;
+            prop_assert!(real <= estimated && estimated <= real + real / 4 + 1, "{real} estimated as {estimated}");
         }
 
         #[test]
-        fn any_time_has_a_class(micros: u64) {
-            prop_assert!(class(Duration::from_micros(micros)) < CLASSES);
+        fn any_duration_has_a_bucket(micros: u64) {
+            prop_assert!(bucket(Duration::from_micros(micros)) < BUCKETS);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Protection of the upstream and of the gateway from it: the call policy (retries, hedging, deadlines), the retry budget,
-//! circuit breakers, and `Retry-After`.
+//! Protection of the upstream from overload, and of the gateway from its failures: concurrency limit with fair queuing,
+//! circuit breakers, retries with backoff and a retry budget, hedging, and pauses for `Retry-After`.
 
 pub mod breaker;
 pub mod call_policy;

@@ -1,41 +1,40 @@
-//! How much more than it was asked for the gateway may ask of the upstream: a token bucket that calls fill, in percent of
-//! their number.
+//! The budget of extra calls (retries, hedged attempts): a token bucket that calls fill, in percent of their number.
 
 use std::sync::{Mutex, PoisonError};
 
-/// What one extra call costs, and what each call earns for each percent.
+/// The tokens that one extra call costs. Each call earns one token per percent.
 const COST: u32 = 100;
 
-/// The most extra calls that are saved up for a bad moment.
-const MOST: u32 = 100;
+/// The capacity of the bucket, in extra calls.
+const CAPACITY: u32 = 100;
 
-/// An allowance of extra calls: of `n` calls, at most `percent` in a hundred beyond those that it begins with.
+/// A budget of extra calls: at most `percent` per hundred calls, beyond an initial allowance.
 ///
-/// What is saved does not go stale, so an upstream that is asked seldom is repeated to as well, and time has no say.
+/// The budget does not depend on time, so an upstream with little traffic has retries too.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct RetryBudget {
     percent: u32,
-    saved: Mutex<u32>,
+    tokens: Mutex<u32>,
 }
 
-impl Budget {
-    /// One that begins with `first` extra calls; none at all at 0 percent.
-    pub(crate) fn new(percent: u32, first: u32) -> Self {
-        let saved = if percent == 0 { 0 } else { first.min(MOST) * COST };
-        Self { percent, saved: Mutex::new(saved) }
+impl RetryBudget {
+    /// Creates a budget with an initial allowance of extra calls; without any at 0 percent.
+    pub(crate) fn new(percent: u32, initial: u32) -> Self {
+        let tokens = if percent == 0 { 0 } else { initial.min(CAPACITY) * COST };
+        Self { percent, tokens: Mutex::new(tokens) }
     }
 
-    /// A call was asked for.
+    /// Adds the tokens of one call.
     pub(crate) fn earn(&self) {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        *saved = (*saved + self.percent).min(MOST * COST);
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        *tokens = (*tokens + self.percent).min(CAPACITY * COST);
     }
 
-    /// Takes one extra call, if there is one.
+    /// Takes one extra call. Returns whether the budget allowed it.
     pub(crate) fn spend(&self) -> bool {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = saved.checked_sub(COST);
-        *saved = left.unwrap_or(*saved);
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = tokens.checked_sub(COST);
+        *tokens = left.unwrap_or(*tokens);
         left.is_some()
     }
 }
@@ -47,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentage_of_calls_is_allowed_beyond_those_to_begin_with() {
-        let budget = Budget::new(20, 2);
+    fn extra_calls_are_a_percentage_beyond_the_initial_allowance() {
+        let budget = RetryBudget::new(20, 2);
         assert_eq!([(); 3].map(|()| budget.spend()), [true, true, false]);
         for _ in 0..4 {
             budget.earn();
@@ -59,16 +58,16 @@ mod tests {
     }
 
     #[test]
-    fn at_no_percent_there_is_none() {
-        let budget = Budget::new(0, 10);
+    fn at_0_percent_there_are_no_extra_calls() {
+        let budget = RetryBudget::new(0, 10);
         budget.earn();
         assert!(!budget.spend());
     }
 
     proptest! {
         #[test]
-        fn no_order_of_calls_gets_more(percent in 0..=100_u32, first in 0..20_u32, spends: Vec<bool>) {
-            let budget = Budget::new(percent, first);
+        fn no_order_of_calls_exceeds_the_budget(percent in 0..=100_u32, first in 0..20_u32, spends: Vec<bool>) {
+            let budget = RetryBudget::new(percent, first);
             let (mut calls, mut extra) = (0, 0);
             for spend in spends {
                 if spend {

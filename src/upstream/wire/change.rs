@@ -1,19 +1,19 @@
-//! Changes as the upstream takes them, and what it does not accept in them.
+//! Encoding of changes, and decoding of the upstream's validation errors.
 
-use async_graphql::{ID, MaybeUndefined};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::json::{elements, members, string};
 use crate::model::{
-    Bandwidth, Date, DateTime,
+    Bandwidth, Date, DateTime, OpaqueId,
     change::{
-        Change, ClaimantInput, CreateAppointmentInput, FeaturesInput, InputFault, UpdateAppointmentInput,
+        Change, ClaimantInput, CreateAppointmentInput, FeaturesInput, InputFault, MaybeUndefined,
+        UpdateAppointmentInput,
     },
 };
 
-/// The body of the request for `change`: what is left out is left out, what is null is null.
+/// Encodes the request body for `change`. Omitted, null and set fields stay distinct.
 pub(crate) fn encode(change: &Change) -> Vec<u8> {
-    let mut body = Body::default();
+    let mut body = JsonObject::default();
     match change {
         Change::Create(input) => body.create(input),
         Change::Update(_, input) => body.update(input),
@@ -23,15 +23,15 @@ pub(crate) fn encode(change: &Change) -> Vec<u8> {
             }
         }
     }
-    // An object of strings, numbers and flags is always JSON.
+    // Serialisation of a map of JSON values cannot fail.
     serde_json::to_vec(&body.0).unwrap_or_default()
 }
 
 #[derive(Default)]
-struct Body(Map<String, Value>);
+struct JsonObject(Map<String, Value>);
 
-impl Body {
-    fn put<T>(&mut self, name: &str, value: &MaybeUndefined<T>, json: impl FnOnce(&T) -> Value) {
+impl JsonObject {
+    fn set<T>(&mut self, name: &str, value: &MaybeUndefined<T>, json: impl FnOnce(&T) -> Value) {
         let value = match value {
             MaybeUndefined::Undefined => return,
             MaybeUndefined::Null => Value::Null,
@@ -41,11 +41,11 @@ impl Body {
     }
 
     fn text(&mut self, name: &str, value: &MaybeUndefined<String>) {
-        self.put(name, value, |text| text.clone().into());
+        self.set(name, value, |text| text.clone().into());
     }
 
     fn flag(&mut self, name: &str, value: &MaybeUndefined<bool>) {
-        self.put(name, value, |flag| (*flag).into());
+        self.set(name, value, |flag| (*flag).into());
     }
 
     fn create(&mut self, input: &CreateAppointmentInput) {
@@ -64,11 +64,11 @@ impl Body {
         } = input;
         self.text("reference", reference);
         self.0.insert("appointment_at".to_owned(), instant(appointment_at));
-        self.put("duration_in_minutes", duration_in_minutes, |minutes| (*minutes).into());
-        self.put("department_id", department_id, id);
+        self.set("duration_in_minutes", duration_in_minutes, |minutes| (*minutes).into());
+        self.set("department_id", department_id, id);
         self.flag("is_interpreter_needed", is_interpreter_needed);
         self.text("interpreter_language", interpreter_language);
-        self.put("claimant", claimant, person);
+        self.set("claimant", claimant, person);
         if let Some(features) = features {
             self.features(features);
         }
@@ -91,14 +91,14 @@ impl Body {
             custom_user_post_call_redirect_url,
             custom_agent_post_call_redirect_url,
         } = input;
-        self.put("appointment_at", appointment_at, instant);
-        self.put("duration_in_minutes", duration_in_minutes, |minutes| (*minutes).into());
-        self.put("department_id", department_id, id);
+        self.set("appointment_at", appointment_at, instant);
+        self.set("duration_in_minutes", duration_in_minutes, |minutes| (*minutes).into());
+        self.set("department_id", department_id, id);
         self.flag("is_interpreter_needed", is_interpreter_needed);
         self.text("interpreter_language", interpreter_language);
         self.text("status", status);
-        self.put("claimant", claimant, person);
-        // Null is refused before it comes here: the flags lie side by side upstream, with nothing around them to clear.
+        self.set("claimant", claimant, person);
+        // Null is rejected earlier: upstream the flags are members of the appointment, so there is no object to clear.
         if let MaybeUndefined::Value(features) = features {
             self.features(features);
         }
@@ -129,7 +129,7 @@ impl Body {
         self.flag("features_screen_sharing_enable", screen_sharing);
         self.flag("features_messages_chat_enable", messages_chat);
         self.flag("features_participant_list_enable", participant_list);
-        self.put("features_bandwidth", bandwidth, |bandwidth| {
+        self.set("features_bandwidth", bandwidth, |bandwidth| {
             match bandwidth {
                 Bandwidth::Low => "low",
                 Bandwidth::Medium => "medium",
@@ -142,11 +142,11 @@ impl Body {
 
 fn person(claimant: &ClaimantInput) -> Value {
     let ClaimantInput { name, phone_number, email, date_of_birth } = claimant;
-    let mut person = Body::default();
+    let mut person = JsonObject::default();
     person.text("name", name);
     person.text("phone_number", phone_number);
     person.text("email", email);
-    person.put("date_of_birth", date_of_birth, |Date(date)| date.to_string().into());
+    person.set("date_of_birth", date_of_birth, |Date(date)| date.to_string().into());
     Value::Object(person.0)
 }
 
@@ -154,16 +154,16 @@ fn instant(DateTime(instant): &DateTime) -> Value {
     instant.to_string().into()
 }
 
-/// As it was read: what came as a number, which is then a string of digits, goes back as one.
-fn id(id: &ID) -> Value {
+/// Encodes an id in the form in which the upstream sent it: an id of digits only was a number.
+fn id(id: &OpaqueId) -> Value {
     match id.parse::<u64>() {
         Ok(number) if number.to_string() == id.as_str() => number.into(),
         _ => id.as_str().into(),
     }
 }
 
-/// Reads what a 422 says of the input: `{"errors": {"claimant.email": ["…"]}}`. One fault that names nothing where it
-/// cannot be read.
+/// Decodes the validation errors of a 422: `{"errors": {"claimant.email": ["…"]}}`. A body of any other form becomes
+/// one fault without a field.
 pub(crate) fn faults(body: &[u8]) -> Vec<InputFault> {
     let mut faults = Vec::new();
     if let Ok(body) = serde_json::from_slice::<&RawValue>(body) {
@@ -182,19 +182,19 @@ pub(crate) fn faults(body: &[u8]) -> Vec<InputFault> {
     if faults.is_empty() {
         faults.push(InputFault {
             field: None,
-            message: "The appointments service does not accept this input.",
+            message: "The appointments service rejected this input without naming a field.",
         });
     }
     faults
 }
 
 fn fault(name: &[u8], message: &RawValue) -> InputFault {
-    let field = std::str::from_utf8(name).ok().and_then(field);
-    InputFault { field, message: rule(&string(message.get()).unwrap_or_default().to_lowercase()) }
+    let field = std::str::from_utf8(name).ok().and_then(input_path);
+    InputFault { field, message: rule_message(&string(message.get()).unwrap_or_default().to_lowercase()) }
 }
 
-/// The path into the input for a name of the upstream; none for a name that it does not have.
-fn field(name: &str) -> Option<Vec<String>> {
+/// The path into the GraphQL input for an upstream field; `None` for an unknown field.
+fn input_path(name: &str) -> Option<Vec<String>> {
     let path: &[&str] = match name {
         "reference" => &["reference"],
         "appointment_at" => &["appointmentAt"],
@@ -227,32 +227,32 @@ fn field(name: &str) -> Option<Vec<String>> {
     Some(path.iter().map(|name| (*name).to_owned()).collect())
 }
 
-/// Our words for the rule that a message of the upstream's framework is about. The message itself is not shown: it may
-/// repeat the input, or say what is nobody's business. The first that fits counts.
-fn rule(message: &str) -> &'static str {
+/// Translates a validation message of the upstream's framework. The message itself is not passed on: it may quote the
+/// input or internal details. The first matching keyword decides.
+fn rule_message(message: &str) -> &'static str {
     const RULES: &[(&str, &str)] = &[
-        ("required", "This is required."),
-        ("email", "This has to be an e-mail address."),
-        ("phone", "This has to be a phone number such as +442071234567."),
-        ("url", "This has to be a URL."),
-        ("after", "This is too early."),
-        ("before", "This is too late."),
-        ("date", "This has to be a date."),
-        ("integer", "This has to be a whole number."),
-        ("number", "This has to be a number."),
-        ("true or false", "This has to be true or false."),
-        ("taken", "This is taken already."),
-        ("characters", "This is too long or too short."),
-        ("at least", "This is too small."),
-        ("greater", "This is out of range."),
-        ("less", "This is out of range."),
-        ("between", "This is out of range."),
-        ("string", "This has to be a text."),
-        ("selected", "There is no such choice."),
-        ("format", "This is not written in the form that is expected."),
+        ("required", "This field is required."),
+        ("email", "Must be an e-mail address."),
+        ("phone", "Must be a phone number such as +442071234567."),
+        ("url", "Must be a URL."),
+        ("after", "Must be later."),
+        ("before", "Must be earlier."),
+        ("date", "Must be a date."),
+        ("integer", "Must be an integer."),
+        ("number", "Must be a number."),
+        ("true or false", "Must be true or false."),
+        ("taken", "This value is already in use."),
+        ("characters", "The length of this text is out of range."),
+        ("at least", "This value is too small."),
+        ("greater", "This value is out of range."),
+        ("less", "This value is out of range."),
+        ("between", "This value is out of range."),
+        ("string", "Must be a string."),
+        ("selected", "Must be one of the allowed values."),
+        ("format", "This value has the wrong format."),
     ];
-    let rule = RULES.iter().find(|(sign, _)| message.contains(sign));
-    rule.map_or("This is not accepted.", |(_, words)| words)
+    let rule = RULES.iter().find(|(keyword, _)| message.contains(keyword));
+    rule.map_or("The appointments service rejected this value.", |(_, text)| text)
 }
 
 #[cfg(test)]
@@ -262,43 +262,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_are_told_in_our_words_under_graphql_names() {
+    fn faults_have_graphql_paths_and_texts_of_the_gateway() {
         let body = br#"{"message": "The given data was invalid.", "errors": {
             "appointment_at": ["The appointment at field is required."],
             "claimant.email": ["The claimant.email must be a valid email address.", "Ada@example is odd."],
             "features_bandwidth": "The selected features bandwidth is invalid.",
             "secret_internal": ["The secret is short."]
         }}"#;
-        let told = |path: &[&str], message| InputFault {
+        let fault = |path: &[&str], message| InputFault {
             field: (!path.is_empty()).then(|| path.iter().map(|name| (*name).to_owned()).collect()),
             message,
         };
         assert_eq!(
             faults(body),
             [
-                told(&["appointmentAt"], "This is required."),
-                told(&["claimant", "email"], "This has to be an e-mail address."),
-                told(&["claimant", "email"], "This is not accepted."),
-                told(&["features", "bandwidth"], "There is no such choice."),
-                told(&[], "This is not accepted."),
+                fault(&["appointmentAt"], "This field is required."),
+                fault(&["claimant", "email"], "Must be an e-mail address."),
+                fault(&["claimant", "email"], "The appointments service rejected this value."),
+                fault(&["features", "bandwidth"], "Must be one of the allowed values."),
+                fault(&[], "The appointments service rejected this value."),
             ]
         );
         for body in [&b""[..], b"<html>", b"{}", br#"{"errors": []}"#, br#"{"errors": {}}"#] {
-            assert_eq!(faults(body), [told(&[], "The appointments service does not accept this input.")]);
+            let text = "The appointments service rejected this input without naming a field.";
+            assert_eq!(faults(body), [fault(&[], text)]);
         }
     }
 
     #[test]
-    fn ids_go_back_as_they_came() {
+    fn ids_are_sent_in_the_form_in_which_they_came() {
         for (text, json) in [("7", "7"), ("007", "\"007\""), ("x7", "\"x7\""), ("-7", "\"-7\""), ("", "\"\"")]
         {
-            assert_eq!(id(&ID(text.to_owned())).to_string(), json);
+            assert_eq!(id(&OpaqueId(text.to_owned())).to_string(), json);
         }
     }
 
     proptest! {
         #[test]
-        fn any_body_is_read_without_a_panic(text: String, name: String, message: String) {
+        fn any_body_is_decoded_without_a_panic(text: String, name: String, message: String) {
             faults(text.as_bytes());
             let body = serde_json::json!({ "errors": { name: [message] } });
             prop_assert_eq!(faults(body.to_string().as_bytes()).len(), 1);

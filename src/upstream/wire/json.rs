@@ -1,4 +1,4 @@
-//! Lenient reading of JSON: the members of an object and the elements of an array, whatever their types.
+//! Lenient parsing of JSON: iteration over the members of an object and the elements of an array of any types.
 
 use std::fmt;
 
@@ -8,14 +8,13 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// Shows `each` the members of an object in their order, so that of equal names the last counts; false if `value` is
-/// no object.
+/// Calls `each` for every member of an object, in order. Returns false if `value` is not an object.
 pub(crate) fn members<'a>(value: &'a RawValue, each: impl FnMut(&[u8], &'a RawValue)) -> bool {
     value.get().starts_with('{')
         && serde_json::Deserializer::from_str(value.get()).deserialize_map(Members(each)).is_ok()
 }
 
-/// Shows `each` the elements of a list; false if `value` is no list.
+/// Calls `each` for every element of an array, in order. Returns false if `value` is not an array.
 pub(crate) fn elements<'a>(value: &'a RawValue, each: impl FnMut(&'a RawValue)) -> bool {
     value.get().starts_with('[')
         && serde_json::Deserializer::from_str(value.get()).deserialize_seq(Elements(each)).is_ok()
@@ -32,7 +31,7 @@ impl<'de, F: FnMut(&[u8], &'de RawValue)> Visitor<'de> for Members<F> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         let mut name = Vec::new();
-        while map.next_key_seed(Name(&mut name))?.is_some() {
+        while map.next_key_seed(MemberName(&mut name))?.is_some() {
             let value = map.next_value::<&RawValue>()?;
             (self.0)(&name, value);
         }
@@ -57,11 +56,11 @@ impl<'de, F: FnMut(&'de RawValue)> Visitor<'de> for Elements<F> {
     }
 }
 
-/// A member's name as bytes, into a buffer that serves for all: as a `str`, a name with half of a surrogate pair in it
-/// (which is JSON) would end the reading.
-struct Name<'b>(&'b mut Vec<u8>);
+/// Reads a member's name as bytes into a reused buffer. JSON allows a name with half of a surrogate pair, which a `str`
+/// cannot hold.
+struct MemberName<'b>(&'b mut Vec<u8>);
 
-impl<'de> DeserializeSeed<'de> for Name<'_> {
+impl<'de> DeserializeSeed<'de> for MemberName<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -69,7 +68,7 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     }
 }
 
-impl Visitor<'_> for Name<'_> {
+impl Visitor<'_> for MemberName<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,6 +82,7 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
+/// Decodes a JSON string.
 pub(crate) fn string(json: &str) -> Option<String> {
     serde_json::from_str(json).ok()
 }

@@ -1,84 +1,82 @@
-//! The JSON of the upstream, read leniently into the [model](crate::model).
+//! Lenient decoding of the upstream's JSON into the [model](crate::model).
 //!
-//! The API's documentation and its real answers differ, so what is needed to read an answer is kept to what nothing
-//! works without: JSON, an object under `data`, and its `id`. Everything else may be absent, null or wrong; a wrong
-//! field becomes [`Field::Malformed`] and loses nothing beside itself. That is why every value is first taken as
-//! [`RawValue`], which only has to be JSON, and then read by itself: a number out of range or a broken `\u` escape in
-//! one field cannot stop the reading of the others.
+//! The API's documentation and its real responses differ. A response is only required to be JSON with an object under
+//! `data` that has an `id`. Any other field may be absent, null or invalid. An invalid field becomes
+//! [`Field::Malformed`] and affects no other field. For this reason each value is first taken as [`RawValue`], which
+//! only has to be JSON, and is decoded on its own: a number out of range or a broken `\u` escape fails one field only.
 
 pub mod change;
 pub mod json;
 
 use std::str::FromStr;
 
-use async_graphql::ID;
 use jiff::{Timestamp, civil, tz::Offset};
 use serde_json::value::RawValue;
 
 use self::json::{elements, members, string};
 use crate::model::{
     Appointment, Bandwidth, Claimant, ClaimantField, Date, DateTime, Department, Entries, Features, Field,
-    Meeting,
+    Meeting, OpaqueId,
 };
 
-/// Why an answer is no appointment at all.
+/// The reason why a body cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoAppointment {
-    /// The answer is not JSON.
+pub enum DecodeError {
+    /// The body is not JSON.
     NotJson,
-    /// There is no object under `data`.
+    /// `data` is missing or has the wrong type.
     NoData,
-    /// The object has no `id` that is a UUID.
+    /// The appointment has no `id` that is a UUID.
     NoId,
 }
 
-impl NoAppointment {
-    /// For the log: nothing of the answer is in it.
-    pub fn text(self) -> &'static str {
+impl DecodeError {
+    /// The message for the log. It quotes nothing of the body.
+    pub fn message(self) -> &'static str {
         match self {
             Self::NotJson => "it is not JSON",
-            Self::NoData => "it has nothing that is expected under `data`",
+            Self::NoData => "its `data` is missing or has the wrong type",
             Self::NoId => "the appointment has no `id`, or one that is not a UUID",
         }
     }
 }
 
-/// Reads `{"data": {appointment}}`.
+/// Decodes `{"data": {appointment}}`.
 ///
 /// # Errors
-/// Where there is no appointment in it; a field of it that is wrong is none.
-pub fn appointment(body: &[u8]) -> Result<Appointment, NoAppointment> {
-    let body: &RawValue = serde_json::from_slice(body).map_err(|_| NoAppointment::NotJson)?;
+/// The reason why the body holds no appointment. An invalid field is not an error.
+pub fn appointment(body: &[u8]) -> Result<Appointment, DecodeError> {
+    let body: &RawValue = serde_json::from_slice(body).map_err(|_| DecodeError::NotJson)?;
     let mut data = None;
     members(body, |name, value| {
         if name == b"data" {
             data = Some(value);
         }
     });
-    appointment_object(data.ok_or(NoAppointment::NoData)?)
+    appointment_object(data.ok_or(DecodeError::NoData)?)
 }
 
-/// A page of the list, and what it says of the rest.
+/// A page of the list with the pagination data of the response.
 #[derive(Debug, Default)]
 pub(crate) struct ListPage {
-    /// The appointments in their order; none where there is something that is no appointment.
+    /// The appointments in the upstream's order; `None` in place of an item that is not an appointment.
     pub(crate) items: Vec<Option<ListItem>>,
     pub(crate) per_page: Option<u32>,
     pub(crate) total: Option<u64>,
     pub(crate) has_next: Option<bool>,
 }
 
-/// An appointment as a list shows it.
+/// An item of the list.
 #[derive(Debug)]
 pub(crate) struct ListItem {
     pub(crate) appointment: Appointment,
-    /// Whether it has every documented member.
-    pub(crate) is_whole: bool,
+    /// Whether the item has every documented member.
+    pub(crate) is_complete: bool,
 }
 
-/// Reads `{"data": [appointment, …]}`, and of `meta` and `links` what is there.
-pub(crate) fn list(body: &[u8]) -> Result<ListPage, NoAppointment> {
-    let body: &RawValue = serde_json::from_slice(body).map_err(|_| NoAppointment::NotJson)?;
+/// Decodes `{"data": [appointment, …]}` with the optional members `meta` and `links`.
+pub(crate) fn list(body: &[u8]) -> Result<ListPage, DecodeError> {
+    let body: &RawValue = serde_json::from_slice(body).map_err(|_| DecodeError::NotJson)?;
     let mut page = ListPage::default();
     let (mut is_list, mut next, mut current, mut last) = (false, None, None, None);
     members(body, |name, value| match name {
@@ -88,10 +86,10 @@ pub(crate) fn list(body: &[u8]) -> Result<ListPage, NoAppointment> {
         }
         b"meta" => {
             members(value, |name, value| match name {
-                b"per_page" => page.per_page = whole(value),
-                b"total" => page.total = whole(value),
-                b"current_page" => current = whole::<u64>(value),
-                b"last_page" => last = whole::<u64>(value),
+                b"per_page" => page.per_page = number(value),
+                b"total" => page.total = number(value),
+                b"current_page" => current = number::<u64>(value),
+                b"last_page" => last = number::<u64>(value),
                 _ => {}
             });
         }
@@ -105,7 +103,7 @@ pub(crate) fn list(body: &[u8]) -> Result<ListPage, NoAppointment> {
         _ => {}
     });
     if !is_list {
-        return Err(NoAppointment::NoData);
+        return Err(DecodeError::NoData);
     }
     page.has_next = current.zip(last).map(|(current, last)| current < last).or(next);
     Ok(page)
@@ -113,13 +111,13 @@ pub(crate) fn list(body: &[u8]) -> Result<ListPage, NoAppointment> {
 
 fn list_item(object: &RawValue) -> Option<ListItem> {
     let appointment = appointment_object(object).ok()?;
-    Some(ListItem { appointment, is_whole: has_all(object, APPOINTMENT) })
+    Some(ListItem { appointment, is_complete: has_members(object, APPOINTMENT) })
 }
 
-/// The documented members of an object, each with those of the object that it holds.
-type Documented = &'static [(&'static [u8], &'static [&'static [u8]])];
+/// The documented members of an object, each with the members of its nested object.
+type DocumentedMembers = &'static [(&'static [u8], &'static [&'static [u8]])];
 
-const APPOINTMENT: Documented = &[
+const APPOINTMENT: DocumentedMembers = &[
     (b"id", &[]),
     (b"reference", &[]),
     (b"appointment_at", &[]),
@@ -151,21 +149,22 @@ const APPOINTMENT: Documented = &[
     (b"custom_agent_post_call_redirect_url", &[]),
 ];
 
-/// Whether `object` has all of `documented`, be they null. An object that is null, or of a wrong kind, lacks nothing.
-fn has_all(object: &RawValue, documented: Documented) -> bool {
+/// Whether `object` has all documented members. Their values may be null; a nested value that is null or not an object
+/// counts as complete.
+fn has_members(object: &RawValue, documented: DocumentedMembers) -> bool {
     let mut missing: u32 = (1 << documented.len()) - 1;
-    let mut is_whole = true;
+    let mut is_complete = true;
     members(object, |name, value| {
         if let Some(index) = documented.iter().position(|(member, _)| *member == name) {
             missing &= !(1 << index);
             let (_, inner) = documented[index];
-            is_whole &= inner.is_empty() || has_each(value, inner);
+            is_complete &= inner.is_empty() || has_nested_members(value, inner);
         }
     });
-    is_whole && missing == 0
+    is_complete && missing == 0
 }
 
-fn has_each(object: &RawValue, documented: &[&[u8]]) -> bool {
+fn has_nested_members(object: &RawValue, documented: &[&[u8]]) -> bool {
     let mut missing: u32 = (1 << documented.len()) - 1;
     let is_object = members(object, |name, _| {
         if let Some(index) = documented.iter().position(|member| *member == name) {
@@ -175,19 +174,19 @@ fn has_each(object: &RawValue, documented: &[&[u8]]) -> bool {
     !is_object || missing == 0
 }
 
-/// Whether `body` is a JSON object, as every answer of the API is.
+/// Whether `body` is a JSON object, like every response of the API.
 pub(crate) fn is_object(body: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(body).is_ok_and(|body| body.get().starts_with('{'))
 }
 
-/// A count; some senders put theirs into quotes.
-fn whole<T: FromStr>(value: &RawValue) -> Option<T> {
+/// Decodes a number. Some senders quote it.
+fn number<T: FromStr>(value: &RawValue) -> Option<T> {
     value.get().trim_matches('"').parse().ok()
 }
 
-fn appointment_object(object: &RawValue) -> Result<Appointment, NoAppointment> {
+fn appointment_object(object: &RawValue) -> Result<Appointment, DecodeError> {
     let mut id = None;
-    // The id is put in at the end: the rest is read in the same pass, whatever the order of the members.
+    // The id is set at the end, since members come in any order.
     let mut it = Appointment::bare(uuid::Uuid::nil());
     let is_object = members(object, |name, value| {
         let features = &mut it.features;
@@ -215,9 +214,9 @@ fn appointment_object(object: &RawValue) -> Result<Appointment, NoAppointment> {
         }
     });
     if !is_object {
-        return Err(NoAppointment::NoData);
+        return Err(DecodeError::NoData);
     }
-    it.id = id.ok_or(NoAppointment::NoId)?.into();
+    it.id = id.ok_or(DecodeError::NoId)?.into();
     Ok(it)
 }
 
@@ -293,13 +292,13 @@ fn meeting(value: &RawValue) -> Field<Meeting> {
     })
 }
 
-// One value each.
+// Decoders of single values.
 
 fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
-/// Null is absent, what `read` takes is a value, the rest is malformed.
+/// Decodes a field with `read`: null is absent, a value that `read` rejects is malformed.
 fn field<T>(value: &RawValue, read: impl FnOnce(&str) -> Option<T>) -> Field<T> {
     if is_null(value) { Field::Absent } else { read(value.get()).map_or(Field::Malformed, Field::Value) }
 }
@@ -308,8 +307,7 @@ fn text(value: &RawValue) -> Field<Box<str>> {
     field(value, |json| string(json).map(String::into_boxed_str))
 }
 
-/// A number's digits are kept as they were sent: the reference and the ids are opaque, and may be larger than any
-/// number type.
+/// Decodes an opaque text. The digits of a number are preserved, since they may exceed any number type.
 fn text_or_number(value: &RawValue) -> Field<Box<str>> {
     field(value, |json| match json.as_bytes() {
         [b'"', ..] => string(json).map(String::into_boxed_str),
@@ -318,12 +316,12 @@ fn text_or_number(value: &RawValue) -> Field<Box<str>> {
     })
 }
 
-fn id(value: &RawValue) -> Field<ID> {
-    text_or_number(value).and_then(|id| Some(ID(id.into_string())))
+fn id(value: &RawValue) -> Field<OpaqueId> {
+    text_or_number(value).and_then(|id| Some(OpaqueId(id.into_string())))
 }
 
 fn uuid(value: &RawValue) -> Option<uuid::Uuid> {
-    // `Uuid` reads other notations as well; the API promises the one with hyphens.
+    // `Uuid` accepts other notations too; the API uses hyphens only.
     string(value.get()).filter(|text| text.len() == 36).and_then(|text| uuid::Uuid::try_parse(&text).ok())
 }
 
@@ -331,7 +329,7 @@ fn boolean(value: &RawValue) -> Field<bool> {
     field(value, |json| bool::from_str(json).ok())
 }
 
-/// GraphQL's `Int` has 32 bits; a whole number written as `60.0` is one too.
+/// Decodes a 32-bit integer, the range of GraphQL's `Int`. `60.0` is an integer too.
 fn integer(value: &RawValue) -> Field<i32> {
     field(value, |json| {
         i32::from_str(json).ok().or_else(|| {
@@ -343,11 +341,11 @@ fn integer(value: &RawValue) -> Field<i32> {
     })
 }
 
-/// Any number of fraction digits, any offset; without an offset it is UTC.
+/// Decodes an instant with any number of fraction digits and any offset. Without an offset it is in UTC.
 fn date_time(value: &RawValue) -> Field<DateTime> {
     field(value, |json| {
         let text = string(json)?;
-        // A date alone is no instant, and RFC 3339 knows no years before 0 and no names of time zones.
+        // A date alone is not an instant. RFC 3339 has neither negative years nor time zone names.
         if !text.is_ascii() || text.len() < 16 || text.starts_with('-') || text.contains('[') {
             return None;
         }
@@ -375,7 +373,7 @@ fn bandwidth(value: &RawValue) -> Field<Bandwidth> {
     })
 }
 
-// Objects and lists, a member at a time.
+// Decoders of nested objects.
 
 fn object<T: Default>(value: &RawValue, mut member: impl FnMut(&mut T, &[u8], &RawValue)) -> Field<T> {
     field(value, |_| {

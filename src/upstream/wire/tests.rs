@@ -1,4 +1,4 @@
-//! Every kind of field with what it may be, may lack, and must not be. What holds for any answer is in [`properties`].
+//! Decoding of every kind of field: valid, absent and malformed values. [`properties`] covers arbitrary bodies.
 
 pub(super) mod properties;
 
@@ -6,23 +6,22 @@ use super::*;
 
 const ID: &str = "9a0f170e-0aa0-47db-ab14-4ddcdcbad061";
 
-/// The appointment of which one field is sent as `json`, byte for byte.
+/// Decodes an appointment in which one field has the raw value `json`.
 fn with(field: &str, json: &str) -> Appointment {
     appointment(format!(r#"{{"data": {{"{field}": {json}, "id": "{ID}"}}}}"#).as_bytes()).unwrap()
 }
 
-/// Checks what becomes of one field, which `look` finds, for each of `cases`; and that it may be null, be left out,
-/// or be of a kind that no field has.
+/// Checks the decoded value of one field for each of `cases`, and that the field may be null or absent.
 fn check<T: PartialEq + Clone>(
     field: &str,
-    look: impl Fn(&Appointment) -> Field<T>,
+    get: impl Fn(&Appointment) -> Field<T>,
     cases: &[(&str, Field<T>)],
 ) {
-    assert!(look(&with("another", "0")) == Field::Absent, "{field} left out");
-    assert!(look(&with(field, "null")) == Field::Absent, "{field} null");
+    assert!(get(&with("another", "0")) == Field::Absent, "{field} omitted");
+    assert!(get(&with(field, "null")) == Field::Absent, "{field} null");
     for (json, expected) in cases {
-        // The values have no `Debug`, since those of real appointments are personal data.
-        assert!(look(&with(field, json)) == *expected, "{field}: {json}");
+        // The model's `Debug` output is redacted, so `assert_eq` would not help.
+        assert!(get(&with(field, json)) == *expected, "{field}: {json}");
     }
 }
 
@@ -32,8 +31,8 @@ fn value<T>(value: impl Into<T>) -> Field<T> {
 
 #[test]
 fn texts_are_strings() {
-    type Look = fn(&Appointment) -> Field<Box<str>>;
-    let looks: [(&str, Look); 6] = [
+    type Getter = fn(&Appointment) -> Field<Box<str>>;
+    let getters: [(&str, Getter); 6] = [
         ("interpreter_language", |it| it.interpreter_language.clone()),
         ("status", |it| it.status.clone()),
         ("url", |it| it.url.clone()),
@@ -41,13 +40,13 @@ fn texts_are_strings() {
         ("custom_user_post_call_redirect_url", |it| it.custom_user_post_call_redirect_url.clone()),
         ("custom_agent_post_call_redirect_url", |it| it.custom_agent_post_call_redirect_url.clone()),
     ];
-    for (field, look) in looks {
+    for (field, get) in getters {
         let cases = [
             (r#""scheduled""#, value("scheduled")),
             (r#""""#, value("")),
             (r#""a \"quoted\" \u00e9 \ud83d\ude00\n""#, value("a \"quoted\" é 😀\n")),
             (r#""null""#, value("null")),
-            // Half of a surrogate pair is JSON, and no text.
+            // Half of a surrogate pair is valid JSON, but not valid text.
             (r#""\ud83d""#, Field::Malformed),
             (r#""\ude00\ud83d""#, Field::Malformed),
             ("7", Field::Malformed),
@@ -56,12 +55,12 @@ fn texts_are_strings() {
             (r#"["scheduled"]"#, Field::Malformed),
             ("{}", Field::Malformed),
         ];
-        check(field, look, &cases);
+        check(field, get, &cases);
     }
 }
 
 #[test]
-fn references_and_ids_are_strings_or_numbers_with_their_digits_as_sent() {
+fn references_and_ids_preserve_the_digits_of_numbers() {
     let cases = [
         (r#""SXW5qOJBYeIEf0G""#, "SXW5qOJBYeIEf0G"),
         (r#""""#, ""),
@@ -92,9 +91,9 @@ fn references_and_ids_are_strings_or_numbers_with_their_digits_as_sent() {
 }
 
 #[test]
-fn flags_are_true_or_false_and_nothing_like_it() {
-    type Look = fn(&Appointment) -> Field<bool>;
-    let looks: [(&str, Look); 11] = [
+fn flags_are_true_or_false_only() {
+    type Getter = fn(&Appointment) -> Field<bool>;
+    let getters: [(&str, Getter); 11] = [
         ("is_interpreter_needed", |it| it.is_interpreter_needed),
         ("use_custom_post_call_redirect", |it| it.use_custom_post_call_redirect),
         ("features_call_recording_enable", |it| it.features.call_recording),
@@ -107,10 +106,10 @@ fn flags_are_true_or_false_and_nothing_like_it() {
         ("features_messages_chat_enable", |it| it.features.messages_chat),
         ("features_participant_list_enable", |it| it.features.participant_list),
     ];
-    for (field, look) in looks {
-        check(field, look, &[("true", Field::Value(true)), ("false", Field::Value(false))]);
+    for (field, get) in getters {
+        check(field, get, &[("true", Field::Value(true)), ("false", Field::Value(false))]);
         for wrong in ["0", "1", r#""true""#, r#""""#, "[]", "[true]", "{}"] {
-            check(field, look, &[(wrong, Field::Malformed)]);
+            check(field, get, &[(wrong, Field::Malformed)]);
         }
     }
 }
@@ -141,8 +140,8 @@ fn the_duration_is_a_whole_number_of_32_bits() {
 
 #[test]
 fn instants_have_any_fraction_and_any_offset_or_none() {
-    type Look = fn(&Appointment) -> Field<DateTime>;
-    let looks: [(&str, Look); 5] = [
+    type Getter = fn(&Appointment) -> Field<DateTime>;
+    let getters: [(&str, Getter); 5] = [
         ("appointment_at", |it| it.appointment_at),
         ("created_at", |it| it.created_at),
         ("cancelled_at", |it| it.cancelled_at),
@@ -179,11 +178,11 @@ fn instants_have_any_fraction_and_any_offset_or_none() {
         "{}",
         "[]",
     ];
-    for (field, look) in looks {
+    for (field, get) in getters {
         for (text, expected) in right {
-            check(field, look, &[(&format!("{text:?}"), at(expected))]);
+            check(field, get, &[(&format!("{text:?}"), at(expected))]);
         }
-        check(field, look, &wrong.map(|json| (json, Field::Malformed)));
+        check(field, get, &wrong.map(|json| (json, Field::Malformed)));
     }
 }
 
@@ -211,12 +210,12 @@ fn a_date_of_birth_is_a_calendar_date() {
 }
 
 #[test]
-fn bandwidth_is_one_of_three_words() {
+fn bandwidth_is_one_of_three_values() {
     let cases = [
         (r#""low""#, Field::Value(Bandwidth::Low)),
         (r#""medium""#, Field::Value(Bandwidth::Medium)),
         (r#""high""#, Field::Value(Bandwidth::High)),
-        // A word is the same word however it is escaped.
+        // Escapes do not change a value.
         (r#""\u006cow""#, Field::Value(Bandwidth::Low)),
         (r#""enormous""#, Field::Malformed),
         (r#""""#, Field::Malformed),
@@ -229,7 +228,7 @@ fn bandwidth_is_one_of_three_words() {
 }
 
 #[test]
-fn what_is_nested_is_an_object_of_which_everything_may_be_left_out() {
+fn nested_objects_may_omit_every_member() {
     let wrong = [r#""text""#, "7", "true", "[]", "[{}]"];
     let cases = |empty| wrong.map(|json| (json, Field::Malformed)).into_iter().chain([("{}", empty)]);
     let departments = cases(Field::Value(false)).collect::<Vec<_>>();
@@ -242,7 +241,7 @@ fn what_is_nested_is_an_object_of_which_everything_may_be_left_out() {
 }
 
 #[test]
-fn the_claimants_data_is_a_list_of_which_what_is_no_object_is_dropped() {
+fn entries_of_claimant_data_that_are_no_objects_are_dropped() {
     let read = |json: &str| {
         let claimant = with("claimant", &format!(r#"{{"data": {json}}}"#)).claimant;
         let data = &claimant.value().unwrap().data;
@@ -269,38 +268,38 @@ fn the_claimants_data_is_a_list_of_which_what_is_no_object_is_dropped() {
 }
 
 #[test]
-fn only_what_is_no_appointment_at_all_is_refused() {
+fn only_bodies_without_an_appointment_are_errors() {
     for (body, expected) in [
-        ("", NoAppointment::NotJson),
-        (" ", NoAppointment::NotJson),
-        ("<html>", NoAppointment::NotJson),
-        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}"#, NoAppointment::NotJson),
-        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}} x"#, NoAppointment::NotJson),
-        ("null", NoAppointment::NoData),
-        ("7", NoAppointment::NoData),
-        (r#""data""#, NoAppointment::NoData),
-        ("[]", NoAppointment::NoData),
-        ("{}", NoAppointment::NoData),
-        (r#"{"data": null}"#, NoAppointment::NoData),
-        (r#"{"data": []}"#, NoAppointment::NoData),
-        (r#"{"data": "text"}"#, NoAppointment::NoData),
-        (r#"{"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}"#, NoAppointment::NoData),
-        (r#"{"data": {}}"#, NoAppointment::NoId),
-        (r#"{"data": {"id": null}}"#, NoAppointment::NoId),
-        (r#"{"data": {"id": 17}}"#, NoAppointment::NoId),
-        (r#"{"data": {"id": ""}}"#, NoAppointment::NoId),
-        (r#"{"data": {"id": "9a0f170e0aa047dbab144ddcdcbad061"}}"#, NoAppointment::NoId),
-        (r#"{"data": {"id": "{9a0f170e-0aa0-47db-ab14-4ddcdcbad06}"}}"#, NoAppointment::NoId),
-        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad06g"}}"#, NoAppointment::NoId),
-        (r#"{"data": {"ID": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}}"#, NoAppointment::NoId),
+        ("", DecodeError::NotJson),
+        (" ", DecodeError::NotJson),
+        ("<html>", DecodeError::NotJson),
+        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}"#, DecodeError::NotJson),
+        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}} x"#, DecodeError::NotJson),
+        ("null", DecodeError::NoData),
+        ("7", DecodeError::NoData),
+        (r#""data""#, DecodeError::NoData),
+        ("[]", DecodeError::NoData),
+        ("{}", DecodeError::NoData),
+        (r#"{"data": null}"#, DecodeError::NoData),
+        (r#"{"data": []}"#, DecodeError::NoData),
+        (r#"{"data": "text"}"#, DecodeError::NoData),
+        (r#"{"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}"#, DecodeError::NoData),
+        (r#"{"data": {}}"#, DecodeError::NoId),
+        (r#"{"data": {"id": null}}"#, DecodeError::NoId),
+        (r#"{"data": {"id": 17}}"#, DecodeError::NoId),
+        (r#"{"data": {"id": ""}}"#, DecodeError::NoId),
+        (r#"{"data": {"id": "9a0f170e0aa047dbab144ddcdcbad061"}}"#, DecodeError::NoId),
+        (r#"{"data": {"id": "{9a0f170e-0aa0-47db-ab14-4ddcdcbad06}"}}"#, DecodeError::NoId),
+        (r#"{"data": {"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad06g"}}"#, DecodeError::NoId),
+        (r#"{"data": {"ID": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}}"#, DecodeError::NoId),
     ] {
         assert_eq!(appointment(body.as_bytes()).err(), Some(expected), "{body}");
     }
-    assert_eq!(appointment(b"{\"data\": {\"id\": \"\xff\"}}").err(), Some(NoAppointment::NotJson));
+    assert_eq!(appointment(b"{\"data\": {\"id\": \"\xff\"}}").err(), Some(DecodeError::NotJson));
 }
 
 #[test]
-fn of_equal_names_the_last_counts() {
+fn the_last_of_duplicate_members_counts() {
     let other = "00000000-0000-4000-8000-000000000000";
     let body = format!(
         r#"{{"data": 7, "data": {{"id": 1, "id": "{other}", "status": "a", "status": 7, "id": "{ID}"}}}}"#
@@ -309,12 +308,12 @@ fn of_equal_names_the_last_counts() {
     assert_eq!(read.id.0.to_string(), ID);
     assert!(read.status == Field::Malformed);
     let body = format!(r#"{{"data": {{"id": "{ID}", "id": null}}}}"#);
-    assert_eq!(appointment(body.as_bytes()).err(), Some(NoAppointment::NoId));
+    assert_eq!(appointment(body.as_bytes()).err(), Some(DecodeError::NoId));
 }
 
 #[test]
-fn names_are_read_as_they_are_meant() {
-    // Escapes are another way to write a letter; half of a surrogate pair makes a name that nobody knows.
+fn member_names_may_have_escapes() {
+    // Half of a surrogate pair makes an unknown name.
     let body = format!(
         r#"{{"\u0064ata": {{"\u0069d": "{ID}", "\ud83d": 1, "\udc00\ud800": {{}}, "st\u0061tus": "ok"}}}}"#
     );
@@ -323,7 +322,7 @@ fn names_are_read_as_they_are_meant() {
 }
 
 #[test]
-fn what_nobody_knows_may_be_as_deep_and_as_large_as_it_likes() {
+fn unknown_and_malformed_values_may_be_nested_to_any_depth() {
     for depth in [10, 100, 10_000, 100_000] {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
         for field in ["unknown", "status", "claimant", "features_bandwidth"] {
@@ -336,15 +335,15 @@ fn what_nobody_knows_may_be_as_deep_and_as_large_as_it_likes() {
 }
 
 #[test]
-fn a_list_item_is_whole_with_every_documented_member() {
+fn a_list_item_is_complete_with_every_documented_member() {
     let sample: serde_json::Value =
         serde_json::from_str(include_str!("../../../tests/fixtures/full.json")).unwrap();
     let sample = &sample["data"];
-    let is_whole = |item: &serde_json::Value| {
+    let is_complete = |item: &serde_json::Value| {
         let list = serde_json::json!({ "data": [item] }).to_string();
-        list_of(&list).items[0].as_ref().is_some_and(|item| item.is_whole)
+        list_of(&list).items[0].as_ref().is_some_and(|item| item.is_complete)
     };
-    assert!(is_whole(sample));
+    assert!(is_complete(sample));
     let mut paths = Vec::new();
     for (name, value) in sample.as_object().unwrap() {
         paths.push(vec![name.as_str()]);
@@ -359,8 +358,8 @@ fn a_list_item_is_whole_with_every_documented_member() {
         let (last, outer) = path.split_last().unwrap();
         let outer = outer.iter().fold(&mut lacking, |object, name| &mut object[*name]);
         outer.as_object_mut().unwrap().remove(*last);
-        assert!(!is_whole(&lacking), "{pointer}");
-        assert_eq!(is_whole(&nulled), pointer != "/id", "{pointer}");
+        assert!(!is_complete(&lacking), "{pointer}");
+        assert_eq!(is_complete(&nulled), pointer != "/id", "{pointer}");
     }
 }
 

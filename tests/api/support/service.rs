@@ -72,7 +72,7 @@ pub struct KeyFile {
 impl KeyFile {
     /// One for each of `names`.
     pub fn of(names: &[&str]) -> Self {
-        let keys = names.iter().map(|name| NewApiKey::make(name).unwrap()).collect::<Vec<_>>();
+        let keys = names.iter().map(|name| NewApiKey::generate(name).unwrap()).collect::<Vec<_>>();
         let lines = keys.iter().map(|key| format!("{}\n", key.line)).collect::<String>();
         Self { keys, file: TempFile::with(&lines) }
     }

@@ -43,7 +43,7 @@ use super::{
     message_limits::{LimitViolation, MeteredStream, READ_BUFFER},
 };
 use crate::{
-    auth::bearer::{Token, bearer, identify},
+    auth::bearer::{BearerToken, bearer, identify},
     caller::Caller,
     error::{ApiError, echo::MAX_ECHO, limit::OverLimit},
     graceful_shutdown::ShutdownGuard,
@@ -78,7 +78,7 @@ pub(crate) struct Session {
     socket: WebSocketStream<MeteredStream<TokioIo<Upgraded>>>,
     /// The credential of `connection_init`, or else of the handshake. Each operation verifies it again, since it may
     /// expire during the session.
-    token: Result<Option<Token>, ApiError>,
+    token: Result<Option<BearerToken>, ApiError>,
     shutdown: ShutdownGuard,
     operations: StreamMap<String, RunningOperation>,
     is_acknowledged: bool,
@@ -130,7 +130,7 @@ impl Session {
     /// A session on an `upgraded` connection, with the credential of the handshake.
     pub(crate) async fn new(
         gateway: Arc<Gateway>,
-        token: Result<Option<Token>, ApiError>,
+        token: Result<Option<BearerToken>, ApiError>,
         shutdown: ShutdownGuard,
         upgraded: Upgraded,
     ) -> Self {
@@ -264,7 +264,7 @@ impl Session {
     }
 
     /// The credential in the payload of `connection_init`, if there is one.
-    fn credential(&self, payload: Option<Map<String, Value>>) -> Result<Option<Token>, SessionEnd> {
+    fn credential(&self, payload: Option<Map<String, Value>>) -> Result<Option<BearerToken>, SessionEnd> {
         let mut values = payload
             .iter()
             .flatten()

@@ -1,4 +1,5 @@
-//! Whatever an answer holds: it is read without a panic, and its `id` decides whether it is an appointment.
+//! Properties of the decoder for arbitrary bodies: it never panics, and the `id` decides whether a body is an
+//! appointment.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde::de::IgnoredAny;
@@ -9,7 +10,7 @@ use super::{super::*, ID};
 const FULL: &str = include_str!("../../../../tests/fixtures/full.json");
 const WRONG: &str = include_str!("../../../../tests/fixtures/wrong.json");
 
-/// Names that mean something somewhere in an answer, so that random objects are not all strangers.
+/// Known member names, so that random objects contain some.
 const NAMES: &[&str] = &[
     "data",
     "id",
@@ -31,7 +32,7 @@ const NAMES: &[&str] = &[
     "features_messages_chat_enable",
 ];
 
-/// JSON that a reader of values stumbles over: out of range, half a character, or nearly right.
+/// JSON values that are hard to decode: out of range, half a surrogate pair, or almost valid.
 const HARD: &[&str] = &[
     "1e999",
     "-1e999",
@@ -54,7 +55,7 @@ const HARD: &[&str] = &[
     r#"{"\ud83d":1,"\ud83d":2}"#,
 ];
 
-/// A name as JSON.
+/// A member name as JSON.
 fn any_name() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => select(NAMES).prop_map(|name| format!("{name:?}")),
@@ -85,31 +86,32 @@ fn object(members: &[(String, String)]) -> String {
     format!("{{{}}}", members.join(", "))
 }
 
-/// The members of a whole appointment.
+/// The members of a complete appointment.
 fn sample() -> Vec<(String, String)> {
     let document: Value = serde_json::from_str(FULL).unwrap();
     let members = document["data"].as_object().unwrap();
     members.iter().map(|(name, value)| (format!("{name:?}"), value.to_string())).collect()
 }
 
+/// An edit of one member.
 #[derive(Debug, Clone)]
-enum Change {
+enum Edit {
     Replace(String),
     Drop,
-    /// Sends the member again, at this place among the others.
+    /// Repeats the member with another value, at this position.
     Repeat(String, usize),
 }
 
-fn any_change() -> impl Strategy<Value = Change> {
+fn any_edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
-        3 => any_json().prop_map(Change::Replace),
-        1 => Just(Change::Drop),
-        1 => (any_json(), 0..50_usize).prop_map(|(json, place)| Change::Repeat(json, place)),
+        3 => any_json().prop_map(Edit::Replace),
+        1 => Just(Edit::Drop),
+        1 => (any_json(), 0..50_usize).prop_map(|(json, place)| Edit::Repeat(json, place)),
     ]
 }
 
-/// A whole appointment, changed in a few places.
-fn changed(changes: &[(usize, Change)]) -> Vec<(String, String)> {
+/// The sample appointment with some members edited.
+fn changed(changes: &[(usize, Edit)]) -> Vec<(String, String)> {
     let mut members = sample();
     for (place, change) in changes {
         if members.is_empty() {
@@ -117,9 +119,9 @@ fn changed(changes: &[(usize, Change)]) -> Vec<(String, String)> {
         }
         let place = place % members.len();
         match change.clone() {
-            Change::Replace(json) => members[place].1 = json,
-            Change::Drop => drop(members.remove(place)),
-            Change::Repeat(json, at) => {
+            Edit::Replace(json) => members[place].1 = json,
+            Edit::Drop => drop(members.remove(place)),
+            Edit::Repeat(json, at) => {
                 let name = members[place].0.clone();
                 members.insert(at % (members.len() + 1), (name, json));
             }
@@ -128,7 +130,7 @@ fn changed(changes: &[(usize, Change)]) -> Vec<(String, String)> {
     members
 }
 
-/// What decides, found another way: the last `id` of the members, where it is a UUID as the API writes them.
+/// The expected id: the last `id` of the members, if it is a UUID with hyphens.
 fn id_of(members: &[(String, String)]) -> Option<uuid::Uuid> {
     let (_, id) = members.iter().rev().find(|(name, _)| name == r#""id""#)?;
     uuid_of(&serde_json::from_str(id).ok()?)
@@ -140,14 +142,14 @@ fn uuid_of(value: &Value) -> Option<uuid::Uuid> {
     text.parse().ok().filter(|_| hyphens && text.len() == 36)
 }
 
-/// Reads any bytes and compares with what is known of them.
+/// Decodes arbitrary bytes and compares the result with generic JSON parsing.
 fn check(body: &[u8]) -> Result<(), TestCaseError> {
     let read = appointment(body).map(|it| it.id.0);
     let is_json = std::str::from_utf8(body).is_ok() && serde_json::from_slice::<IgnoredAny>(body).is_ok();
     if !is_json {
-        prop_assert_eq!(read, Err(NoAppointment::NotJson));
+        prop_assert_eq!(read, Err(DecodeError::NotJson));
     } else if let Ok(value) = serde_json::from_slice::<Value>(body) {
-        // Some JSON is too wild for `Value`, which says nothing of it then.
+        // `Value` rejects some valid JSON, such as numbers out of range.
         prop_assert_eq!(read.ok(), uuid_of(&value["data"]["id"]));
     }
     Ok(())
@@ -155,16 +157,15 @@ fn check(body: &[u8]) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn the_id_decides_whatever_else_an_appointment_holds(changes in vec((any::<usize>(), any_change()), 0..8)) {
+    fn only_the_id_decides_whether_a_body_is_an_appointment(changes in vec((any::<usize>(), any_edit()), 0..8)) {
         let members = changed(&changes);
         let body = format!(r#"{{"meta": null, "data": {}}}"#, object(&members));
         let read = appointment(body.as_bytes()).map(|it| it.id.0);
-        prop_assert_eq!(read, id_of(&members).ok_or(NoAppointment::NoId), "{}", body);
+        prop_assert_eq!(read, id_of(&members).ok_or(DecodeError::NoId), "{}", body);
     }
 
     #[test]
-    fn what_stays_as_it_was_is_read_as_it_was(changes in vec((any::<usize>(), any_json()), 0..8)) {
-        // A change to one member is no change to another: here to the `url`, of which there is one.
+    fn edits_of_other_members_do_not_affect_the_url(changes in vec((any::<usize>(), any_json()), 0..8)) {
         let mut members = sample();
         let count = members.len();
         for (place, json) in changes {
@@ -178,19 +179,19 @@ proptest! {
     }
 
     #[test]
-    fn any_json_is_read_without_a_panic(json in any_json(), data in any_json()) {
+    fn any_json_is_decoded_without_a_panic(json in any_json(), data in any_json()) {
         check(json.as_bytes())?;
         check(format!(r#"{{"data": {data}}}"#).as_bytes())?;
         check(format!(r#"{{"data": {{"id": "{ID}", "claimant": {data}, "meeting": {json}}}}}"#).as_bytes())?;
     }
 
     #[test]
-    fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+    fn any_bytes_are_decoded_without_a_panic(bytes: Vec<u8>) {
         check(&bytes)?;
     }
 
     #[test]
-    fn an_answer_with_some_bytes_changed_is_read_without_a_panic(
+    fn a_body_with_flipped_bytes_is_decoded_without_a_panic(
         sample in select(&[FULL, WRONG][..]),
         flips in vec((any::<usize>(), any::<u8>()), 1..6),
     ) {
@@ -203,7 +204,7 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_that_ends_early_is_no_json(length in 0..FULL.trim_end().len()) {
-        prop_assert_eq!(appointment(&FULL.as_bytes()[..length]).err(), Some(NoAppointment::NotJson));
+    fn a_truncated_body_is_not_json(length in 0..FULL.trim_end().len()) {
+        prop_assert_eq!(appointment(&FULL.as_bytes()[..length]).err(), Some(DecodeError::NotJson));
     }
 }
