@@ -130,9 +130,9 @@ async fn carry_out(
             let access = access(gateway, caller, deadline);
             let appointments = access.as_ref().ok().filter(|_| !is_mutation).cloned();
             let answer = gateway.api.execute(operation, access).await;
-            let (finished, is_whole) = finished(gateway, answer, best)?;
+            let (finished, is_complete) = finished(gateway, answer, best)?;
             let finished = finished.varying(gateway.http.compression);
-            if let Some(appointments) = appointments.filter(|_| is_whole) {
+            if let Some(appointments) = appointments.filter(|_| is_complete) {
                 gateway.answers.keep(question, &finished, &appointments);
             }
             let taken = finished.taken(takes, gateway.api.memory()).await;
@@ -158,6 +158,6 @@ fn finished(
         (MediaType::GraphqlResponse, None) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     };
-    let EncodedJson { body, is_whole } = gateway.api.encode(answer)?;
-    Ok((EncodedResponse::plain(status, media_type, body), is_whole))
+    let EncodedJson { body, is_complete } = gateway.api.encode(answer)?;
+    Ok((EncodedResponse::plain(status, media_type, body), is_complete))
 }

@@ -34,7 +34,7 @@ use crate::{
 };
 
 #[test]
-fn every_field_of_the_schema_can_be_written() {
+fn every_schema_field_has_a_projection() {
     let schema = parse_schema(sdl(&Config::default().limits)).unwrap();
     let objects: BTreeMap<_, _> = schema
         .definitions
@@ -69,7 +69,7 @@ fn every_field_of_the_schema_can_be_written() {
     assert_eq!(seen.len(), 7, "{seen:?}");
 }
 
-/// Serves an appointment as async-graphql resolves it.
+/// Serves an appointment through async-graphql's own resolution.
 struct Resolved(SharedAppointment);
 
 #[Object(name = "Query")]
@@ -83,17 +83,20 @@ impl Resolved {
     }
 }
 
-/// Serves it written.
-struct WrittenAtOnce(SharedAppointment);
+/// Serves the same appointment through its projection.
+struct Projected(SharedAppointment);
 
 #[Object(name = "Query")]
-impl WrittenAtOnce {
-    async fn one(&self) -> Option<Written> {
-        Some(Written(self.0.clone()))
+impl Projected {
+    async fn one(&self) -> Option<ProjectedAppointment> {
+        Some(ProjectedAppointment(self.0.clone()))
     }
 
-    async fn several(&self) -> Entries<Written> {
-        Entries { items: vec![Written(self.0.clone()), Written(self.0.clone())], malformed: true }
+    async fn several(&self) -> Entries<ProjectedAppointment> {
+        Entries {
+            items: vec![ProjectedAppointment(self.0.clone()), ProjectedAppointment(self.0.clone())],
+            malformed: true,
+        }
     }
 }
 
@@ -109,7 +112,7 @@ fn of(document: ExecutableDocument) -> Request {
     request
 }
 
-/// `value` with its fields as `set` has them, without those that stand for nothing.
+/// `value` with its fields in the order of `set`, without placeholders.
 fn arrange(value: Value, set: &SelectionSet) -> Value {
     match value {
         Value::Object(mut fields) => {
@@ -125,11 +128,11 @@ fn arrange(value: Value, set: &SelectionSet) -> Value {
     }
 }
 
-/// Compares what is answered to `query` both ways.
+/// Compares the responses to `query` of both ways.
 fn compare(appointment: &SharedAppointment, query: &str) -> Result<(), TestCaseError> {
     let document = parse::parse(query, &Config::default().limits).unwrap();
     let operation = parse::operation(&document, None).unwrap();
-    let flat = normalize::flatten(&document, operation, &VariableShape::default()).unwrap();
+    let flat = normalize::normalize(&document, operation, &VariableShape::default()).unwrap();
     let set = flat.selection_set.node.clone();
     let uncut = Positioned::new(flat.clone(), Pos::default());
     let schema =
@@ -142,14 +145,14 @@ fn compare(appointment: &SharedAppointment, query: &str) -> Result<(), TestCaseE
     let data = serde_json::to_string(&arrange(expected.data, &set)).unwrap();
     let memory = ResponseMemory::new(Config::default().http.max_response_memory, 100);
     let access = Err(ApiError::Internal);
-    let running = Arc::new(Run::new(access, plan.clone(), &Config::default().limits, &memory));
-    let response = run(WrittenAtOnce(appointment.clone()), of(plan.document()).data(running.clone()));
+    let running = Arc::new(Execution::new(access, plan.clone(), &Config::default().limits, &memory));
+    let response = run(Projected(appointment.clone()), of(plan.document()).data(running.clone()));
     let written = GraphqlResponse::of(response, &running).encode(&memory, b"<", b">").unwrap().body;
     let written = String::from_utf8(written.to_vec()).unwrap();
     let (errors, rest) = split(&written);
     let expected = format!("<{{\"errors\":{},\"data\":{data}}}>", json(&expected.errors));
     let (expected_errors, expected_rest) = split(&expected);
-    // The errors of values come behind those of lists.
+    // `split` sorts the errors: the projection lists those of values after those of lists.
     prop_assert_eq!((errors, rest), (expected_errors, expected_rest), "{}", query);
     Ok(())
 }
@@ -158,7 +161,7 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap()
 }
 
-/// The errors of an answer, in an order that depends on nothing else, and the text behind them.
+/// The errors of a response, sorted, and the text behind them.
 fn split(answer: &str) -> (Vec<String>, &str) {
     let (errors, rest) = answer.split_once(",\"data\":").unwrap();
     let errors: Vec<serde_json::Value> =
@@ -168,7 +171,7 @@ fn split(answer: &str) -> (Vec<String>, &str) {
     (errors, rest)
 }
 
-/// What a case is made of.
+/// Source of generated values.
 struct Dice(std::vec::IntoIter<u16>, Vec<String>);
 
 impl Dice {
@@ -274,7 +277,7 @@ impl Dice {
         }
     }
 
-    /// Selects of an object of that `outline`, some of it twice and some under other names.
+    /// Writes a selection of an `outline`'s fields, some repeated and some under an alias.
     fn selection(&mut self, outline: &'static Outline, text: &mut String) {
         text.push_str(" { ");
         for number in 0..=self.roll(12) {
@@ -304,7 +307,7 @@ impl Dice {
 
 proptest! {
     #[test]
-    fn what_is_written_is_what_async_graphql_resolves(
+    fn projections_match_async_graphql(
         of_appointment in prop::collection::vec(any::<u16>(), 0..300),
         of_query in prop::collection::vec(any::<u16>(), 0..300),
         texts in prop::collection::vec("(.|[\\x00-\\x40\\\\])*", 4),
