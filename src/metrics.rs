@@ -15,7 +15,7 @@ use prometheus_client::{
 
 use crate::{
     credentials::rejection::Rejection,
-    error::{self, CODES, limit::LIMITS},
+    error::{self, code::CODES, limit::LIMITS},
 };
 
 /// The media type of [`Metrics::text`].
@@ -152,8 +152,8 @@ struct Process {
 impl Metrics {
     /// Counts errors that clients are told, by their code and by their limit.
     pub fn count_errors(&self, errors: &[ServerError]) {
-        errors.iter().filter_map(error::code).for_each(|code| self.errors.count(code));
-        errors.iter().filter_map(error::limit).for_each(|limit| self.limited.count(limit));
+        errors.iter().filter_map(error::code).for_each(|code| self.errors.count(code.as_str()));
+        errors.iter().filter_map(error::limit).for_each(|limit| self.limited.count(limit.as_str()));
     }
 
     fn register(mut registry: Registry) -> Self {

@@ -28,6 +28,7 @@ use crate::{
     cache::validity::{Guarded, Validity},
     caller::{Caller, Scope},
     config::live::LiveConfig,
+    error::limit::Limit,
     model::SharedAppointment,
     upstream::error::UpstreamError,
 };
@@ -277,15 +278,15 @@ impl Watches {
         if !is_watched
             && (self.watches.total >= config.max_watched || self.watches.of(who) >= config.max_of_caller())
         {
-            return over("live.max_watched");
+            return over(Limit::WatchedAppointments);
         }
         let of_watch = self.slot(&key).filter(|_| is_watched).map_or(0, |slot| slot.subscribers);
         if of_watch >= config.max_subscribers {
-            return over("live.max_subscribers");
+            return over(Limit::Subscribers);
         }
         let (total, own) = (self.subscribers.total, self.subscribers.of(who));
         if !may_take(config.max_subscriptions, config.caller_share.into(), total, own) {
-            return over("live.max_subscriptions");
+            return over(Limit::Subscriptions);
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     config::{graphql::GraphqlConfig, limits::Limits},
-    error::{self, ApiError, limit_errors::listed},
+    error::{self, ApiError, code::ErrorCode, limit_errors::truncate_errors},
     metrics::metrics,
     response_memory::ResponseMemory,
 };
@@ -87,7 +87,7 @@ pub struct Api {
 }
 
 /// The code of validation errors.
-const VALIDATION_FAILED: &str = "GRAPHQL_VALIDATION_FAILED";
+const VALIDATION_FAILED: ErrorCode = ErrorCode::ValidationFailed;
 
 type Builder = SchemaBuilder<Query, Mutation, Subscription>;
 
@@ -189,7 +189,7 @@ impl Api {
         let max_errors = self.limits.errors;
         let variables =
             self.types.coerce(&validated.definitions, variables, max_errors).map_err(|errors| {
-                self.reject(errors.into_iter().map(ServerError::from).collect(), "BAD_USER_INPUT")
+                self.reject(errors.into_iter().map(ServerError::from).collect(), ErrorCode::BadUserInput)
             })?;
         let shape = validated.shape_of(&variables);
         let plan = match validated.plan(&shape) {
@@ -285,8 +285,8 @@ impl Api {
     }
 
     /// The response to a request with validation or variable `errors` of one `code`.
-    fn reject(&self, errors: Vec<ServerError>, code: &'static str) -> GraphqlResponse {
-        GraphqlResponse::with_errors(listed(errors, code, self.limits.errors))
+    fn reject(&self, errors: Vec<ServerError>, code: ErrorCode) -> GraphqlResponse {
+        GraphqlResponse::with_errors(truncate_errors(errors, code, self.limits.errors))
     }
 
     /// Updates the size gauges in the [metrics].

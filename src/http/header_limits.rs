@@ -4,7 +4,10 @@
 use axum::http::{HeaderValue, Request, StatusCode, header};
 
 use super::refusal::Refusal;
-use crate::{config::limits::Limits, error::limit::OverLimit};
+use crate::{
+    config::limits::Limits,
+    error::limit::{Limit, LimitExceeded},
+};
 
 /// Makes sure that the head of `request` is within the limits, and that its body has no other transfer coding than
 /// `chunked`: hyper passes over codings before that one.
@@ -19,16 +22,16 @@ pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refu
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() as u64;
     let is_too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     for (limit, status, value, maximum, what) in [
-        ("uri", StatusCode::URI_TOO_LONG, target, limits.uri.as_u64(), "address has so many bytes"),
+        (Limit::Uri, StatusCode::URI_TOO_LONG, target, limits.uri.as_u64(), "address has so many bytes"),
         (
-            "header_count",
+            Limit::HeaderCount,
             is_too_large,
             headers.len() as u64,
             limits.header_count as u64,
             "headers are so many",
         ),
         (
-            "headers",
+            Limit::Headers,
             is_too_large,
             target + size,
             limits.headers.as_u64(),
@@ -39,7 +42,7 @@ pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refu
             let message = format!("The {what}: {value}. limits.{limit} allows {maximum}.");
             return Err(Refusal::of(
                 status,
-                OverLimit::bad_request(limit, Some(maximum), Some(value), message),
+                LimitExceeded::bad_request(limit, Some(maximum), Some(value), message),
             ));
         }
     }

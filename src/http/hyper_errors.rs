@@ -18,7 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
 use super::{refusal::Refusal, request_framing::Requests, security_headers};
-use crate::error::{ApiError, limit::OverLimit};
+use crate::error::{
+    ApiError,
+    limit::{Limit, LimitExceeded},
+};
 
 /// A connection whose bare refusals are put into words on their way out.
 #[derive(Debug)]
@@ -52,12 +55,12 @@ fn worded(written: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
-    let bad = |limit, message: &'static str| OverLimit::bad_request(limit, None, None, message);
+    let bad = |limit, message: &'static str| LimitExceeded::bad_request(limit, None, None, message);
     let error = match status {
-        StatusCode::URI_TOO_LONG => bad("uri", "The request's address is longer than any that is read."),
+        StatusCode::URI_TOO_LONG => bad(Limit::Uri, "The request's address is longer than any that is read."),
         // hyper does not say which of the two it was.
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => bad(
-            "headers",
+            Limit::Headers,
             "The request's headers are larger, or more, than limits.headers and limits.header_count could allow.",
         ),
         _ => ApiError::BadRequest(

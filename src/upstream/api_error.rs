@@ -1,7 +1,10 @@
 //! The translation of upstream faults into errors that clients see.
 
 use super::error::UpstreamError;
-use crate::error::{ApiError, limit::OverLimit};
+use crate::error::{
+    ApiError,
+    limit::{Limit, LimitExceeded},
+};
 
 /// The one translation of what went wrong upstream into what a client is told.
 impl From<UpstreamError> for ApiError {
@@ -33,8 +36,8 @@ impl From<UpstreamError> for ApiError {
                     "The appointments service answered with something that cannot be used.",
                 )
             }
-            UpstreamError::Overloaded { limit } => OverLimit::no_room(limit),
-            UpstreamError::Exhausted { .. } => OverLimit::no_room("system_resources"),
+            UpstreamError::Overloaded { limit } => LimitExceeded::at_capacity(limit),
+            UpstreamError::Exhausted { .. } => LimitExceeded::at_capacity(Limit::SystemResources),
             UpstreamError::Lost => Self::Internal,
         }
     }
@@ -68,12 +71,12 @@ mod tests {
             (UpstreamError::UnexpectedStatus { status: 302 }, "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::TooLarge, "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::Invalid("it is not JSON"), "UPSTREAM_INVALID_RESPONSE"),
-            (UpstreamError::Overloaded { limit: "upstream.max_waiting" }, "OVERLOADED"),
+            (UpstreamError::Overloaded { limit: Limit::UpstreamQueue }, "OVERLOADED"),
             (UpstreamError::Exhausted { is_sent: false }, "OVERLOADED"),
             (UpstreamError::Lost, "INTERNAL"),
         ] {
             let error = ApiError::from(fault);
-            assert_eq!(error.code(), code);
+            assert_eq!(error.code().as_str(), code);
             assert!(!error.message().contains("host.internal"), "a client learns nothing of the upstream");
         }
         for fault in [

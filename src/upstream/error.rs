@@ -7,6 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
+use crate::error::limit::Limit;
+
 /// Why the upstream gave no appointment. Cheap to clone, since all who wait for one call share its outcome.
 #[derive(Debug, Clone, Error)]
 pub enum UpstreamError {
@@ -79,7 +81,7 @@ pub enum UpstreamError {
     #[error("there is no more room under {limit}, all told or for this caller")]
     Overloaded {
         /// The key of the bound that there is no room under.
-        limit: &'static str,
+        limit: Limit,
     },
     /// This machine ran out of open files, local ports or memory: nothing is known of the upstream.
     #[error("this machine has no resources for a call: open files, local ports or memory")]

@@ -7,7 +7,7 @@ use async_graphql::{PathSegment, ServerError};
 
 use super::json;
 use crate::{
-    error::{ApiError, limit::OverLimit},
+    error::{ApiError, code::ErrorCode, limit::LimitExceeded},
     metrics::metrics,
     response_memory::{Owner, Reservation, ResponseMemory},
 };
@@ -125,7 +125,7 @@ impl FieldErrors {
     /// Counts the errors in the metrics.
     pub(crate) fn observe(&self) {
         if self.count > 0 {
-            metrics().errors.count_many(ApiError::UpstreamInvalidResponse("").code(), self.count);
+            metrics().errors.count_many(ErrorCode::UpstreamInvalidResponse.as_str(), self.count);
         }
     }
 
@@ -142,8 +142,8 @@ impl FieldErrors {
 impl From<ExceededBudget> for ApiError {
     fn from(excess: ExceededBudget) -> Self {
         match excess {
-            ExceededBudget::ResponseSize(maximum) => OverLimit::answer(maximum),
-            ExceededBudget::ResponseMemory(maximum) => OverLimit::response_memory(maximum),
+            ExceededBudget::ResponseSize(maximum) => LimitExceeded::response_too_large(maximum),
+            ExceededBudget::ResponseMemory(maximum) => LimitExceeded::response_memory_exhausted(maximum),
         }
     }
 }

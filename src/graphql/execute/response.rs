@@ -11,10 +11,10 @@ use super::{
     run::Execution,
     stale::Stale,
 };
-use crate::metrics::metrics;
 use crate::{
-    error::{self, ApiError},
+    error::{self, ApiError, code::ErrorCode},
     graphql::pipeline::plan::{Plan, Shape},
+    metrics::metrics,
     response_memory::ResponseMemory,
 };
 
@@ -86,7 +86,7 @@ impl GraphqlResponse {
             return Self { data: Some(Data(None)), errors: Vec::new(), stale: Vec::new(), draft };
         }
         let Response { data, mut errors, .. } = response;
-        errors.retain(|error| error::code(error) != Some(ApiError::NotRun.code()));
+        errors.retain(|error| error::code(error) != Some(ErrorCode::ChangeSkipped));
         for error in &mut errors {
             // Resolvers only fail with an `ApiError`, so an error without a code is the library's, about an argument that
             // passed validation. Its text repeats the argument, which may be personal data.

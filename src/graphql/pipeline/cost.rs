@@ -16,7 +16,10 @@ use async_graphql_value::{Number, Value as Literal};
 use super::normalize;
 use crate::{
     config::limits::Limits,
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
     graphql::schema::{
         cursor::{DEFAULT_WINDOW, MAX_WINDOW},
         types::{OutputFields, Types},
@@ -92,7 +95,7 @@ impl Cost {
             cost.saturating_add(count.saturating_mul(*each))
         });
         if cost > limits.cost as u64 {
-            return Err(OverLimit::too_complex("cost", "cost points", limits.cost, cost));
+            return Err(LimitExceeded::too_complex(Limit::Cost, "cost points", limits.cost, cost));
         }
         Ok(())
     }

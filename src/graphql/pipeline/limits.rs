@@ -9,7 +9,10 @@ use async_graphql::{
 
 use crate::{
     config::limits::Limits,
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
 };
 
 /// Checks every operation and every fragment of `document` against `limits`.
@@ -46,14 +49,14 @@ struct Count {
 impl Count {
     fn check(&self, limits: &Limits) -> Result<(), ApiError> {
         for (limit, what, value, maximum) in [
-            ("depth", "levels of nested selections", self.depth, limits.depth),
-            ("root_fields", "root fields", self.root_fields, limits.root_fields),
-            ("aliases", "aliases", self.aliases, limits.aliases),
-            ("directives", "directives", self.directives, limits.directives),
-            ("fields", "fields", self.fields, limits.fields),
+            (Limit::Depth, "levels of nested selections", self.depth, limits.depth),
+            (Limit::RootFields, "root fields", self.root_fields, limits.root_fields),
+            (Limit::Aliases, "aliases", self.aliases, limits.aliases),
+            (Limit::Directives, "directives", self.directives, limits.directives),
+            (Limit::Fields, "fields", self.fields, limits.fields),
         ] {
             if value > maximum as u64 {
-                return Err(OverLimit::too_complex(limit, what, maximum, value));
+                return Err(LimitExceeded::too_complex(limit, what, maximum, value));
             }
         }
         Ok(())

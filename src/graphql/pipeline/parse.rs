@@ -15,7 +15,10 @@ use async_graphql::{
 use super::{limits, tokens};
 use crate::{
     config::limits::Limits,
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
 };
 
 /// Parses `text` within `limits`.
@@ -66,7 +69,7 @@ pub(crate) fn operation<'d>(
 fn check_tokens(text: &str, limits: &Limits) -> Result<(), ApiError> {
     let max_bytes = limits.query.as_u64() as usize;
     if text.len() > max_bytes {
-        return Err(OverLimit::too_complex("query", "bytes", max_bytes, text.len() as u64));
+        return Err(LimitExceeded::too_complex(Limit::Query, "bytes", max_bytes, text.len() as u64));
     }
     let (mut count, mut brackets, mut parentheses) = (0_usize, 0_usize, 0_usize);
     let (mut selections, mut deepest, mut deepest_selection) = (0_usize, 0, 0);
@@ -99,12 +102,12 @@ fn check_tokens(text: &str, limits: &Limits) -> Result<(), ApiError> {
     // bracket.
     let max_brackets = 2 * limits.depth;
     for (limit, what, value, maximum) in [
-        ("tokens", "tokens", count, limits.tokens),
-        ("depth", "levels of nested selections", deepest_selection, limits.depth),
-        ("depth", "levels of nested brackets", deepest, max_brackets),
+        (Limit::Tokens, "tokens", count, limits.tokens),
+        (Limit::Depth, "levels of nested selections", deepest_selection, limits.depth),
+        (Limit::Depth, "levels of nested brackets", deepest, max_brackets),
     ] {
         if value > maximum {
-            return Err(OverLimit::too_complex(limit, what, maximum, value as u64));
+            return Err(LimitExceeded::too_complex(limit, what, maximum, value as u64));
         }
     }
     Ok(())
@@ -139,8 +142,8 @@ mod tests {
     fn rejection(text: &str) -> String {
         match parse(text, &limits()) {
             Ok(_) => "accepted".to_owned(),
-            Err(ApiError::OverLimit(limited)) => limited.limit.to_owned(),
-            Err(error) => error.code().to_owned(),
+            Err(ApiError::LimitExceeded(limited)) => limited.limit.to_string(),
+            Err(error) => error.code().to_string(),
         }
     }
 

@@ -117,7 +117,7 @@ async fn run_in_sequence(
 ) -> Result<AppointmentPayload, ApiError> {
     let sequence = &Execution::of(ctx).sequence;
     if sequence.has_failed.load(Ordering::Relaxed) {
-        return Err(ApiError::NotRun);
+        return Err(ApiError::ChangeSkipped);
     }
     let payload = send(ctx, change).await;
     sequence.has_failed.store(payload.is_err(), Ordering::Relaxed);

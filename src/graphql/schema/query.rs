@@ -12,7 +12,10 @@ use crate::{
         served::{Outcome, Served},
     },
     config::limits::Limits,
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
     graphql::execute::{projection::ProjectedAppointment, run::Execution},
     model::Uuid,
 };
@@ -75,7 +78,7 @@ impl Query {
         if !(1..=MAX_WINDOW).contains(&length) {
             let message = format!("first must be between 1 and {MAX_WINDOW}.");
             return Err(match u64::try_from(length) {
-                Ok(value @ 1..) => OverLimit::bad_input("first", MAX_WINDOW as u64, value, message),
+                Ok(value @ 1..) => LimitExceeded::bad_input(Limit::First, MAX_WINDOW as u64, value, message),
                 _ => ApiError::BadUserInput(message),
             });
         }
@@ -114,7 +117,7 @@ impl Query {
         let items = requested.items.fetch_add(items, Ordering::Relaxed) + items;
         if items > self.max_items {
             let what = "requested appointments";
-            return Err(OverLimit::too_complex("items", what, self.max_items, items as u64));
+            return Err(LimitExceeded::too_complex(Limit::Items, what, self.max_items, items as u64));
         }
         let mut distinct = requested.ids.lock().unwrap_or_else(PoisonError::into_inner);
         distinct.extend(ids);
@@ -127,7 +130,7 @@ impl Query {
             "{count} ids exceed the limit of {maximum} per field and of distinct ids per operation (limits.ids). Split \
              the request."
         );
-        OverLimit::bad_input("ids", maximum as u64, count as u64, message)
+        LimitExceeded::bad_input(Limit::Ids, maximum as u64, count as u64, message)
     }
 }
 

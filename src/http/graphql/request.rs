@@ -14,7 +14,10 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
     graphql::api::GraphqlRequest,
     http::{gateway::Gateway, refusal::Refusal},
 };
@@ -52,10 +55,10 @@ pub(crate) async fn read(
     }
     let patience = Instant::now() + gateway.http.body_timeout;
     Box::pin(timeout_at(deadline.min(patience), reading)).await.unwrap_or_else(|_| {
-        let limit = if deadline < patience { "http.deadline" } else { "http.body_timeout" };
+        let limit = if deadline < patience { Limit::Deadline } else { Limit::BodyTimeout };
         let message =
             format!("The request's body was not there when the time that {limit} allows had passed.");
-        Err(Refusal::of(StatusCode::REQUEST_TIMEOUT, OverLimit::bad_request(limit, None, None, message)))
+        Err(Refusal::of(StatusCode::REQUEST_TIMEOUT, LimitExceeded::bad_request(limit, None, None, message)))
     })
 }
 
@@ -113,7 +116,7 @@ async fn skip(body: &mut Incoming) {
 
 fn too_large(most: usize) -> Refusal {
     let message = format!("The request's body is larger than the {most} bytes that limits.body allows.");
-    let error = OverLimit::bad_request("body", Some(most as u64), None, message);
+    let error = LimitExceeded::bad_request(Limit::Body, Some(most as u64), None, message);
     Refusal::of(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 

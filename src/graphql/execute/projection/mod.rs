@@ -70,10 +70,10 @@ pub(crate) fn report(ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, e
 /// The error in place of a changed appointment that is too large for the response.
 fn too_large_after_change(excess: ExceededBudget) -> ApiError {
     let mut error = excess.into();
-    if let ApiError::OverLimit(over) = &mut error {
+    if let ApiError::LimitExceeded(exceeded) = &mut error {
         // A retry because of this error would apply the change twice.
-        over.retry_after = None;
-        over.message =
+        exceeded.retry_after = None;
+        exceeded.message =
             "The change was applied, but the appointment is too large for this response. Read the \
                         appointment. Do not send the change again."
                 .into();

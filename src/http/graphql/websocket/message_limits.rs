@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Data, OpCode},
 };
 
-use crate::{config::websocket::WebSocketConfig, metrics::metrics};
+use crate::{config::websocket::WebSocketConfig, error::limit::Limit, metrics::metrics};
 
 /// The bytes that are read from a socket at once, which each socket has a buffer for. Unfinished messages up to this
 /// size count for nothing in `websocket.max_partial`.
@@ -58,12 +58,12 @@ impl Excess {
     }
 
     /// Its name in `LIMITS`.
-    pub(crate) fn limit(self) -> &'static str {
+    pub(crate) fn limit(self) -> Limit {
         match self {
-            Self::MaxMessage => "websocket.max_message",
-            Self::InitMaxMessage => "websocket.init_max_message",
-            Self::MessageTimeout => "websocket.message_timeout",
-            Self::MaxPartial => "websocket.max_partial",
+            Self::MaxMessage => Limit::WebSocketMessage,
+            Self::InitMaxMessage => Limit::WebSocketInitMessage,
+            Self::MessageTimeout => Limit::WebSocketMessageTimeout,
+            Self::MaxPartial => Limit::WebSocketPartialMessages,
         }
     }
 
@@ -144,7 +144,7 @@ impl<S> Metered<S> {
             }
             let next = self.bucket.next();
             let pause = self.pause.get_or_insert_with(|| {
-                metrics().limited.count("websocket.messages_per_second");
+                metrics().limited.count(Limit::WebSocketMessageRate.as_str());
                 Box::pin(sleep_until(next))
             });
             ready!(pause.as_mut().poll(cx));

@@ -45,7 +45,11 @@ use super::{
 use crate::{
     auth::bearer::{Token, bearer, identify},
     caller::Caller,
-    error::{ApiError, echo::MAX_ECHO, limit::OverLimit},
+    error::{
+        ApiError,
+        echo::MAX_ECHO,
+        limit::{Limit, LimitExceeded},
+    },
     graceful_shutdown::ShutdownGuard,
     graphql::execute::response::GraphqlResponse,
     http::{
@@ -178,7 +182,7 @@ impl Session {
                 // A frame before a ping: who has answered is not taken for silent because nobody looked.
                 biased;
                 () = &mut init_timeout, if !self.is_acknowledged => {
-                    metrics().limited.count("websocket.init_timeout");
+                    metrics().limited.count(Limit::WebSocketInitTimeout.as_str());
                     Err(End::Close(4408, "Connection initialisation timeout".into()))
                 }
                 () = self.open.told_to_end(), if !self.is_ending => {
@@ -221,7 +225,7 @@ impl Session {
             }
             Some(Err(Error::Io(error))) => Err(match Excess::of(&error) {
                 Some(excess) => {
-                    metrics().limited.count(excess.limit());
+                    metrics().limited.count(excess.limit().as_str());
                     End::Close(excess.code(), excess.to_string().into())
                 }
                 None => End::Gone,
@@ -314,7 +318,7 @@ impl Session {
                 "This WebSocket runs {most} operations, and websocket.max_subscriptions allows no more. Complete one \
                  first, or open another WebSocket."
             );
-            let error = OverLimit::overloaded("websocket.max_subscriptions", most, message);
+            let error = LimitExceeded::overloaded(Limit::WebSocketSubscriptions, most, message);
             return self
                 .say(Outgoing::Error { id: &id, payload: GraphqlResponse::refused(vec![error]) })
                 .await;
@@ -399,7 +403,7 @@ impl Session {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(_)) => Err(End::Gone),
                 Err(_) => {
-                    metrics().limited.count("http.send_timeout");
+                    metrics().limited.count(Limit::SendTimeout.as_str());
                     Err(End::Gone)
                 }
             },
