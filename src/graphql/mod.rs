@@ -5,6 +5,7 @@
 //! that operation alone. Shared state stays consistent.
 
 pub mod api;
+pub mod async_graphql_compat;
 pub mod execute;
 #[cfg(fuzzing)]
 pub mod fuzzing;
