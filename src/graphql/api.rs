@@ -150,7 +150,7 @@ impl Api {
     /// # Errors
     /// The response to the rejected request.
     pub fn parse(&self, request: GraphqlRequest) -> Result<ParsedRequest, GraphqlResponse> {
-        let reject = |error| GraphqlResponse::refused(vec![error]);
+        let reject = |error| GraphqlResponse::rejected(vec![error]);
         let GraphqlRequest { query: text, operation_name, variables } = request;
         let name = operation_name.filter(|name| !name.is_empty());
         if let Some(validated) = self.documents.get(&text, name.as_deref()) {
@@ -199,7 +199,7 @@ impl Api {
             }
             None => self.plan(text, name, &validated, shape, new).await?,
         };
-        plan.cost.check(&variables, &self.limits).map_err(|error| GraphqlResponse::refused(vec![error]))?;
+        plan.cost.check(&variables, &self.limits).map_err(|error| GraphqlResponse::rejected(vec![error]))?;
         Ok(Operation { plan, variables })
     }
 
@@ -210,7 +210,7 @@ impl Api {
         name: Option<&str>,
         document: &ExecutableDocument,
     ) -> Result<ValidatedDocument, GraphqlResponse> {
-        let reject = |error| GraphqlResponse::refused(vec![error]);
+        let reject = |error| GraphqlResponse::rejected(vec![error]);
         if !self.has_introspection {
             introspection::reject(document).map_err(|error| GraphqlResponse::with_errors(vec![error]))?;
         }
@@ -231,7 +231,7 @@ impl Api {
         shape: VariableShape,
         new: Option<ExecutableDocument>,
     ) -> Result<Arc<Plan>, GraphqlResponse> {
-        let reject = |error| GraphqlResponse::refused(vec![error]);
+        let reject = |error| GraphqlResponse::rejected(vec![error]);
         let is_new = new.is_some();
         let document = match new {
             Some(document) => document,

@@ -51,10 +51,10 @@ pub fn query(text: &str) {
     let variables = parts.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
     let operation_name = parts.next().map(str::to_owned);
     let request = GraphqlRequest { query, operation_name, variables: Variables::from_json(variables) };
-    if let Err(answer) = API.with(|api| check(api, request)) {
-        assert!(answer.data.is_none());
-        assert!(!answer.errors.is_empty());
-        assert_coded(&answer);
+    if let Err(response) = API.with(|api| check(api, request)) {
+        assert!(response.data.is_none());
+        assert!(!response.errors.is_empty());
+        assert_coded(&response);
     }
 }
 
@@ -64,7 +64,7 @@ fn check(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
     let limits = limits();
     assert!(length as u64 <= limits.query.as_u64());
     let document =
-        parse::parse(&parsed.text, &limits).map_err(|error| GraphqlResponse::refused(vec![error]))?;
+        parse::parse(&parsed.text, &limits).map_err(|error| GraphqlResponse::rejected(vec![error]))?;
     let document_counts = count(&document, parsed.name.as_deref());
     assert!(document_counts.is_within(&limits), "{document_counts:?}");
 
@@ -81,14 +81,14 @@ fn check(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
     // Without a credential, the response is complete without any upstream call.
     let selected = response_names(&document);
     let access = Err(ApiError::Unauthenticated("The token is missing.".into()));
-    let answer = if operation.is_subscription() {
-        let mut answers = std::pin::pin!(api.subscribe(operation, access));
-        answers.next().now_or_never().flatten().expect("a rejected subscription emits an error")
+    let response = if operation.is_subscription() {
+        let mut responses = std::pin::pin!(api.subscribe(operation, access));
+        responses.next().now_or_never().flatten().expect("a rejected subscription emits an error")
     } else {
         api.execute(operation, access).now_or_never().expect("without a credential, execution never waits")
     };
-    assert_coded(&answer);
-    let json = api.encode(answer).expect("response memory suffices for one response").body;
+    assert_coded(&response);
+    let json = api.encode(response).expect("response memory suffices for one response").body;
     let document: Value = serde_json::from_slice(&json).expect("a response is JSON");
     let Value::Object(mut document) = document else { panic!("a response is an object") };
     match document.swap_remove("data") {
@@ -100,8 +100,8 @@ fn check(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
     Ok(())
 }
 
-fn assert_coded(answer: &GraphqlResponse) {
-    for error in &answer.errors {
+fn assert_coded(response: &GraphqlResponse) {
+    for error in &response.errors {
         let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
         assert!(
             matches!(code, Some(Value::String(code)) if code != ErrorCode::ChangeSkipped.as_str()),

@@ -59,7 +59,7 @@ struct ExecutedData {
 
 impl GraphqlResponse {
     /// A response to a request that is not executed.
-    pub fn refused(errors: Vec<ApiError>) -> Self {
+    pub fn rejected(errors: Vec<ApiError>) -> Self {
         Self::with_errors(errors.into_iter().map(ServerError::from).collect())
     }
 
@@ -69,7 +69,7 @@ impl GraphqlResponse {
 
     /// A response with null `data` and one error.
     pub(crate) fn without_data(error: ApiError) -> Self {
-        Self { data: Some(Data(None)), ..Self::refused(vec![error]) }
+        Self { data: Some(Data(None)), ..Self::rejected(vec![error]) }
     }
 
     /// The response after a panic. Other operations on the same WebSocket or event stream continue.

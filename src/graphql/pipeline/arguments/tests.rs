@@ -39,7 +39,7 @@ fn accepts(texts: &[&str]) {
     }
 }
 
-fn refuses(cases: &[(&str, &str)]) {
+fn rejects(cases: &[(&str, &str)]) {
     for (text, expected) in cases {
         assert_eq!(messages(text), [*expected], "{text}");
     }
@@ -84,7 +84,7 @@ fn invalid_literals_are_located_but_not_echoed() {
             assert!(message.starts_with(&start), "{message}");
         }
     }
-    refuses(&[
+    rejects(&[
         ("{ a(filled: null) { leaf } }", "The argument \"filled\" is null. Expected type: Int!."),
         ("{ must(id: null) { leaf } }", "The argument \"id\" is null. Expected type: UUID!."),
         ("{ a(ids: [UUID1, null]) { leaf } }", "The argument \"ids[1]\" is null. Expected type: UUID!."),
@@ -109,7 +109,7 @@ fn invalid_literals_are_located_but_not_echoed() {
 #[test]
 fn arguments_are_known_unique_and_present() {
     accepts(&["{ must(id: UUID1) { __typename leaf } }", "{ nothing(x: 1) { nothing } }"]);
-    refuses(&[
+    rejects(&[
         ("{ must { leaf } }", "The argument \"id\" is missing. Expected type: UUID!."),
         (
             "{ a(int: 1, int: 1) { leaf } }",
@@ -146,7 +146,7 @@ fn variables_match_the_type_of_their_position() {
         // Variables belong to the operation, also within a fragment.
         "query A($v: Int) { ...f } query B($v: Int!) { ...f } fragment f on Query { a(int: $v) { leaf } }",
     ]);
-    for (declared, used, place) in [
+    for (declared, used, position) in [
         ("UUID", "must(id: $v)", "argument \"id\" requires type UUID!"),
         ("UUID = null", "must(id: $v)", "argument \"id\" requires type UUID!"),
         ("String!", "must(id: $v)", "argument \"id\" requires type UUID!"),
@@ -165,12 +165,12 @@ fn variables_match_the_type_of_their_position() {
     ] {
         let set = if used.starts_with(['m', 'a']) { "{ leaf }" } else { "" };
         let ty = declared.split(" =").next().unwrap();
-        let expected = format!("The variable \"$v\" has type {ty}, but the {place}.");
+        let expected = format!("The variable \"$v\" has type {ty}, but the {position}.");
         assert_eq!(messages(&format!("query ($v: {declared}) {{ {used} {set} }}")), [&*expected]);
         let text = format!("query ($v: {declared}) {{ ...f ...f }} fragment f on Query {{ {used} {set} }}");
         assert_eq!(messages(&text), [expected], "{text}");
     }
-    refuses(&[
+    rejects(&[
         ("{ a(int: $v) { leaf } }", "The variable \"$v\" is not declared by the operation."),
         (
             "query A($v: Int) { ...f } query B($v: ID) { ...f } fragment f on Query { a(int: $v) { leaf } }",
@@ -190,14 +190,14 @@ fn default_values_match_their_variables() {
         "query ($v: Int = null, $w: Int! = 1) { leaf }",
         "query ($v: Nothing = {any: 1}) { leaf }",
     ]);
-    for (declared, place, wrong) in [
+    for (declared, path, problem) in [
         ("Int = \"secret\"", "$v", "has an invalid value. Expected type: Int"),
         ("Int! = null", "$v", "is null. Expected type: Int!"),
         ("Size = \"SMALL\"", "$v", "has an invalid value. Expected type: Size"),
         ("[Int!] = [1, null]", "$v[1]", "is null. Expected type: Int!"),
         ("Box = {}", "$v.size", "is missing. Expected type: Size!"),
     ] {
-        let expected = format!("The default value of the variable \"{place}\" {wrong}.");
+        let expected = format!("The default value of the variable \"{path}\" {problem}.");
         assert_eq!(messages(&format!("query ($v: {declared}) {{ leaf }}")), [expected]);
     }
 }
@@ -233,7 +233,7 @@ fn directives_are_known_unique_and_allowed() {
             "{text}"
         );
     }
-    refuses(&[
+    rejects(&[
         (
             "{ __typename @skip(if: true) @skip(if: true) }",
             "The directive \"@skip\" appears more than once here. Remove the duplicates.",

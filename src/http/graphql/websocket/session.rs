@@ -112,7 +112,7 @@ struct Task(JoinHandle<GraphqlResponse>);
 impl Task {
     async fn answer(mut self) -> GraphqlResponse {
         // What panics has been answered already, so this is the end of the process.
-        (&mut self.0).await.unwrap_or_else(|_| GraphqlResponse::refused(vec![ApiError::Internal]))
+        (&mut self.0).await.unwrap_or_else(|_| GraphqlResponse::rejected(vec![ApiError::Internal]))
     }
 }
 
@@ -306,7 +306,7 @@ impl Session {
         // There is next to nothing to wait for, unless the keys that tell have to be fetched first.
         let caller = self.caller(deadline).await;
         if let Err(refused) = self.gateway.rate_limit.admit(&caller, &self.token) {
-            let payload = GraphqlResponse::refused(vec![refused]);
+            let payload = GraphqlResponse::rejected(vec![refused]);
             return self.say(Outgoing::Error { id: &id, payload }).await;
         }
         let request = parameters
@@ -320,7 +320,7 @@ impl Session {
             );
             let error = LimitExceeded::overloaded(Limit::WebSocketSubscriptions, most, message);
             return self
-                .say(Outgoing::Error { id: &id, payload: GraphqlResponse::refused(vec![error]) })
+                .say(Outgoing::Error { id: &id, payload: GraphqlResponse::rejected(vec![error]) })
                 .await;
         }
         let api = &self.gateway.api;
@@ -337,7 +337,7 @@ impl Session {
             let answer = async move {
                 match gateway.operations.admit(&caller).await {
                     Ok(_permit) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
-                    Err(error) => GraphqlResponse::refused(vec![error]),
+                    Err(error) => GraphqlResponse::rejected(vec![error]),
                 }
             };
             let task = Task(tokio::spawn(answer.in_current_span()));
