@@ -67,7 +67,7 @@ pub struct LimitExceeded {
     pub value: Option<u64>,
     /// The code of the error.
     pub code: ErrorCode,
-    /// What is wrong and what to do.
+    /// The problem and its remedy.
     pub message: Cow<'static, str>,
     /// When to retry, if a retry can help.
     pub retry_after: Option<Duration>,

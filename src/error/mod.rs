@@ -93,7 +93,7 @@ impl ApiError {
         }
     }
 
-    /// What is wrong and what to do.
+    /// The problem and its remedy.
     pub fn message(&self) -> Cow<'static, str> {
         match self {
             Self::Unauthenticated(text) | Self::BadRequest(text) => text.clone(),
