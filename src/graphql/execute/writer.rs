@@ -10,7 +10,7 @@ use super::{
     json,
 };
 use crate::{
-    graphql::pipeline::selection::{Outline, SelectedField, SelectedKind, Selection},
+    graphql::pipeline::selection::{Outlined, SelectedField, SelectedKind, Selection},
     model::{AppointmentPhase, Bandwidth, Date, DateTime, Entries, FeatureName, Field, Uuid},
 };
 
@@ -60,9 +60,7 @@ pub(crate) trait Write {
 pub(crate) type WriteField<T> = fn(&T, &SelectedField, &ResponsePath<'_>, &mut Writer<'_>);
 
 /// An object of the model.
-pub(crate) trait Object: Sized + 'static {
-    /// The type's name and fields.
-    const OUTLINE: Outline;
+pub(crate) trait Object: Outlined + Sized + 'static {
     /// The writer of each field, in the order of the outline.
     const FIELDS: &'static [WriteField<Self>];
 }

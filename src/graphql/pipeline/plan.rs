@@ -11,15 +11,12 @@ use async_graphql::{
 use super::{
     cost::Cost,
     normalize,
-    selection::{Outline, Selection},
+    selection::{Outline, Outlined as _, Selection},
     size,
 };
 use crate::{
     config::limits::Limits,
-    graphql::{
-        execute::writer::Object as _,
-        schema::types::{OutputFields, Types},
-    },
+    graphql::schema::types::{OutputFields, Types},
     model::{Appointment, allocation, user_error::UserError},
 };
 

@@ -48,6 +48,12 @@ pub(crate) struct Outline {
     pub(crate) fields: &'static [(&'static str, Option<&'static Outline>)],
 }
 
+/// A model object with an outline.
+pub(crate) trait Outlined {
+    /// The type's name and fields.
+    const OUTLINE: Outline;
+}
+
 impl Selection {
     pub(crate) const EMPTY: Self = Self { fields: Vec::new(), length: 2 };
 

@@ -17,7 +17,7 @@ use crate::{
             run::Execution,
             writer::{Object, ResponsePath, Write, WriteField, Writer},
         },
-        pipeline::selection::{Outline, SelectedField},
+        pipeline::selection::{Outline, Outlined, SelectedField},
     },
     model::{
         Uuid,

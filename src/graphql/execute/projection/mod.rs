@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::ApiError,
-    graphql::pipeline::selection::{Outline, SelectedField},
+    graphql::pipeline::selection::{Outline, Outlined, SelectedField},
     model::{
         Appointment, Claimant, ClaimantField, Department, Feature, Features, Meeting, SharedAppointment,
     },
@@ -81,13 +81,16 @@ fn too_large_after_change(excess: ExceededBudget) -> ApiError {
     error
 }
 
-/// Implements [`Object`] and [`Write`]: maps each field name to its value and, for an object field, to the type it leads to.
+/// Implements [`Outlined`], [`Object`] and [`Write`]: maps each field name to its value and, for an object field, to the type it leads to.
 /// A field with an argument also gets its selection.
 macro_rules! object {
     ($type:ident |$object:ident| { $($name:literal $(($selected:ident))?: $value:expr $(=> $inner:ident)?,)+ }) => {
-        impl Object for $type {
+        impl Outlined for $type {
             const OUTLINE: Outline =
                 Outline { name: stringify!($type), fields: &[$(($name, object!(@outline $($inner)?))),+] };
+        }
+
+        impl Object for $type {
             const FIELDS: &'static [WriteField<Self>] =
                 &[$(|$object, selected, path, to| {
                     $(let $selected = selected;)?
