@@ -14,7 +14,7 @@ use prometheus_client::{
 
 use crate::{
     credentials::rejection::Rejection,
-    error::{self, CODES, limit::LIMITS},
+    error::{self, code::CODES, limit::LIMITS},
 };
 
 /// The media type of [`Metrics::text`].
@@ -150,8 +150,8 @@ struct ProcessGauges {
 impl Metrics {
     /// Counts the errors of a response by code and by limit.
     pub fn count_errors(&self, errors: &[ServerError]) {
-        errors.iter().filter_map(error::code).for_each(|code| self.errors.count(code));
-        errors.iter().filter_map(error::limit).for_each(|limit| self.limited.count(limit));
+        errors.iter().filter_map(error::code).for_each(|code| self.errors.count(code.as_str()));
+        errors.iter().filter_map(error::limit).for_each(|limit| self.limited.count(limit.as_str()));
     }
 
     fn register(mut registry: Registry) -> Self {

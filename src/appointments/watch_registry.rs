@@ -22,6 +22,7 @@ use crate::{
     },
     caller::Scope,
     config::live::LiveConfig,
+    error::limit::Limit,
     model::SharedAppointment,
     upstream::error::UpstreamError,
 };
@@ -223,15 +224,15 @@ impl Watches {
             && (self.watches.total >= config.max_watched
                 || self.watches.of(who) >= config.max_watched_per_caller())
         {
-            return over("live.max_watched");
+            return over(Limit::WatchedAppointments);
         }
         let of_watch = self.slot(&key).filter(|_| is_watched).map_or(0, |slot| slot.subscribers);
         if of_watch >= config.max_subscribers {
-            return over("live.max_subscribers");
+            return over(Limit::Subscribers);
         }
         let (total, own) = (self.subscribers.total, self.subscribers.of(who));
         if !may_take(config.max_subscriptions, config.caller_share.into(), total, own) {
-            return over("live.max_subscriptions");
+            return over(Limit::Subscriptions);
         }
         Ok(())
     }

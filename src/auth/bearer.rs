@@ -12,7 +12,10 @@ use crate::{
     caller::Caller,
     config::limits::Limits,
     credentials::rejection::Rejection,
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
 };
 
 /// A bearer token. It has no `Debug`, so that it is never logged.
@@ -36,8 +39,10 @@ pub(crate) async fn identify(
     };
     match timeout_at(deadline, authenticator.caller(token)).await {
         Ok(Ok(caller)) => Ok(caller),
-        Ok(Err(rejection @ Rejection::KeysUnavailable)) => Err(ApiError::CannotIdentify(rejection.text())),
-        Ok(Err(Rejection::OverBudget)) => Err(OverLimit::no_room("callers.verifications_per_second")),
+        Ok(Err(rejection @ Rejection::KeysUnavailable)) => {
+            Err(ApiError::IdentityUnavailable(rejection.text()))
+        }
+        Ok(Err(Rejection::OverBudget)) => Err(LimitExceeded::at_capacity(Limit::TokenVerifications)),
         Ok(Err(rejection)) => Err(ApiError::Unauthenticated(rejection.text().into())),
         Err(_) => Err(ApiError::UpstreamTimeout),
     }
@@ -76,7 +81,7 @@ pub(crate) fn bearer(value: &[u8], limits: &Limits) -> Result<BearerToken, ApiEr
         return Err(reject("The Authorization header must have the form \"Bearer <token>\"."));
     }
     if token.len() as u64 > limits.token.as_u64() {
-        return Err(OverLimit::bad_token(limits.token.as_u64(), token.len() as u64));
+        return Err(LimitExceeded::token_too_long(limits.token.as_u64(), token.len() as u64));
     }
     match std::str::from_utf8(token) {
         Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') => {

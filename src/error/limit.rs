@@ -1,66 +1,74 @@
-//! What a limit refuses: an error that names the limit, with the code of what it is a case of.
+//! The limits of the gateway, and the error of a request that exceeds one.
 
 use std::{borrow::Cow, time::Duration};
 
-/// The name of every limit: its key in the configuration, without `limits.` where that is its section. `first` and
-/// `system_resources` have no key. Where nobody can be told, because the connection is closed, it is counted all the same.
-pub const LIMITS: &[&str] = &[
-    "body",
-    "headers",
-    "header_count",
-    "uri",
-    "token",
-    "query",
-    "tokens",
-    "depth",
-    "fields",
-    "root_fields",
-    "aliases",
-    "directives",
-    "cost",
-    "errors",
-    "ids",
-    "first",
-    "items",
-    "answer",
-    "operations",
-    "rate_limit.per_second",
-    "callers.verifications_per_second",
-    "upstream.max_waiting",
-    "system_resources",
-    "live.max_watched",
-    "live.max_subscribers",
-    "live.max_subscriptions",
-    "live.max_event_streams",
-    "websocket.init_timeout",
-    "websocket.max_connections",
-    "websocket.max_subscriptions",
-    "websocket.max_message",
-    "websocket.init_max_message",
-    "websocket.message_timeout",
-    "websocket.messages_per_second",
-    "websocket.max_partial",
-    "http.deadline",
-    "http.body_timeout",
-    "http.header_timeout",
-    "http.write_timeout",
-    "http.send_timeout",
-    "http.max_response_memory",
-];
+use super::code::{ErrorCode, named};
 
-/// A limit, and what it refused.
+named! {
+    /// A limit. Its public name is its configuration key, without `limits.` for keys of that section. `first` and
+    /// `system_resources` have no key. Exceeded limits are counted even when the closed connection leaves nobody to inform.
+    #[allow(missing_docs, reason = "each variant is documented under its configuration key")]
+    Limit {
+        Body => "body",
+        Headers => "headers",
+        HeaderCount => "header_count",
+        Uri => "uri",
+        Token => "token",
+        Query => "query",
+        Tokens => "tokens",
+        Depth => "depth",
+        Fields => "fields",
+        RootFields => "root_fields",
+        Aliases => "aliases",
+        Directives => "directives",
+        Cost => "cost",
+        Errors => "errors",
+        Ids => "ids",
+        First => "first",
+        Items => "items",
+        ResponseSize => "answer",
+        Operations => "operations",
+        RequestRate => "rate_limit.per_second",
+        TokenVerifications => "callers.verifications_per_second",
+        UpstreamQueue => "upstream.max_waiting",
+        SystemResources => "system_resources",
+        WatchedAppointments => "live.max_watched",
+        Subscribers => "live.max_subscribers",
+        Subscriptions => "live.max_subscriptions",
+        EventStreams => "live.max_event_streams",
+        WebSocketInitTimeout => "websocket.init_timeout",
+        WebSocketConnections => "websocket.max_connections",
+        WebSocketSubscriptions => "websocket.max_subscriptions",
+        WebSocketMessage => "websocket.max_message",
+        WebSocketInitMessage => "websocket.init_max_message",
+        WebSocketMessageTimeout => "websocket.message_timeout",
+        WebSocketMessageRate => "websocket.messages_per_second",
+        WebSocketPartialMessages => "websocket.max_partial",
+        Deadline => "http.deadline",
+        BodyTimeout => "http.body_timeout",
+        HeaderTimeout => "http.header_timeout",
+        WriteTimeout => "http.write_timeout",
+        SendTimeout => "http.send_timeout",
+        ResponseMemory => "http.max_response_memory",
+    }
+}
+
+/// The public names of all limits.
+pub const LIMITS: &[&str] = Limit::NAMES;
+
+/// An exceeded limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OverLimit {
-    /// One of [`LIMITS`].
-    pub limit: &'static str,
-    /// What the limit allows, unless that is a time.
+pub struct LimitExceeded {
+    /// The limit.
+    pub limit: Limit,
+    /// The allowed maximum, unless the limit is a duration.
     pub maximum: Option<u64>,
-    /// What there was, where it has been counted to the end.
+    /// The actual value, if it was counted to the end.
     pub value: Option<u64>,
-    /// What it is a case of: one of [`CODES`](crate::error::CODES).
-    pub code: &'static str,
-    /// What happened and what to do about it.
+    /// The code of the error.
+    pub code: ErrorCode,
+    /// The problem and its remedy.
     pub message: Cow<'static, str>,
-    /// When to come back, where that helps.
+    /// When to retry, if a retry can help.
     pub retry_after: Option<Duration>,
 }

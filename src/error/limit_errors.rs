@@ -1,24 +1,28 @@
-//! The errors of requests that exceed a limit.
+//! Constructors of the errors of exceeded limits.
 
 use std::{borrow::Cow, time::Duration};
 
 use async_graphql::ServerError;
 
-use super::{ApiError, OVERLOADED_RETRY_AFTER, limit::OverLimit};
+use super::{
+    ApiError, OVERLOADED_RETRY_AFTER,
+    code::ErrorCode,
+    limit::{Limit, LimitExceeded},
+};
 
-/// What is said where nothing that is asked for would help.
-pub const TOO_MUCH: &str = "The gateway has too much to do. Try again shortly.";
+/// The message of load shedding, when the request itself is not at fault.
+pub const SERVER_OVERLOADED: &str = "Server overloaded. Retry after the given time.";
 
-impl OverLimit {
+impl LimitExceeded {
     fn error(
-        code: &'static str,
-        limit: &'static str,
+        code: ErrorCode,
+        limit: Limit,
         maximum: Option<u64>,
         value: Option<u64>,
         message: impl Into<Cow<'static, str>>,
         retry_after: Option<Duration>,
     ) -> ApiError {
-        ApiError::OverLimit(Box::new(Self {
+        ApiError::LimitExceeded(Box::new(Self {
             limit,
             maximum,
             value,
@@ -28,86 +32,91 @@ impl OverLimit {
         }))
     }
 
-    /// The query has `value` of `what`.
-    pub(crate) fn too_complex(limit: &'static str, what: &str, maximum: usize, value: u64) -> ApiError {
-        let message = format!("The query has {value} {what}; {maximum} are allowed. Ask for less at once.");
-        Self::error("QUERY_TOO_COMPLEX", limit, Some(maximum as u64), Some(value), message, None)
+    /// The document or the operation has `value` of `unit`, more than a limit of the section `limits` allows.
+    pub(crate) fn too_complex(limit: Limit, unit: &str, maximum: usize, value: u64) -> ApiError {
+        let message = format!(
+            "Query has {value} {unit}, which exceeds the limit of {maximum} (limits.{limit}). Request less per operation."
+        );
+        Self::error(ErrorCode::QueryTooComplex, limit, Some(maximum as u64), Some(value), message, None)
     }
 
-    /// An argument has `value`.
+    /// An argument has the invalid `value`.
     pub(crate) fn bad_input(
-        limit: &'static str,
+        limit: Limit,
         maximum: u64,
         value: u64,
         message: impl Into<Cow<'static, str>>,
     ) -> ApiError {
-        Self::error("BAD_USER_INPUT", limit, Some(maximum), Some(value), message, None)
+        Self::error(ErrorCode::BadUserInput, limit, Some(maximum), Some(value), message, None)
     }
 
-    /// A request that is not run has more errors of that `code` than are listed.
-    fn more_errors(code: &'static str, maximum: usize) -> ApiError {
-        let message = format!("Further errors are not listed: limits.errors allows {maximum}.");
-        Self::error(code, "errors", Some(maximum as u64), None, message, None)
+    /// A request that is not executed has more errors of one `code` than can be listed.
+    fn more_errors(code: ErrorCode, maximum: usize) -> ApiError {
+        let message =
+            format!("Further errors are omitted. The response lists at most {maximum} (limits.errors).");
+        Self::error(code, Limit::Errors, Some(maximum as u64), None, message, None)
     }
 
-    /// Something before GraphQL is too large, or takes too long.
+    /// The HTTP request is too large or too slow.
     pub fn bad_request(
-        limit: &'static str,
+        limit: Limit,
         maximum: Option<u64>,
         value: Option<u64>,
         message: impl Into<Cow<'static, str>>,
     ) -> ApiError {
-        Self::error("BAD_REQUEST", limit, maximum, value, message, None)
+        Self::error(ErrorCode::BadRequest, limit, maximum, value, message, None)
     }
 
-    /// There are as many as there may be.
-    pub fn overloaded(
-        limit: &'static str,
-        maximum: usize,
-        message: impl Into<Cow<'static, str>>,
-    ) -> ApiError {
-        Self::error("OVERLOADED", limit, Some(maximum as u64), None, message, Some(OVERLOADED_RETRY_AFTER))
+    /// A concurrency limit with this `maximum` is reached.
+    pub fn overloaded(limit: Limit, maximum: usize, message: impl Into<Cow<'static, str>>) -> ApiError {
+        let retry_after = Some(OVERLOADED_RETRY_AFTER);
+        Self::error(ErrorCode::Overloaded, limit, Some(maximum as u64), None, message, retry_after)
     }
 
-    /// The answer is larger than `limits.answer`.
-    pub(crate) fn answer(maximum: usize) -> ApiError {
+    /// The response exceeds `limits.answer`.
+    pub(crate) fn response_too_large(maximum: usize) -> ApiError {
         let message = format!(
-            "The answer exceeds the {maximum}-byte limit (limits.answer). Ask for fewer appointments or fewer fields."
+            "Response exceeds the {maximum}-byte limit (limits.answer). Request fewer appointments or fewer fields."
         );
-        Self::error("QUERY_TOO_COMPLEX", "answer", Some(maximum as u64), None, message, None)
+        let maximum = Some(maximum as u64);
+        Self::error(ErrorCode::QueryTooComplex, Limit::ResponseSize, maximum, None, message, None)
     }
 
-    /// The answers in memory take as much as they may (`http.max_response_memory`).
-    pub(crate) fn response_memory(maximum: usize) -> ApiError {
+    /// The memory for responses is exhausted (`http.max_response_memory`).
+    pub(crate) fn response_memory_exhausted(maximum: usize) -> ApiError {
         let message =
-            "Too many large answers wait for their clients (http.max_response_memory). Try again shortly.";
-        Self::overloaded("http.max_response_memory", maximum, message)
+            "Memory for responses is exhausted (http.max_response_memory). Retry after the given time.";
+        Self::overloaded(Limit::ResponseMemory, maximum, message)
     }
 
-    /// There is no room for more, all told or for this caller.
-    pub fn no_room(limit: &'static str) -> ApiError {
-        Self::error("OVERLOADED", limit, None, None, TOO_MUCH, Some(OVERLOADED_RETRY_AFTER))
+    /// A resource is exhausted, in total or for this caller.
+    pub fn at_capacity(limit: Limit) -> ApiError {
+        Self::error(ErrorCode::Overloaded, limit, None, None, SERVER_OVERLOADED, Some(OVERLOADED_RETRY_AFTER))
     }
 
-    /// The token has `value` bytes.
-    pub fn bad_token(maximum: u64, value: u64) -> ApiError {
-        let message = "The token is longer than limits.token allows.";
-        Self::error("UNAUTHENTICATED", "token", Some(maximum), Some(value), message, None)
+    /// The token has `value` bytes, more than `limits.token`.
+    pub fn token_too_long(maximum: u64, value: u64) -> ApiError {
+        let message = format!("Token exceeds the {maximum}-byte limit (limits.token).");
+        Self::error(ErrorCode::Unauthenticated, Limit::Token, Some(maximum), Some(value), message, None)
     }
 
-    /// The caller asks too often.
-    pub fn too_often(limit: &'static str, maximum: u64, retry_after: Duration) -> ApiError {
-        let message = "You ask more often than this gateway allows. Try again later.";
-        Self::error("RATE_LIMITED", limit, Some(maximum), None, message, Some(retry_after))
+    /// The caller's token bucket is empty.
+    pub fn rate_limited(limit: Limit, maximum: u64, retry_after: Duration) -> ApiError {
+        let message = format!("Rate limit exceeded ({limit}). Retry after the given time.");
+        Self::error(ErrorCode::RateLimited, limit, Some(maximum), None, message, Some(retry_after))
     }
 }
 
-/// The errors of a request that is not run, all of one `code`: the first `maximum`, and one that names the limit if there are
-/// more. Errors of fields are never left out: null without an error means absence.
-pub(crate) fn listed(mut errors: Vec<ServerError>, code: &'static str, maximum: usize) -> Vec<ServerError> {
+/// Truncates the errors of a request that is not executed to `maximum`, and appends one that names the limit. Field errors
+/// are never truncated: null without an error means absence.
+pub(crate) fn truncate_errors(
+    mut errors: Vec<ServerError>,
+    code: ErrorCode,
+    maximum: usize,
+) -> Vec<ServerError> {
     if errors.len() > maximum {
         errors.truncate(maximum);
-        errors.push(OverLimit::more_errors(code, maximum).into());
+        errors.push(LimitExceeded::more_errors(code, maximum).into());
     }
     errors
 }

@@ -17,7 +17,7 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use super::{
     execute::{
         response::{EncodedJson, GraphqlResponse},
-        run::{Access, Run},
+        run::{Access, Execution},
     },
     pipeline::{
         arguments,
@@ -33,51 +33,51 @@ use super::{
 };
 use crate::{
     config::{graphql::GraphqlConfig, limits::Limits},
-    error::{self, ApiError, limit_errors::listed},
+    error::{self, ApiError, code::ErrorCode, limit_errors::truncate_errors},
     metrics::metrics,
     response_memory::ResponseMemory,
 };
 
-/// What a client asks to be run, as it came: nothing of it has been looked at.
+/// A request as received, before any check.
 #[derive(Default)]
 pub struct GraphqlRequest {
     /// The document's text.
     pub query: String,
-    /// Which of its operations to run.
+    /// The name of the operation to run.
     pub operation_name: Option<String>,
-    /// The values of its variables. May hold personal data.
+    /// The raw variables. They may hold personal data.
     pub variables: Variables,
 }
 
-/// A request whose text is GraphQL, within the limits. It may be that nothing has been held against the schema.
-pub struct Parsed {
+/// A parsed request within the limits, not necessarily validated.
+pub struct ParsedRequest {
     pub(crate) text: String,
     pub(crate) name: Option<String>,
     pub(crate) variables: Variables,
     pub(crate) kind: OperationType,
-    pub(crate) document: Document,
+    pub(crate) document: DocumentState,
 }
 
-/// What is known of a document's text.
-pub(crate) enum Document {
-    /// It has been judged before.
-    ValidatedDocument(Arc<ValidatedDocument>),
-    /// It has not.
+/// The document of a parsed request.
+pub(crate) enum DocumentState {
+    /// A hit in the document cache.
+    Validated(Arc<ValidatedDocument>),
+    /// A document that is not validated yet.
     New(Box<ExecutableDocument>),
 }
 
-/// An operation that may be run: valid, with coerced variables.
+/// An executable operation: its plan and coerced variables.
 pub struct Operation {
     pub(crate) plan: Arc<Plan>,
     pub(crate) variables: Variables,
 }
 
-/// The schema with what is needed to run operations against it.
+/// The schema, its limits and the document cache.
 pub struct Api {
     schema: Schema<Query, Mutation, Subscription>,
-    /// The same, to validate documents against: it runs nothing.
+    /// The validate-only schema: its [`ValidateOnly`] extension ends each request before execution.
     validator: Schema<Query, Mutation, Subscription>,
-    /// The same, whose messages suggest names; none where `graphql.suggestions` is off.
+    /// The validate-only schema with name suggestions; None if `graphql.suggestions` is off.
     suggester: Option<Schema<Query, Mutation, Subscription>>,
     types: Types,
     limits: Limits,
@@ -86,37 +86,37 @@ pub struct Api {
     memory: ResponseMemory,
 }
 
-/// The code of errors of a document that does not fit the schema.
-const VALIDATION_FAILED: &str = "GRAPHQL_VALIDATION_FAILED";
+/// The code of validation errors.
+const VALIDATION_FAILED: ErrorCode = ErrorCode::ValidationFailed;
 
 type Builder = SchemaBuilder<Query, Mutation, Subscription>;
 
 fn schema(limits: &Limits) -> Builder {
     Schema::build(Query::new(limits), Mutation, Subscription)
-        // `parse::parse` has counted the same way, and refuses with the limit's name.
+        // A second line of defence: `parse::parse` counts the same way and names the limit.
         .limit_recursive_depth(limits.depth + 1)
 }
 
-/// The schema as clients see it, in the schema definition language.
+/// The client-visible schema as SDL.
 pub fn sdl(limits: &Limits) -> String {
-    sdl_of(&schema(limits).finish())
+    export_sdl(&schema(limits).finish())
 }
 
-fn sdl_of(schema: &Schema<Query, Mutation, Subscription>) -> String {
+fn export_sdl(schema: &Schema<Query, Mutation, Subscription>) -> String {
     schema.sdl_with_options(SDLExportOptions::new().include_specified_by())
 }
 
 impl Api {
-    /// An API within `limits`, which tells of its schema what `config` allows, with `memory` for its answers.
+    /// Builds the API. Responses are charged to `memory`.
     ///
     /// # Panics
-    /// Never: that the schema's own description can be read back is tested, and does not depend on `limits`.
+    /// Never: a test parses the schema's own SDL, which does not depend on `limits`.
     pub fn new(limits: Limits, config: &GraphqlConfig, memory: ResponseMemory) -> Self {
         let (validator, schema) = (schema(&limits), schema(&limits));
-        Self::of(validator, schema, limits, config, memory)
+        Self::build(validator, schema, limits, config, memory)
     }
 
-    /// The same with a fault in it, for a test of what becomes of that.
+    /// An API with an extension that injects a fault, for tests.
     #[cfg(test)]
     pub(crate) fn with_fault(
         limits: Limits,
@@ -125,10 +125,10 @@ impl Api {
         fault: impl ExtensionFactory + Copy,
     ) -> Self {
         let (validator, schema) = (schema(&limits).extension(fault), schema(&limits).extension(fault));
-        Self::of(validator, schema, limits, config, memory)
+        Self::build(validator, schema, limits, config, memory)
     }
 
-    fn of(
+    fn build(
         validator: Builder,
         schema: Builder,
         limits: Limits,
@@ -137,119 +137,129 @@ impl Api {
     ) -> Self {
         let validator = validator.extension(ValidateOnly).disable_suggestions().finish();
         let suggester = config.suggestions.then(|| self::schema(&limits).extension(ValidateOnly).finish());
-        // It is given valid documents only.
+        // Only validated documents reach it, so its own validation is minimal.
         let schema = schema.validation_mode(ValidationMode::Fast).finish();
-        let types = Types::of(&sdl_of(&schema)).expect("the schema describes itself");
+        let types = Types::of(&export_sdl(&schema)).expect("the schema describes itself");
         let documents = DocumentCache::new(config.documents_size);
         let has_introspection = config.introspection;
         Self { schema, validator, suggester, types, limits, has_introspection, documents, memory }
     }
 
-    /// Parses `request`, within the limits, and chooses its operation.
+    /// Parses `request` within the limits, or finds it in the document cache, and selects its operation.
     ///
     /// # Errors
-    /// The answer to give instead.
-    pub fn parse(&self, request: GraphqlRequest) -> Result<Parsed, GraphqlResponse> {
-        let refuse = |error| GraphqlResponse::refused(vec![error]);
+    /// The response to the rejected request.
+    pub fn parse(&self, request: GraphqlRequest) -> Result<ParsedRequest, GraphqlResponse> {
+        let reject = |error| GraphqlResponse::rejected(vec![error]);
         let GraphqlRequest { query: text, operation_name, variables } = request;
         let name = operation_name.filter(|name| !name.is_empty());
-        if let Some(known) = self.documents.get(&text, name.as_deref()) {
-            let kind = known.kind;
-            return Ok(Parsed { text, name, variables, kind, document: Document::ValidatedDocument(known) });
+        if let Some(validated) = self.documents.get(&text, name.as_deref()) {
+            let kind = validated.kind;
+            return Ok(ParsedRequest {
+                text,
+                name,
+                variables,
+                kind,
+                document: DocumentState::Validated(validated),
+            });
         }
         metrics().documents.count("text");
-        let document = parse::parse(&text, &self.limits).map_err(refuse)?;
-        let kind = parse::operation(&document, name.as_deref()).map_err(refuse)?.node.ty;
-        Ok(Parsed { text, name, variables, kind, document: Document::New(Box::new(document)) })
+        let document = parse::parse(&text, &self.limits).map_err(reject)?;
+        let kind = parse::operation(&document, name.as_deref()).map_err(reject)?.node.ty;
+        Ok(ParsedRequest { text, name, variables, kind, document: DocumentState::New(Box::new(document)) })
     }
 
-    /// Makes sure that what was parsed is valid, and makes of it what can be run.
+    /// Validates and plans `parsed`, coerces its variables and checks its cost.
     ///
     /// # Errors
-    /// The answer to give instead.
-    pub async fn prepare(&self, parsed: Parsed) -> Result<Operation, GraphqlResponse> {
-        let prepared = AssertUnwindSafe(self.made_of(parsed)).catch_unwind();
-        prepared.await.unwrap_or_else(|_| Err(GraphqlResponse::failed()))
+    /// The response to the rejected request.
+    pub async fn prepare(&self, parsed: ParsedRequest) -> Result<Operation, GraphqlResponse> {
+        let prepared = AssertUnwindSafe(self.build_operation(parsed)).catch_unwind();
+        prepared.await.unwrap_or_else(|_| Err(GraphqlResponse::internal_error()))
     }
 
-    async fn made_of(&self, parsed: Parsed) -> Result<Operation, GraphqlResponse> {
-        let Parsed { text, name, variables, document, .. } = parsed;
-        let (known, new) = match document {
-            Document::ValidatedDocument(known) => (known, None),
-            Document::New(document) => (Arc::new(self.known(name.as_deref(), &document)?), Some(*document)),
+    async fn build_operation(&self, parsed: ParsedRequest) -> Result<Operation, GraphqlResponse> {
+        let ParsedRequest { text, name, variables, document, .. } = parsed;
+        let (validated, new) = match document {
+            DocumentState::Validated(validated) => (validated, None),
+            DocumentState::New(document) => {
+                (Arc::new(self.analyze(name.as_deref(), &document)?), Some(*document))
+            }
         };
         let max_errors = self.limits.errors;
-        let variables = self.types.coerce(&known.definitions, variables, max_errors).map_err(|errors| {
-            self.refuse(errors.into_iter().map(ServerError::from).collect(), "BAD_USER_INPUT")
-        })?;
-        let decisions = known.decisions(&variables);
-        let plan = match known.plan(&decisions) {
+        let variables =
+            self.types.coerce(&validated.definitions, variables, max_errors).map_err(|errors| {
+                self.reject(errors.into_iter().map(ServerError::from).collect(), ErrorCode::BadUserInput)
+            })?;
+        let shape = validated.shape_of(&variables);
+        let plan = match validated.plan(&shape) {
             Some(plan) => {
                 metrics().documents.count("cache");
                 plan.clone()
             }
-            None => self.plan(text, name, &known, decisions, new).await?,
+            None => self.plan(text, name, &validated, shape, new).await?,
         };
-        plan.price.check(&variables, &self.limits).map_err(|error| GraphqlResponse::refused(vec![error]))?;
+        plan.cost.check(&variables, &self.limits).map_err(|error| GraphqlResponse::rejected(vec![error]))?;
         Ok(Operation { plan, variables })
     }
 
-    /// What there is to know of the operation of that `name` of a new document, as far as it can be said without the
-    /// variables, and with the faults that are told before theirs.
-    fn known(
+    /// Validates the parts of a new document whose errors precede those of its variables, and analyses the operation
+    /// `name`.
+    fn analyze(
         &self,
         name: Option<&str>,
         document: &ExecutableDocument,
     ) -> Result<ValidatedDocument, GraphqlResponse> {
-        let refuse = |error| GraphqlResponse::refused(vec![error]);
+        let reject = |error| GraphqlResponse::rejected(vec![error]);
         if !self.has_introspection {
-            introspection::refuse(document).map_err(|error| GraphqlResponse::not_run(vec![error]))?;
+            introspection::reject(document).map_err(|error| GraphqlResponse::with_errors(vec![error]))?;
         }
-        overlap::check(document).map_err(refuse)?;
+        overlap::check(document).map_err(reject)?;
         arguments::check(document, &self.types, self.limits.errors)
-            .map_err(|errors| self.refuse(errors, VALIDATION_FAILED))?;
-        let operation = parse::operation(document, name).map_err(refuse)?;
+            .map_err(|errors| self.reject(errors, VALIDATION_FAILED))?;
+        let operation = parse::operation(document, name).map_err(reject)?;
         Ok(ValidatedDocument::new(document, &operation.node))
     }
 
-    /// Makes a plan for these `decisions`, and remembers it. A document that is `new` is judged; any other is read again.
+    /// Plans the operation for variables of that `shape`, and caches the plan. A `new` document is validated; a cached one is
+    /// only parsed again.
     async fn plan(
         &self,
         text: String,
         name: Option<String>,
-        known: &ValidatedDocument,
-        decisions: VariableShape,
+        validated: &ValidatedDocument,
+        shape: VariableShape,
         new: Option<ExecutableDocument>,
     ) -> Result<Arc<Plan>, GraphqlResponse> {
-        let refuse = |error| GraphqlResponse::refused(vec![error]);
+        let reject = |error| GraphqlResponse::rejected(vec![error]);
         let is_new = new.is_some();
         let document = match new {
             Some(document) => document,
             None => {
                 metrics().documents.count("variables");
-                parse::parse(&text, &self.limits).map_err(refuse)?
+                parse::parse(&text, &self.limits).map_err(reject)?
             }
         };
-        let operation = parse::operation(&document, name.as_deref()).map_err(refuse)?;
-        let flat = normalize::flatten(&document, operation, &decisions).map_err(refuse)?;
+        let operation = parse::operation(&document, name.as_deref()).map_err(reject)?;
+        let normalized = normalize::normalize(&document, operation, &shape).map_err(reject)?;
         if is_new {
             self.validate(&text, document, name.as_deref()).await?;
         }
-        let plan = Arc::new(Plan::of(flat, &self.types, &self.limits));
-        self.documents.put(text, name, known.with(decisions, plan.clone()));
+        let plan = Arc::new(Plan::of(normalized, &self.types, &self.limits));
+        self.documents.put(text, name, validated.with(shape, plan.clone()));
         Ok(plan)
     }
 
-    /// Holds the whole document against the schema. Variables have been looked at already, and do not count here.
+    /// Validates the whole document against the schema, without variables, which are already coerced.
     ///
-    /// To suggest names costs much more than to find errors, so it is done for no more errors than are listed.
+    /// Suggestions cost much more than validation, so they are made only if all errors can be listed.
     async fn validate(
         &self,
         text: &str,
         mut document: ExecutableDocument,
         name: Option<&str>,
     ) -> Result<(), GraphqlResponse> {
-        let parse = |text| parser::parse_query(text).map_err(|_| GraphqlResponse::failed());
+        let parse = |text| parser::parse_query(text).map_err(|_| GraphqlResponse::internal_error());
         let short = ShortNames::of(text);
         let (mut text, mut name) = (text, name);
         if let Some(short) = &short {
@@ -271,71 +281,72 @@ impl Api {
         for error in &mut errors {
             error::ensure_code(error, ApiError::ValidationFailed);
         }
-        Err(self.refuse(errors, VALIDATION_FAILED))
+        Err(self.reject(errors, VALIDATION_FAILED))
     }
 
-    /// The answer to a request with `errors` of one `code`, which is not run.
-    fn refuse(&self, errors: Vec<ServerError>, code: &'static str) -> GraphqlResponse {
-        GraphqlResponse::not_run(listed(errors, code, self.limits.errors))
+    /// The response to a request with validation or variable `errors` of one `code`.
+    fn reject(&self, errors: Vec<ServerError>, code: ErrorCode) -> GraphqlResponse {
+        GraphqlResponse::with_errors(truncate_errors(errors, code, self.limits.errors))
     }
 
-    /// Shows how much is kept, as of now, in the [metrics].
+    /// Updates the size gauges in the [metrics].
     pub fn observe(&self) {
         metrics().caches.set(&[("documents", self.documents.total())]);
         self.memory.observe();
     }
 
-    /// The memory that answers are written to.
+    /// The memory budget of responses.
     pub fn memory(&self) -> &ResponseMemory {
         &self.memory
     }
 
-    /// Writes an answer as JSON. Its errors are counted.
+    /// Encodes a response as JSON and counts its errors.
     ///
     /// # Errors
-    /// `OVERLOADED`, where `http.max_response_memory` has no room for it. The answer to a mutation is written all the same.
-    pub fn encode(&self, answer: GraphqlResponse) -> Result<EncodedJson, ApiError> {
-        answer.encode(&self.memory, b"", b"")
+    /// `OVERLOADED` if `http.max_response_memory` is exhausted, except for mutations, whose responses are always written.
+    pub fn encode(&self, response: GraphqlResponse) -> Result<EncodedJson, ApiError> {
+        response.encode(&self.memory, b"", b"")
     }
 
-    /// Writes an answer as JSON, between `before` and `after`. Where there is no room for it, it has an error in place of
-    /// its data.
-    pub fn encode_between(&self, before: &[u8], answer: GraphqlResponse, after: &[u8]) -> Bytes {
-        let encode = |answer: GraphqlResponse| answer.encode(&self.memory, before, after);
-        let encoded = encode(answer).or_else(|error| encode(GraphqlResponse::without_data(error)));
+    /// Encodes a response as JSON between `before` and `after`. If response memory is exhausted, an error replaces the data.
+    pub fn encode_between(&self, before: &[u8], response: GraphqlResponse, after: &[u8]) -> Bytes {
+        let encode = |response: GraphqlResponse| response.encode(&self.memory, before, after);
+        let encoded = encode(response).or_else(|error| encode(GraphqlResponse::without_data(error)));
         encoded.map(|encoded| encoded.body).unwrap_or_default()
     }
 
-    /// Runs a query or a mutation. `access` is what it may ask through, or why it may ask nothing.
+    /// Executes a query or a mutation. Without `access`, its fields fail with that error.
     pub async fn execute(&self, operation: Operation, access: Access) -> GraphqlResponse {
-        let (request, run) = operation.into_request(access, &self.limits, &self.memory);
-        let answer = async {
-            let mut answer = GraphqlResponse::of(self.schema.execute(request).await, &run);
-            if answer.data.as_ref().is_some_and(|data| !data.is_null()) {
-                answer.stale = run.staleness.noted();
+        let (request, execution) = operation.into_request(access, &self.limits, &self.memory);
+        let response = async {
+            let mut response = GraphqlResponse::of(self.schema.execute(request).await, &execution);
+            if response.data.as_ref().is_some_and(|data| !data.is_null()) {
+                response.stale = execution.stale.take();
             }
-            answer
+            response
         };
-        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| GraphqlResponse::failed())
+        AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|_| GraphqlResponse::internal_error())
     }
 
-    /// Runs any operation: a subscription has an answer for each event, the others have one.
+    /// Executes any operation: one response per subscription event, a single one otherwise.
     pub fn subscribe(
         &self,
         operation: Operation,
         access: Access,
     ) -> impl Stream<Item = GraphqlResponse> + Send + use<> {
-        // What is watched is waited for until it is known again: nothing of it is stale.
-        let (request, run) = operation.into_request(access, &self.limits, &self.memory);
-        let answers =
-            self.schema.execute_stream(request).map(move |response| GraphqlResponse::of(response, &run));
-        AssertUnwindSafe(answers)
+        // Subscriptions never serve stale data: they wait until it is fresh again.
+        let (request, execution) = operation.into_request(access, &self.limits, &self.memory);
+        let responses = self
+            .schema
+            .execute_stream(request)
+            .map(move |response| GraphqlResponse::of(response, &execution));
+        AssertUnwindSafe(responses)
             .catch_unwind()
-            .map(|answer| answer.unwrap_or_else(|_| GraphqlResponse::failed()))
+            .map(|response| response.unwrap_or_else(|_| GraphqlResponse::internal_error()))
     }
 }
 
-/// What is wrong with `document`, as async-graphql says it.
+/// The errors of async-graphql's validation of `document`.
 async fn validation_errors(
     validator: &Schema<Query, Mutation, Subscription>,
     mut document: ExecutableDocument,
@@ -347,7 +358,7 @@ async fn validation_errors(
     validator.execute(request).await.errors
 }
 
-/// Has an operation end where it would be run, after it has been found valid.
+/// An extension that ends each request after validation, so that a schema with it validates and never executes.
 struct ValidateOnly;
 
 impl ExtensionFactory for ValidateOnly {
@@ -363,20 +374,25 @@ impl Extension for ValidateOnly {
     }
 }
 
-impl Parsed {
-    /// Whether it is to change something.
+impl ParsedRequest {
+    /// Whether the operation is a mutation.
     pub fn is_mutation(&self) -> bool {
         self.kind == OperationType::Mutation
     }
 }
 
 impl Operation {
-    /// Whether it has more than one answer.
+    /// Whether the operation is a subscription.
     pub fn is_subscription(&self) -> bool {
         self.plan.kind() == OperationType::Subscription
     }
 
-    fn into_request(self, access: Access, limits: &Limits, memory: &ResponseMemory) -> (Request, Arc<Run>) {
+    fn into_request(
+        self,
+        access: Access,
+        limits: &Limits,
+        memory: &ResponseMemory,
+    ) -> (Request, Arc<Execution>) {
         let Self { plan, variables } = self;
         metrics().operations.count(match plan.kind() {
             OperationType::Query => "query",
@@ -384,8 +400,8 @@ impl Operation {
             OperationType::Subscription => "subscription",
         });
         let document = plan.document();
-        let run = Arc::new(Run::new(access, plan, limits, memory));
-        (request(document, variables).data(run.clone()), run)
+        let execution = Arc::new(Execution::new(access, plan, limits, memory));
+        (request(document, variables).data(execution.clone()), execution)
     }
 }
 
@@ -401,9 +417,9 @@ impl fmt::Debug for GraphqlRequest {
     }
 }
 
-impl fmt::Debug for Parsed {
+impl fmt::Debug for ParsedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parsed").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("ParsedRequest").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What fuzzing feeds with foreign text here, and what has to hold whatever it is. The targets are under `fuzz`.
+//! Entry points of the fuzz targets under `fuzz`, with the invariants that any input must keep.
 
 use std::{cell::LazyCell, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{Config, limits::Limits},
-    error::ApiError,
+    error::{ApiError, code::ErrorCode},
     response_memory::ResponseMemory,
 };
 
@@ -27,7 +27,7 @@ thread_local! {
     });
 }
 
-/// Low, so that what is over them and what is just within them is found soon.
+/// Low limits, so that the fuzzer soon finds inputs on both sides of each.
 fn limits() -> Limits {
     let limits = Config::default().limits;
     Limits {
@@ -44,79 +44,82 @@ fn limits() -> Limits {
     }
 }
 
-/// A query; after a NUL its variables, and after another the name of the operation.
+/// Runs a query; its variables follow a NUL, and the operation name another.
 pub fn query(text: &str) {
     let mut parts = text.split('\0');
     let query = parts.next().unwrap_or_default().to_owned();
     let variables = parts.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
     let operation_name = parts.next().map(str::to_owned);
     let request = GraphqlRequest { query, operation_name, variables: Variables::from_json(variables) };
-    if let Err(answer) = API.with(|api| run(api, request)) {
-        assert!(answer.data.is_none());
-        assert!(!answer.errors.is_empty());
-        is_coded(&answer);
+    if let Err(response) = API.with(|api| check(api, request)) {
+        assert!(response.data.is_none());
+        assert!(!response.errors.is_empty());
+        assert_coded(&response);
     }
 }
 
-fn run(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
+fn check(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
     let length = request.query.len();
     let parsed = api.parse(request)?;
     let limits = limits();
     assert!(length as u64 <= limits.query.as_u64());
     let document =
-        parse::parse(&parsed.text, &limits).map_err(|error| GraphqlResponse::refused(vec![error]))?;
-    let written = asked_for(&document, parsed.name.as_deref());
-    assert!(written.is_within(&limits), "{written:?}");
+        parse::parse(&parsed.text, &limits).map_err(|error| GraphqlResponse::rejected(vec![error]))?;
+    let document_counts = count(&document, parsed.name.as_deref());
+    assert!(document_counts.is_within(&limits), "{document_counts:?}");
 
-    let operation =
-        api.prepare(parsed).now_or_never().expect("to judge an operation nothing is waited for")?;
+    let operation = api.prepare(parsed).now_or_never().expect("preparation never waits")?;
     let document = operation.plan.document();
-    let run = asked_for(&document, None);
-    // What is run is no more than what was written.
-    assert!(run.is_within(&limits) && run.fields <= written.fields && run.aliases <= written.aliases);
+    let plan_counts = count(&document, None);
+    // The normalised operation is no larger than the document.
+    assert!(
+        plan_counts.is_within(&limits)
+            && plan_counts.fields <= document_counts.fields
+            && plan_counts.aliases <= document_counts.aliases
+    );
 
-    // Whoever asks without a credential gets a whole answer, and nothing is waited for.
-    let selected = names(&document);
-    let access = Err(ApiError::Unauthenticated("There is no token.".into()));
-    let answer = if operation.is_subscription() {
-        let mut answers = std::pin::pin!(api.subscribe(operation, access));
-        answers.next().now_or_never().flatten().expect("a subscription that is refused says so")
+    // Without a credential, the response is complete without any upstream call.
+    let selected = response_names(&document);
+    let access = Err(ApiError::Unauthenticated("The token is missing.".into()));
+    let response = if operation.is_subscription() {
+        let mut responses = std::pin::pin!(api.subscribe(operation, access));
+        responses.next().now_or_never().flatten().expect("a rejected subscription emits an error")
     } else {
-        api.execute(operation, access).now_or_never().expect("without a credential nothing is waited for")
+        api.execute(operation, access).now_or_never().expect("without a credential, execution never waits")
     };
-    is_coded(&answer);
-    let json = api.encode(answer).expect("there is memory for one answer").body;
-    let document: Value = serde_json::from_slice(&json).expect("an answer is JSON");
-    let Value::Object(mut document) = document else { panic!("an answer is an object") };
+    assert_coded(&response);
+    let json = api.encode(response).expect("response memory suffices for one response").body;
+    let document: Value = serde_json::from_slice(&json).expect("a response is JSON");
+    let Value::Object(mut document) = document else { panic!("a response is an object") };
     match document.swap_remove("data") {
         Some(Value::Object(data)) => {
-            assert!(
-                data.keys().eq(&selected),
-                "the names of the answer are those of the query, in its order"
-            );
+            assert!(data.keys().eq(&selected), "the response has the names of the selection, in its order");
         }
         data => assert!(data == Some(Value::Null) && document.contains_key("errors")),
     }
     Ok(())
 }
 
-fn is_coded(answer: &GraphqlResponse) {
-    for error in &answer.errors {
+fn assert_coded(response: &GraphqlResponse) {
+    for error in &response.errors {
         let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
-        assert!(matches!(code, Some(Value::String(code)) if code != ApiError::NotRun.code()), "{error:?}");
+        assert!(
+            matches!(code, Some(Value::String(code)) if code != ErrorCode::ChangeSkipped.as_str()),
+            "{error:?}"
+        );
     }
 }
 
-/// What an operation asks for, counted as simply as can be: a fragment is followed each time that it is used.
+/// A naive count of an operation, which follows each fragment at each use.
 #[derive(Debug, Default)]
-struct Sum {
+struct Counts {
     depth: usize,
     root_fields: usize,
     fields: usize,
     aliases: usize,
 }
 
-impl Sum {
+impl Counts {
     fn is_within(&self, limits: &Limits) -> bool {
         self.depth <= limits.depth
             && self.root_fields <= limits.root_fields
@@ -132,7 +135,7 @@ impl Sum {
                     self.fields += 1;
                     self.root_fields += usize::from(is_root);
                     self.aliases +=
-                        usize::from(field.node.alias.is_some() && !normalize::is_nothing(&field.node));
+                        usize::from(field.node.alias.is_some() && !normalize::is_placeholder(&field.node));
                     let inner = &field.node.selection_set.node;
                     if !inner.items.is_empty() {
                         self.add(document, inner, depth + 1, false);
@@ -150,25 +153,25 @@ impl Sum {
     }
 }
 
-fn asked_for(document: &ExecutableDocument, name: Option<&str>) -> Sum {
-    let mut sum = Sum::default();
-    let operation = parse::operation(document, name).expect("it was chosen before");
+fn count(document: &ExecutableDocument, name: Option<&str>) -> Counts {
+    let mut sum = Counts::default();
+    let operation = parse::operation(document, name).expect("the operation was selected before");
     sum.add(document, &operation.node.selection_set.node, 1, true);
     sum
 }
 
-/// The names at the top of what is run.
-fn names(document: &ExecutableDocument) -> Vec<Name> {
-    let operation = parse::operation(document, None).expect("what is run is one operation");
+/// The root response names of the normalised operation.
+fn response_names(document: &ExecutableDocument) -> Vec<Name> {
+    let operation = parse::operation(document, None).expect("a plan has one operation");
     let set = &operation.node.selection_set.node;
     assert!(set.items.iter().all(|selection| matches!(selection.node, Selection::Field(_))));
     normalize::fields(set).map(|field| field.node.response_key().node.clone()).collect()
 }
 
-/// A cursor; or, before a colon, its place and, after it, the length of a page.
+/// Decodes a cursor, or encodes one from a position and, after a colon, a page length.
 pub fn cursor(text: &str) {
     if let Some(cursor) = Cursor::decode(text) {
-        assert_eq!(cursor.encode(), text, "a place has one cursor");
+        assert_eq!(cursor.encode(), text, "each position has one cursor");
     }
     let (position, cap) = text.split_once(':').unwrap_or((text, ""));
     if let Ok(position) = position.parse::<u32>() {

@@ -1,10 +1,11 @@
-//! GraphQL: the schema, and how an operation is made of a request and run.
+//! GraphQL: the schema, the pipeline from a request to a planned operation, and its execution. Independent of HTTP.
 //!
-//! [`Api::parse`] reads a request within the limits, [`Api::prepare`] makes of it an operation that is valid and can be
-//! run, [`Api::execute`] and [`Api::subscribe`] run it. All of them know nothing of HTTP, and a panic within one of them
-//! is the answer to that operation alone: what is shared with others is never left half changed.
+//! [`parse`](api::Api::parse) applies the limits, [`prepare`](api::Api::prepare) validates and plans,
+//! [`execute`](api::Api::execute) and [`subscribe`](api::Api::subscribe) run the operation. A panic in one of them fails
+//! that operation alone. Shared state stays consistent.
 
 pub mod api;
+pub mod async_graphql_compat;
 pub mod execute;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -8,7 +8,11 @@ use tokio::time::timeout;
 use crate::{
     caller::{Caller, Scope},
     config::limits::Limits,
-    error::{ApiError, limit::OverLimit, limit_errors::TOO_MUCH},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+        limit_errors::SERVER_OVERLOADED,
+    },
     fair_queue::{self, FairQueue, ledger::Bounds},
     metrics::{ActiveGauge, metrics},
 };
@@ -21,12 +25,12 @@ pub(crate) type Permit = fair_queue::Permit<Option<Scope>>;
 pub struct ConcurrencyLimit {
     queue: FairQueue<Option<Scope>>,
     maximum: usize,
-    limit: &'static str,
+    limit: Limit,
 }
 
 impl ConcurrencyLimit {
     /// A limit of `maximum` for all callers together. `limit` is its name in errors, and `level` its gauge.
-    pub fn new(maximum: usize, limit: &'static str, level: ActiveGauge) -> Self {
+    pub fn new(maximum: usize, limit: Limit, level: ActiveGauge) -> Self {
         let bounds = Bounds { running: maximum, waiting: 0, caller_share: 100 };
         Self { queue: FairQueue::new(bounds, level, ActiveGauge::default()), maximum, limit }
     }
@@ -40,7 +44,7 @@ impl ConcurrencyLimit {
     }
 
     fn overloaded(&self) -> ApiError {
-        OverLimit::overloaded(self.limit, self.maximum, TOO_MUCH)
+        LimitExceeded::overloaded(self.limit, self.maximum, SERVER_OVERLOADED)
     }
 }
 
@@ -62,7 +66,7 @@ impl AdmissionQueue {
         let (running, waiting) =
             (metrics().operations_in_flight.clone(), metrics().operations_waiting.clone());
         let queue = FairQueue::new(bounds, running, waiting);
-        let limit = ConcurrencyLimit { queue, maximum: limits.operations, limit: "operations" };
+        let limit = ConcurrencyLimit { queue, maximum: limits.operations, limit: Limit::Operations };
         Self { limit, max_wait: limits.operations_wait }
     }
 
@@ -84,7 +88,7 @@ impl AdmissionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{caller::ScopeKey, config::Config};
+    use crate::{caller::ScopeKey, config::Config, error::code::ErrorCode};
 
     #[tokio::test]
     async fn callers_without_a_valid_credential_share_one_key() {
@@ -95,7 +99,7 @@ mod tests {
             permits.push(queue.admit(&Err(ApiError::Unauthenticated(reason.into()))).await.unwrap());
         }
         let refused = queue.admit(&Err(ApiError::Internal)).await.unwrap_err();
-        assert_eq!(refused.code(), "OVERLOADED");
+        assert_eq!(refused.code(), ErrorCode::Overloaded);
         let caller = Ok(Caller::with_token("known", &ScopeKey::random()));
         assert!(queue.admit(&caller).await.is_ok());
         drop(permits);

@@ -4,7 +4,10 @@
 use axum::http::{HeaderValue, Request, StatusCode, header};
 
 use super::refusal::Refusal;
-use crate::{config::limits::Limits, error::limit::OverLimit};
+use crate::{
+    config::limits::Limits,
+    error::limit::{Limit, LimitExceeded},
+};
 
 /// Checks the head of `request` against the limits. Rejects transfer codings other than `chunked`, since hyper ignores
 /// codings before that one.
@@ -19,23 +22,23 @@ pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<(), Refu
         headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() as u64;
     let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     for (limit, status, value, maximum, subject, unit) in [
-        ("uri", StatusCode::URI_TOO_LONG, target, limits.uri.as_u64(), "Request target of", "bytes"),
+        (Limit::Uri, StatusCode::URI_TOO_LONG, target, limits.uri.as_u64(), "Request target of", "bytes"),
         (
-            "header_count",
+            Limit::HeaderCount,
             too_large,
             headers.len() as u64,
             limits.header_count as u64,
             "Request head with",
             "headers",
         ),
-        ("headers", too_large, target + size, limits.headers.as_u64(), "Request head of", "bytes"),
+        (Limit::Headers, too_large, target + size, limits.headers.as_u64(), "Request head of", "bytes"),
     ] {
         if value > maximum {
             let message =
                 format!("{subject} {value} {unit} exceeds the limit of {maximum} {unit} (limits.{limit}).");
             return Err(Refusal::with_status(
                 status,
-                OverLimit::bad_request(limit, Some(maximum), Some(value), message),
+                LimitExceeded::bad_request(limit, Some(maximum), Some(value), message),
             ));
         }
     }

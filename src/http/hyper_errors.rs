@@ -18,7 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
 use super::{refusal::Refusal, request_framing::FramingGuard, security_headers};
-use crate::error::{ApiError, limit::OverLimit};
+use crate::error::{
+    ApiError,
+    limit::{Limit, LimitExceeded},
+};
 
 /// A connection that completes bare error responses on their way out.
 #[derive(Debug)]
@@ -57,15 +60,15 @@ fn complete_error(written: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
-    let bad = |limit, message: &'static str| OverLimit::bad_request(limit, None, None, message);
+    let bad = |limit, message: &'static str| LimitExceeded::bad_request(limit, None, None, message);
     let error = match status {
         StatusCode::URI_TOO_LONG => bad(
-            "uri",
+            Limit::Uri,
             "Request target is too long to be read (limits.uri). Shorten it, or send the operation with POST.",
         ),
         // hyper does not tell which of the two limits was exceeded.
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => bad(
-            "headers",
+            Limit::Headers,
             "Request headers are too large or too many (limits.headers, limits.header_count). Send fewer or shorter \
              ones.",
         ),

@@ -25,7 +25,11 @@ use crate::{
     auth::bearer::BearerToken,
     caller::{Caller, Scope},
     config::rate_limit::RateLimitConfig,
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        code::ErrorCode,
+        limit::{Limit, LimitExceeded},
+    },
 };
 
 /// The minimum time between two sweeps for full buckets.
@@ -51,7 +55,7 @@ impl RateLimit {
         token: &Result<Option<BearerToken>, ApiError>,
     ) -> Result<(), ApiError> {
         if let Err(error) = caller
-            && error.code() == "OVERLOADED"
+            && error.code() == ErrorCode::Overloaded
         {
             return Err(error.clone());
         }
@@ -59,7 +63,7 @@ impl RateLimit {
         let scope = caller.as_ref().ok().map(Caller::identity);
         buckets.take(scope).map_err(|wait| match caller {
             Err(rejected) if !matches!(token, Ok(None)) => rejected.clone(),
-            _ => OverLimit::too_often("rate_limit.per_second", buckets.per_second.get().into(), wait),
+            _ => LimitExceeded::rate_limited(Limit::RequestRate, buckets.per_second.get().into(), wait),
         })
     }
 }

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::error::{self, ApiError};
+use crate::error::{self, ApiError, code::ErrorCode};
 use crate::metrics::metrics;
 
 /// The rejection of a request: a status, an error and response headers.
@@ -58,10 +58,12 @@ impl From<ApiError> for Refusal {
     /// Maps the error code to a status, and adds `Retry-After` if the error has one.
     fn from(error: ApiError) -> Self {
         let status = match error.code() {
-            "INTERNAL" => StatusCode::INTERNAL_SERVER_ERROR,
-            "OVERLOADED" | "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" => StatusCode::SERVICE_UNAVAILABLE,
-            "RATE_LIMITED" => StatusCode::TOO_MANY_REQUESTS,
-            "UNAUTHENTICATED" => StatusCode::UNAUTHORIZED,
+            ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Overloaded | ErrorCode::UpstreamUnavailable | ErrorCode::UpstreamTimeout => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
             _ => StatusCode::BAD_REQUEST,
         };
         let seconds = error.retry_after().map(error::whole_seconds);
@@ -75,7 +77,11 @@ impl From<ApiError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        tracing::debug!(http.status = self.status.as_u16(), code = self.error.code(), "request refused");
+        tracing::debug!(
+            http.status = self.status.as_u16(),
+            code = self.error.code().as_str(),
+            "request refused"
+        );
         let content_type =
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let (status, headers) = (self.status, self.headers.clone());

@@ -13,7 +13,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::{config::http::HttpConfig, metrics::metrics};
+use crate::{config::http::HttpConfig, error::limit::Limit, metrics::metrics};
 
 /// A connection that fails when its client reads nothing for `http.write_timeout`, or takes longer than
 /// `http.send_timeout` to read all pending bytes.
@@ -31,13 +31,13 @@ pub struct WriteTimeout<S, L> {
 /// A timer that is created when a write blocks. Most writes do not.
 #[derive(Debug)]
 struct Timer {
-    limit: &'static str,
+    limit: Limit,
     timeout: Duration,
     running: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    fn new(limit: &'static str, timeout: Duration) -> Self {
+    fn new(limit: Limit, timeout: Duration) -> Self {
         Self { limit, timeout, running: None }
     }
 
@@ -50,7 +50,7 @@ impl Timer {
         let timeout = self.timeout;
         let running = self.running.get_or_insert_with(|| Box::pin(sleep(timeout)));
         running.as_mut().poll(cx).map(|()| {
-            metrics().limited.count(self.limit);
+            metrics().limited.count(self.limit.as_str());
             io::ErrorKind::TimedOut.into()
         })
     }
@@ -62,8 +62,8 @@ impl<S, L> WriteTimeout<S, L> {
         Self {
             stream,
             _lease: lease,
-            progress: Timer::new("http.write_timeout", config.write_timeout),
-            total: Timer::new("http.send_timeout", config.send_timeout),
+            progress: Timer::new(Limit::WriteTimeout, config.write_timeout),
+            total: Timer::new(Limit::SendTimeout, config.send_timeout),
         }
     }
 

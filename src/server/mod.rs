@@ -28,6 +28,7 @@ use crate::{
     appointments::shared::Shared,
     auth::identity::Authenticator,
     config::Config,
+    error::limit::Limit,
     graceful_shutdown::GracefulShutdown,
     graphql::api::Api,
     http::{
@@ -96,13 +97,13 @@ impl Server {
             operations: AdmissionQueue::new(&config.limits),
             websockets: ConcurrencyLimit::new(
                 config.websocket.max_connections,
-                "websocket.max_connections",
+                Limit::WebSocketConnections,
                 metrics().websockets.clone(),
             ),
             partial_messages: Arc::new(PartialMessages::new(config.websocket.max_partial.as_u64())),
             event_streams: ConcurrencyLimit::new(
                 config.live.max_event_streams,
-                "live.max_event_streams",
+                Limit::EventStreams,
                 metrics().event_streams.clone(),
             ),
             keep_alive: config.live.keep_alive,
@@ -246,7 +247,7 @@ impl Connections {
             };
             if let Err(error) = served {
                 if error.is_timeout() {
-                    metrics().limited.count("http.header_timeout");
+                    metrics().limited.count(Limit::HeaderTimeout.as_str());
                 }
                 tracing::trace!(%error, "connection ended");
             }

@@ -238,7 +238,7 @@ fn assert_internal(answer: &Value) {
     assert_eq!(errors[0]["extensions"], json!({ "code": "INTERNAL" }));
     assert_eq!(
         errors[0]["message"],
-        "The gateway failed. Quote the x-request-id of this answer to its operator."
+        "Internal gateway error. Report the x-request-id of this response to the operator."
     );
 }
 

@@ -1,7 +1,10 @@
 //! The translation of upstream errors into client errors: error codes, messages and `Retry-After`, a 429 included.
 
 use super::error::UpstreamError;
-use crate::error::{ApiError, limit::OverLimit};
+use crate::error::{
+    ApiError,
+    limit::{Limit, LimitExceeded},
+};
 
 /// The only place where an upstream error becomes a client error.
 impl From<UpstreamError> for ApiError {
@@ -33,8 +36,8 @@ impl From<UpstreamError> for ApiError {
                     "The appointments service sent an invalid response. Report this to the gateway's operator.",
                 )
             }
-            UpstreamError::Overloaded { limit } => OverLimit::no_room(limit),
-            UpstreamError::Exhausted { .. } => OverLimit::no_room("system_resources"),
+            UpstreamError::Overloaded { limit } => LimitExceeded::at_capacity(limit),
+            UpstreamError::Exhausted { .. } => LimitExceeded::at_capacity(Limit::SystemResources),
             UpstreamError::Lost => Self::Internal,
         }
     }
@@ -68,12 +71,12 @@ mod tests {
             (UpstreamError::UnexpectedStatus { status: 302 }, "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::TooLarge, "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::Invalid("it is not JSON"), "UPSTREAM_INVALID_RESPONSE"),
-            (UpstreamError::Overloaded { limit: "upstream.max_waiting" }, "OVERLOADED"),
+            (UpstreamError::Overloaded { limit: Limit::UpstreamQueue }, "OVERLOADED"),
             (UpstreamError::Exhausted { is_sent: false }, "OVERLOADED"),
             (UpstreamError::Lost, "INTERNAL"),
         ] {
             let error = ApiError::from(fault);
-            assert_eq!(error.code(), code);
+            assert_eq!(error.code().as_str(), code);
             assert!(!error.message().contains("host.internal"), "messages name no upstream host");
         }
         for fault in [

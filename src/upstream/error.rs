@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::outcome::CallOutcome;
+use crate::error::limit::Limit;
 
 /// A failed call. Cheap to clone, since all waiters of a coalesced call share its result.
 #[derive(Debug, Clone, Error)]
@@ -81,7 +82,7 @@ pub enum UpstreamError {
     #[error("{limit} is reached, in total or for this caller")]
     Overloaded {
         /// The configuration key of the limit.
-        limit: &'static str,
+        limit: Limit,
     },
     /// This machine ran out of open files, local ports or memory. This says nothing about the upstream.
     #[error("this machine is out of open files, local ports or memory")]

@@ -165,7 +165,7 @@ async fn a_change_that_was_made_says_so_where_memory_runs_out() {
     assert_eq!(reply.status, 200);
     assert_eq!(reply.body["data"], json!({ "cancelAppointment": { "appointment": null, "userErrors": [] } }));
     assert_eq!(reply.faults(), [("[\"cancelAppointment\",\"appointment\"]".to_owned(), "OVERLOADED")]);
-    assert!(reply.body["errors"][0]["message"].as_str().unwrap().contains("change was made"));
+    assert!(reply.body["errors"][0]["message"].as_str().unwrap().contains("change was applied"));
     assert_eq!(upstream.seen(|seen| seen.calls.iter().filter(|call| call.is_change()).count()), 1);
     drop(held);
     until_response_memory(&gateway, 0.0).await;

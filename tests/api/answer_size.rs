@@ -201,7 +201,7 @@ async fn a_change_with_a_large_answer_keeps_its_fields() {
             assert_eq!(error["path"], json!([field, "appointment"]), "{errors:?}");
             assert_eq!(error["extensions"]["limit"], json!("answer"), "{errors:?}");
             assert_eq!(error["extensions"]["code"], json!("QUERY_TOO_COMPLEX"), "{errors:?}");
-            assert!(error["message"].as_str().unwrap().contains("change was made"), "{errors:?}");
+            assert!(error["message"].as_str().unwrap().contains("change was applied"), "{errors:?}");
             assert!(error["locations"].is_array(), "{errors:?}");
         }
         assert_eq!(errors.len(), 2);

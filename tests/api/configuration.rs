@@ -207,7 +207,7 @@ async fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
         let query = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }";
         let reply = gateway.query_with(None, query, json!({ "ids": ids })).await;
         let message = reply.body["errors"][0]["message"].as_str().unwrap();
-        assert!(message.contains(&format!("the {allowed} that limits.ids allows")), "{message}");
+        assert!(message.contains(&format!("the limit of {allowed} per field")), "{message}");
     }
 }
 

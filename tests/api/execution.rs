@@ -163,7 +163,6 @@ async fn a_variable_of_another_type_than_its_place_is_refused_with_the_place() {
     reply.refused(400, "GRAPHQL_VALIDATION_FAILED");
     let error = &reply.body["errors"][0];
     assert_eq!(error["locations"], json!([{ "line": 1, "column": 39 }]));
-    let message =
-        "The variable \"$id\" is of type String; for the argument \"id\" it has to be of type UUID!.";
+    let message = "The variable \"$id\" has type String, but the argument \"id\" requires type UUID!.";
     assert_eq!(error["message"], message);
 }

@@ -23,7 +23,7 @@ async fn without_introspection_the_schema_cannot_be_asked_for_in_any_way() {
     ] {
         let reply = gateway.query(None, query).await;
         let message = reply.refused(400, "GRAPHQL_VALIDATION_FAILED");
-        assert!(message.contains("Introspection is switched off"), "{query}: {message}");
+        assert!(message.contains("Introspection is disabled"), "{query}: {message}");
         assert!(reply.body["errors"][0]["locations"][0]["line"].is_u64(), "{reply:?}");
         assert!(!reply.body.to_string().contains("Query"), "{reply:?}");
     }

@@ -1,18 +1,18 @@
-//! The answer to an operation while its resolvers write it: its budget (`limits.answer`, `http.max_response_memory`)
-//! and the errors of malformed values.
+//! A response while resolvers write it: its size budget (`limits.answer`, `http.max_response_memory`) and the errors of
+//! malformed values.
 //!
-//! Both are checked before anything long is written, so that an answer which turns out too large stops growing at once.
+//! The budget is checked before each long write, so that an oversized response stops growing at once.
 
 use async_graphql::{PathSegment, ServerError};
 
 use super::json;
 use crate::{
-    error::{ApiError, limit::OverLimit},
+    error::{ApiError, code::ErrorCode, limit::LimitExceeded},
     metrics::metrics,
     response_memory::{Owner, Reservation, ResponseMemory},
 };
 
-/// What an answer has cost so far.
+/// The size budget of one response, and the errors collected so far.
 #[derive(Debug)]
 pub(crate) struct Draft {
     owner: Owner,
@@ -22,36 +22,36 @@ pub(crate) struct Draft {
     /// `http.max_response_memory`
     memory: usize,
     reservation: Reservation,
-    /// The JSON that has been written, beside `errors`.
+    /// Bytes of JSON written so far, without `errors`.
     pub(crate) written: usize,
-    /// The size up to which nothing has to be checked or reserved; 0 once the answer is too large.
+    /// The size up to which no further check or reservation is needed; 0 once the budget is exceeded.
     pub(crate) ceiling: usize,
-    pub(crate) excess: Option<Excess>,
-    pub(crate) errors: Errors,
+    pub(crate) excess: Option<ExceededBudget>,
+    pub(crate) errors: FieldErrors,
 }
 
-/// The bound that an answer exceeds.
+/// The budget that a response exceeds, with its maximum in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Excess {
+pub(crate) enum ExceededBudget {
     /// `limits.answer`
-    GraphqlResponse(usize),
+    ResponseSize(usize),
     /// `http.max_response_memory`
-    Memory(usize),
+    ResponseMemory(usize),
 }
 
-/// The errors of malformed values, as JSON with commas between them. There can be one for each field of each
-/// appointment, and as a `ServerError` each would take several times as much.
+/// The errors of malformed values, as comma-separated JSON. There can be one per field of each appointment, and a
+/// `ServerError` takes several times the memory of its JSON.
 #[derive(Debug, Default)]
-pub(crate) struct Errors {
+pub(crate) struct FieldErrors {
     pub(crate) json: Vec<u8>,
     pub(crate) count: u64,
 }
 
-/// Returns the path to the field that is being written.
+/// Returns the response path of the field that is being written.
 pub(crate) type Parent<'p> = &'p dyn Fn() -> Vec<PathSegment>;
 
 impl Draft {
-    /// An empty one of at most `maximum` bytes, for `owner`.
+    /// An empty draft of at most `maximum` bytes, charged to `owner`.
     pub(crate) fn new(is_mutation: bool, maximum: usize, owner: Owner, memory: &ResponseMemory) -> Self {
         Self {
             is_mutation,
@@ -62,70 +62,70 @@ impl Draft {
             written: 0,
             ceiling: 0,
             excess: None,
-            errors: Errors::default(),
+            errors: FieldErrors::default(),
         }
     }
 
-    /// Why the answer is too large, if it is.
-    pub(crate) fn excess(&self) -> Option<Excess> {
+    /// The exceeded budget, if any.
+    pub(crate) fn excess(&self) -> Option<ExceededBudget> {
         self.excess
     }
 
-    /// Takes the draft, and leaves an empty one for the next event.
+    /// Takes the draft and leaves an empty one for the next subscription event.
     pub(crate) fn take(&mut self, memory: &ResponseMemory) -> Self {
         let next = Self::new(self.is_mutation, self.maximum, self.owner, memory);
         std::mem::replace(self, next)
     }
 
-    /// Reserves memory for the beginning of an answer.
+    /// Reserves the first bytes of response memory.
     ///
     /// # Errors
-    /// [`Excess::Memory`]
-    pub(crate) fn begin(&mut self) -> Result<(), Excess> {
-        self.reservation.grow_to(1).map_err(|_| Excess::Memory(self.memory))
+    /// [`ExceededBudget::ResponseMemory`]
+    pub(crate) fn begin(&mut self) -> Result<(), ExceededBudget> {
+        self.reservation.grow_to(1).map_err(|_| ExceededBudget::ResponseMemory(self.memory))
     }
 
-    /// Whether the answer may grow by `more` bytes of JSON.
+    /// Whether the response may grow by `more` bytes of JSON.
     pub(crate) fn has_room(&mut self, more: usize) -> bool {
         self.check(more).is_ok()
     }
 
-    pub(crate) fn check(&mut self, more: usize) -> Result<(), Excess> {
+    pub(crate) fn check(&mut self, more: usize) -> Result<(), ExceededBudget> {
         self.check_total(self.written + self.errors.json.len() + more)
     }
 
-    /// Makes sure that the answer may have `total` bytes, and that they are reserved.
+    /// Checks that the response may take `total` bytes, and reserves them.
     ///
     /// # Errors
-    /// Why it may not; once that happens, it may not have any.
-    pub(crate) fn check_total(&mut self, total: usize) -> Result<(), Excess> {
+    /// The exceeded budget. Every later call then fails as well.
+    pub(crate) fn check_total(&mut self, total: usize) -> Result<(), ExceededBudget> {
         if total <= self.ceiling { Ok(()) } else { self.extend(total) }
     }
 
     #[cold]
-    fn extend(&mut self, total: usize) -> Result<(), Excess> {
+    fn extend(&mut self, total: usize) -> Result<(), ExceededBudget> {
         let excess = self.excess.or_else(|| {
             if total > self.maximum {
-                return Some(Excess::GraphqlResponse(self.maximum));
+                return Some(ExceededBudget::ResponseSize(self.maximum));
             }
-            self.reservation.grow_to(total).err().map(|_| Excess::Memory(self.memory))
+            self.reservation.grow_to(total).err().map(|_| ExceededBudget::ResponseMemory(self.memory))
         });
         self.excess = excess;
         self.ceiling = if excess.is_some() { 0 } else { self.reservation.bytes().min(self.maximum) };
         excess.map_or(Ok(()), Err)
     }
 
-    /// The memory that is reserved for the answer.
+    /// Returns the memory reserved for the response.
     pub(crate) fn into_reservation(self) -> Reservation {
         self.reservation
     }
 }
 
-impl Errors {
-    /// Counts the errors that clients are told.
+impl FieldErrors {
+    /// Counts the errors in the metrics.
     pub(crate) fn observe(&self) {
         if self.count > 0 {
-            metrics().errors.count_many(ApiError::UpstreamInvalidResponse("").code(), self.count);
+            metrics().errors.count_many(ErrorCode::UpstreamInvalidResponse.as_str(), self.count);
         }
     }
 
@@ -139,11 +139,11 @@ impl Errors {
     }
 }
 
-impl From<Excess> for ApiError {
-    fn from(excess: Excess) -> Self {
+impl From<ExceededBudget> for ApiError {
+    fn from(excess: ExceededBudget) -> Self {
         match excess {
-            Excess::GraphqlResponse(maximum) => OverLimit::answer(maximum),
-            Excess::Memory(maximum) => OverLimit::response_memory(maximum),
+            ExceededBudget::ResponseSize(maximum) => LimitExceeded::response_too_large(maximum),
+            ExceededBudget::ResponseMemory(maximum) => LimitExceeded::response_memory_exhausted(maximum),
         }
     }
 }

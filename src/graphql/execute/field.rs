@@ -1,5 +1,4 @@
-//! How the model's lenient values are served: null where there is no value, and an error at the path where the
-//! upstream sent something that is none.
+//! Output of the model's lenient values: null for an absent value, null with an error at its path for a malformed one.
 
 use std::borrow::Cow;
 
@@ -67,14 +66,14 @@ impl<T: OutputType> OutputType for Entries<T> {
     }
 }
 
-/// The error of a field in place of which there is null.
+/// The error of a malformed value, which is served as null.
 pub(crate) fn malformed_value() -> ServerError {
-    ApiError::UpstreamInvalidResponse("The appointments service sent a value of an unexpected kind.").into()
+    ApiError::UpstreamInvalidResponse("The appointments service sent a value of an unexpected type.").into()
 }
 
-/// The error of a list that is not all there.
+/// The error of a list with missing entries.
 pub(crate) fn malformed_list() -> ServerError {
-    let text = "The appointments service sent a list, or entries of it, of an unexpected kind.";
+    let text = "The appointments service sent a malformed list. Malformed entries are omitted.";
     ApiError::UpstreamInvalidResponse(text).into()
 }
 

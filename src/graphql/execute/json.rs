@@ -1,11 +1,11 @@
-//! JSON, written straight to bytes: the same bytes as `serde_json` writes.
+//! JSON encoding straight to bytes, with the same output as `serde_json`.
 
 use serde::Serialize;
 
-/// How many bytes are looked at at once: as many as a processor compares in one step.
+/// Bytes checked at once: the width of one SIMD comparison.
 const STRIDE: usize = 16;
 
-/// Adds `text` as a string.
+/// Appends `text` as a JSON string.
 pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
@@ -19,15 +19,15 @@ pub(crate) fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Adds any value that is JSON whatever it holds.
+/// Appends a value that always serializes.
 pub(crate) fn value(value: &impl Serialize, out: &mut Vec<u8>) {
-    // A vector takes whatever is written to it.
+    // Writing to a vector cannot fail.
     let _ = serde_json::to_writer(out, value);
 }
 
-/// How many of the first of `bytes` stand for themselves.
+/// The length of the prefix of `bytes` that needs no escaping.
 fn plain(bytes: &[u8]) -> usize {
-    // Without a branch within it, this is done for all of a stride at once.
+    // Free of branches, so that the compiler vectorizes it.
     let is_plain = |stride: &&[u8]| !stride.iter().fold(false, |found, byte| found | is_special(*byte));
     let strides = bytes.chunks_exact(STRIDE).take_while(is_plain).count() * STRIDE;
     let rest = &bytes[strides..];
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_that_has_to_be_escaped_is_so_wherever_it_stands() {
+    fn special_bytes_are_escaped_at_every_offset() {
         for special in (0..=0x7F).map(char::from) {
             for before in 0..=2 * STRIDE {
                 let text = format!("{}{special}{special}é", "a".repeat(before));
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_written_as_serde_json_writes_it(text in "(.|[\\x00-\\x40\\\\])*") {
+        fn strings_match_serde_json(text in "(.|[\\x00-\\x40\\\\])*") {
             let mut out = Vec::new();
             string(&text, &mut out);
             prop_assert_eq!(out, serde_json::to_vec(&text).unwrap());

@@ -1,4 +1,4 @@
-//! An answer, and how it is written. GraphQL, section 7.
+//! GraphQL responses and their JSON encoding (GraphQL specification, section 7).
 
 use std::{fmt, mem, sync::Arc};
 
@@ -6,96 +6,95 @@ use async_graphql::{PathSegment, Response, ServerError, Value};
 use bytes::Bytes;
 
 use super::{
-    draft::{Draft, Errors, Excess},
+    draft::{Draft, ExceededBudget, FieldErrors},
     json,
-    run::Run,
+    run::Execution,
     stale::Stale,
 };
-use crate::metrics::metrics;
 use crate::{
-    error::{self, ApiError},
+    error::{self, ApiError, code::ErrorCode},
     graphql::pipeline::plan::{Plan, Shape},
+    metrics::metrics,
     response_memory::ResponseMemory,
 };
 
-/// The answer to a request.
+/// A response to a request, or an event of a subscription.
 #[derive(Debug)]
 pub struct GraphqlResponse {
-    /// None where nothing was run: a fault of the request. GraphQL, section 7.1.
+    /// None for a request error, when nothing was executed (section 7.1).
     pub data: Option<Data>,
-    /// What went wrong, each once.
+    /// The errors, without those of malformed values, which are in `draft`.
     pub errors: Vec<ServerError>,
-    /// What of the data is stale.
+    /// The stale parts of the data.
     pub stale: Vec<Stale>,
-    /// What its resolvers wrote, where it was run. It is None for the few errors of any other answer.
+    /// The budget and the errors of malformed values. None for a request error.
     draft: Option<Box<Draft>>,
 }
 
-/// An answer as JSON. It counts in the [`ResponseMemory`] until the last clone of its body is dropped.
+/// An encoded response. It counts against [`ResponseMemory`] until the last clone of its body is dropped.
 #[derive(Debug)]
 pub struct EncodedJson {
-    /// The JSON document, and whatever was to stand around it.
+    /// The JSON document with its prefix and suffix.
     pub body: Bytes,
-    /// Whether nothing of the answer is missing or stale.
-    pub is_whole: bool,
+    /// Whether the response has data, no errors and no stale parts.
+    pub is_complete: bool,
 }
 
-/// An answer while it is put together. What is copied from its parts is freed at once.
-struct Assembly<'d> {
+/// Writes the JSON document of one response. Copied parts are freed at once.
+struct ResponseWriter<'d> {
     out: Vec<u8>,
-    /// Where the document begins in `out`.
+    /// The offset of the document in `out`.
     start: usize,
-    /// What the document has to keep to.
+    /// The size budget, if one applies.
     budget: Option<&'d mut Draft>,
 }
 
-/// What an operation has served: none, and so null, where something failed that must not be null.
-pub struct Data(Option<Box<Served>>);
+/// The `data` of an executed operation: None, encoded as null, if an error propagated to the root.
+pub struct Data(Option<Box<ExecutedData>>);
 
-struct Served {
+struct ExecutedData {
     value: Value,
     plan: Arc<Plan>,
 }
 
 impl GraphqlResponse {
-    /// Nothing was run, for these reasons.
-    pub fn refused(errors: Vec<ApiError>) -> Self {
-        Self::not_run(errors.into_iter().map(ServerError::from).collect())
+    /// A response to a request that is not executed.
+    pub fn rejected(errors: Vec<ApiError>) -> Self {
+        Self::with_errors(errors.into_iter().map(ServerError::from).collect())
     }
 
-    pub(crate) fn not_run(errors: Vec<ServerError>) -> Self {
+    pub(crate) fn with_errors(errors: Vec<ServerError>) -> Self {
         Self { data: None, errors, stale: Vec::new(), draft: None }
     }
 
-    /// An operation was run, and there is an error in place of all its data.
+    /// A response with null `data` and one error.
     pub(crate) fn without_data(error: ApiError) -> Self {
-        Self { data: Some(Data(None)), ..Self::refused(vec![error]) }
+        Self { data: Some(Data(None)), ..Self::rejected(vec![error]) }
     }
 
-    /// Something panicked. Only this answer is lost: a WebSocket, or an event stream, carries others.
-    pub(crate) fn failed() -> Self {
+    /// The response after a panic. Other operations on the same WebSocket or event stream continue.
+    pub(crate) fn internal_error() -> Self {
         Self::without_data(ApiError::Internal)
     }
 
-    /// What async-graphql has made of an operation, or of an event of a subscription.
-    pub(crate) fn of(response: Response, run: &Run) -> Self {
-        let Run { plan, memory, .. } = run;
-        let draft = Some(Box::new(run.draft().take(memory)));
+    /// Converts async-graphql's response to an operation or to one subscription event.
+    pub(crate) fn of(response: Response, execution: &Execution) -> Self {
+        let Execution { plan, memory, .. } = execution;
+        let draft = Some(Box::new(execution.draft().take(memory)));
         if draft.as_ref().is_some_and(|draft| !draft.is_mutation && draft.excess().is_some()) {
-            // Nothing of it is served, and the error is added when it is written.
+            // The data is dropped. `encode` adds the error.
             return Self { data: Some(Data(None)), errors: Vec::new(), stale: Vec::new(), draft };
         }
         let Response { data, mut errors, .. } = response;
-        errors.retain(|error| error::code(error) != Some(ApiError::NotRun.code()));
+        errors.retain(|error| error::code(error) != Some(ErrorCode::ChangeSkipped));
         for error in &mut errors {
-            // Resolvers fail with an `ApiError` and nothing else, so this is the library, of an argument that validation
-            // let pass. Its text repeats the argument.
+            // Resolvers only fail with an `ApiError`, so an error without a code is the library's, about an argument that
+            // passed validation. Its text repeats the argument, which may be personal data.
             error::ensure_code(error, |_| {
-                ApiError::BadUserInput("An argument of this field cannot be read.".to_owned())
+                ApiError::BadUserInput("An argument of this field has an invalid value.".to_owned())
             });
         }
-        // async-graphql leaves out a top field that failed and must not be null, where section 6.4.4 wants null in place
-        // of all data.
+        // async-graphql omits a failed non-null root field. Section 6.4.4 requires null in place of all data.
         let is_lost = |error: &ServerError| match (error.path.first(), &data) {
             (Some(PathSegment::Field(key)), Value::Object(fields)) => {
                 plan.shape.has(key) && !fields.contains_key(key.as_str())
@@ -103,16 +102,16 @@ impl GraphqlResponse {
             _ => true,
         };
         let is_lost = errors.iter().any(is_lost);
-        let served = (!is_lost).then(|| Box::new(Served { value: data, plan: plan.clone() }));
-        Self { data: Some(Data(served)), errors, stale: Vec::new(), draft }
+        let executed = (!is_lost).then(|| Box::new(ExecutedData { value: data, plan: plan.clone() }));
+        Self { data: Some(Data(executed)), errors, stale: Vec::new(), draft }
     }
 
-    /// Writes the JSON document that clients read (section 7.1), between `before` and `after`. It has no line breaks. Its
-    /// errors are counted. Where it is larger than `limits.answer`, there is an error in place of the data; the answer
-    /// to a mutation is written in any case, since its parts have been bounded one by one.
+    /// Encodes the response as JSON without line breaks (section 7.1), between `before` and `after`, and counts its errors.
+    /// If it exceeds `limits.answer`, an error replaces the data. The response to a mutation is always written: its parts
+    /// were bounded one by one.
     ///
     /// # Errors
-    /// `OVERLOADED`, where there is no memory for the answer to a query or for an event.
+    /// `OVERLOADED` if response memory is exhausted, for a query or an event.
     pub(crate) fn encode(
         mut self,
         memory: &ResponseMemory,
@@ -124,32 +123,32 @@ impl GraphqlResponse {
         let mut out = Vec::with_capacity(before.len() + self.length(&malformed) + after.len());
         out.extend_from_slice(before);
         let budget = draft.as_deref_mut().filter(|draft| !draft.is_mutation);
-        let mut assembly = Assembly { start: out.len(), out, budget };
-        let excess = assembly.answer(&mut self, &mut malformed).err();
+        let mut writer = ResponseWriter { start: out.len(), out, budget };
+        let excess = writer.response(&mut self, &mut malformed).err();
         match excess {
             None => malformed.observe(),
-            Some(excess @ Excess::Memory(_)) => return Err(excess.into()),
-            Some(excess @ Excess::GraphqlResponse(_)) => {
+            Some(excess @ ExceededBudget::ResponseMemory(_)) => return Err(excess.into()),
+            Some(excess @ ExceededBudget::ResponseSize(_)) => {
                 self = Self { data: self.data.map(|_| Data(None)), ..Self::without_data(excess.into()) };
-                assembly.replace(&mut self);
+                writer.replace(&mut self);
             }
         }
-        let Assembly { mut out, .. } = assembly;
+        let ResponseWriter { mut out, .. } = writer;
         out.extend_from_slice(after);
         metrics().count_errors(&self.errors);
         let reservation = draft.map_or_else(|| memory.reservation(), |draft| draft.into_reservation());
-        let is_whole = excess.is_none() && self.is_whole() && malformed.count == 0;
-        Ok(EncodedJson { body: reservation.into_bytes(out), is_whole })
+        let is_complete = excess.is_none() && self.is_complete() && malformed.count == 0;
+        Ok(EncodedJson { body: reservation.into_bytes(out), is_complete })
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.data.as_ref().is_some_and(|data| !data.is_null())
             && self.errors.is_empty()
             && self.stale.is_empty()
     }
 
-    /// About how many bytes that takes.
-    fn length(&self, malformed: &Errors) -> usize {
+    /// An estimate of the encoded length.
+    fn length(&self, malformed: &FieldErrors) -> usize {
         const ERROR: usize = 256;
         let data = self.data.as_ref().map_or(0, Data::length);
         data + malformed.json.len() + (self.errors.len() + self.stale.len() + 1) * ERROR
@@ -157,44 +156,48 @@ impl GraphqlResponse {
 }
 
 impl Data {
-    /// Whether it is null.
+    /// Whether it encodes as null.
     pub(crate) fn is_null(&self) -> bool {
         self.0.is_none()
     }
 
     fn length(&self) -> usize {
-        self.0.as_ref().map_or(0, |served| length(&served.value))
+        self.0.as_ref().map_or(0, |executed| length(&executed.value))
     }
 }
 
-impl Assembly<'_> {
-    /// Adds the document of `answer`, with the errors of `malformed` values among its own.
-    fn answer(&mut self, answer: &mut GraphqlResponse, malformed: &mut Errors) -> Result<(), Excess> {
+impl ResponseWriter<'_> {
+    /// Writes the document of `response`, with the errors of `malformed` values after its own.
+    fn response(
+        &mut self,
+        response: &mut GraphqlResponse,
+        malformed: &mut FieldErrors,
+    ) -> Result<(), ExceededBudget> {
         self.has_room(malformed.json.len())?;
         self.out.push(b'{');
-        let has_errors = !answer.errors.is_empty() || malformed.count > 0;
+        let has_errors = !response.errors.is_empty() || malformed.count > 0;
         if has_errors {
             self.out.extend_from_slice(b"\"errors\":[");
-            self.items(answer.errors.iter(), |it, error| {
+            self.items(response.errors.iter(), |it, error| {
                 json::value(error, &mut it.out);
                 Ok(())
             })?;
-            if !answer.errors.is_empty() && malformed.count > 0 {
+            if !response.errors.is_empty() && malformed.count > 0 {
                 self.out.push(b',');
             }
             self.out.extend_from_slice(&mem::take(&mut malformed.json));
             self.out.push(b']');
         }
-        if let Some(Data(data)) = &mut answer.data {
+        if let Some(Data(data)) = &mut response.data {
             self.out.extend_from_slice(if has_errors { b",\"data\":" } else { b"\"data\":" });
             match data.as_deref_mut() {
-                Some(Served { value, plan }) => self.value(value, &plan.shape)?,
+                Some(ExecutedData { value, plan }) => self.value(value, &plan.shape)?,
                 None => self.out.extend_from_slice(b"null"),
             }
         }
-        if !answer.stale.is_empty() {
+        if !response.stale.is_empty() {
             self.out.extend_from_slice(b",\"extensions\":{\"stale\":[");
-            self.items(answer.stale.iter(), |it, stale| {
+            self.items(response.stale.iter(), |it, stale| {
                 json::value(stale, &mut it.out);
                 Ok(())
             })?;
@@ -204,19 +207,19 @@ impl Assembly<'_> {
         self.has_room(0)
     }
 
-    /// Has the document of another answer, one error long, in place of what was written.
-    fn replace(&mut self, answer: &mut GraphqlResponse) {
+    /// Replaces the written document by that of another response with one error.
+    fn replace(&mut self, response: &mut GraphqlResponse) {
         self.out.truncate(self.start);
         self.out.shrink_to(self.start);
         self.budget = None;
-        // Without a budget it fails never.
-        let _ = self.answer(answer, &mut Errors::default());
+        // Without a budget, writing cannot fail.
+        let _ = self.response(response, &mut FieldErrors::default());
     }
 
-    /// Adds `value` with its fields in the order of `shape` (section 7.2.2), and without those that stand for nothing.
-    fn value(&mut self, value: &mut Value, shape: &Shape) -> Result<(), Excess> {
+    /// Writes `value` with its fields in the order of `shape` (section 7.2.2), without placeholders.
+    fn value(&mut self, value: &mut Value, shape: &Shape) -> Result<(), ExceededBudget> {
         match value {
-            // An appointment, which has been written already.
+            // JSON that a projection has already written.
             Value::Binary(json) => {
                 let json = mem::take(json);
                 self.has_room(json.len())?;
@@ -247,12 +250,12 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// Adds items with commas between them.
+    /// Writes comma-separated items.
     fn items<T>(
         &mut self,
         items: impl Iterator<Item = T>,
-        mut write: impl FnMut(&mut Self, T) -> Result<(), Excess>,
-    ) -> Result<(), Excess> {
+        mut write: impl FnMut(&mut Self, T) -> Result<(), ExceededBudget>,
+    ) -> Result<(), ExceededBudget> {
         for (index, item) in items.enumerate() {
             self.has_room(0)?;
             if index > 0 {
@@ -263,8 +266,8 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// Makes sure that the document may grow by `more` bytes.
-    fn has_room(&mut self, more: usize) -> Result<(), Excess> {
+    /// Checks that the document may grow by `more` bytes.
+    fn has_room(&mut self, more: usize) -> Result<(), ExceededBudget> {
         let total = self.out.len() - self.start + more;
         self.budget.as_deref_mut().map_or(Ok(()), |budget| budget.check_total(total))
     }

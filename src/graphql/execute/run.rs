@@ -1,4 +1,4 @@
-//! An operation that is being executed, as its resolvers see it.
+//! The state of one executing operation, shared by its resolvers.
 
 use std::{
     collections::HashSet,
@@ -11,28 +11,28 @@ use std::{
 
 use async_graphql::{Context, ContextBase, PathSegment, parser::types::OperationType};
 
-use super::{draft::Draft, stale::Staleness};
+use super::{draft::Draft, stale::StaleRecorder};
 use crate::{
     appointments::operation::Appointments, config::limits::Limits, error::ApiError,
     graphql::pipeline::plan::Plan, response_memory::ResponseMemory,
 };
 
-/// What an operation may ask through: none where its caller has no credential, so that there is nothing to ask with.
+/// Access to appointments on behalf of the caller, or the error of a caller without a valid credential.
 pub type Access = Result<Appointments, ApiError>;
 
-/// One operation that is being run, as its resolvers see it.
-pub(crate) struct Run {
+/// The state of one executing operation.
+pub(crate) struct Execution {
     pub(crate) access: Access,
     pub(crate) plan: Arc<Plan>,
-    pub(crate) sequence: Sequence,
-    pub(crate) tally: Tally,
-    pub(crate) staleness: Staleness,
-    /// The answer as far as it is written; of a subscription, the next event.
+    pub(crate) sequence: MutationSequence,
+    pub(crate) requested: RequestedTotals,
+    pub(crate) stale: StaleRecorder,
+    /// The response written so far; for a subscription, the next event.
     pub(crate) draft: Mutex<Draft>,
     pub(crate) memory: ResponseMemory,
 }
 
-impl Run {
+impl Execution {
     pub(crate) fn new(access: Access, plan: Arc<Plan>, limits: &Limits, memory: &ResponseMemory) -> Self {
         let maximum = usize::try_from(limits.answer.as_u64()).unwrap_or(usize::MAX);
         let owner = access.as_ref().ok().map(|appointments| appointments.caller().identity());
@@ -40,9 +40,9 @@ impl Run {
         Self {
             access,
             plan,
-            sequence: Sequence::default(),
-            tally: Tally::default(),
-            staleness: Staleness::default(),
+            sequence: MutationSequence::default(),
+            requested: RequestedTotals::default(),
+            stale: StaleRecorder::default(),
             draft: Mutex::new(draft),
             memory: memory.clone(),
         }
@@ -53,35 +53,34 @@ impl Run {
     }
 
     pub(crate) fn of<'a, T>(ctx: &ContextBase<'a, T>) -> &'a Self {
-        // Every request is given one.
+        // `Operation::into_request` attaches one to each request.
         ctx.data_unchecked::<Arc<Self>>()
     }
 
-    /// What to ask through.
+    /// The caller's access to appointments.
     pub(crate) fn appointments(&self) -> Result<&Appointments, ApiError> {
         self.access.as_ref().map_err(Clone::clone)
     }
 
-    /// Records that the field that is being resolved serves a value of this `age`: at `index` in a list, if it is one. It has
-    /// to be a root field.
-    pub(crate) fn note_stale(ctx: &Context<'_>, index: Option<usize>, age: Duration) {
+    /// Records that the current root field serves stale data of this `age`, at `index` if the field is a list.
+    pub(crate) fn record_stale(ctx: &Context<'_>, index: Option<usize>, age: Duration) {
         let field = ctx.field();
         let key = PathSegment::Field(field.alias().unwrap_or_else(|| field.name()).to_owned());
         let path = [key].into_iter().chain(index.map(PathSegment::Index)).collect();
-        Self::of(ctx).staleness.note(path, age);
+        Self::of(ctx).stale.record(path, age);
     }
 }
 
-/// What the fields of one operation ask for together.
+/// The totals that all root fields of one operation request together.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct RequestedTotals {
     pub(crate) ids: Mutex<HashSet<uuid::Uuid>>,
     pub(crate) items: AtomicUsize,
 }
 
-/// The changes of one operation, one after the other. Where one fails, its error leaves the operation without data, in
-/// which nobody could see what became of those behind it: so they are not sent.
+/// The serial changes of one operation. A failed change nulls the whole `data`, which would hide the outcome of the
+/// changes behind it, so those are skipped.
 #[derive(Debug, Default)]
-pub(crate) struct Sequence {
+pub(crate) struct MutationSequence {
     pub(crate) has_failed: AtomicBool,
 }

@@ -1,5 +1,5 @@
-//! What of an answer is stale, for its extensions: served from memory past its time, since the upstream failed or while
-//! it is asked anew.
+//! Stale data in a response, for its `extensions`: cached data served past its TTL, because the upstream failed
+//! (stale-if-error) or while it is revalidated.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -9,29 +9,29 @@ use std::{
 use async_graphql::PathSegment;
 use serde::Serialize;
 
-/// Something in an answer that is stale: `{"path": ["appointment"], "ageSeconds": 40}`.
+/// A stale part of the response: `{"path": ["appointment"], "ageSeconds": 40}`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stale {
-    /// Where it is in `data`: an appointment, or a window of the list with all that is in it.
+    /// The path in `data`, of an appointment or of a whole page of the list.
     pub path: Vec<PathSegment>,
-    /// How long ago it was fetched, in whole seconds, rounded down.
+    /// Seconds since the data was fetched, rounded down.
     pub age_seconds: u64,
 }
 
-/// What the fields of one operation note as they are resolved. As many as they serve appointments: `limits.items`.
+/// Collects the stale parts of one operation as its fields are resolved. `limits.items` bounds their number.
 #[derive(Debug, Default)]
-pub(crate) struct Staleness(Mutex<Vec<Stale>>);
+pub(crate) struct StaleRecorder(Mutex<Vec<Stale>>);
 
-impl Staleness {
+impl StaleRecorder {
     /// Records a stale value of this `age` at `path`.
-    pub(crate) fn note(&self, path: Vec<PathSegment>, age: Duration) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.push(Stale { path, age_seconds: age.as_secs() });
+    pub(crate) fn record(&self, path: Vec<PathSegment>, age: Duration) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.push(Stale { path, age_seconds: age.as_secs() });
     }
 
-    /// What was noted, in the order in which it was.
-    pub(crate) fn noted(&self) -> Vec<Stale> {
+    /// Takes the recorded parts, in order of recording.
+    pub(crate) fn take(&self) -> Vec<Stale> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

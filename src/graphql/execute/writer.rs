@@ -1,69 +1,67 @@
-//! How the values of the model are written: straight to JSON, by what is [selected](Selection) of them, with the errors of
-//! those that are malformed. async-graphql would resolve each field of each appointment by itself.
+//! JSON projection of model objects: the [selected](Selection) fields are written straight to JSON, with an error for each
+//! malformed value. async-graphql would box a future and build a `Value` for each field of each appointment.
 
 use async_graphql::{ID, PathSegment, ServerError, resolver_utils::EnumType};
 use jiff::fmt::temporal::DateTimePrinter;
 
 use super::{
-    draft::{Draft, Excess, Parent},
+    draft::{Draft, ExceededBudget, Parent},
     field::{malformed_list, malformed_value},
     json,
 };
 use crate::{
-    graphql::pipeline::selection::{Outline, Selected, Selection, What},
+    graphql::pipeline::selection::{Outlined, SelectedField, SelectedKind, Selection},
     model::{AppointmentPhase, Bandwidth, Date, DateTime, Entries, FeatureName, Field, Uuid},
 };
 
 static TIMES: DateTimePrinter = DateTimePrinter::new();
 
-/// Writes the JSON of one field of an answer. Where the answer has no room for more, it stops, and the JSON is of no use.
+/// Writes the JSON of one root field's objects. When the budget is exceeded it stops, and the JSON is incomplete.
 pub(crate) struct Writer<'d> {
     pub(crate) json: Vec<u8>,
     draft: &'d mut Draft,
     parent: Parent<'d>,
 }
 
-/// A place below the first object, linked to the one that it is in.
-pub(crate) struct Path<'p> {
-    outer: Option<&'p Path<'p>>,
-    step: Step<'p>,
+/// A response path below the first object, as a list linked to its parent.
+pub(crate) struct ResponsePath<'p> {
+    outer: Option<&'p ResponsePath<'p>>,
+    step: PathStep<'p>,
 }
 
-enum Step<'p> {
-    Field(&'p Selected),
+enum PathStep<'p> {
+    Field(&'p SelectedField),
     Index(usize),
 }
 
-impl Path<'_> {
-    /// The item of that number in a list.
+impl ResponsePath<'_> {
+    /// The path of a list item.
     pub(crate) fn item(index: usize) -> Self {
-        Self { outer: None, step: Step::Index(index) }
+        Self { outer: None, step: PathStep::Index(index) }
     }
 
     fn segments(&self) -> Vec<PathSegment> {
-        let mut segments = self.outer.map(Path::segments).unwrap_or_default();
+        let mut segments = self.outer.map(ResponsePath::segments).unwrap_or_default();
         segments.push(match self.step {
-            Step::Field(field) => PathSegment::Field(field.name().to_owned()),
-            Step::Index(index) => PathSegment::Index(index),
+            PathStep::Field(field) => PathSegment::Field(field.name().to_owned()),
+            PathStep::Index(index) => PathSegment::Index(index),
         });
         segments
     }
 }
 
-/// Something that can be written.
+/// A value with a JSON projection.
 pub(crate) trait Write {
-    /// Writes it as the value of the field that is `selected`, which stands at `path`.
-    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>);
+    /// Writes the value of the `selected` field at `path`.
+    fn write(&self, selected: &SelectedField, path: &ResponsePath<'_>, to: &mut Writer<'_>);
 }
 
 /// Writes one field of a `T`.
-pub(crate) type WriteField<T> = fn(&T, &Selected, &Path<'_>, &mut Writer<'_>);
+pub(crate) type WriteField<T> = fn(&T, &SelectedField, &ResponsePath<'_>, &mut Writer<'_>);
 
 /// An object of the model.
-pub(crate) trait Object: Sized + 'static {
-    /// What it is called, and its fields.
-    const OUTLINE: Outline;
-    /// How each field is written, in the order of the outline.
+pub(crate) trait Object: Outlined + Sized + 'static {
+    /// The writer of each field, in the order of the outline.
     const FIELDS: &'static [WriteField<Self>];
 }
 
@@ -78,8 +76,13 @@ impl<'d> Writer<'d> {
         self.draft.has_room(self.json.len() + more)
     }
 
-    /// Writes `object`, which stands at `path`.
-    pub(crate) fn object<T: Object>(&mut self, object: &T, selection: &Selection, path: Option<&Path<'_>>) {
+    /// Writes the selected fields of `object` at `path`.
+    pub(crate) fn object<T: Object>(
+        &mut self,
+        object: &T,
+        selection: &Selection,
+        path: Option<&ResponsePath<'_>>,
+    ) {
         self.json.push(b'{');
         for (index, selected) in selection.fields.iter().enumerate() {
             if !self.has_room(selected.key().len()) {
@@ -89,11 +92,11 @@ impl<'d> Writer<'d> {
                 self.json.push(b',');
             }
             self.json.extend_from_slice(selected.key().as_bytes());
-            match selected.what {
-                What::Typename(name) => json::string(name, &mut self.json),
-                What::Field(index) => {
-                    let path = Path { outer: path, step: Step::Field(selected) };
-                    // The index is one of this object's outline, so there is one.
+            match selected.kind {
+                SelectedKind::Typename(name) => json::string(name, &mut self.json),
+                SelectedKind::Field(index) => {
+                    let path = ResponsePath { outer: path, step: PathStep::Field(selected) };
+                    // The index comes from this object's outline, so it is in range.
                     if let Some(write) = T::FIELDS.get(index) {
                         write(object, selected, &path, self);
                     }
@@ -107,8 +110,8 @@ impl<'d> Writer<'d> {
         self.json.extend_from_slice(b"null");
     }
 
-    /// Notes an error of the field that is `selected`.
-    fn fault(&mut self, error: ServerError, selected: &Selected, path: &Path<'_>) {
+    /// Records an error of the `selected` field.
+    fn error(&mut self, error: ServerError, selected: &SelectedField, path: &ResponsePath<'_>) {
         let mut segments = (self.parent)();
         segments.extend(path.segments());
         self.draft.errors.push(&ServerError { locations: vec![selected.pos], path: segments, ..error });
@@ -120,7 +123,7 @@ impl<'d> Writer<'d> {
         }
     }
 
-    fn list<T: Write>(&mut self, items: &[T], selected: &Selected, path: &Path<'_>) {
+    fn list<T: Write>(&mut self, items: &[T], selected: &SelectedField, path: &ResponsePath<'_>) {
         self.json.push(b'[');
         for (index, item) in items.iter().enumerate() {
             if !self.has_room(1) {
@@ -129,12 +132,12 @@ impl<'d> Writer<'d> {
             if index > 0 {
                 self.json.push(b',');
             }
-            item.write(selected, &Path { outer: Some(path), step: Step::Index(index) }, self);
+            item.write(selected, &ResponsePath { outer: Some(path), step: PathStep::Index(index) }, self);
         }
         self.json.push(b']');
     }
 
-    /// Writes, in quotes, what has nothing to escape.
+    /// Writes a string that needs no escaping.
     fn quoted(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.json.push(b'"');
         write(&mut self.json);
@@ -146,13 +149,13 @@ impl Draft {
     /// Writes one object.
     ///
     /// # Errors
-    /// Why the answer is too large. Nothing of the object counts then.
+    /// The exceeded budget. The object and its errors are discarded then.
     pub(crate) fn object<T: Object>(
         &mut self,
         object: &T,
         selection: &Selection,
         parent: Parent<'_>,
-    ) -> Result<Vec<u8>, Excess> {
+    ) -> Result<Vec<u8>, ExceededBudget> {
         if let Some(excess) = self.excess {
             return Err(excess);
         }
@@ -173,13 +176,13 @@ impl Draft {
         }
     }
 
-    /// Writes a list of objects, as far as there is room, even in an answer of which another part was too large.
+    /// Writes as many objects of a list as fit, even if another part of the response was too large.
     pub(crate) fn list<T: Object>(
         &mut self,
         items: &[T],
         selection: &Selection,
         parent: Parent<'_>,
-    ) -> (Vec<u8>, Option<Excess>) {
+    ) -> (Vec<u8>, Option<ExceededBudget>) {
         let earlier = self.excess.take();
         let mut writer =
             Writer::new(2 + items.len().saturating_mul(selection.length).min(1024), self, parent);
@@ -189,7 +192,7 @@ impl Draft {
             if index > 0 {
                 writer.json.push(b',');
             }
-            writer.object(item, selection, Some(&Path::item(index)));
+            writer.object(item, selection, Some(&ResponsePath::item(index)));
             if !writer.has_room(1) {
                 writer.json.truncate(whole);
                 break;
@@ -206,12 +209,12 @@ impl Draft {
 }
 
 impl<T: Write> Write for Field<T> {
-    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, selected: &SelectedField, path: &ResponsePath<'_>, to: &mut Writer<'_>) {
         match self {
             Self::Value(value) => value.write(selected, path, to),
             Self::Absent => to.null(),
             Self::Malformed => {
-                to.fault(malformed_value(), selected, path);
+                to.error(malformed_value(), selected, path);
                 to.null();
             }
         }
@@ -219,22 +222,22 @@ impl<T: Write> Write for Field<T> {
 }
 
 impl<T: Write> Write for Entries<T> {
-    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, selected: &SelectedField, path: &ResponsePath<'_>, to: &mut Writer<'_>) {
         if self.malformed {
-            to.fault(malformed_list(), selected, path);
+            to.error(malformed_list(), selected, path);
         }
         to.list(&self.items, selected, path);
     }
 }
 
 impl<T: Write> Write for Vec<T> {
-    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, selected: &SelectedField, path: &ResponsePath<'_>, to: &mut Writer<'_>) {
         to.list(self, selected, path);
     }
 }
 
 impl<T: Write> Write for Option<T> {
-    fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, selected: &SelectedField, path: &ResponsePath<'_>, to: &mut Writer<'_>) {
         match self {
             Some(value) => value.write(selected, path, to),
             None => to.null(),
@@ -243,22 +246,22 @@ impl<T: Write> Write for Option<T> {
 }
 
 impl Write for bool {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
         to.json.extend_from_slice(if *self { b"true" } else { b"false" });
     }
 }
 
 impl Write for i32 {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
         json::value(self, &mut to.json);
     }
 }
 
-/// Kinds of text.
+/// Implements [`Write`] for string types.
 macro_rules! texts {
     ($($type:ty),+) => {$(
         impl Write for $type {
-            fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+            fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
                 to.text(self);
             }
         }
@@ -267,13 +270,13 @@ macro_rules! texts {
 texts!(Box<str>, String, &'static str);
 
 impl Write for ID {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
         to.text(&self.0);
     }
 }
 
 impl Write for Uuid {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         let text = self.0.hyphenated().encode_lower(&mut text);
         to.quoted(|out| out.extend_from_slice(text.as_bytes()));
@@ -281,23 +284,23 @@ impl Write for Uuid {
 }
 
 impl Write for DateTime {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
-        // A vector takes whatever is written to it.
+    fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
+        // Writing to a vector cannot fail.
         to.quoted(|out| drop(TIMES.print_timestamp(&self.0, out)));
     }
 }
 
 impl Write for Date {
-    fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+    fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
         to.quoted(|out| drop(TIMES.print_date(&self.0, out)));
     }
 }
 
-/// The words of an enum.
+/// Implements [`Write`] for enums.
 macro_rules! words {
     ($($type:ident),+) => {$(
         impl Write for $type {
-            fn write(&self, _: &Selected, _: &Path<'_>, to: &mut Writer<'_>) {
+            fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
                 let word = Self::items().iter().find(|item| item.value == *self).map_or("", |item| item.name);
                 to.quoted(|out| out.extend_from_slice(word.as_bytes()));
             }

@@ -1,7 +1,8 @@
-//! DocumentCache that are known: what is sent again has been parsed, counted and judged, and what is run of it is made.
+//! The document cache: validated documents with their query plans. A repeated document skips limits, parsing, validation
+//! and planning.
 //!
-//! Nothing of a request is kept but its text and the name of its operation: what depends on the variables is done anew,
-//! or kept for what they [decide](VariableShape).
+//! The key is the text and the operation name. Variable values are never cached: a plan depends only on the
+//! [shape](VariableShape) of the variables, and coercion and cost are checked per request.
 
 use std::{fmt, hash::Hash, sync::Arc};
 
@@ -14,74 +15,74 @@ use bytesize::ByteSize;
 use moka::sync::Cache;
 
 use super::{
-    normalize::{self, Variable, VariableShape},
+    normalize::{self, ShapingVariable, VariableShape},
     plan::Plan,
     size,
 };
 use crate::model::allocation;
 
-/// How many plans of one operation are kept: variables that decide much may decide in many ways.
-const MOST_PLANS: usize = 8;
+/// The maximum number of cached plans per operation, one per variable shape.
+const MAX_PLANS: usize = 8;
 
-/// What an entry takes beside what it holds, as measured: its node in moka and its places in queues.
-const ENTRY: usize = 512;
+/// Measured overhead of one entry in bytes: its node in moka and in moka's queues.
+const ENTRY_OVERHEAD: usize = 512;
 
-/// The memory of documents, bounded in bytes.
-pub(crate) struct DocumentCache(Cache<Key, Arc<ValidatedDocument>>);
+/// A cache of validated documents, bounded in bytes.
+pub(crate) struct DocumentCache(Cache<DocumentKey, Arc<ValidatedDocument>>);
 
-/// An operation of a document that is valid, within the limits, and asks for nothing that it may not.
+/// One operation of a valid document within the limits, with its plans.
 #[derive(Clone)]
 pub(crate) struct ValidatedDocument {
     pub(crate) kind: OperationType,
     pub(crate) definitions: Arc<[Positioned<VariableDefinition>]>,
-    deciding: Arc<[Variable]>,
+    shaping: Arc<[ShapingVariable]>,
     plans: Vec<(VariableShape, Arc<Plan>)>,
 }
 
-/// The text, as it came, and the name of the operation to be run.
+/// The document text, byte for byte, and the operation name.
 #[derive(PartialEq, Eq, Hash)]
-struct Key {
+struct DocumentKey {
     text: Box<str>,
     name: Option<Box<str>>,
 }
 
-/// The same, of somebody else's.
+/// A borrowed [`DocumentKey`], for lookups without allocation.
 #[derive(Hash)]
-struct Sought<'a> {
+struct DocumentKeyRef<'a> {
     text: &'a str,
     name: Option<&'a str>,
 }
 
-impl Equivalent<Key> for Sought<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
+impl Equivalent<DocumentKey> for DocumentKeyRef<'_> {
+    fn equivalent(&self, key: &DocumentKey) -> bool {
         self.text == &*key.text && self.name == key.name.as_deref()
     }
 }
 
 impl DocumentCache {
-    /// An empty memory of that size.
+    /// An empty cache of that size.
     pub(crate) fn new(size: ByteSize) -> Self {
-        let weigher = |key: &Key, known: &Arc<ValidatedDocument>| {
+        let weigher = |key: &DocumentKey, known: &Arc<ValidatedDocument>| {
             let name = key.name.as_ref().map_or(0, |name| name.len());
-            u32::try_from(ENTRY + key.text.len() + name + known.size()).unwrap_or(u32::MAX)
+            u32::try_from(ENTRY_OVERHEAD + key.text.len() + name + known.size()).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(size.as_u64()).weigher(weigher).build())
     }
 
-    /// The operation of that `name` of the document that is `text`.
+    /// The cached operation `name` of the document `text`.
     pub(crate) fn get(&self, text: &str, name: Option<&str>) -> Option<Arc<ValidatedDocument>> {
-        self.0.get(&Sought { text, name })
+        self.0.get(&DocumentKeyRef { text, name })
     }
 
-    /// Keeps it, if there is room.
+    /// Caches an operation, subject to eviction.
     pub(crate) fn put(&self, text: String, name: Option<String>, known: ValidatedDocument) {
-        let key = Key { text: text.into(), name: name.map(String::into_boxed_str) };
+        let key = DocumentKey { text: text.into(), name: name.map(String::into_boxed_str) };
         self.0.insert(key, Arc::new(known));
-        // What has to go for it goes now, and not when moka next comes to it.
+        // Evict now, so that the bound holds at once and not after moka's next maintenance run.
         self.0.run_pending_tasks();
     }
 
-    /// How many there are, and how many bytes they take.
+    /// The number of entries and their size in bytes.
     pub(crate) fn total(&self) -> (usize, u64) {
         self.0.run_pending_tasks();
         (self.0.entry_count() as usize, self.0.weighted_size())
@@ -89,43 +90,43 @@ impl DocumentCache {
 }
 
 impl ValidatedDocument {
-    /// An `operation` of `document`, of which there is no plan yet.
+    /// An `operation` of `document` without plans.
     pub(crate) fn new(document: &ExecutableDocument, operation: &OperationDefinition) -> Self {
         let definitions = &operation.variable_definitions;
         Self {
             kind: operation.ty,
             definitions: definitions.as_slice().into(),
-            deciding: normalize::deciding(document, definitions).into(),
+            shaping: normalize::shaping_variables(document, definitions).into(),
             plans: Vec::new(),
         }
     }
 
-    /// What `variables`, coerced, decide.
-    pub(crate) fn decisions(&self, variables: &Variables) -> VariableShape {
-        VariableShape::of(&self.deciding, variables)
+    /// The shape of the coerced `variables`.
+    pub(crate) fn shape_of(&self, variables: &Variables) -> VariableShape {
+        VariableShape::of(&self.shaping, variables)
     }
 
-    /// What is run where variables make these `decisions`.
-    pub(crate) fn plan(&self, decisions: &VariableShape) -> Option<&Arc<Plan>> {
-        self.plans.iter().find(|(known, _)| known == decisions).map(|(_, plan)| plan)
+    /// The plan for variables of that `shape`.
+    pub(crate) fn plan(&self, shape: &VariableShape) -> Option<&Arc<Plan>> {
+        self.plans.iter().find(|(known, _)| known == shape).map(|(_, plan)| plan)
     }
 
-    /// The same with one plan more; of too many, without the oldest.
-    pub(crate) fn with(&self, decisions: VariableShape, plan: Arc<Plan>) -> Self {
+    /// The operation with one more plan; evicts the oldest of [`MAX_PLANS`].
+    pub(crate) fn with(&self, shape: VariableShape, plan: Arc<Plan>) -> Self {
         let mut plans = self.plans.clone();
-        if plans.len() >= MOST_PLANS {
+        if plans.len() >= MAX_PLANS {
             plans.remove(0);
         }
-        plans.push((decisions, plan));
+        plans.push((shape, plan));
         Self { plans, ..self.clone() }
     }
 
     fn size(&self) -> usize {
-        let plans = self.plans.iter().map(|(decisions, plan)| decisions.size() + plan.size());
+        let plans = self.plans.iter().map(|(shape, plan)| shape.size() + plan.size());
         size_of::<Self>()
             + size::definitions(&self.definitions)
-            + allocation(size_of_val(&*self.deciding))
-            + self.deciding.iter().map(Variable::size).sum::<usize>()
+            + allocation(size_of_val(&*self.shaping))
+            + self.shaping.iter().map(ShapingVariable::size).sum::<usize>()
             + plans.sum::<usize>()
     }
 }
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_one_operation_so_many_plans_are_kept() {
+    async fn plans_per_operation_are_bounded() {
         let config = Config::default();
         let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
         let query = "query ($a: Boolean, $b: Boolean, $c: String) {
@@ -177,14 +178,14 @@ mod tests {
                 }
                 ask(&api, query, variables).await;
                 let plans = api.documents.get(query, None).unwrap().plans.len();
-                assert_eq!(plans, if round == 0 { MOST_PLANS.min(n + 1) } else { MOST_PLANS });
+                assert_eq!(plans, if round == 0 { MAX_PLANS.min(n + 1) } else { MAX_PLANS });
             }
         }
         assert_eq!(api.documents.total().0, 1);
     }
 
     #[tokio::test]
-    async fn what_variables_do_not_decide_has_one_plan() {
+    async fn values_outside_the_shape_share_one_plan() {
         let config = Config::default();
         let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
         let query = "query ($ids: [UUID!]!, $n: Int! = 3) {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flag_that_is_only_passed_on_has_one_plan_whatever_it_is() {
+    async fn booleans_in_input_objects_do_not_multiply_plans() {
         let config = Config::default();
         let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
         let change = "mutation ($id: UUID!, $f: Boolean, $g: Boolean!) {
@@ -212,7 +213,7 @@ mod tests {
             assert_eq!(plans(), 1);
         }
         ask(&api, change, json!({ "id": uuid::Uuid::nil(), "g": true })).await;
-        assert_eq!(plans(), 2, "what is left out is not sent");
+        assert_eq!(plans(), 2, "an omitted field is not sent");
 
         let query = "query ($f: Boolean!, $g: Boolean!) {
             a: __typename @skip(if: $f) ... @include(if: $g) { b: __typename } ...F @skip(if: $g)
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_bounded_and_what_is_asked_for_often_stays() {
+    async fn the_cache_is_bounded_and_keeps_frequent_documents() {
         let config = Config::default();
         let mut graphql = config.graphql.clone();
         graphql.documents_size = ByteSize::kib(64);

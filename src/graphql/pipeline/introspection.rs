@@ -1,4 +1,4 @@
-//! Introspection, where it is switched off: GraphQL, section 4. `__typename` is no secret and is served as ever.
+//! Rejection of schema introspection (`graphql.introspection = false`; specification, section 4). `__typename` stays allowed.
 
 use async_graphql::{
     Pos, ServerError,
@@ -7,30 +7,29 @@ use async_graphql::{
 
 use crate::error::ApiError;
 
-/// Makes sure that `document` does not ask for the schema, wherever in it.
+/// Checks that `document` selects neither `__schema` nor `__type`.
 ///
 /// # Errors
-/// `GRAPHQL_VALIDATION_FAILED`, with the first place at which it does.
-pub(crate) fn refuse(document: &ExecutableDocument) -> Result<(), ServerError> {
+/// `GRAPHQL_VALIDATION_FAILED` at the position of the first such field.
+pub(crate) fn reject(document: &ExecutableDocument) -> Result<(), ServerError> {
     let of_operations = document.operations.iter().map(|(_, operation)| &operation.node.selection_set.node);
     let of_fragments = document.fragments.values().map(|fragment| &fragment.node.selection_set.node);
-    let places = of_operations.chain(of_fragments).filter_map(asks_at);
-    let Some(at) = places.min() else { return Ok(()) };
-    let text =
-        "Introspection is switched off here: the schema cannot be asked for. Leave out __schema and __type.";
+    let positions = of_operations.chain(of_fragments).filter_map(first_introspection);
+    let Some(at) = positions.min() else { return Ok(()) };
+    let text = "Introspection is disabled on this server. Remove __schema and __type from the query.";
     let mut error = ServerError::from(ApiError::ValidationFailed(text.to_owned()));
     error.locations.push(at);
     Err(error)
 }
 
-/// Where `set` itself asks first. It recurses with the nesting of the text, which is bounded.
-fn asks_at(set: &SelectionSet) -> Option<Pos> {
+/// The position of the first introspection field in `set`. Recursion is bounded by the nesting of the text.
+fn first_introspection(set: &SelectionSet) -> Option<Pos> {
     set.items.iter().find_map(|selection| match &selection.node {
         Selection::Field(field) if matches!(field.node.name.node.as_str(), "__schema" | "__type") => {
             Some(selection.pos)
         }
-        Selection::Field(field) => asks_at(&field.node.selection_set.node),
-        Selection::InlineFragment(fragment) => asks_at(&fragment.node.selection_set.node),
+        Selection::Field(field) => first_introspection(&field.node.selection_set.node),
+        Selection::InlineFragment(fragment) => first_introspection(&fragment.node.selection_set.node),
         Selection::FragmentSpread(_) => None,
     })
 }

@@ -1,4 +1,4 @@
-//! What a document asks for: counted with every fragment in its place, once for each fragment however often it is used.
+//! Limits on depth, fields, root fields, aliases and directives. Fragments count at each use, but each is traversed once.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,22 @@ use async_graphql::{
 
 use crate::{
     config::limits::Limits,
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
 };
 
-/// Makes sure that no operation of `document`, and no fragment either, asks for more than `limits` allow.
+/// Checks every operation and every fragment of `document` against `limits`.
 ///
-/// Recurses with the nesting of the text alone, not from fragment to fragment.
+/// Recursion is bounded by the nesting of the text; it does not follow fragment spreads.
 ///
 /// # Errors
-/// `QUERY_TOO_COMPLEX`, naming the limit; `GRAPHQL_VALIDATION_FAILED` for fragments that contain themselves or are not
-/// there, since nothing can be counted in those.
+/// `QUERY_TOO_COMPLEX`, naming the limit. `GRAPHQL_VALIDATION_FAILED` for cyclic and unknown fragments, which cannot be
+/// counted.
 pub(crate) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<(), ApiError> {
-    let fragments = Fragments::of(document)?;
-    // Neither operations nor fragments have an order in a document as it is parsed: all are counted before one is told.
+    let fragments = FragmentCounts::of(document)?;
+    // The parsed document does not keep the order of operations. Reporting the maximum makes the error deterministic.
     let mut most = Count::default();
     for (_, operation) in document.operations.iter() {
         let mut count = fragments.count(&operation.node.selection_set.node)?;
@@ -29,11 +32,11 @@ pub(crate) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<()
         most = most.most(&count);
     }
     most.check(limits)?;
-    // What no operation uses is no better: validation, which refuses it, follows it to its end.
+    // Unused fragments count too: validation traverses them before it rejects them.
     fragments.0.values().flatten().fold(Count::default(), Count::most).check(limits)
 }
 
-/// What a selection set asks for.
+/// The counts of one selection set, with its fragments expanded.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
     depth: u64,
@@ -46,20 +49,20 @@ struct Count {
 impl Count {
     fn check(&self, limits: &Limits) -> Result<(), ApiError> {
         for (limit, what, value, maximum) in [
-            ("depth", "levels of selections", self.depth, limits.depth),
-            ("root_fields", "fields at the top", self.root_fields, limits.root_fields),
-            ("aliases", "aliases", self.aliases, limits.aliases),
-            ("directives", "directives", self.directives, limits.directives),
-            ("fields", "fields", self.fields, limits.fields),
+            (Limit::Depth, "levels of nested selections", self.depth, limits.depth),
+            (Limit::RootFields, "root fields", self.root_fields, limits.root_fields),
+            (Limit::Aliases, "aliases", self.aliases, limits.aliases),
+            (Limit::Directives, "directives", self.directives, limits.directives),
+            (Limit::Fields, "fields", self.fields, limits.fields),
         ] {
             if value > maximum as u64 {
-                return Err(OverLimit::too_complex(limit, what, maximum, value));
+                return Err(LimitExceeded::too_complex(limit, what, maximum, value));
             }
         }
         Ok(())
     }
 
-    /// Of each thing as many as in the one that has more of it.
+    /// The maximum of each count.
     fn most(self, other: &Self) -> Self {
         Self {
             depth: self.depth.max(other.depth),
@@ -70,7 +73,7 @@ impl Count {
         }
     }
 
-    /// With what stands one level below.
+    /// Adds the counts of a selection one level below.
     fn add(&mut self, inner: Self) {
         self.depth = self.depth.max(inner.depth + 1);
         self.root_fields = self.root_fields.saturating_add(inner.root_fields);
@@ -80,17 +83,16 @@ impl Count {
     }
 }
 
-/// What each fragment comes to; none while those that it uses are being counted.
-struct Fragments<'d>(HashMap<&'d Name, Option<Count>>);
+/// The counts of each fragment; None while the fragments that it spreads are being counted.
+struct FragmentCounts<'d>(HashMap<&'d Name, Option<Count>>);
 
-impl<'d> Fragments<'d> {
-    /// Those of `document`, each after the ones that it uses.
+impl<'d> FragmentCounts<'d> {
+    /// Counts the fragments of `document` in depth-first order, with an explicit stack.
     fn of(document: &'d ExecutableDocument) -> Result<Self, ApiError> {
         let mut counted = Self(HashMap::new());
         let mut in_order: Vec<_> = document.fragments.iter().collect();
         in_order.sort_by_key(|(_, fragment)| fragment.pos);
-        // Fragments that are being counted, the later ones used by the earlier, with what they use and has not been
-        // looked at.
+        // The stack: each fragment with its spreads that are still to be visited.
         let mut open: Vec<(&Name, &Positioned<FragmentDefinition>, Vec<&Name>)> = Vec::new();
         for (name, fragment) in in_order {
             if counted.0.contains_key(name) {
@@ -109,7 +111,7 @@ impl<'d> Fragments<'d> {
                 match counted.0.get(next) {
                     Some(Some(_)) => {}
                     Some(None) => {
-                        let text = format!("The fragment \"{next}\" contains itself.");
+                        let text = format!("The fragment \"{next}\" spreads itself. Remove the cycle.");
                         return Err(ApiError::ValidationFailed(text));
                     }
                     None => {
@@ -124,7 +126,7 @@ impl<'d> Fragments<'d> {
         Ok(counted)
     }
 
-    /// What `set` asks for, whose fragments have been counted.
+    /// Counts `set`, whose fragments are already counted.
     fn count(&self, set: &SelectionSet) -> Result<Count, ApiError> {
         let mut count = Count { depth: 1, ..Count::default() };
         for selection in &set.items {
@@ -144,7 +146,7 @@ impl<'d> Fragments<'d> {
                 Selection::InlineFragment(fragment) => self.count(&fragment.node.selection_set.node)?,
                 Selection::FragmentSpread(spread) => {
                     let name = &spread.node.fragment_name.node;
-                    // Counted as nothing, it could be asked for without a bound.
+                    // Counting an unknown fragment as empty would allow unbounded documents.
                     self.0.get(name).copied().flatten().ok_or_else(|| missing(name))?
                 }
             };
@@ -155,10 +157,10 @@ impl<'d> Fragments<'d> {
 }
 
 fn missing(name: &Name) -> ApiError {
-    ApiError::ValidationFailed(format!("There is no fragment \"{name}\"."))
+    ApiError::ValidationFailed(format!("Unknown fragment \"{name}\"."))
 }
 
-/// The names of the fragments that stand in `set`.
+/// The fragment spreads in `set`.
 fn spreads(set: &SelectionSet) -> Vec<&Name> {
     fn collect<'d>(set: &'d SelectionSet, names: &mut Vec<&'d Name>) {
         for selection in &set.items {

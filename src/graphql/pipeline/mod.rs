@@ -1,5 +1,5 @@
 //! The stages from the text of an operation to its plan: limits, parsing, validation, variables, normalisation, cost,
-//! planning, and the document cache that spares them.
+//! planning. The document cache skips them for known documents.
 
 pub mod arguments;
 pub mod cost;

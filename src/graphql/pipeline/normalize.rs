@@ -1,12 +1,10 @@
-//! The operation as it is to be run: GraphQL, section 6.3.2 `CollectFields`, carried out before the execution instead of
-//! in it.
+//! Normalisation: `CollectFields` (GraphQL specification, section 6.3.2), applied before execution.
 //!
-//! async-graphql departs from the specification where a selection is more than a list of fields: it resolves a field
-//! that is selected twice twice (and a change that is selected twice is sent twice), answers fields in the order in which
-//! they are ready, makes null of an object of which everything is skipped, and takes an argument whose variable is absent
-//! for null. So what it is given has none of that: every fragment is in its place, what is skipped is gone, what is
-//! selected twice is merged, what is absent is left out. And what it answers is written in the order in which it was
-//! asked for ([`crate::graphql::execute::response`]).
+//! async-graphql departs from the specification for anything but a plain list of fields: it resolves a repeated field
+//! twice (and sends a repeated change twice), returns an object without selected fields as null, and treats an argument
+//! with an absent variable as null. The normalised operation avoids these cases: fragments are inlined, skipped fields
+//! removed, repeated fields merged and absent arguments omitted. [`crate::graphql::execute::response`] restores the
+//! order of the selection.
 
 use std::collections::HashSet;
 
@@ -23,38 +21,39 @@ use async_graphql_value::Value as Literal;
 use super::size;
 use crate::{error::ApiError, model::allocation};
 
-/// The alias of what stands where nothing was selected, so that there is an object in the answer. No document can have it.
-const NOTHING: &str = "-";
+/// The reserved alias of a placeholder field in an otherwise empty selection set, which keeps async-graphql from returning
+/// null for the object. No document can contain this alias, since `-` is not a name character.
+const PLACEHOLDER: &str = "-";
 
-/// What the variables of a request have to say in how its operation is flattened. Requests that agree in it agree in what
-/// is run, whatever else their variables hold.
+/// The properties of a request's variables that determine its normalised operation. Requests with the same shape share a
+/// query plan, whatever values their variables have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct VariableShape(Vec<(Name, Decision)>);
+pub(crate) struct VariableShape(Vec<(Name, VariableState)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decision {
-    /// It has neither a value nor a default. What is given it counts as left out (sections 6.4.1 and 3.10).
+enum VariableState {
+    /// Without a value and a default. An argument with this variable counts as omitted (sections 6.4.1 and 3.10).
     Absent,
-    /// Of a [condition](Variable::is_condition).
+    /// The value of a [condition](ShapingVariable::is_condition).
     Boolean(bool),
-    /// Anything else; of a condition, null.
+    /// Any other value; for a condition, null.
     Given,
 }
 
-/// A variable that decides.
+/// A variable that is part of the shape.
 #[derive(Debug, Clone)]
-pub(crate) struct Variable {
+pub(crate) struct ShapingVariable {
     name: Name,
-    /// Whether its value decides: it is a Boolean, and stands for an argument of a directive or of a field. Of any other,
-    /// also of a Boolean within an input object, it is only whether it is given.
+    /// Whether the value is part of the shape: a Boolean used directly as an argument of a directive or a field. For other
+    /// variables, including Booleans within input objects, only their presence is.
     is_condition: bool,
 }
 
-/// The variables that decide, of those that `document` declares by `definitions`.
-pub(crate) fn deciding(
+/// Selects the shaping variables from `definitions`, by their use in `document`.
+pub(crate) fn shaping_variables(
     document: &ExecutableDocument,
     definitions: &[Positioned<VariableDefinition>],
-) -> Vec<Variable> {
+) -> Vec<ShapingVariable> {
     let mut arguments = HashSet::new();
     let of_operations = document.operations.iter().map(|(_, operation)| &operation.node.selection_set.node);
     let of_fragments = document.fragments.values().map(|fragment| &fragment.node.selection_set.node);
@@ -64,12 +63,12 @@ pub(crate) fn deciding(
         let is_boolean = matches!(&var_type.node.base, BaseType::Named(ty) if ty == "Boolean");
         let is_condition = is_boolean && arguments.contains(&name.node);
         let may_be_absent = var_type.node.nullable && default_value.is_none();
-        (is_condition || may_be_absent).then(|| Variable { name: name.node.clone(), is_condition })
+        (is_condition || may_be_absent).then(|| ShapingVariable { name: name.node.clone(), is_condition })
     };
     definitions.iter().filter_map(variable).collect()
 }
 
-/// Adds the variables that stand for an argument in `set`. It recurses with the nesting of the text, which is bounded.
+/// Collects the variables used directly as arguments in `set`. Recursion is bounded by the nesting of the text.
 fn collect_arguments<'d>(set: &'d SelectionSet, variables: &mut HashSet<&'d Name>) {
     for selection in &set.items {
         let of_directives =
@@ -89,61 +88,61 @@ fn collect_arguments<'d>(set: &'d SelectionSet, variables: &mut HashSet<&'d Name
     }
 }
 
-impl Variable {
-    /// The bytes that it takes beside itself.
+impl ShapingVariable {
+    /// Heap bytes in use.
     pub(crate) fn size(&self) -> usize {
         size::name(&self.name)
     }
 }
 
 impl VariableShape {
-    /// Those that `deciding` variables make where all of them, coerced, are `variables`.
-    pub(crate) fn of(deciding: &[Variable], variables: &Variables) -> Self {
-        let decision = |Variable { name, is_condition }: &Variable| {
-            let decision = match variables.get(name) {
-                None => Decision::Absent,
-                Some(Value::Boolean(value)) if *is_condition => Decision::Boolean(*value),
-                Some(_) => Decision::Given,
+    /// The shape of the coerced `variables`.
+    pub(crate) fn of(shaping: &[ShapingVariable], variables: &Variables) -> Self {
+        let state = |ShapingVariable { name, is_condition }: &ShapingVariable| {
+            let state = match variables.get(name) {
+                None => VariableState::Absent,
+                Some(Value::Boolean(value)) if *is_condition => VariableState::Boolean(*value),
+                Some(_) => VariableState::Given,
             };
-            (name.clone(), decision)
+            (name.clone(), state)
         };
-        Self(deciding.iter().map(decision).collect())
+        Self(shaping.iter().map(state).collect())
     }
 
-    /// The bytes that they take.
+    /// Bytes in use.
     pub(crate) fn size(&self) -> usize {
         let names = self.0.iter().map(|(name, _)| size::name(name));
         size_of::<Self>()
-            + allocation(self.0.capacity() * size_of::<(Name, Decision)>())
+            + allocation(self.0.capacity() * size_of::<(Name, VariableState)>())
             + names.sum::<usize>()
     }
 
-    fn on(&self, name: &Name) -> Decision {
+    fn state_of(&self, name: &Name) -> VariableState {
         let known = self.0.iter().find(|(known, _)| known == name);
-        known.map_or(Decision::Given, |(_, decision)| *decision)
+        known.map_or(VariableState::Given, |(_, state)| *state)
     }
 }
 
-/// What `operation` asks for under variables that make these `decisions`, and nothing else. Its variables have no defaults any
-/// more: those are among the coerced ones.
+/// Normalises `operation` for variables of that `shape`. The result declares its variables without defaults, which
+/// coercion has already applied.
 ///
-/// Its arguments have been looked at, and its fragments end; the rest of the document is judged afterwards.
+/// Arguments and fragment cycles have been checked; the rest of the document is validated afterwards.
 ///
 /// # Errors
-/// `GRAPHQL_VALIDATION_FAILED` for a subscription that does not have exactly one field (section 5.2.3.1).
-pub(crate) fn flatten(
+/// `GRAPHQL_VALIDATION_FAILED` for a subscription without exactly one root field (section 5.2.3.1).
+pub(crate) fn normalize(
     document: &ExecutableDocument,
     operation: &Positioned<OperationDefinition>,
-    decisions: &VariableShape,
+    shape: &VariableShape,
 ) -> Result<OperationDefinition, ApiError> {
-    let rewriting = Rewriting { document, decisions };
-    let selection_set = rewriting.object(&[&operation.node.selection_set]);
+    let flattener = Flattener { document, shape };
+    let selection_set = flattener.object(&[&operation.node.selection_set]);
     if operation.node.ty == OperationType::Subscription {
         let is_one =
             selection_set.node.items.len() == 1 && !selection_set.node.items.iter().any(is_introspection);
         if !is_one {
             return Err(ApiError::ValidationFailed(
-                "A subscription has exactly one field at its top.".to_owned(),
+                "A subscription must select exactly one root field.".to_owned(),
             ));
         }
     }
@@ -160,11 +159,11 @@ pub(crate) fn flatten(
     })
 }
 
-/// The fields of `set`, which is flattened, as they are in the answer.
+/// The fields of the normalised `set`, without placeholders.
 pub(crate) fn fields(set: &SelectionSet) -> impl Iterator<Item = &Positioned<Field>> {
     set.items.iter().filter_map(|selection| match &selection.node {
-        Selection::Field(field) if !is_nothing(&field.node) => Some(field),
-        // There are no fragments once it is flattened.
+        Selection::Field(field) if !is_placeholder(&field.node) => Some(field),
+        // Normalised selection sets contain no fragments.
         _ => None,
     })
 }
@@ -173,21 +172,21 @@ fn is_introspection(selection: &Positioned<Selection>) -> bool {
     matches!(&selection.node, Selection::Field(field) if field.node.name.node.starts_with("__"))
 }
 
-/// The same, to be changed.
+/// The mutable fields of the normalised `set`, without placeholders.
 pub(crate) fn fields_mut(set: &mut SelectionSet) -> impl Iterator<Item = &mut Positioned<Field>> {
     set.items.iter_mut().filter_map(|selection| match &mut selection.node {
-        Selection::Field(field) if !is_nothing(&field.node) => Some(field),
+        Selection::Field(field) if !is_placeholder(&field.node) => Some(field),
         _ => None,
     })
 }
 
-struct Rewriting<'d> {
+struct Flattener<'d> {
     document: &'d ExecutableDocument,
-    decisions: &'d VariableShape,
+    shape: &'d VariableShape,
 }
 
-impl<'d> Rewriting<'d> {
-    /// What all `sets` select of one object, each name once.
+impl<'d> Flattener<'d> {
+    /// Merges all `sets`, which select from one object.
     fn object(&self, sets: &[&'d Positioned<SelectionSet>]) -> Positioned<SelectionSet> {
         let mut fields = IndexMap::new();
         let mut seen = HashSet::new();
@@ -200,12 +199,12 @@ impl<'d> Rewriting<'d> {
         }
         let pos = sets.first().map(|set| set.pos).unwrap_or_default();
         if items.is_empty() {
-            items.push(nothing(pos));
+            items.push(placeholder(pos));
         }
         Positioned::new(SelectionSet { items }, pos)
     }
 
-    /// One field of the several that have one name, which are the same but for what they select.
+    /// Merges fields with the same response name. They differ only in their selection sets.
     fn field(&self, fields: &[&'d Positioned<Field>]) -> Positioned<Field> {
         let field = fields[0];
         let is_leaf = field.node.selection_set.node.items.is_empty();
@@ -237,7 +236,7 @@ impl<'d> Rewriting<'d> {
             if self.is_skipped(selection.node.directives()) {
                 continue;
             }
-            // No type of the schema is abstract, so a fragment that may stand in a place always applies there.
+            // The schema has no abstract types, so a valid fragment always applies.
             match &selection.node {
                 Selection::Field(field) => {
                     fields.entry(&field.node.response_key().node).or_default().push(field);
@@ -257,7 +256,7 @@ impl<'d> Rewriting<'d> {
         }
     }
 
-    /// GraphQL, section 3.13: `@skip` and `@include`.
+    /// Evaluates `@skip` and `@include` (section 3.13).
     fn is_skipped(&self, directives: &[Positioned<Directive>]) -> bool {
         directives.iter().any(|directive| {
             let skips_if = match directive.node.name.node.as_str() {
@@ -267,9 +266,9 @@ impl<'d> Rewriting<'d> {
             };
             let condition = match directive.node.get_argument("if").map(|condition| &condition.node) {
                 Some(Literal::Boolean(condition)) => Some(*condition),
-                Some(Literal::Variable(name)) => match self.decisions.on(name) {
-                    Decision::Boolean(condition) => Some(condition),
-                    Decision::Absent | Decision::Given => None,
+                Some(Literal::Variable(name)) => match self.shape.state_of(name) {
+                    VariableState::Boolean(condition) => Some(condition),
+                    VariableState::Absent | VariableState::Given => None,
                 },
                 _ => None,
             };
@@ -277,13 +276,13 @@ impl<'d> Rewriting<'d> {
         })
     }
 
-    /// The value without what is absent from it, and with the conditions that are given; none where it is absent itself.
+    /// The value without absent parts and with conditions substituted; None if the value itself is absent.
     fn present(&self, value: &Literal) -> Option<Literal> {
         Some(match value {
-            Literal::Variable(name) => match self.decisions.on(name) {
-                Decision::Absent => return None,
-                Decision::Boolean(value) => Literal::Boolean(value),
-                Decision::Given => value.clone(),
+            Literal::Variable(name) => match self.shape.state_of(name) {
+                VariableState::Absent => return None,
+                VariableState::Boolean(value) => Literal::Boolean(value),
+                VariableState::Given => value.clone(),
             },
             Literal::Object(fields) => Literal::Object(
                 fields
@@ -291,7 +290,7 @@ impl<'d> Rewriting<'d> {
                     .filter_map(|(name, value)| Some((name.clone(), self.present(value)?)))
                     .collect(),
             ),
-            // A place in a list cannot be left out.
+            // A list item cannot be omitted, so an absent variable becomes null.
             Literal::List(items) => {
                 Literal::List(items.iter().map(|item| self.present(item).unwrap_or(Literal::Null)).collect())
             }
@@ -300,10 +299,10 @@ impl<'d> Rewriting<'d> {
     }
 }
 
-fn nothing(pos: Pos) -> Positioned<Selection> {
+fn placeholder(pos: Pos) -> Positioned<Selection> {
     let at = |name| Positioned::new(Name::new(name), pos);
     let field = Field {
-        alias: Some(at(NOTHING)),
+        alias: Some(at(PLACEHOLDER)),
         name: at("__typename"),
         arguments: Vec::new(),
         directives: Vec::new(),
@@ -312,7 +311,7 @@ fn nothing(pos: Pos) -> Positioned<Selection> {
     Positioned::new(Selection::Field(Positioned::new(field, pos)), pos)
 }
 
-/// Whether `field` stands where nothing was selected.
-pub(crate) fn is_nothing(field: &Field) -> bool {
-    field.alias.as_ref().is_some_and(|alias| alias.node == NOTHING)
+/// Whether `field` is the placeholder of an empty selection set.
+pub(crate) fn is_placeholder(field: &Field) -> bool {
+    field.alias.as_ref().is_some_and(|alias| alias.node == PLACEHOLDER)
 }

@@ -1,8 +1,9 @@
-//! GraphQL, section 5.3.2: fields of one answer under one name are the same field with the same arguments.
+//! Validation of overlapping fields (GraphQL specification, section 5.3.2): fields with the same response name must be
+//! the same field with the same arguments.
 //!
-//! async-graphql compares only what stands in one selection set under one type condition, and merges the rest: of two
-//! appointments asked for under one name it would serve a mixture. No type of our schema is abstract, so a selection
-//! set and the fragments in it are all about one object, and type conditions make no difference.
+//! async-graphql compares only fields within one selection set and one type condition, and merges the others: two
+//! appointments under one response name would be served as a mixture. The schema has no abstract types, so all
+//! selections of an object can be compared regardless of their type conditions.
 
 use std::collections::HashSet;
 
@@ -15,11 +16,11 @@ use async_graphql_value::Value;
 
 use crate::error::ApiError;
 
-/// Looks at every operation of `document`. It is within the limits and its fragments end, so this ends as well: it
-/// recurses with the fields that the answer has, and each fragment is read once for each object.
+/// Checks every operation of `document`, which is within the limits and has no fragment cycles. Recursion is bounded by the
+/// depth of the response, and each fragment is visited once per object.
 ///
 /// # Errors
-/// `GRAPHQL_VALIDATION_FAILED`, naming the first name that would have two meanings.
+/// `GRAPHQL_VALIDATION_FAILED`, naming the first conflicting response name.
 pub(crate) fn check(document: &ExecutableDocument) -> Result<(), ApiError> {
     document
         .operations
@@ -27,7 +28,7 @@ pub(crate) fn check(document: &ExecutableDocument) -> Result<(), ApiError> {
         .try_for_each(|(_, operation)| object(document, &[&operation.node.selection_set.node]))
 }
 
-/// `sets` are the selections of one object.
+/// Checks `sets`, which select from one object.
 fn object(document: &ExecutableDocument, sets: &[&SelectionSet]) -> Result<(), ApiError> {
     let mut fields = IndexMap::new();
     let mut seen = HashSet::new();
@@ -36,14 +37,13 @@ fn object(document: &ExecutableDocument, sets: &[&SelectionSet]) -> Result<(), A
     }
     for (key, fields) in fields {
         let [first, others @ ..] = fields.as_slice() else { continue };
-        if !others.iter().all(|other| is_same(first, other)) {
+        if !others.iter().all(|other| is_same_field(first, other)) {
             return Err(ApiError::ValidationFailed(format!(
-                "The name \"{key}\" is asked for with two meanings: another field, or other arguments. Give one of \
-                 them an alias."
+                "The response name \"{key}\" is used for different fields or arguments. Give one of them an alias."
             )));
         }
         let sets: Vec<_> = fields.iter().map(|field| &field.selection_set.node).collect();
-        // Also where the first has none: of an object each has to select something, which is left to validation.
+        // A field without a selection may come first: validation rejects that later.
         if sets.iter().any(|set| !set.items.is_empty()) {
             object(document, &sets)?;
         }
@@ -77,15 +77,15 @@ fn collect<'d>(
     }
 }
 
-fn is_same(one: &Field, other: &Field) -> bool {
-    // `one` is compared with many: with their number first, each comparison costs only what `other` is long.
+fn is_same_field(one: &Field, other: &Field) -> bool {
+    // `one` is compared with many fields. Comparing lengths first bounds each comparison by the length of `other`.
     one.name.node == other.name.node
         && one.arguments.len() == other.arguments.len()
-        && in_order(one) == in_order(other)
+        && sorted_arguments(one) == sorted_arguments(other)
 }
 
-/// The arguments by their names, so that comparing costs no more than sorting. A name that comes twice is refused later.
-fn in_order(field: &Field) -> Vec<(&Name, &Value)> {
+/// The arguments sorted by name. Duplicate names are rejected later.
+fn sorted_arguments(field: &Field) -> Vec<(&Name, &Value)> {
     let mut arguments: Vec<_> =
         field.arguments.iter().map(|(name, value)| (&name.node, &value.node)).collect();
     arguments.sort_by_key(|(name, _)| *name);

@@ -1,8 +1,8 @@
-//! The text of a query, from bytes to a document within the limits.
+//! Parsing of a document within the limits, and selection of its operation.
 //!
-//! Everything here happens before validation and costs time and memory in proportion to the text: first the text is
-//! [measured](measure) without being understood, so that what would overwhelm the parser never reaches it; then it is
-//! parsed; then what it asks for is [counted](count).
+//! All of it takes time and memory proportional to the text. The lexical limits are [checked](check_tokens) first, so that
+//! the recursive parser never sees too deep or too long a text. The document is parsed and its contents are
+//! [counted](limits).
 
 use async_graphql::{
     Positioned,
@@ -15,27 +15,31 @@ use async_graphql::{
 use super::{limits, tokens};
 use crate::{
     config::limits::Limits,
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
 };
 
-/// Parses `text` if it is within `limits`.
+/// Parses `text` within `limits`.
 ///
 /// # Errors
-/// `QUERY_TOO_COMPLEX`, naming the limit; `GRAPHQL_PARSE_FAILED`; `GRAPHQL_VALIDATION_FAILED` for fragments that
-/// contain themselves or are not there, since nothing can be counted in those, and for what is gone once it is parsed.
+/// `QUERY_TOO_COMPLEX`, naming the limit. `GRAPHQL_PARSE_FAILED`. `GRAPHQL_VALIDATION_FAILED` for cyclic and unknown
+/// fragments, which cannot be counted, and for repeated input fields, which the parser drops.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ApiError> {
-    measure(text, limits)?;
-    let document = parser::parse_query(text).map_err(|error| ApiError::ParseFailed(explain(&error)))?;
+    check_tokens(text, limits)?;
+    let document =
+        parser::parse_query(text).map_err(|error| ApiError::ParseFailed(syntax_message(&error)))?;
     if let Some(name) = tokens::repeated_field(text) {
         return Err(ApiError::ValidationFailed(format!(
-            "The field \"{name}\" is given twice in one input object. Leave one out."
+            "The field \"{name}\" appears more than once in one input object. Remove the duplicates."
         )));
     }
     limits::check(&document, limits)?;
     Ok(document)
 }
 
-/// The operation to be run: the one of that name, or the only one. GraphQL, section 6.1 `GetOperation`.
+/// Selects the operation of that name, or the only one (`GetOperation`, GraphQL specification, section 6.1).
 pub(crate) fn operation<'d>(
     document: &'d ExecutableDocument,
     name: Option<&str>,
@@ -43,77 +47,77 @@ pub(crate) fn operation<'d>(
     match (&document.operations, name) {
         (DocumentOperations::Single(operation), None) => Ok(operation),
         (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name).ok_or_else(|| {
-            ApiError::BadUserInput("The query has no operation by the name of operationName.".to_owned())
+            ApiError::BadUserInput("The document has no operation with the name in operationName.".to_owned())
         }),
         (DocumentOperations::Single(_), Some(_)) => Err(ApiError::BadUserInput(
-            "operationName names an operation, but the only one in the query has no name.".to_owned(),
+            "The only operation in the document has no name. Omit operationName.".to_owned(),
         )),
         (DocumentOperations::Multiple(operations), None) => {
             let mut operations = operations.values();
             match (operations.next(), operations.next()) {
                 (Some(operation), None) => Ok(operation),
                 _ => Err(ApiError::BadUserInput(
-                    "The query has several operations; say in operationName which one to run.".to_owned(),
+                    "The document has several operations. Select one with operationName.".to_owned(),
                 )),
             }
         }
     }
 }
 
-/// Counts the lexical tokens and how deep selections and brackets nest. Text that is no GraphQL is counted somehow and left
-/// to the parser to refuse.
-fn measure(text: &str, limits: &Limits) -> Result<(), ApiError> {
-    let most = limits.query.as_u64() as usize;
-    if text.len() > most {
-        return Err(OverLimit::too_complex("query", "bytes", most, text.len() as u64));
+/// Checks the length of the text, the number of tokens and the nesting of brackets. The result is unspecified for text that
+/// the parser will reject.
+fn check_tokens(text: &str, limits: &Limits) -> Result<(), ApiError> {
+    let max_bytes = limits.query.as_u64() as usize;
+    if text.len() > max_bytes {
+        return Err(LimitExceeded::too_complex(Limit::Query, "bytes", max_bytes, text.len() as u64));
     }
-    let (mut count, mut open, mut round) = (0_usize, 0_usize, 0_usize);
+    let (mut count, mut brackets, mut parentheses) = (0_usize, 0_usize, 0_usize);
     let (mut selections, mut deepest, mut deepest_selection) = (0_usize, 0, 0);
     for token in tokens::of(text) {
         count += 1;
         match token {
             b"{" | b"[" | b"(" => {
-                open += 1;
+                brackets += 1;
                 match token {
-                    b"(" => round += 1,
-                    // Within arguments it is an input object.
-                    b"{" if round == 0 => selections += 1,
+                    b"(" => parentheses += 1,
+                    // Within parentheses, a curly bracket bracketss an input object.
+                    b"{" if parentheses == 0 => selections += 1,
                     _ => {}
                 }
             }
             b"}" | b"]" | b")" => {
-                open = open.saturating_sub(1);
+                brackets = brackets.saturating_sub(1);
                 match token {
-                    b")" => round = round.saturating_sub(1),
-                    b"}" if round == 0 => selections = selections.saturating_sub(1),
+                    b")" => parentheses = parentheses.saturating_sub(1),
+                    b"}" if parentheses == 0 => selections = selections.saturating_sub(1),
                     _ => {}
                 }
             }
             _ => {}
         }
-        deepest = deepest.max(open);
+        deepest = deepest.max(brackets);
         deepest_selection = deepest_selection.max(selections);
     }
-    // Arguments nest lists and objects within the selections, so brackets may nest deeper than selections. The parser
-    // recurses with each, and validation too.
-    let brackets = 2 * limits.depth;
+    // Lists and input objects in arguments nest deeper than selections. The parser and validation recurse with every
+    // bracket.
+    let max_brackets = 2 * limits.depth;
     for (limit, what, value, maximum) in [
-        ("tokens", "words and signs", count, limits.tokens),
-        ("depth", "levels of selections", deepest_selection, limits.depth),
-        ("depth", "levels of brackets", deepest, brackets),
+        (Limit::Tokens, "tokens", count, limits.tokens),
+        (Limit::Depth, "levels of nested selections", deepest_selection, limits.depth),
+        (Limit::Depth, "levels of nested brackets", deepest, max_brackets),
     ] {
         if value > maximum {
-            return Err(OverLimit::too_complex(limit, what, maximum, value as u64));
+            return Err(LimitExceeded::too_complex(limit, what, maximum, value as u64));
         }
     }
     Ok(())
 }
 
-/// One sentence of the parser's report, which draws the place with the line it stands in.
-fn explain(error: &parser::Error) -> String {
+/// Shortens the parser's multi-line report to one sentence with the position.
+fn syntax_message(error: &parser::Error) -> String {
     let text = error.to_string();
     let reason = text.lines().rev().find_map(|line| line.trim_start().strip_prefix("= ")).unwrap_or(&text);
-    // Rules of the grammar are words with underscores between them; so are names, which are left as they are.
+    // Grammar rules such as `selection_set` read better without underscores. Names of the document stay unchanged.
     let reason = match error {
         parser::Error::Syntax { .. } => reason.replace('_', " "),
         _ => reason.to_owned(),
@@ -135,51 +139,51 @@ mod tests {
         Config::default().limits
     }
 
-    fn refused(text: &str) -> String {
+    fn rejection(text: &str) -> String {
         match parse(text, &limits()) {
             Ok(_) => "accepted".to_owned(),
-            Err(ApiError::OverLimit(limited)) => limited.limit.to_owned(),
-            Err(error) => error.code().to_owned(),
+            Err(ApiError::LimitExceeded(limited)) => limited.limit.to_string(),
+            Err(error) => error.code().to_string(),
         }
     }
 
     #[test]
     fn each_limit_is_named() {
         let fields = |count: usize| "id ".repeat(count);
-        assert_eq!(refused(&format!("{{ a {} }}", " ".repeat(70_000))), "query");
-        assert_eq!(refused(&format!("{{ {} }}", fields(4_000))), "tokens");
-        assert_eq!(refused(&format!("{}{}", "{a".repeat(26), "}".repeat(26))), "depth");
-        assert_eq!(refused(&format!("{}a{}", "{a".repeat(24), "}".repeat(24))), "accepted");
-        assert_eq!(refused(&"{a".repeat(500)), "depth");
-        assert_eq!(refused(&format!("{{ a(b: {}", "[".repeat(3_000))), "depth");
-        assert_eq!(refused(&format!("{{ {} }}", fields(51))), "root_fields");
-        assert_eq!(refused(&format!("{{ {} }}", fields(50))), "accepted");
-        assert_eq!(refused(&format!("{{ a {{ {} }} }}", "b: id ".repeat(51))), "aliases");
-        assert_eq!(refused(&format!("{{ a {{ {} }} }}", "b @c ".repeat(51))), "directives");
-        assert_eq!(refused(&format!("{{ a {{ {} }} }}", fields(2_000))), "fields");
-        assert_eq!(refused("{ a "), "GRAPHQL_PARSE_FAILED");
+        assert_eq!(rejection(&format!("{{ a {} }}", " ".repeat(70_000))), "query");
+        assert_eq!(rejection(&format!("{{ {} }}", fields(4_000))), "tokens");
+        assert_eq!(rejection(&format!("{}{}", "{a".repeat(26), "}".repeat(26))), "depth");
+        assert_eq!(rejection(&format!("{}a{}", "{a".repeat(24), "}".repeat(24))), "accepted");
+        assert_eq!(rejection(&"{a".repeat(500)), "depth");
+        assert_eq!(rejection(&format!("{{ a(b: {}", "[".repeat(3_000))), "depth");
+        assert_eq!(rejection(&format!("{{ {} }}", fields(51))), "root_fields");
+        assert_eq!(rejection(&format!("{{ {} }}", fields(50))), "accepted");
+        assert_eq!(rejection(&format!("{{ a {{ {} }} }}", "b: id ".repeat(51))), "aliases");
+        assert_eq!(rejection(&format!("{{ a {{ {} }} }}", "b @c ".repeat(51))), "directives");
+        assert_eq!(rejection(&format!("{{ a {{ {} }} }}", fields(2_000))), "fields");
+        assert_eq!(rejection("{ a "), "GRAPHQL_PARSE_FAILED");
     }
 
     #[test]
-    fn fragments_count_each_time_they_are_used_and_cost_nothing_to_count() {
+    fn fragments_count_at_each_use_and_are_traversed_once() {
         let mut text = "{ a { ...f0 } } fragment f20 on T { id }".to_owned();
         for n in 0..20 {
             text += &format!(" fragment f{n} on T {{ ...f{0} ...f{0} }}", n + 1);
         }
         // 2^20 fields, in 21 fragments.
-        assert_eq!(refused(&text), "fields");
+        assert_eq!(rejection(&text), "fields");
         assert_eq!(
-            refused("{ ...f } fragment f on T { a { ...g } } fragment g on T { ...f }"),
+            rejection("{ ...f } fragment f on T { a { ...g } } fragment g on T { ...f }"),
             "GRAPHQL_VALIDATION_FAILED"
         );
         let chain: String = (0..300).map(|n| format!("fragment f{n} on T {{ ...f{} }}", n + 1)).collect();
-        assert_eq!(refused(&format!("{{ ...f0 }} {chain} fragment f300 on T {{ id }}")), "depth");
-        // Also where nobody uses it.
-        assert_eq!(refused(&format!("{{ a }} {chain} fragment f300 on T {{ id }}")), "depth");
+        assert_eq!(rejection(&format!("{{ ...f0 }} {chain} fragment f300 on T {{ id }}")), "depth");
+        // Unused fragments count too.
+        assert_eq!(rejection(&format!("{{ a }} {chain} fragment f300 on T {{ id }}")), "depth");
     }
 
     #[test]
-    fn what_looks_like_syntax_in_strings_and_comments_is_none() {
+    fn brackets_in_strings_and_comments_do_not_count() {
         let braces = "{".repeat(60);
         for text in [
             format!("{{ a(b: \"{braces}\") }}"),
@@ -188,31 +192,31 @@ mod tests {
             format!("{{ a # {braces}\n }}"),
             "{ a(b: \"\") }".to_owned(),
         ] {
-            assert_eq!(refused(&text), "accepted", "{text}");
+            assert_eq!(rejection(&text), "accepted", "{text}");
         }
     }
 
     #[test]
-    fn a_field_of_an_input_object_is_given_once() {
+    fn repeated_input_object_fields_are_rejected() {
         for text in [
             "{ a(b: {c: 1, c: 1}) }",
             "{ a(b: [{c: {d: 1, e: [], d: 1}}]) }",
             "query ($b: B = {c: 1 c: 1}) { a }",
         ] {
-            assert_eq!(refused(text), "GRAPHQL_VALIDATION_FAILED", "{text}");
+            assert_eq!(rejection(text), "GRAPHQL_VALIDATION_FAILED", "{text}");
         }
         for text in [
             "{ a(b: {c: {c: 1}, d: [{c: 1} {c: c}], e: \"c:\"}, c: 1) { c: d(c: 1) c: d(c: 1) } }",
             "{ c: a c: a }",
         ] {
-            assert_eq!(refused(text), "accepted", "{text}");
+            assert_eq!(rejection(text), "accepted", "{text}");
         }
     }
 
     #[test]
-    fn a_syntax_error_says_where() {
+    fn syntax_errors_carry_a_position() {
         let Err(ApiError::ParseFailed(text)) = parse("{\n  a(\n}", &limits()) else {
-            panic!("it is no GraphQL")
+            panic!("invalid text was accepted")
         };
         assert!(text.starts_with("Syntax error at line 3, column 1: expected"), "{text}");
         let Err(ApiError::ParseFailed(text)) = parse("query A { a } query A { b }", &limits()) else {
@@ -227,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_measured_and_parsed_without_a_panic(text in "[a-z{}()\\[\\]:\"\\\\#.!$@, \n0-9é]*") {
+        fn parsing_never_panics(text in "[a-z{}()\\[\\]:\"\\\\#.!$@, \n0-9é]*") {
             let _ = parse(&text, &limits());
         }
     }

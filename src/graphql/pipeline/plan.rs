@@ -1,5 +1,5 @@
-//! What is made of an operation before it is run. It holds for all requests that agree in what their variables
-//! [decide](crate::graphql::pipeline::normalize::VariableShape).
+//! Query plans. A plan is valid for all requests whose variables have the same
+//! [shape](crate::graphql::pipeline::normalize::VariableShape).
 
 use async_graphql::{
     Name, Pos, Positioned,
@@ -9,51 +9,48 @@ use async_graphql::{
 };
 
 use super::{
-    cost::Price,
+    cost::Cost,
     normalize,
-    selection::{Outline, Selection},
+    selection::{Outline, Outlined as _, Selection},
     size,
 };
 use crate::{
     config::limits::Limits,
-    graphql::{
-        execute::writer::Object as _,
-        schema::types::{Fields, Types},
-    },
+    graphql::schema::types::{OutputFields, Types},
     model::{Appointment, allocation, user_error::UserError},
 };
 
-/// The objects that are written straight to JSON.
-const WRITTEN: [&Outline; 2] = [&Appointment::OUTLINE, &UserError::OUTLINE];
+/// The object types that are projected straight to JSON.
+const PROJECTED: [&Outline; 2] = [&Appointment::OUTLINE, &UserError::OUTLINE];
 
-/// An operation as it is run: async-graphql resolves the fields down to the appointments (and the errors of users), and
-/// what is selected of those is [written](crate::graphql::execute::projection) at once.
+/// The plan of an operation: async-graphql resolves the fields down to appointments and user errors, whose selections are
+/// [projected](crate::graphql::execute::projection) to JSON.
 pub(crate) struct Plan {
-    /// Flattened; what is selected of an appointment is left out, and its [number](mark) stands there.
+    /// The normalised operation. Each projected selection is replaced by a [marker] with its index in `selections`.
     operation: OperationDefinition,
     selections: Vec<Selection>,
     pub(crate) shape: Shape,
-    pub(crate) price: Price,
+    pub(crate) cost: Cost,
 }
 
-/// The names of an answer, down to the appointments, in the order in which they were asked for.
+/// The response names down to the projected objects, in selection order.
 #[derive(Debug, Default)]
 pub(crate) struct Shape(pub(crate) Vec<(Name, Shape)>);
 
 impl Plan {
-    /// Of an `operation` that is flattened and valid. It recurses with the operation's depth.
+    /// Plans `operation`, which is normalised and valid. Recursion is bounded by the operation's depth.
     pub(crate) fn of(mut operation: OperationDefinition, types: &Types, limits: &Limits) -> Self {
-        let price = Price::of(&operation, types, limits);
-        let mut cutting = Cutting { types, selections: Vec::new() };
-        let shape = cutting.object(&mut operation.selection_set, types.root(operation.ty));
-        Self { operation, selections: cutting.selections, shape, price }
+        let cost = Cost::of(&operation, types, limits);
+        let mut planner = Planner { types, selections: Vec::new() };
+        let shape = planner.object(&mut operation.selection_set, types.root(operation.ty));
+        Self { operation, selections: planner.selections, shape, cost }
     }
 
     pub(crate) fn kind(&self) -> OperationType {
         self.operation.ty
     }
 
-    /// What async-graphql runs.
+    /// The document for async-graphql to execute.
     pub(crate) fn document(&self) -> ExecutableDocument {
         let operation = Positioned::new(self.operation.clone(), Pos::default());
         ExecutableDocument {
@@ -62,47 +59,48 @@ impl Plan {
         }
     }
 
-    /// The bytes that it takes.
+    /// Bytes in use.
     pub(crate) fn size(&self) -> usize {
         size_of::<Self>()
             + size::operation(&self.operation)
             + allocation(self.selections.capacity() * size_of::<Selection>())
             + self.selections.iter().map(Selection::size).sum::<usize>()
             + self.shape.size()
-            + self.price.size()
+            + self.cost.size()
     }
 
-    /// What is selected of the object of which async-graphql has this `set` to run.
+    /// The projected selection behind the marker `set`.
     pub(crate) fn selection(&self, set: &Positioned<SelectionSet>) -> &Selection {
-        static NOTHING: Selection = Selection::NOTHING;
-        self.selections.get(set.pos.line).unwrap_or(&NOTHING)
+        static EMPTY: Selection = Selection::EMPTY;
+        self.selections.get(set.pos.line).unwrap_or(&EMPTY)
     }
 }
 
-/// Stands for what is selected by `number`.
-fn mark(number: usize) -> Positioned<SelectionSet> {
-    Positioned::new(SelectionSet::default(), Pos { line: number, column: 0 })
+/// An empty selection set that carries an index into [`Plan::selections`] in its position: async-graphql passes the
+/// position on to the resolver unchanged.
+fn marker(index: usize) -> Positioned<SelectionSet> {
+    Positioned::new(SelectionSet::default(), Pos { line: index, column: 0 })
 }
 
-struct Cutting<'t> {
+struct Planner<'t> {
     types: &'t Types,
     selections: Vec<Selection>,
 }
 
-impl Cutting<'_> {
-    /// Takes what is selected of [`WRITTEN`] objects out of `set`, of an object that has these `fields`.
-    fn object(&mut self, set: &mut Positioned<SelectionSet>, fields: Option<&Fields>) -> Shape {
+impl Planner<'_> {
+    /// Moves the selections of [`PROJECTED`] types out of `set`, which selects from an object with these `fields`.
+    fn object(&mut self, set: &mut Positioned<SelectionSet>, fields: Option<&OutputFields>) -> Shape {
         let selected = normalize::fields_mut(&mut set.node).map(|field| {
             let field = &mut field.node;
             let known = fields.and_then(|fields| fields.get(&field.name.node));
             let written =
-                known.and_then(|known| WRITTEN.into_iter().find(|outline| known.ty == outline.name));
+                known.and_then(|known| PROJECTED.into_iter().find(|outline| known.ty == outline.name));
             let shape = if let Some(outline) = written {
-                let set = std::mem::replace(&mut field.selection_set, mark(self.selections.len()));
+                let set = std::mem::replace(&mut field.selection_set, marker(self.selections.len()));
                 self.selections.push(Selection::of(&set.node, outline));
                 Shape::default()
             } else {
-                self.object(&mut field.selection_set, known.and_then(|known| self.types.behind(known)))
+                self.object(&mut field.selection_set, known.and_then(|known| self.types.target_fields(known)))
             };
             (field.response_key().node.clone(), shape)
         });
@@ -111,13 +109,13 @@ impl Cutting<'_> {
 }
 
 impl Shape {
-    /// Beside itself, and beside its names, which are those of the operation.
+    /// Heap bytes in use, without the names, which are shared with the operation.
     fn size(&self) -> usize {
         allocation(self.0.capacity() * size_of::<(Name, Self)>())
             + self.0.iter().map(|(_, inner)| inner.size()).sum::<usize>()
     }
 
-    /// Whether the answer has a field by that name at its top.
+    /// Whether the response has a root field of that name.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.0.iter().any(|(name, _)| name == key)
     }

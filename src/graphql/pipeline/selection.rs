@@ -1,5 +1,4 @@
-//! What is selected of an object of the [model](crate::model), compiled: each name is looked up once for a document, not
-//! once for each value.
+//! Compiled selections of [model](crate::model) objects: each field name is looked up once per plan, not once per value.
 
 use async_graphql::{
     Pos,
@@ -10,87 +9,93 @@ use async_graphql_value::Value as Literal;
 use super::normalize;
 use crate::model::allocation;
 
-/// What is selected of an object.
+/// The compiled selection set of one object.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    /// In the order of the answer.
-    pub(crate) fields: Vec<Selected>,
-    /// About how many bytes it comes to.
+    /// The fields in response order.
+    pub(crate) fields: Vec<SelectedField>,
+    /// The estimated length of its JSON in bytes.
     pub(crate) length: usize,
 }
 
-/// A field that is selected.
+/// A selected field.
 #[derive(Debug)]
-pub(crate) struct Selected {
-    /// As it is written: the name in the answer with its quotes and the colon.
+pub(crate) struct SelectedField {
+    /// The response name as written to JSON, with quotes and colon.
     key: Box<str>,
-    /// Where it stands in the document.
+    /// The position in the document.
     pub(crate) pos: Pos,
-    pub(crate) what: What,
-    /// What is selected of it, where it is an object.
+    pub(crate) kind: SelectedKind,
+    /// The selection of an object field.
     pub(crate) inner: Selection,
-    /// The argument of that name, of the one field that has it.
+    /// The argument `enabled`, which only `Features.all` has.
     pub(crate) enabled: Option<bool>,
 }
 
-/// What is selected.
+/// The source of a selected field's value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum What {
-    /// `__typename`, which is this.
+pub(crate) enum SelectedKind {
+    /// `__typename`, with its value.
     Typename(&'static str),
-    /// The field of that number of its object's [`Outline`].
+    /// The index of the field in its object's [`Outline`].
     Field(usize),
 }
 
-/// The fields of an object, each with that of the object to which it leads, if it does.
+/// The fields of an object type, each with the outline of the object type it leads to, if any.
 #[derive(Debug)]
 pub(crate) struct Outline {
     pub(crate) name: &'static str,
     pub(crate) fields: &'static [(&'static str, Option<&'static Outline>)],
 }
 
-impl Selection {
-    pub(crate) const NOTHING: Self = Self { fields: Vec::new(), length: 2 };
+/// A model object with an outline.
+pub(crate) trait Outlined {
+    /// The type's name and fields.
+    const OUTLINE: Outline;
+}
 
-    /// Of `set`, which is flattened and valid, and selects of the object of that `outline`.
+impl Selection {
+    pub(crate) const EMPTY: Self = Self { fields: Vec::new(), length: 2 };
+
+    /// Compiles `set`, which is normalised and valid, and selects from an object of that `outline`.
     pub(crate) fn of(set: &SelectionSet, outline: &'static Outline) -> Self {
-        /// What the value of a field comes to: a time, a part of a name, a number.
+        /// The typical length of a value.
         const VALUE: usize = 24;
         let selected =
-            normalize::fields(set).filter_map(|field| Selected::of(&field.node, field.pos, outline));
+            normalize::fields(set).filter_map(|field| SelectedField::of(&field.node, field.pos, outline));
         let fields: Vec<_> = selected.collect();
-        let length = |field: &Selected| field.key.len() + VALUE + field.inner.length;
+        let length = |field: &SelectedField| field.key.len() + VALUE + field.inner.length;
         Self { length: 2 + fields.iter().map(length).sum::<usize>(), fields }
     }
 
-    /// The bytes that it takes beside itself.
+    /// Heap bytes in use.
     pub(crate) fn size(&self) -> usize {
-        let field = |field: &Selected| allocation(field.key.len()) + field.inner.size();
-        allocation(self.fields.capacity() * size_of::<Selected>())
+        let field = |field: &SelectedField| allocation(field.key.len()) + field.inner.size();
+        allocation(self.fields.capacity() * size_of::<SelectedField>())
             + self.fields.iter().map(field).sum::<usize>()
     }
 }
 
-impl Selected {
-    /// None where the object has no such field.
+impl SelectedField {
+    /// Compiles one field; None if the object has no such field.
     fn of(field: &ast::Field, pos: Pos, outline: &'static Outline) -> Option<Self> {
         let name = field.name.node.as_str();
-        let (what, inner) = if name == "__typename" {
-            (What::Typename(outline.name), Selection::NOTHING)
+        let (kind, inner) = if name == "__typename" {
+            (SelectedKind::Typename(outline.name), Selection::EMPTY)
         } else {
             let index = outline.fields.iter().position(|(known, _)| *known == name)?;
             let inner =
                 outline.fields[index].1.map(|outline| Selection::of(&field.selection_set.node, outline));
-            (What::Field(index), inner.unwrap_or(Selection::NOTHING))
+            (SelectedKind::Field(index), inner.unwrap_or(Selection::EMPTY))
         };
         let enabled = match field.get_argument("enabled").map(|value| &value.node) {
             Some(Literal::Boolean(enabled)) => Some(*enabled),
-            // Null is as if it were left out.
+            // Null counts as omitted.
             _ => None,
         };
-        // A name has nothing to escape.
+        // A name needs no escaping.
         let key = format!("\"{}\":", field.response_key().node).into();
-        Some(Self { key, pos, what, inner, enabled })
+        Some(Self { key, pos, kind, inner, enabled })
     }
 
     /// `"name":`
@@ -98,7 +103,7 @@ impl Selected {
         &self.key
     }
 
-    /// The name in the answer.
+    /// The response name.
     pub(crate) fn name(&self) -> &str {
         self.key.trim_matches(['"', ':'])
     }

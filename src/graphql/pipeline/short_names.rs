@@ -1,27 +1,27 @@
-//! A document with shorter names in place of its long ones, for async-graphql's validation.
+//! Shortening of long names before async-graphql validates a document.
 //!
-//! Validation repeats the name of an operation in the message for each of its variables, and compares an unknown name with
-//! many known ones. With short names, what that costs is bounded by the number of names, not by their length as well.
+//! The library repeats the operation name in the message of each unused variable, and compares unknown names with many
+//! known ones. Short names bound that work by the number of names alone.
 
 use std::collections::HashMap;
 
 use super::tokens;
 
-/// How many bytes of a long name are left, its number included. Names of this length and longer ones are replaced, so that no
-/// replacement is a name that is left alone.
+/// The length of replacements in bytes, number included. Names of at least this length are replaced, so that no replacement
+/// equals an unchanged name.
 const LENGTH: usize = 80;
 
-/// How many bytes of a replacement are its number, which makes it unique.
+/// The length of the number that makes a replacement unique, in bytes.
 const NUMBER: usize = 8;
 
-/// A document's text and, for each of its long names, the replacement.
+/// A document text with shortened names, and the replacement of each long name.
 pub(crate) struct ShortNames<'t> {
     pub(crate) text: String,
     names: HashMap<&'t str, String>,
 }
 
 impl<'t> ShortNames<'t> {
-    /// Replaces the long names in `text`, which is GraphQL; none where there are none. Everything keeps its position.
+    /// Replaces the long names in `text`, which is valid syntax; None if it has none. Positions stay unchanged.
     pub(crate) fn of(text: &'t str) -> Option<Self> {
         let mut names = HashMap::new();
         let mut short = Vec::new();
@@ -41,7 +41,7 @@ impl<'t> ShortNames<'t> {
         (!names.is_empty()).then_some(Self { text, names })
     }
 
-    /// The name that stands for `name`.
+    /// The replacement of `name`, or `name` itself.
     pub(crate) fn get<'n>(&'n self, name: &'n str) -> &'n str {
         self.names.get(name).map_or(name, String::as_str)
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_names_are_replaced_wherever_they_stand_and_keep_their_position() {
+    fn long_names_are_replaced_in_place() {
         let (one, two) = (format!("{}one", "a".repeat(100)), format!("{}two", "a".repeat(100)));
         let text =
             format!("query {one}(${two}: Int) {{ {two}: {one}(a: ${two}, b: \"{one}\") @{one} }} # {one}");
@@ -95,7 +95,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_without_a_panic(text: String) {
+        fn shortening_never_panics(text: String) {
             let _ = ShortNames::of(&text);
         }
     }

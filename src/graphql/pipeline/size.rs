@@ -1,4 +1,4 @@
-//! How much memory what is kept of a document takes, about: every name and every literal is an allocation of its own.
+//! Memory estimates of cached documents. Each name and each literal is an allocation of its own.
 
 use async_graphql::{
     Name, Positioned,
@@ -8,17 +8,17 @@ use async_graphql_value::Value;
 
 use crate::model::allocation;
 
-/// The bytes that `operation`, flattened, takes beside itself. It recurses with the operation's depth.
+/// Heap bytes of the normalised `operation`. Recursion is bounded by the operation's depth.
 pub(crate) fn operation(operation: &OperationDefinition) -> usize {
     definitions(&operation.variable_definitions) + selections(&operation.selection_set.node)
 }
 
-/// The bytes that `definitions` of variables take.
+/// Bytes of the variable `definitions`.
 pub(crate) fn definitions(definitions: &[Positioned<VariableDefinition>]) -> usize {
     let definition = |definition: &Positioned<VariableDefinition>| {
         let definition = &definition.node;
         let default = definition.default_value.as_ref();
-        // A type has at most a few brackets.
+        // An allowance for the type: parsed types have at most a few levels of lists.
         name(&definition.name.node)
             + 128
             + default.map_or(0, |value| literal(&value.node.clone().into_value()))
@@ -29,7 +29,7 @@ pub(crate) fn definitions(definitions: &[Positioned<VariableDefinition>]) -> usi
 fn selections(set: &SelectionSet) -> usize {
     let selection = |selection: &Positioned<Selection>| match &selection.node {
         Selection::Field(it) => field(&it.node),
-        // There are none once it is flattened.
+        // Normalised selection sets contain no fragments.
         Selection::InlineFragment(_) | Selection::FragmentSpread(_) => 0,
     };
     allocation(set.items.capacity() * size_of::<Positioned<Selection>>())
@@ -53,7 +53,7 @@ fn literal(value: &Value) -> usize {
             allocation(items.capacity() * size_of::<Value>()) + items.iter().map(literal).sum::<usize>()
         }
         Value::Object(fields) => {
-            // Beside the value: the hash, and a place in the index.
+            // The value, its hash, and a slot of the index.
             let entry = size_of::<(Name, Value)>() + 3 * size_of::<usize>();
             let inner = fields.iter().map(|(key, value)| name(key) + literal(value));
             allocation(fields.capacity() * entry) + inner.sum::<usize>()
@@ -62,7 +62,7 @@ fn literal(value: &Value) -> usize {
     }
 }
 
-/// With its two counts of who holds it.
+/// Bytes of a name with its two reference counts.
 pub(crate) fn name(name: &Name) -> usize {
     allocation(name.len() + 2 * size_of::<usize>())
 }

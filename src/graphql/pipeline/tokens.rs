@@ -1,14 +1,15 @@
-//! GraphQL's lexical grammar (section 2.1), for what has to be known before a text is parsed, or is lost with it.
+//! GraphQL's lexical grammar (specification, section 2.1), for checks that must precede parsing or that the parser makes
+//! impossible.
 
 use std::{borrow::Cow, collections::HashSet, ops::Range};
 
-/// The tokens of `text`, as far as the grammar has to be known to tell strings, comments, words and brackets from each
-/// other. Text that is no GraphQL is split somehow.
+/// The tokens of `text`: strings, words and single punctuators, without comments. Any text can be split, also invalid
+/// syntax.
 pub(crate) fn of(text: &str) -> impl Iterator<Item = &[u8]> {
     spans(text).map(|span| &text.as_bytes()[span])
 }
 
-/// Where those tokens are.
+/// The byte ranges of those tokens.
 pub(crate) fn spans(text: &str) -> impl Iterator<Item = Range<usize>> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -28,7 +29,7 @@ pub(crate) fn spans(text: &str) -> impl Iterator<Item = Range<usize>> {
                 byte if is_word(*byte) => rest.iter().take_while(|byte| is_word(**byte)).count(),
                 _ => 1,
             };
-            // A string that ends with an escape at the end of the text would be longer than it.
+            // An escape at the end of the text counts one byte too many.
             let start = at;
             at += length.min(rest.len());
             return Some(start..at);
@@ -36,12 +37,13 @@ pub(crate) fn spans(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// A field that is given twice in one input object, which GraphQL, section 5.6.4, forbids. The parser keeps only the last.
+/// Returns a repeated field of an input object, which the specification forbids (section 5.6.3). The parser keeps only the
+/// last one.
 pub(crate) fn repeated_field(text: &str) -> Option<Cow<'_, str>> {
     enum Bracket<'t> {
-        /// Around arguments, where curly brackets are input objects.
+        /// Around arguments, where a curly bracket opens an input object.
         Round,
-        /// Around an input object, with its fields so far.
+        /// Around an input object, with its fields seen so far.
         Object(HashSet<&'t [u8]>),
         Other,
     }
@@ -74,7 +76,7 @@ pub(crate) fn repeated_field(text: &str) -> Option<Cow<'_, str>> {
     None
 }
 
-/// A name, a number, or the part of one: letters, digits, what joins them, and whatever is not ASCII.
+/// Whether the byte belongs to a word: letters, digits, underscores and bytes outside ASCII.
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
@@ -83,7 +85,7 @@ fn line(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(bytes.len())
 }
 
-/// The length of the string or block string at the start of `bytes`; one that does not end ends with the text.
+/// The length of the string or block string at the start of `bytes`. An unterminated one extends to the end of the text.
 fn string(bytes: &[u8]) -> usize {
     let (quotes, is_block): (&[u8], _) =
         if bytes.starts_with(br#"""""#) { (br#"""""#, true) } else { (b"\"", false) };

@@ -1,5 +1,5 @@
-//! async-graphql's validation does not look at `__typename`, and says of a variable that only a directive there uses that it
-//! is not used. An inline fragment around it means the same and is looked at.
+//! Rewriting of directives on `__typename` before async-graphql validates a document. Its validation skips `__typename`,
+//! and reports variables used only by directives there as unused. An equivalent inline fragment is validated.
 
 use async_graphql::{
     Positioned,

@@ -1,10 +1,10 @@
-//! Where in an argument or in a variable something is wrong, for the message.
+//! Paths of invalid values within arguments and variables, for error messages.
 
 use std::fmt;
 
 use async_graphql::{Name, parser::types::Type};
 
-/// A place, linked to the one that it is in.
+/// The path of a value, as a list linked to its parent.
 #[derive(Clone, Copy)]
 pub(crate) enum ValuePath<'p> {
     Argument(&'p Name),
@@ -18,9 +18,9 @@ pub(crate) enum ValuePath<'p> {
 }
 
 impl ValuePath<'_> {
-    /// What is wrong here, without the value: it may be personal data.
-    pub(crate) fn fault(&self, what: &str, ty: &Type) -> String {
-        format!("The {self} {what}; it has to be of type {ty}.")
+    /// An error message about the value at this path, without the value, which may be personal data.
+    pub(crate) fn error(&self, problem: &str, ty: &Type) -> String {
+        format!("The {self} {problem}. Expected type: {ty}.")
     }
 
     fn path(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,7 +40,7 @@ impl ValuePath<'_> {
     }
 }
 
-/// As in `argument "input.claimant.email"`.
+/// For example `argument "input.claimant.email"`.
 impl fmt::Display for ValuePath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path(f)?;

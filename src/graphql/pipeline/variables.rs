@@ -1,7 +1,7 @@
-//! The variables of a request, coerced before anything runs: GraphQL, section 6.1.2 `CoerceVariableValues`.
+//! Coercion of variables before execution (`CoerceVariableValues`, GraphQL specification, section 6.1.2).
 //!
-//! async-graphql reads a variable where a field first uses it, in the middle of execution. The specification wants a
-//! request with bad variables refused as a whole, so this is done here, by the types of our own schema.
+//! async-graphql reads a variable at its first use, during execution. The specification requires a request error for
+//! invalid variables, so the gateway coerces all of them first, by the types of its own schema.
 
 use async_graphql::{
     Name, Positioned, Value, Variables,
@@ -17,12 +17,11 @@ use crate::{
 };
 
 impl Types {
-    /// The variables that an operation declares by `definitions`, as they are given or by their defaults; what it does
-    /// not declare is left out.
+    /// Coerces the variables in `definitions`, and applies their defaults. Undeclared variables are dropped.
     ///
     /// # Errors
-    /// `BAD_USER_INPUT` for each variable that is missing or does not fit, with the place within it, and without the
-    /// value, which may be personal data. Of more than `max_errors` only one more is looked for.
+    /// `BAD_USER_INPUT` for each missing or invalid variable, with the path within it and without the value, which may be
+    /// personal data. Stops at `max_errors` + 1 errors.
     pub(crate) fn coerce(
         &self,
         definitions: &[Positioned<VariableDefinition>],
@@ -30,9 +29,9 @@ impl Types {
         max_errors: usize,
     ) -> Result<Variables, Vec<ApiError>> {
         let mut coerced = Variables::default();
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for definition in definitions {
-            if faults.len() > max_errors {
+            if errors.len() > max_errors {
                 break;
             }
             let definition = &definition.node;
@@ -42,44 +41,44 @@ impl Types {
                 (Some(value), _) => self.value(ty, value, &ValuePath::Variable(name)),
                 (None, Some(default)) => Ok(default.node.clone()),
                 (None, None) if ty.nullable => continue,
-                (None, None) => Err(ValuePath::Variable(name).fault("is missing", ty)),
+                (None, None) => Err(ValuePath::Variable(name).error("is missing", ty)),
             };
             match value {
                 Ok(value) => {
                     coerced.insert(name.clone(), value);
                 }
-                Err(fault) => faults.push(ApiError::BadUserInput(fault)),
+                Err(error) => errors.push(ApiError::BadUserInput(error)),
             }
         }
-        if faults.is_empty() { Ok(coerced) } else { Err(faults) }
+        if errors.is_empty() { Ok(coerced) } else { Err(errors) }
     }
 
-    fn value(&self, ty: &Type, value: Value, place: &ValuePath<'_>) -> Result<Value, String> {
+    fn value(&self, ty: &Type, value: Value, path: &ValuePath<'_>) -> Result<Value, String> {
         if value == Value::Null {
-            return if ty.nullable { Ok(value) } else { Err(place.fault("is null", ty)) };
+            return if ty.nullable { Ok(value) } else { Err(path.error("is null", ty)) };
         }
         match (&ty.base, value) {
             (BaseType::List(item), Value::List(values)) => {
                 let coerced = values
                     .into_iter()
                     .enumerate()
-                    .map(|(index, value)| self.value(item, value, &ValuePath::Item(place, index)));
+                    .map(|(index, value)| self.value(item, value, &ValuePath::Item(path, index)));
                 coerced.collect::<Result<_, _>>().map(Value::List)
             }
-            // GraphQL, section 3.11: a value in place of a list is a list of one.
+            // Section 3.11: a single value is coerced to a list of one.
             (BaseType::List(item), value) => {
-                self.value(item, value, place).map(|value| Value::List(vec![value]))
+                self.value(item, value, path).map(|value| Value::List(vec![value]))
             }
             (BaseType::Named(name), value) => match self.input(name) {
                 Some(InputType::Scalar(scalar)) => {
-                    scalar.coerce(value).ok_or_else(|| place.fault("does not fit", ty))
+                    scalar.coerce(value).ok_or_else(|| path.error("has an invalid value", ty))
                 }
                 Some(InputType::Enum(names)) => match value {
                     Value::String(word) if names.contains(word.as_str()) => Ok(Value::Enum(Name::new(word))),
-                    _ => Err(place.fault("does not fit", ty)),
+                    _ => Err(path.error("has an invalid value", ty)),
                 },
-                Some(InputType::Object(fields)) => self.input_object(fields, ty, value, place),
-                // Validation says that there is no such type, or that it is none for variables.
+                Some(InputType::Object(fields)) => self.input_object(fields, ty, value, path),
+                // Unknown type or not an input type: validation reports it.
                 None => Ok(value),
             },
         }
@@ -90,47 +89,47 @@ impl Types {
         fields: &Inputs,
         ty: &Type,
         value: Value,
-        place: &ValuePath<'_>,
+        path: &ValuePath<'_>,
     ) -> Result<Value, String> {
-        let Value::Object(mut given) = value else { return Err(place.fault("does not fit", ty)) };
+        let Value::Object(mut given) = value else { return Err(path.error("has an invalid value", ty)) };
         let mut coerced = IndexMap::new();
         for (name, field) in fields {
-            let place = ValuePath::Field(place, name);
+            let path = ValuePath::Field(path, name);
             match (given.swap_remove(name), &field.default) {
                 (Some(value), _) => {
-                    coerced.insert(name.clone(), self.value(&field.ty, value, &place)?);
+                    coerced.insert(name.clone(), self.value(&field.ty, value, &path)?);
                 }
                 (None, Some(default)) => {
                     coerced.insert(name.clone(), default.clone());
                 }
                 (None, None) if field.ty.nullable => {}
-                (None, None) => return Err(place.fault("is missing", &field.ty)),
+                (None, None) => return Err(path.error("is missing", &field.ty)),
             }
         }
         if given.is_empty() {
             Ok(Value::Object(coerced))
         } else {
-            Err(place.fault("has a field that is not known", ty))
+            Err(path.error("has an unknown field", ty))
         }
     }
 }
 
 impl Scalar {
-    /// `value` as it is read within: JSON does not tell 1.0 from 1, and an identity is text however it is written.
+    /// Coerces a JSON value: 1.0 is a valid Int, and a numeric ID becomes a string.
     fn coerce(self, value: Value) -> Option<Value> {
         let value = match (self, value) {
             (Self::Int, Value::Number(number)) => Value::Number(whole(&number)?.into()),
             (_, value) => value,
         };
         match (self, value) {
-            (scalar, value) if !scalar.fits(&value) => None,
+            (scalar, value) if !scalar.accepts(&value) => None,
             (Self::Id, Value::Number(number)) => Some(Value::String(number.to_string())),
             (_, value) => Some(value),
         }
     }
 }
 
-/// A whole number of 32 bits, however it is written: `1.0` is one.
+/// The 32-bit integer that `number` denotes, also if it is written with a fraction, such as `1.0`.
 fn whole(number: &Number) -> Option<i32> {
     match number.as_i64() {
         Some(number) => i32::try_from(number).ok(),
@@ -163,11 +162,11 @@ mod tests {
             .unwrap()
             .coerce(&operation.variable_definitions, Variables::from_json(given), 2)
             .map(|variables| serde_json::to_value(variables).unwrap())
-            .map_err(|faults| faults.iter().map(|fault| fault.message().into_owned()).collect())
+            .map_err(|errors| errors.iter().map(|error| error.message().into_owned()).collect())
     }
 
     #[test]
-    fn values_are_coerced_as_the_specification_says() {
+    fn values_are_coerced_per_specification() {
         for (declared, given, expected) in [
             ("$a: Int", json!({"a": 1.0, "unknown": 2}), json!({"a": 1})),
             ("$a: Int = 5", json!({}), json!({"a": 5})),
@@ -186,40 +185,44 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named_and_not_repeated() {
+    fn invalid_values_are_located_but_not_echoed() {
         let id = "[UUID!]!";
         for (declared, given, expected) in [
-            ("$a: Int!", json!({}), "The variable \"$a\" is missing; it has to be of type Int!."),
-            ("$a: Int!", json!({"a": null}), "The variable \"$a\" is null; it has to be of type Int!."),
+            ("$a: Int!", json!({}), "The variable \"$a\" is missing. Expected type: Int!."),
+            ("$a: Int!", json!({"a": null}), "The variable \"$a\" is null. Expected type: Int!."),
             (
                 "$a: Int",
                 json!({"a": 2147483648_i64}),
-                "The variable \"$a\" does not fit; it has to be of type Int.",
+                "The variable \"$a\" has an invalid value. Expected type: Int.",
             ),
-            ("$a: Int", json!({"a": 1.5}), "The variable \"$a\" does not fit; it has to be of type Int."),
-            ("$a: String", json!({"a": 1}), "The variable \"$a\" does not fit; it has to be of type String."),
-            ("$a: ID", json!({"a": 1.5}), "The variable \"$a\" does not fit; it has to be of type ID."),
+            ("$a: Int", json!({"a": 1.5}), "The variable \"$a\" has an invalid value. Expected type: Int."),
+            (
+                "$a: String",
+                json!({"a": 1}),
+                "The variable \"$a\" has an invalid value. Expected type: String.",
+            ),
+            ("$a: ID", json!({"a": 1.5}), "The variable \"$a\" has an invalid value. Expected type: ID."),
             (
                 "$a: Size",
                 json!({"a": "huge"}),
-                "The variable \"$a\" does not fit; it has to be of type Size.",
+                "The variable \"$a\" has an invalid value. Expected type: Size.",
             ),
-            ("$a: Box", json!({"a": {}}), "The variable \"$a.size\" is missing; it has to be of type Size!."),
-            ("$a: Box", json!({"a": []}), "The variable \"$a\" does not fit; it has to be of type Box."),
+            ("$a: Box", json!({"a": {}}), "The variable \"$a.size\" is missing. Expected type: Size!."),
+            ("$a: Box", json!({"a": []}), "The variable \"$a\" has an invalid value. Expected type: Box."),
             (
                 "$a: Box",
                 json!({"a": {"size": "SMALL", "secret": 1}}),
-                "The variable \"$a\" has a field that is not known; it has to be of type Box.",
+                "The variable \"$a\" has an unknown field. Expected type: Box.",
             ),
             (
                 "$a: Box",
                 json!({"a": {"size": "SMALL", "inner": {"size": null}}}),
-                "The variable \"$a.inner.size\" is null; it has to be of type Size!.",
+                "The variable \"$a.inner.size\" is null. Expected type: Size!.",
             ),
             (
                 &format!("$a: {id}"),
                 json!({"a": ["x"]}),
-                "The variable \"$a[0]\" does not fit; it has to be of type UUID!.",
+                "The variable \"$a[0]\" has an invalid value. Expected type: UUID!.",
             ),
         ] {
             assert_eq!(coerce(declared, given.clone()), Err(vec![expected.to_owned()]), "{declared} {given}");

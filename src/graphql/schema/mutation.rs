@@ -1,4 +1,4 @@
-//! `Mutation`: changes, each sent once and in the order of the operation.
+//! `Mutation`: changes to appointments, each sent upstream once, in the order of the operation.
 
 use std::{borrow::Cow, sync::atomic::Ordering};
 
@@ -13,11 +13,11 @@ use crate::{
     error::ApiError,
     graphql::{
         execute::{
-            projection::{Written, object, path_to, report},
-            run::Run,
-            writer::{Object, Path, Write, WriteField, Writer},
+            projection::{ProjectedAppointment, object, path_to, report},
+            run::Execution,
+            writer::{Object, ResponsePath, Write, WriteField, Writer},
         },
-        pipeline::selection::{Outline, Selected},
+        pipeline::selection::{Outline, Outlined, SelectedField},
     },
     model::{
         Uuid,
@@ -25,16 +25,16 @@ use crate::{
     },
 };
 
-/// Changing.
+/// The mutation root type.
 #[derive(Debug)]
 pub(crate) struct Mutation;
 
-/// The upstream's verdict on a change: the appointment as it now is, or what is wrong with the input, field by field.
+/// The result of a change: the changed appointment, or the errors in the input.
 #[derive(SimpleObject)]
 pub(crate) struct AppointmentPayload {
-    /// The appointment as it now is. Null where nothing was changed, or where the upstream did not show it.
-    appointment: Option<Written>,
-    /// What is wrong with the input. Empty where the change was made.
+    /// The appointment after the change. Null if the change was rejected or the upstream did not return the appointment.
+    appointment: Option<ProjectedAppointment>,
+    /// Errors in the input, by field. Empty if the change was applied.
     user_errors: UserErrors,
 }
 
@@ -43,7 +43,7 @@ object!(UserError |it| {
     "message": it.message,
 });
 
-/// User errors, written to JSON when they are resolved.
+/// User errors, projected to JSON when they are resolved.
 struct UserErrors(Vec<UserError>);
 
 impl OutputType for UserErrors {
@@ -59,10 +59,11 @@ impl OutputType for UserErrors {
         Vec::<UserError>::create_type_info(registry)
     }
 
-    /// Where they exceed the size of an answer, those that fit are served: an empty list would say that the change was made.
+    /// Serves as many errors as fit the response: an empty list would mean that the change was applied.
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        let run = Run::of(ctx);
-        let (json, excess) = run.draft().list(&self.0, run.plan.selection(ctx.item), &|| path_to(ctx));
+        let execution = Execution::of(ctx);
+        let (json, excess) =
+            execution.draft().list(&self.0, execution.plan.selection(ctx.item), &|| path_to(ctx));
         if let Some(excess) = excess {
             report(ctx, field, excess.into());
         }
@@ -70,53 +71,53 @@ impl OutputType for UserErrors {
     }
 }
 
-/// Changing, as the bearer of the request's token: each change is sent once, in the order of the operation.
+/// Changes on behalf of the caller. Each change is sent upstream once, in the order of the operation.
 #[Object]
 impl Mutation {
-    /// Makes an appointment. It is sent upstream once; there is no key to send it again safely: after OUTCOME_UNKNOWN,
-    /// look before you repeat it.
+    /// Creates an appointment. Creation is not idempotent: after OUTCOME_UNKNOWN, check whether the appointment exists
+    /// before you retry.
     async fn create_appointment(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "What it is to be.")] input: CreateAppointmentInput,
+        #[graphql(desc = "The appointment to create.")] input: CreateAppointmentInput,
     ) -> Result<AppointmentPayload, ApiError> {
-        carry_out(ctx, Ok(Change::Create(Box::new(input)))).await
+        run_in_sequence(ctx, Ok(Change::Create(Box::new(input)))).await
     }
 
-    /// Changes what the input holds and nothing else.
+    /// Updates the fields that are present in the input. Omitted fields stay unchanged.
     async fn update_appointment(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which appointment.")] id: Uuid,
-        #[graphql(desc = "What is to change.")] input: UpdateAppointmentInput,
+        #[graphql(desc = "The appointment's id.")] id: Uuid,
+        #[graphql(desc = "The fields to change.")] input: UpdateAppointmentInput,
     ) -> Result<AppointmentPayload, ApiError> {
-        let is_possible = !matches!(input.features, MaybeUndefined::Null);
-        let refusal = || {
-            let text = "features cannot be null: leave it out, or give the flags that are to change.";
+        let is_valid = !matches!(input.features, MaybeUndefined::Null);
+        let rejection = || {
+            let text = "features cannot be null. Omit it, or set the flags to change.";
             ApiError::BadUserInput(text.to_owned())
         };
-        let change = is_possible.then(|| Change::Update(id, Box::new(input))).ok_or_else(refusal);
-        carry_out(ctx, change).await
+        let change = is_valid.then(|| Change::Update(id, Box::new(input))).ok_or_else(rejection);
+        run_in_sequence(ctx, change).await
     }
 
     /// Cancels an appointment.
     async fn cancel_appointment(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which appointment.")] id: Uuid,
-        #[graphql(desc = "Why, for people to read.")] reason: Option<String>,
+        #[graphql(desc = "The appointment's id.")] id: Uuid,
+        #[graphql(desc = "The reason, as free text.")] reason: Option<String>,
     ) -> Result<AppointmentPayload, ApiError> {
-        carry_out(ctx, Ok(Change::Cancel(id, reason))).await
+        run_in_sequence(ctx, Ok(Change::Cancel(id, reason))).await
     }
 }
 
-async fn carry_out(
+async fn run_in_sequence(
     ctx: &Context<'_>,
     change: Result<Change, ApiError>,
 ) -> Result<AppointmentPayload, ApiError> {
-    let sequence = &Run::of(ctx).sequence;
+    let sequence = &Execution::of(ctx).sequence;
     if sequence.has_failed.load(Ordering::Relaxed) {
-        return Err(ApiError::NotRun);
+        return Err(ApiError::ChangeSkipped);
     }
     let payload = send(ctx, change).await;
     sequence.has_failed.store(payload.is_err(), Ordering::Relaxed);
@@ -124,19 +125,20 @@ async fn carry_out(
 }
 
 async fn send(ctx: &Context<'_>, change: Result<Change, ApiError>) -> Result<AppointmentPayload, ApiError> {
-    let run = Run::of(ctx);
-    // A change is not sent where there is no memory to answer it.
-    run.draft().begin()?;
-    Ok(match run.appointments()?.change(change?).await? {
-        Changed::To(appointment) => {
-            AppointmentPayload { appointment: appointment.map(Written), user_errors: UserErrors(Vec::new()) }
-        }
-        Changed::Rejected(faults) => AppointmentPayload {
+    let execution = Execution::of(ctx);
+    // Without memory for the response, the change is not sent.
+    execution.draft().begin()?;
+    Ok(match execution.appointments()?.change(change?).await? {
+        Changed::To(appointment) => AppointmentPayload {
+            appointment: appointment.map(ProjectedAppointment),
+            user_errors: UserErrors(Vec::new()),
+        },
+        Changed::Rejected(errors) => AppointmentPayload {
             appointment: None,
             user_errors: UserErrors(
-                faults
+                errors
                     .into_iter()
-                    .map(|fault| UserError { field: fault.field, message: fault.message })
+                    .map(|error| UserError { field: error.field, message: error.message })
                     .collect(),
             ),
         },

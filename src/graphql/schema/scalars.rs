@@ -1,20 +1,20 @@
-//! The custom scalars: strict in what they take, canonical in what they give.
+//! The custom scalars: strict input, canonical output.
 
 use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
 
 use crate::model::{Date, DateTime, Uuid};
 
-/// An RFC 9562 UUID, lower case with hyphens.
+/// An RFC 9562 UUID in lower case with hyphens.
 #[Scalar(name = "UUID", specified_by_url = "https://www.rfc-editor.org/rfc/rfc9562")]
 impl ScalarType for Uuid {
     fn parse(value: Value) -> InputValueResult<Self> {
-        read(&value, uuid)
-            .map(Self)
-            .ok_or_else(|| InputValueError::custom("write it as 9a0f170e-0aa0-47db-ab14-4ddcdcbad061"))
+        parse_string(&value, uuid).map(Self).ok_or_else(|| {
+            InputValueError::custom("expected a UUID such as 9a0f170e-0aa0-47db-ab14-4ddcdcbad061")
+        })
     }
 
     fn is_valid(value: &Value) -> bool {
-        read(value, uuid).is_some()
+        parse_string(value, uuid).is_some()
     }
 
     fn to_value(&self) -> Value {
@@ -22,16 +22,17 @@ impl ScalarType for Uuid {
     }
 }
 
-/// An instant, RFC 3339 in UTC with `Z`; a fraction only where it is not zero: 2021-01-01T00:00:00Z.
-/// Any offset is taken as input.
+/// An RFC 3339 timestamp in UTC with `Z`, without a zero fraction: 2021-01-01T00:00:00Z.
+/// Input may have any offset.
 #[Scalar(name = "DateTime", specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339#section-5.6")]
 impl ScalarType for DateTime {
     fn parse(value: Value) -> InputValueResult<Self> {
-        read(&value, date_time).ok_or_else(|| InputValueError::custom("write it as 2021-01-01T00:00:00Z"))
+        parse_string(&value, date_time)
+            .ok_or_else(|| InputValueError::custom("expected a timestamp such as 2021-01-01T00:00:00Z"))
     }
 
     fn is_valid(value: &Value) -> bool {
-        read(value, date_time).is_some()
+        parse_string(value, date_time).is_some()
     }
 
     fn to_value(&self) -> Value {
@@ -39,15 +40,16 @@ impl ScalarType for DateTime {
     }
 }
 
-/// A calendar date, RFC 3339 full-date: 1990-12-25.
+/// A calendar date in RFC 3339 full-date format: 1990-12-25.
 #[Scalar(name = "Date", specified_by_url = "https://www.rfc-editor.org/rfc/rfc3339#section-5.6")]
 impl ScalarType for Date {
     fn parse(value: Value) -> InputValueResult<Self> {
-        read(&value, date).ok_or_else(|| InputValueError::custom("write it as 1990-12-25"))
+        parse_string(&value, date)
+            .ok_or_else(|| InputValueError::custom("expected a date such as 1990-12-25"))
     }
 
     fn is_valid(value: &Value) -> bool {
-        read(value, date).is_some()
+        parse_string(value, date).is_some()
     }
 
     fn to_value(&self) -> Value {
@@ -55,21 +57,21 @@ impl ScalarType for Date {
     }
 }
 
-fn read<T>(value: &Value, from_text: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+fn parse_string<T>(value: &Value, from_text: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     match value {
         Value::String(text) => from_text(text),
         _ => None,
     }
 }
 
-/// Capitals are taken, other notations of a UUID are not.
+/// Accepts upper case, but no other UUID notation.
 fn uuid(text: &str) -> Option<uuid::Uuid> {
     if text.len() == 36 { uuid::Uuid::try_parse(text).ok() } else { None }
 }
 
 fn date_time(text: &str) -> Option<DateTime> {
-    // The library reads more than RFC 3339 allows, which has: full-date T hh:mm:ss [.digits] (Z | ±hh:mm).
-    let rest = has_shape(text, "0000-00-00T00:00:00")?;
+    // jiff accepts more than RFC 3339, whose format is: full-date T hh:mm:ss [.digits] (Z | ±hh:mm).
+    let rest = strip_shape(text, "0000-00-00T00:00:00")?;
     let fraction = rest.strip_prefix('.');
     let offset = match fraction {
         Some(fraction) => fraction.trim_start_matches(|digit: char| digit.is_ascii_digit()),
@@ -79,22 +81,22 @@ fn date_time(text: &str) -> Option<DateTime> {
         return None;
     }
     let is_offset = offset.eq_ignore_ascii_case("z")
-        || ["+00:00", "-00:00"].iter().any(|shape| has_shape(offset, shape) == Some(""));
+        || ["+00:00", "-00:00"].iter().any(|shape| strip_shape(offset, shape) == Some(""));
     if is_offset { text.parse().ok().map(DateTime) } else { None }
 }
 
 fn date(text: &str) -> Option<Date> {
-    if has_shape(text, "0000-00-00")?.is_empty() { text.parse().ok().map(Date) } else { None }
+    if strip_shape(text, "0000-00-00")?.is_empty() { text.parse().ok().map(Date) } else { None }
 }
 
-/// What follows the part of `text` that looks like `shape`, in which `0` stands for any digit.
-fn has_shape<'a>(text: &'a str, shape: &str) -> Option<&'a str> {
+/// The rest of `text` behind a prefix of this `shape`, in which `0` matches any digit.
+fn strip_shape<'a>(text: &'a str, shape: &str) -> Option<&'a str> {
     let (head, rest) = text.split_at_checked(shape.len())?;
-    let fits = |(byte, shape): (u8, u8)| match shape {
+    let matches = |(byte, shape): (u8, u8)| match shape {
         b'0' => byte.is_ascii_digit(),
         letter => byte.eq_ignore_ascii_case(&letter),
     };
-    head.bytes().zip(shape.bytes()).all(fits).then_some(rest)
+    head.bytes().zip(shape.bytes()).all(matches).then_some(rest)
 }
 
 #[cfg(test)]
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_are_served_in_utc_without_an_empty_fraction() {
+    fn timestamps_are_served_in_utc_without_zero_fraction() {
         for (text, expected) in [
             ("2021-01-01T00:00:00Z", "2021-01-01T00:00:00Z"),
             ("2021-01-01t00:00:00z", "2021-01-01T00:00:00Z"),
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_and_ids_have_one_notation() {
+    fn dates_and_uuids_have_one_notation() {
         assert_eq!(served::<Date>("1990-12-25"), Some(Value::String("1990-12-25".to_owned())));
         for text in ["1990-12-32", "1990-1-2", "19901225", "1990-12-25T00:00:00Z"] {
             assert_eq!(served::<Date>(text), None, "{text}");
@@ -155,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_a_panic(text: String) {
+        fn parsing_never_panics(text: String) {
             let _ = (served::<DateTime>(&text), served::<Date>(&text), served::<Uuid>(&text));
         }
     }

@@ -1,4 +1,4 @@
-//! `Subscription`: appointments as they change.
+//! `Subscription`: changes of appointments.
 
 use async_graphql::{Context, Subscription as Root};
 use futures_util::{Stream, StreamExt as _, future, stream};
@@ -6,42 +6,42 @@ use futures_util::{Stream, StreamExt as _, future, stream};
 use crate::{
     caller::Caller,
     error::ApiError,
-    graphql::execute::{projection::Written, run::Run},
+    graphql::execute::{projection::ProjectedAppointment, run::Execution},
     model::Uuid,
     upstream::error::UpstreamError,
 };
 
-/// Watching.
+/// The subscription root type.
 #[derive(Debug)]
 pub(crate) struct Subscription;
 
-/// Watching, as the bearer of the request's token.
+/// Subscriptions on behalf of the caller.
 #[Root]
 impl Subscription {
-    /// Emits the appointment at once, then again each time that it changes.
+    /// Emits the appointment immediately, and again after each change.
     async fn appointment_changed(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The appointment's id.")] id: Uuid,
-    ) -> impl Stream<Item = Result<Written, ApiError>> {
-        match Run::of(ctx).appointments() {
+    ) -> impl Stream<Item = Result<ProjectedAppointment, ApiError>> {
+        match Execution::of(ctx).appointments() {
             Ok(appointments) => {
-                let seen = appointments.watch(id.0);
-                let seen = seen.map(|seen| seen.map(Written).map_err(ApiError::from));
-                until_rejected(appointments.caller().clone(), seen).left_stream()
+                let updates = appointments.watch(id.0);
+                let updates = updates.map(|update| update.map(ProjectedAppointment).map_err(ApiError::from));
+                until_rejected(appointments.caller().clone(), updates).left_stream()
             }
             Err(error) => stream::once(future::ready(Err(error))).right_stream(),
         }
     }
 }
 
-/// Ends `seen` with an error once the credential of `caller` has expired or was withdrawn.
+/// Ends `updates` with an error once the credential of `caller` expires or is revoked.
 fn until_rejected<T: Send>(
     caller: Caller,
-    seen: impl Stream<Item = Result<T, ApiError>> + Send,
+    updates: impl Stream<Item = Result<T, ApiError>> + Send,
 ) -> impl Stream<Item = Result<T, ApiError>> + Send {
-    stream::unfold(Some((caller, Box::pin(seen))), async |state| {
-        let (caller, mut seen) = state?;
+    stream::unfold(Some((caller, Box::pin(updates))), async |state| {
+        let (caller, mut updates) = state?;
         tokio::select! {
             biased;
             reason = caller.until_rejected() => {
@@ -51,7 +51,7 @@ fn until_rejected<T: Send>(
                 );
                 Some((Err(error), None))
             }
-            next = seen.next() => next.map(|next| (next, Some((caller, seen)))),
+            next = updates.next() => next.map(|next| (next, Some((caller, updates)))),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! The types of our own schema, read once from the schema definition language: what validation and variables go by.
+//! The types of the gateway's own schema, parsed once from its SDL, for validation, variable coercion, cost and planning.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,8 +20,8 @@ use crate::model::{Date, DateTime, Uuid};
 #[derive(Debug, Default)]
 pub(crate) struct Types {
     inputs: HashMap<Name, InputType>,
-    objects: HashMap<Name, Fields>,
-    directives: HashMap<Name, Directive>,
+    objects: HashMap<Name, OutputFields>,
+    directives: HashMap<Name, DirectiveDefinition>,
 }
 
 #[derive(Debug)]
@@ -53,25 +53,25 @@ pub(crate) struct Input {
 }
 
 /// The fields of an object.
-pub(crate) type Fields = HashMap<Name, Field>;
+pub(crate) type OutputFields = HashMap<Name, OutputField>;
 
 #[derive(Debug)]
-pub(crate) struct Field {
+pub(crate) struct OutputField {
     pub(crate) arguments: Inputs,
     pub(crate) is_list: bool,
-    /// What is within the lists, if it is one.
+    /// The named type, without lists and non-null markers.
     pub(crate) ty: Name,
 }
 
-/// None of ours may stand twice in one place.
+/// A directive. None of the schema's directives is repeatable.
 #[derive(Debug)]
-pub(crate) struct Directive {
+pub(crate) struct DirectiveDefinition {
     pub(crate) arguments: Inputs,
     pub(crate) locations: Vec<DirectiveLocation>,
 }
 
-/// What every schema has and none describes (GraphQL, section 4.2), as async-graphql has it: the fields with arguments,
-/// and those that lead to them.
+/// The part of the introspection schema (specification, section 4.2) that SDL never includes and validation needs: fields
+/// with arguments and the fields that lead to them, as async-graphql defines them.
 const INTROSPECTION: &str = "
     extend type Query { __schema: __Schema! __type(name: String!): __Type }
     type __Schema {
@@ -90,10 +90,10 @@ const INTROSPECTION: &str = "
 ";
 
 impl Types {
-    /// Those of the schema that `sdl` describes.
+    /// Parses the types of `sdl`.
     ///
     /// # Errors
-    /// Where `sdl` is no schema, or has a scalar that is not known here.
+    /// Invalid SDL, or a scalar without input rules.
     pub(crate) fn of(sdl: &str) -> Result<Self, String> {
         let mut types = Self::default();
         for name in ["Int", "Float", "String", "Boolean", "ID"] {
@@ -107,7 +107,7 @@ impl Types {
                         let directive = directive.node;
                         types.directives.insert(
                             directive.name.node,
-                            Directive {
+                            DirectiveDefinition {
                                 arguments: inputs(directive.arguments),
                                 locations: directive.locations.into_iter().map(|it| it.node).collect(),
                             },
@@ -131,13 +131,14 @@ impl Types {
             }
             TypeKind::InputObject(ty) => InputType::Object(inputs(ty.fields)),
             TypeKind::Object(ty) => {
-                let typename = Field { arguments: Inputs::new(), is_list: false, ty: Name::new("String") };
+                let typename =
+                    OutputField { arguments: Inputs::new(), is_list: false, ty: Name::new("String") };
                 let fields = self.objects.entry(name).or_default();
                 fields.insert(Name::new("__typename"), typename);
                 fields.extend(ty.fields.into_iter().map(|field| output(field.node)));
                 return Ok(());
             }
-            // There are none.
+            // The schema has no abstract types.
             TypeKind::Interface(_) | TypeKind::Union(_) => return Ok(()),
         };
         self.inputs.insert(name, input);
@@ -150,17 +151,17 @@ impl Types {
     }
 
     /// The fields of the object of that name.
-    pub(crate) fn object(&self, name: &str) -> Option<&Fields> {
+    pub(crate) fn object(&self, name: &str) -> Option<&OutputFields> {
         self.objects.get(name)
     }
 
-    /// The fields of what `field` leads to, if that is an object.
-    pub(crate) fn behind(&self, field: &Field) -> Option<&Fields> {
+    /// The fields of the object type that `field` returns, if any.
+    pub(crate) fn target_fields(&self, field: &OutputField) -> Option<&OutputFields> {
         self.object(&field.ty)
     }
 
-    /// The fields at the top of an operation.
-    pub(crate) fn root(&self, kind: OperationType) -> Option<&Fields> {
+    /// The root fields of an operation type.
+    pub(crate) fn root(&self, kind: OperationType) -> Option<&OutputFields> {
         self.object(match kind {
             OperationType::Query => "Query",
             OperationType::Mutation => "Mutation",
@@ -169,7 +170,7 @@ impl Types {
     }
 
     /// The directive of that name.
-    pub(crate) fn directive(&self, name: &Name) -> Option<&Directive> {
+    pub(crate) fn directive(&self, name: &Name) -> Option<&DirectiveDefinition> {
         self.directives.get(name)
     }
 }
@@ -182,7 +183,7 @@ fn inputs(definitions: Vec<Positioned<InputValueDefinition>>) -> Inputs {
     inputs.collect()
 }
 
-fn output(definition: FieldDefinition) -> (Name, Field) {
+fn output(definition: FieldDefinition) -> (Name, OutputField) {
     let mut base = definition.ty.node.base;
     let is_list = matches!(base, BaseType::List(_));
     let ty = loop {
@@ -191,11 +192,11 @@ fn output(definition: FieldDefinition) -> (Name, Field) {
             BaseType::List(item) => base = item.base,
         }
     };
-    (definition.name.node, Field { arguments: inputs(definition.arguments), is_list, ty })
+    (definition.name.node, OutputField { arguments: inputs(definition.arguments), is_list, ty })
 }
 
 impl Input {
-    /// Whether it has to be given.
+    /// Whether a value is required.
     pub(crate) fn is_required(&self) -> bool {
         !self.ty.nullable && self.default.is_none()
     }
@@ -216,9 +217,9 @@ impl Scalar {
         })
     }
 
-    /// Whether `value` is a literal of it: GraphQL, section 3.5, "Input Coercion". Variables go by this as well, once
-    /// what JSON writes differently is put right.
-    pub(crate) fn fits(self, value: &Value) -> bool {
+    /// Whether `value` is a valid literal of this scalar (specification, section 3.5, "Input Coercion"). Variables are checked
+    /// the same way after their coercion from JSON.
+    pub(crate) fn accepts(self, value: &Value) -> bool {
         match (self, value) {
             (Self::Int, Value::Number(number)) => {
                 number.as_i64().is_some_and(|number| i32::try_from(number).is_ok())

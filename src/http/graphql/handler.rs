@@ -162,6 +162,6 @@ fn encode(
         (MediaType::GraphqlResponse, None) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     };
-    let EncodedJson { body, is_whole: is_complete } = gateway.api.encode(response)?;
+    let EncodedJson { body, is_complete } = gateway.api.encode(response)?;
     Ok((EncodedResponse::plain(status, media_type, body), is_complete))
 }

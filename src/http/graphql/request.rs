@@ -14,7 +14,10 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    error::{ApiError, limit::OverLimit},
+    error::{
+        ApiError,
+        limit::{Limit, LimitExceeded},
+    },
     graphql::api::GraphqlRequest,
     http::{gateway::Gateway, refusal::Refusal},
 };
@@ -52,11 +55,11 @@ pub(crate) async fn read(
     }
     let body_deadline = Instant::now() + gateway.http.body_timeout;
     Box::pin(timeout_at(deadline.min(body_deadline), read)).await.unwrap_or_else(|_| {
-        let limit = if deadline < body_deadline { "http.deadline" } else { "http.body_timeout" };
+        let limit = if deadline < body_deadline { Limit::Deadline } else { Limit::BodyTimeout };
         let message = format!("Request body not received in time ({limit}). Send the request again.");
         Err(Refusal::with_status(
             StatusCode::REQUEST_TIMEOUT,
-            OverLimit::bad_request(limit, None, None, message),
+            LimitExceeded::bad_request(limit, None, None, message),
         ))
     })
 }
@@ -114,7 +117,7 @@ async fn skip(body: &mut Incoming) {
 
 fn too_large(max_length: usize) -> Refusal {
     let message = format!("Request body exceeds the {max_length}-byte limit (limits.body).");
-    let error = OverLimit::bad_request("body", Some(max_length as u64), None, message);
+    let error = LimitExceeded::bad_request(Limit::Body, Some(max_length as u64), None, message);
     Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 

@@ -226,7 +226,8 @@ impl ResponseCache {
         appointments: &Appointments,
     ) {
         if let Some(entries) = &self.entries
-            && let Some(dependencies) = appointments.dependencies().filter(|dependencies| !dependencies.is_empty())
+            && let Some(dependencies) =
+                appointments.dependencies().filter(|dependencies| !dependencies.is_empty())
             && let Ok(body) = self.memory.copy(&response.body)
         {
             let response = EncodedResponse { body, ..response.clone() };

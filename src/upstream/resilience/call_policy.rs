@@ -23,6 +23,7 @@ use super::{
 use crate::{
     caller::{Caller, Scope},
     config::upstream::UpstreamConfig,
+    error::limit::Limit,
     fair_queue::{Entry, FairQueue, Permit, ledger::Bounds},
     metrics::metrics,
     upstream::{
@@ -221,7 +222,7 @@ impl CallPolicy {
 
     /// Takes a slot in the queue for a call.
     fn enter(&self, caller: &Caller) -> Result<Arc<Entry<Scope>>, UpstreamError> {
-        let full = UpstreamError::Overloaded { limit: "upstream.max_waiting" };
+        let full = UpstreamError::Overloaded { limit: Limit::UpstreamQueue };
         self.0.queue.enter(caller.identity()).ok_or(full)
     }
 

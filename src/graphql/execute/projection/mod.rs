@@ -1,5 +1,5 @@
-//! An appointment in an answer: one value to async-graphql, with all that it holds, written to JSON when it is resolved.
-//! What it looks like to clients is the [model](crate::model)'s to say.
+//! Projection of appointments to JSON. To async-graphql, a projected appointment is one opaque value; the whole
+//! selection below it is written when it is resolved. The [model](crate::model) defines the schema types.
 
 #[cfg(test)]
 mod tests;
@@ -12,22 +12,22 @@ use async_graphql::{
 };
 
 use super::{
-    draft::Excess,
-    run::Run,
-    writer::{Object, Path, Write, WriteField, Writer},
+    draft::ExceededBudget,
+    run::Execution,
+    writer::{Object, ResponsePath, Write, WriteField, Writer},
 };
 use crate::{
     error::ApiError,
-    graphql::pipeline::selection::{Outline, Selected},
+    graphql::pipeline::selection::{Outline, Outlined, SelectedField},
     model::{
         Appointment, Claimant, ClaimantField, Department, Feature, Features, Meeting, SharedAppointment,
     },
 };
 
-/// An appointment that is written as soon as it is resolved, to a value of JSON: [`Value::Binary`].
-pub(crate) struct Written(pub(crate) SharedAppointment);
+/// An appointment that resolves to finished JSON in a [`Value::Binary`].
+pub(crate) struct ProjectedAppointment(pub(crate) SharedAppointment);
 
-impl OutputType for Written {
+impl OutputType for ProjectedAppointment {
     fn type_name() -> Cow<'static, str> {
         Appointment::type_name()
     }
@@ -41,12 +41,12 @@ impl OutputType for Written {
     }
 
     async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        let run = Run::of(ctx);
-        let mut draft = run.draft();
-        match draft.object(&*self.0, run.plan.selection(ctx.item), &|| path_to(ctx)) {
+        let execution = Execution::of(ctx);
+        let mut draft = execution.draft();
+        match draft.object(&*self.0, execution.plan.selection(ctx.item), &|| path_to(ctx)) {
             Ok(json) => Ok(Value::Binary(json.into())),
             Err(excess) => {
-                // Of a query or an event nothing is served then. A change has been made, and its answer says so.
+                // For a query or an event, all data is dropped later. A change was applied, so its response says so.
                 if draft.is_mutation {
                     report(ctx, field, too_large_after_change(excess));
                 }
@@ -56,37 +56,41 @@ impl OutputType for Written {
     }
 }
 
-/// The path to the field that is being resolved.
+/// The response path of the current field.
 pub(crate) fn path_to(ctx: &ContextSelectionSet<'_>) -> Vec<PathSegment> {
     ctx.set_error_path(ServerError::new("", None)).path
 }
 
-/// Adds an error at `field`, which is being resolved.
+/// Adds an error at the current `field`.
 pub(crate) fn report(ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>, error: ApiError) {
     let error = ServerError { locations: vec![field.pos], ..error.into() };
     ctx.add_error(ctx.set_error_path(error));
 }
 
-/// The error in place of an appointment that was changed.
-fn too_large_after_change(excess: Excess) -> ApiError {
+/// The error in place of a changed appointment that is too large for the response.
+fn too_large_after_change(excess: ExceededBudget) -> ApiError {
     let mut error = excess.into();
-    if let ApiError::OverLimit(over) = &mut error {
-        // A client that sends the change again because of this error would make it twice.
-        over.retry_after = None;
-        over.message = "The change was made, but the appointment is too large to be shown. Read it, and do not send the \
-                        change again."
-            .into();
+    if let ApiError::LimitExceeded(exceeded) = &mut error {
+        // A retry because of this error would apply the change twice.
+        exceeded.retry_after = None;
+        exceeded.message =
+            "The change was applied, but the appointment is too large for this response. Read the \
+                        appointment. Do not send the change again."
+                .into();
     }
     error
 }
 
-/// Says of each field of an object under which name it stands, where it is, and to which object it leads if it does; of one
-/// with an argument, also what is selected.
+/// Implements [`Outlined`], [`Object`] and [`Write`]: maps each field name to its value and, for an object field, to the type it leads to.
+/// A field with an argument also gets its selection.
 macro_rules! object {
     ($type:ident |$object:ident| { $($name:literal $(($selected:ident))?: $value:expr $(=> $inner:ident)?,)+ }) => {
-        impl Object for $type {
+        impl Outlined for $type {
             const OUTLINE: Outline =
                 Outline { name: stringify!($type), fields: &[$(($name, object!(@outline $($inner)?))),+] };
+        }
+
+        impl Object for $type {
             const FIELDS: &'static [WriteField<Self>] =
                 &[$(|$object, selected, path, to| {
                     $(let $selected = selected;)?
@@ -95,7 +99,7 @@ macro_rules! object {
         }
 
         impl Write for $type {
-            fn write(&self, selected: &Selected, path: &Path<'_>, to: &mut Writer<'_>) {
+            fn write(&self, selected: &SelectedField, path: &ResponsePath<'_>, to: &mut Writer<'_>) {
                 to.object(self, &selected.inner, Some(path));
             }
         }

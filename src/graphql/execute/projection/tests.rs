@@ -34,7 +34,7 @@ use crate::{
 };
 
 #[test]
-fn every_field_of_the_schema_can_be_written() {
+fn every_schema_field_has_a_projection() {
     let schema = parse_schema(sdl(&Config::default().limits)).unwrap();
     let objects: BTreeMap<_, _> = schema
         .definitions
@@ -69,7 +69,7 @@ fn every_field_of_the_schema_can_be_written() {
     assert_eq!(seen.len(), 7, "{seen:?}");
 }
 
-/// Serves an appointment as async-graphql resolves it.
+/// Serves an appointment through async-graphql's own resolution.
 struct Resolved(SharedAppointment);
 
 #[Object(name = "Query")]
@@ -83,17 +83,20 @@ impl Resolved {
     }
 }
 
-/// Serves it written.
-struct WrittenAtOnce(SharedAppointment);
+/// Serves the same appointment through its projection.
+struct Projected(SharedAppointment);
 
 #[Object(name = "Query")]
-impl WrittenAtOnce {
-    async fn one(&self) -> Option<Written> {
-        Some(Written(self.0.clone()))
+impl Projected {
+    async fn one(&self) -> Option<ProjectedAppointment> {
+        Some(ProjectedAppointment(self.0.clone()))
     }
 
-    async fn several(&self) -> Entries<Written> {
-        Entries { items: vec![Written(self.0.clone()), Written(self.0.clone())], malformed: true }
+    async fn several(&self) -> Entries<ProjectedAppointment> {
+        Entries {
+            items: vec![ProjectedAppointment(self.0.clone()), ProjectedAppointment(self.0.clone())],
+            malformed: true,
+        }
     }
 }
 
@@ -109,7 +112,7 @@ fn of(document: ExecutableDocument) -> Request {
     request
 }
 
-/// `value` with its fields as `set` has them, without those that stand for nothing.
+/// `value` with its fields in the order of `set`, without placeholders.
 fn arrange(value: Value, set: &SelectionSet) -> Value {
     match value {
         Value::Object(mut fields) => {
@@ -125,11 +128,11 @@ fn arrange(value: Value, set: &SelectionSet) -> Value {
     }
 }
 
-/// Compares what is answered to `query` both ways.
+/// Compares the responses to `query` of both ways.
 fn compare(appointment: &SharedAppointment, query: &str) -> Result<(), TestCaseError> {
     let document = parse::parse(query, &Config::default().limits).unwrap();
     let operation = parse::operation(&document, None).unwrap();
-    let flat = normalize::flatten(&document, operation, &VariableShape::default()).unwrap();
+    let flat = normalize::normalize(&document, operation, &VariableShape::default()).unwrap();
     let set = flat.selection_set.node.clone();
     let uncut = Positioned::new(flat.clone(), Pos::default());
     let schema =
@@ -142,14 +145,14 @@ fn compare(appointment: &SharedAppointment, query: &str) -> Result<(), TestCaseE
     let data = serde_json::to_string(&arrange(expected.data, &set)).unwrap();
     let memory = ResponseMemory::new(Config::default().http.max_response_memory, 100);
     let access = Err(ApiError::Internal);
-    let running = Arc::new(Run::new(access, plan.clone(), &Config::default().limits, &memory));
-    let response = run(WrittenAtOnce(appointment.clone()), of(plan.document()).data(running.clone()));
+    let running = Arc::new(Execution::new(access, plan.clone(), &Config::default().limits, &memory));
+    let response = run(Projected(appointment.clone()), of(plan.document()).data(running.clone()));
     let written = GraphqlResponse::of(response, &running).encode(&memory, b"<", b">").unwrap().body;
     let written = String::from_utf8(written.to_vec()).unwrap();
     let (errors, rest) = split(&written);
     let expected = format!("<{{\"errors\":{},\"data\":{data}}}>", json(&expected.errors));
     let (expected_errors, expected_rest) = split(&expected);
-    // The errors of values come behind those of lists.
+    // `split` sorts the errors: the projection lists those of values after those of lists.
     prop_assert_eq!((errors, rest), (expected_errors, expected_rest), "{}", query);
     Ok(())
 }
@@ -158,9 +161,9 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap()
 }
 
-/// The errors of an answer, in an order that depends on nothing else, and the text behind them.
-fn split(answer: &str) -> (Vec<String>, &str) {
-    let (errors, rest) = answer.split_once(",\"data\":").unwrap();
+/// The errors of a response, sorted, and the text behind them.
+fn split(response: &str) -> (Vec<String>, &str) {
+    let (errors, rest) = response.split_once(",\"data\":").unwrap();
     let errors: Vec<serde_json::Value> =
         serde_json::from_str(errors.strip_prefix("<{\"errors\":").unwrap()).unwrap();
     let mut errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -168,17 +171,17 @@ fn split(answer: &str) -> (Vec<String>, &str) {
     (errors, rest)
 }
 
-/// What a case is made of.
-struct Dice(std::vec::IntoIter<u16>, Vec<String>);
+/// Source of generated values.
+struct Choices(std::vec::IntoIter<u16>, Vec<String>);
 
-impl Dice {
-    /// From 0 to one less than `sides`.
-    fn roll(&mut self, sides: usize) -> usize {
-        usize::from(self.0.next().unwrap_or_default()) % sides
+impl Choices {
+    /// A choice below `bound`.
+    fn below(&mut self, bound: usize) -> usize {
+        usize::from(self.0.next().unwrap_or_default()) % bound
     }
 
     fn lenient<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Lenient<T> {
-        match self.roll(5) {
+        match self.below(5) {
             0 => Lenient::Absent,
             1 => Lenient::Malformed,
             _ => Lenient::Value(value(self)),
@@ -186,44 +189,44 @@ impl Dice {
     }
 
     fn word(&mut self) -> String {
-        let index = self.roll(self.1.len());
+        let index = self.below(self.1.len());
         self.1[index].clone()
     }
 
     fn text(&mut self) -> Lenient<Box<str>> {
-        self.lenient(|dice| dice.word().into())
+        self.lenient(|choices| choices.word().into())
     }
 
     fn id(&mut self) -> Lenient<ID> {
-        self.lenient(|dice| ID(dice.word()))
+        self.lenient(|choices| ID(choices.word()))
     }
 
     fn flag(&mut self) -> Lenient<bool> {
-        self.lenient(|dice| dice.roll(2) == 1)
+        self.lenient(|choices| choices.below(2) == 1)
     }
 
     fn time(&mut self) -> Lenient<DateTime> {
-        self.lenient(|dice| {
-            let fraction = [0, 500_000_000, 123_456_789, 1_000][dice.roll(4)];
-            let seconds = dice.roll(1 << 16) as i64 * 4_000_000 - 60_000_000_000;
+        self.lenient(|choices| {
+            let fraction = [0, 500_000_000, 123_456_789, 1_000][choices.below(4)];
+            let seconds = choices.below(1 << 16) as i64 * 4_000_000 - 60_000_000_000;
             DateTime(jiff::Timestamp::new(seconds, fraction).unwrap())
         })
     }
 
     fn appointment(&mut self) -> Appointment {
-        let answer = |dice: &mut Self| ClaimantField {
-            id: dice.id(),
-            name: dice.text(),
-            value: dice.text(),
-            kind: dice.text(),
-            required: dice.flag(),
+        let claimant_field = |choices: &mut Self| ClaimantField {
+            id: choices.id(),
+            name: choices.text(),
+            value: choices.text(),
+            kind: choices.text(),
+            required: choices.flag(),
         };
         Appointment {
-            id: Uuid(uuid::Uuid::from_u128(self.roll(1 << 16) as u128 * 0x0123_4567_89AB_CDEF_0123_4567)),
+            id: Uuid(uuid::Uuid::from_u128(self.below(1 << 16) as u128 * 0x0123_4567_89AB_CDEF_0123_4567)),
             reference: self.text(),
             appointment_at: self.time(),
             duration_in_minutes: self
-                .lenient(|dice| (dice.roll(1 << 16) as i64 * 65_537 + i64::from(i32::MIN)) as i32),
+                .lenient(|choices| (choices.below(1 << 16) as i64 * 65_537 + i64::from(i32::MIN)) as i32),
             is_interpreter_needed: self.flag(),
             interpreter_language: self.text(),
             status: self.text(),
@@ -231,27 +234,27 @@ impl Dice {
             created_at: self.time(),
             cancelled_at: self.time(),
             cancellation_reason: self.text(),
-            department: self.lenient(|dice| Department { id: dice.id(), name: dice.text() }),
-            claimant: self.lenient(|dice| Claimant {
-                name: dice.text(),
-                phone_number: dice.text(),
-                email: dice.text(),
-                date_of_birth: dice.lenient(|dice| {
-                    let (year, month, day) = (dice.roll(9_999), dice.roll(12), dice.roll(28));
+            department: self.lenient(|choices| Department { id: choices.id(), name: choices.text() }),
+            claimant: self.lenient(|choices| Claimant {
+                name: choices.text(),
+                phone_number: choices.text(),
+                email: choices.text(),
+                date_of_birth: choices.lenient(|choices| {
+                    let (year, month, day) = (choices.below(9_999), choices.below(12), choices.below(28));
                     let date = jiff::civil::Date::new(year as i16, month as i8 + 1, day as i8 + 1);
                     Date(date.unwrap())
                 }),
                 data: Entries {
-                    items: (0..dice.roll(4)).map(|_| answer(dice)).collect(),
-                    malformed: dice.roll(2) == 1,
+                    items: (0..choices.below(4)).map(|_| claimant_field(choices)).collect(),
+                    malformed: choices.below(2) == 1,
                 },
             }),
-            meeting: self.lenient(|dice| Meeting {
-                id: dice.id(),
-                room_name: dice.text(),
-                room_url: dice.text(),
-                start_date: dice.time(),
-                end_date: dice.time(),
+            meeting: self.lenient(|choices| Meeting {
+                id: choices.id(),
+                room_name: choices.text(),
+                room_url: choices.text(),
+                start_date: choices.time(),
+                end_date: choices.time(),
             }),
             session_started_at: self.time(),
             session_ended_at: self.time(),
@@ -265,8 +268,9 @@ impl Dice {
                 screen_sharing: self.flag(),
                 messages_chat: self.flag(),
                 participant_list: self.flag(),
-                bandwidth: self
-                    .lenient(|dice| [Bandwidth::Low, Bandwidth::Medium, Bandwidth::High][dice.roll(3)]),
+                bandwidth: self.lenient(|choices| {
+                    [Bandwidth::Low, Bandwidth::Medium, Bandwidth::High][choices.below(3)]
+                }),
             },
             use_custom_post_call_redirect: self.flag(),
             custom_user_post_call_redirect_url: self.text(),
@@ -274,29 +278,29 @@ impl Dice {
         }
     }
 
-    /// Selects of an object of that `outline`, some of it twice and some under other names.
+    /// Writes a selection of an `outline`'s fields, some repeated and some under an alias.
     fn selection(&mut self, outline: &'static Outline, text: &mut String) {
         text.push_str(" { ");
-        for number in 0..=self.roll(12) {
-            if self.roll(8) == 0 {
+        for number in 0..=self.below(12) {
+            if self.below(8) == 0 {
                 *text += &format!("t{number}: __typename ");
                 continue;
             }
-            let (name, inner) = outline.fields[self.roll(outline.fields.len())];
-            let arguments = match self.roll(4) {
+            let (name, inner) = outline.fields[self.below(outline.fields.len())];
+            let arguments = match self.below(4) {
                 index if name == "all" => {
                     ["", "(enabled: true)", "(enabled: false)", "(enabled: null)"][index]
                 }
                 _ => "",
             };
-            if !arguments.is_empty() || self.roll(3) == 0 {
+            if !arguments.is_empty() || self.below(3) == 0 {
                 *text += &format!("{name}{number}: ");
             }
             *text += &format!("{name}{arguments}");
             if let Some(outline) = inner {
                 self.selection(outline, text);
             }
-            text.push_str(if self.roll(4) == 0 { "\n" } else { " " });
+            text.push_str(if self.below(4) == 0 { "\n" } else { " " });
         }
         text.push_str("} ");
     }
@@ -304,17 +308,17 @@ impl Dice {
 
 proptest! {
     #[test]
-    fn what_is_written_is_what_async_graphql_resolves(
+    fn projections_match_async_graphql(
         of_appointment in prop::collection::vec(any::<u16>(), 0..300),
         of_query in prop::collection::vec(any::<u16>(), 0..300),
         texts in prop::collection::vec("(.|[\\x00-\\x40\\\\])*", 4),
     ) {
-        let appointment = Arc::new(Dice(of_appointment.into_iter(), texts).appointment());
-        let mut dice = Dice(of_query.into_iter(), Vec::new());
+        let appointment = Arc::new(Choices(of_appointment.into_iter(), texts).appointment());
+        let mut choices = Choices(of_query.into_iter(), Vec::new());
         let mut query = "{ one".to_owned();
-        dice.selection(&Appointment::OUTLINE, &mut query);
+        choices.selection(&Appointment::OUTLINE, &mut query);
         query += "again: several";
-        dice.selection(&Appointment::OUTLINE, &mut query);
+        choices.selection(&Appointment::OUTLINE, &mut query);
         compare(&appointment, &(query + "}"))?;
     }
 }

@@ -1,12 +1,11 @@
-//! What stands in arguments, and directives: GraphQL, sections 5.4, 5.6, 5.7 and 5.8.5.
+//! Validation of arguments and directives (GraphQL specification, sections 5.4, 5.6, 5.7 and 5.8.5).
 //!
-//! async-graphql never compares the type of a variable with that of its place, takes many a literal for an input that
-//! it does not fit, and does not look at `__typename`. What passes there fails in the middle of execution, or is sent
-//! upstream as something else. Fields, and whether variables are used, are left to its validation, which comes after this
-//! one.
+//! async-graphql never compares the type of a variable with the type of its position, accepts many literals that do not
+//! match their input type, and does not validate `__typename`. Such documents would fail during execution, or send
+//! different values upstream. The library's validation runs afterwards, and checks fields and unused variables.
 //!
-//! Unused fragments and undeclared variables are refused here as well: the library reports the latter once for each
-//! operation, which multiplies, and the faults of the former for each fragment that spreads them.
+//! Unused fragments and undeclared variables are rejected here as well: the library reports an undeclared variable once
+//! per operation, and the errors of an unused fragment once per fragment that spreads it.
 
 #[cfg(test)]
 mod tests;
@@ -25,32 +24,32 @@ use async_graphql_value::{ConstValue, Value};
 use super::value_path::ValuePath;
 use crate::{
     error::ApiError,
-    graphql::schema::types::{Fields, Input, InputType, Inputs, Types},
+    graphql::schema::types::{Input, InputType, Inputs, OutputFields, Types},
 };
 
-/// Looks at every operation of `document`, and at every fragment once for each operation that uses it, since its
-/// variables are those of the operation. The document is within the limits and its fragments end, so this ends as well.
+/// Validates every operation of `document`, and each fragment once per operation that uses it, since variables belong to the
+/// operation. The document is within the limits and has no fragment cycles.
 ///
 /// # Errors
-/// `GRAPHQL_VALIDATION_FAILED` for each fault, with the place in the document. A literal is never repeated: it may be
-/// personal data. Of more than `max_errors` faults only one more is looked for.
+/// `GRAPHQL_VALIDATION_FAILED` for each error, with its position in the document. Messages never repeat literals, which may
+/// be personal data. Stops at `max_errors` + 1 errors.
 pub(crate) fn check(
     document: &ExecutableDocument,
     types: &Types,
     max_errors: usize,
 ) -> Result<(), Vec<ServerError>> {
-    // Neither operations nor fragments have an order in a document as it is parsed.
+    // The parsed document does not keep the order of operations and fragments.
     let mut operations: Vec<_> = document.operations.iter().map(|(_, operation)| operation).collect();
     operations.sort_by_key(|operation| operation.pos);
-    let (variables, seen, faults) = Default::default();
-    let mut check = Check { document, types, max_errors, variables, seen, faults };
+    let (variables, seen, errors) = Default::default();
+    let mut validator = ArgumentValidator { document, types, max_errors, variables, seen, errors };
     let mut used = HashSet::new();
     for operation in operations {
-        check.operation(&operation.node);
-        used.extend(check.seen.drain());
+        validator.operation(&operation.node);
+        used.extend(validator.seen.drain());
     }
-    check.unused_fragments(&used);
-    if check.faults.is_empty() { Ok(()) } else { Err(check.faults.into_iter().map(error).collect()) }
+    validator.unused_fragments(&used);
+    if validator.errors.is_empty() { Ok(()) } else { Err(validator.errors.into_iter().map(error).collect()) }
 }
 
 fn error((at, message): (Pos, String)) -> ServerError {
@@ -59,29 +58,29 @@ fn error((at, message): (Pos, String)) -> ServerError {
     error
 }
 
-/// The check of one operation after the other.
-struct Check<'d> {
+/// Validates one operation after the other.
+struct ArgumentValidator<'d> {
     document: &'d ExecutableDocument,
     types: &'d Types,
     max_errors: usize,
-    /// Those of the operation.
+    /// The variables of the current operation.
     variables: HashMap<&'d Name, &'d VariableDefinition>,
-    /// The fragments that have been looked at for the operation.
+    /// The fragments visited for the current operation.
     seen: HashSet<&'d Name>,
-    /// Each once: what is in a fragment may be found for several operations.
-    faults: BTreeSet<(Pos, String)>,
+    /// The distinct errors: an error in a fragment may recur for several operations.
+    errors: BTreeSet<(Pos, String)>,
 }
 
-impl<'d> Check<'d> {
-    fn fault(&mut self, at: Pos, message: impl FnOnce() -> String) {
+impl<'d> ArgumentValidator<'d> {
+    fn report(&mut self, at: Pos, message: impl FnOnce() -> String) {
         if !self.is_full() {
-            self.faults.insert((at, message()));
+            self.errors.insert((at, message()));
         }
     }
 
-    /// Whether there is one fault more than is listed: nothing further is worth looking for.
+    /// Whether there is one error more than can be listed, so that validation can stop.
     fn is_full(&self) -> bool {
-        self.faults.len() > self.max_errors
+        self.errors.len() > self.max_errors
     }
 
     fn operation(&mut self, operation: &'d OperationDefinition) {
@@ -97,9 +96,9 @@ impl<'d> Check<'d> {
             let variable = &variable.node;
             self.directives(&variable.directives, DirectiveLocation::VariableDefinition);
             if let Some(default) = &variable.default_value {
-                let place = ValuePath::Default(&variable.name.node);
+                let path = ValuePath::Default(&variable.name.node);
                 let value = default.node.clone().into_value();
-                self.value(&value, &variable.var_type.node, false, &place, default.pos);
+                self.value(&value, &variable.var_type.node, false, &path, default.pos);
             }
         }
         self.selections(&operation.selection_set.node, self.types.root(operation.ty));
@@ -110,12 +109,12 @@ impl<'d> Check<'d> {
         let mut unused: Vec<_> = unused.map(|(name, fragment)| (fragment.pos, name)).collect();
         unused.sort_unstable();
         for (at, name) in unused {
-            self.fault(at, || format!("The fragment \"{name}\" is not used. Leave it out."));
+            self.report(at, || format!("The fragment \"{name}\" is not used. Remove it."));
         }
     }
 
-    /// `fields` are those of the object that `set` is about, if there is one.
-    fn selections(&mut self, set: &'d SelectionSet, fields: Option<&'d Fields>) {
+    /// Validates `set`, which selects from an object with these `fields`, if the type is known.
+    fn selections(&mut self, set: &'d SelectionSet, fields: Option<&'d OutputFields>) {
         for selection in &set.items {
             if self.is_full() {
                 return;
@@ -150,7 +149,7 @@ impl<'d> Check<'d> {
         }
     }
 
-    fn field(&mut self, field: &'d Positioned<Field>, fields: Option<&'d Fields>) {
+    fn field(&mut self, field: &'d Positioned<Field>, fields: Option<&'d OutputFields>) {
         let Positioned { pos, node: field } = field;
         self.directives(&field.directives, DirectiveLocation::Field);
         let known = fields.and_then(|fields| fields.get(&field.name.node));
@@ -158,7 +157,7 @@ impl<'d> Check<'d> {
             Some(known) => self.arguments(&field.arguments, &known.arguments, *pos),
             None => field.arguments.iter().for_each(|(_, value)| self.declared(&value.node, value.pos)),
         }
-        self.selections(&field.selection_set.node, known.and_then(|known| self.types.behind(known)));
+        self.selections(&field.selection_set.node, known.and_then(|known| self.types.target_fields(known)));
     }
 
     fn directives(&mut self, directives: &'d [Positioned<Directive>], location: DirectiveLocation) {
@@ -167,17 +166,21 @@ impl<'d> Check<'d> {
             let name = &directive.name.node;
             let known = self.types.directive(name).filter(|known| known.locations.contains(&location));
             let Some(known) = known else {
-                self.fault(*pos, || format!("There is no directive \"@{name}\" that may stand here."));
+                self.report(*pos, || {
+                    format!("The directive \"@{name}\" is unknown or not allowed here. Remove it.")
+                });
                 continue;
             };
             if !names.insert(name) {
-                self.fault(*pos, || format!("The directive \"@{name}\" stands here twice. Leave one out."));
+                self.report(*pos, || {
+                    format!("The directive \"@{name}\" appears more than once here. Remove the duplicates.")
+                });
             }
             self.arguments(&directive.arguments, &known.arguments, *pos);
         }
     }
 
-    /// The arguments of what stands `at` a place.
+    /// Validates the arguments of the field or directive at this position.
     fn arguments(
         &mut self,
         given: &'d [(Positioned<Name>, Positioned<Value>)],
@@ -186,20 +189,22 @@ impl<'d> Check<'d> {
     ) {
         let mut names = HashSet::new();
         for (name, value) in given {
-            let place = ValuePath::Argument(&name.node);
+            let path = ValuePath::Argument(&name.node);
             if !names.insert(&name.node) {
-                self.fault(name.pos, || format!("The {place} is given twice. Leave one out."));
+                self.report(name.pos, || {
+                    format!("The {path} appears more than once. Remove the duplicates.")
+                });
             }
-            self.input(&value.node, declared.get(&name.node), &place, value.pos);
+            self.input(&value.node, declared.get(&name.node), &path, value.pos);
         }
         self.missing(declared, |name| names.contains(name), ValuePath::Argument, at);
     }
 
-    /// The value of an argument, or of a field of an input object.
-    fn input(&mut self, value: &Value, declared: Option<&Input>, place: &ValuePath<'_>, at: Pos) {
+    /// Validates the value of an argument or of an input field.
+    fn input(&mut self, value: &Value, declared: Option<&Input>, path: &ValuePath<'_>, at: Pos) {
         match declared {
-            Some(input) => self.value(value, &input.ty, input.default.is_some(), place, at),
-            None => self.fault(at, || format!("There is no {place}. Leave it out.")),
+            Some(input) => self.value(value, &input.ty, input.default.is_some(), path, at),
+            None => self.report(at, || format!("Unknown {path}. Remove it.")),
         }
     }
 
@@ -207,72 +212,72 @@ impl<'d> Check<'d> {
         &mut self,
         declared: &'n Inputs,
         is_given: impl Fn(&Name) -> bool,
-        place: impl Fn(&'n Name) -> ValuePath<'n>,
+        path: impl Fn(&'n Name) -> ValuePath<'n>,
         at: Pos,
     ) {
         for (name, input) in declared {
             if input.is_required() && !is_given(name) {
-                self.fault(at, || place(name).fault("is missing", &input.ty));
+                self.report(at, || path(name).error("is missing", &input.ty));
             }
         }
     }
 
-    /// `has_default` is whether the place has a value of its own where a variable has none.
-    fn value(&mut self, value: &Value, ty: &Type, has_default: bool, place: &ValuePath<'_>, at: Pos) {
+    /// Validates a value. `has_default` tells whether the argument or input field has a default value.
+    fn value(&mut self, value: &Value, ty: &Type, has_default: bool, path: &ValuePath<'_>, at: Pos) {
         match (value, &ty.base) {
-            (Value::Variable(name), _) => self.variable(name, ty, has_default, place, at),
+            (Value::Variable(name), _) => self.variable(name, ty, has_default, path, at),
             (Value::Null, _) => {
                 if !ty.nullable {
-                    self.fault(at, || place.fault("is null", ty));
+                    self.report(at, || path.error("is null", ty));
                 }
             }
             (Value::List(items), BaseType::List(item)) => {
                 for (index, value) in items.iter().enumerate() {
-                    self.value(value, item, false, &ValuePath::Item(place, index), at);
+                    self.value(value, item, false, &ValuePath::Item(path, index), at);
                 }
             }
-            // GraphQL, section 3.11: a value in place of a list is a list of one.
-            (value, BaseType::List(item)) => self.value(value, item, false, place, at),
+            // Section 3.11: a single value is coerced to a list of one.
+            (value, BaseType::List(item)) => self.value(value, item, false, path, at),
             (value, BaseType::Named(name)) => {
-                let fits = match (self.types.input(name), value) {
+                let is_valid = match (self.types.input(name), value) {
                     (Some(InputType::Object(declared)), Value::Object(given)) => {
                         for (name, value) in given {
-                            self.input(value, declared.get(name), &ValuePath::Field(place, name), at);
+                            self.input(value, declared.get(name), &ValuePath::Field(path, name), at);
                         }
                         let is_given = |name: &Name| given.contains_key(name);
-                        self.missing(declared, is_given, |name| ValuePath::Field(place, name), at);
+                        self.missing(declared, is_given, |name| ValuePath::Field(path, name), at);
                         true
                     }
                     (Some(InputType::Object(_)), _) => false,
                     (Some(InputType::Enum(words)), Value::Enum(word)) => words.contains(word),
                     (Some(InputType::Enum(_)), _) => false,
                     (Some(InputType::Scalar(scalar)), value) => {
-                        value.clone().into_const().is_some_and(|value| scalar.fits(&value))
+                        value.clone().into_const().is_some_and(|value| scalar.accepts(&value))
                     }
-                    // The type of a variable, which async-graphql does not find either.
+                    // A variable of an unknown type: async-graphql reports it.
                     (None, _) => true,
                 };
-                if !fits {
-                    self.fault(at, || place.fault("does not fit", ty));
+                if !is_valid {
+                    self.report(at, || path.error("has an invalid value", ty));
                 }
             }
         }
     }
 
-    fn variable(&mut self, name: &Name, ty: &Type, has_default: bool, place: &ValuePath<'_>, at: Pos) {
+    fn variable(&mut self, name: &Name, ty: &Type, has_default: bool, path: &ValuePath<'_>, at: Pos) {
         match self.variables.get(name) {
             Some(variable) if is_allowed(variable, ty, has_default) => {}
             Some(variable) => {
                 let given = &variable.var_type.node;
-                self.fault(at, || {
-                    format!("The variable \"${name}\" is of type {given}; for the {place} it has to be of type {ty}.")
+                self.report(at, || {
+                    format!("The variable \"${name}\" has type {given}, but the {path} requires type {ty}.")
                 });
             }
             None => self.undeclared(name, at),
         }
     }
 
-    /// Makes sure that the variables in `value`, of whatever type it is to be, are declared.
+    /// Checks that the variables in `value`, the argument of an unknown field, are declared.
     fn declared(&mut self, value: &Value, at: Pos) {
         match value {
             Value::Variable(name) if !self.variables.contains_key(name) => self.undeclared(name, at),
@@ -283,25 +288,25 @@ impl<'d> Check<'d> {
     }
 
     fn undeclared(&mut self, name: &Name, at: Pos) {
-        self.fault(at, || format!("The variable \"${name}\" is not declared by the operation."));
+        self.report(at, || format!("The variable \"${name}\" is not declared by the operation."));
     }
 }
 
-/// GraphQL, section 5.8.5 `IsVariableUsageAllowed`: where null may not stand, a variable that may be null may, if a
-/// default takes the place of one that is absent.
-fn is_allowed(variable: &VariableDefinition, place: &Type, has_default: bool) -> bool {
+/// `IsVariableUsageAllowed` (section 5.8.5): a nullable variable is allowed at a non-null position if the variable or the
+/// position has a default value.
+fn is_allowed(variable: &VariableDefinition, position: &Type, has_default: bool) -> bool {
     let ty = &variable.var_type.node;
     let default = variable.default_value.as_ref().map(|default| &default.node);
     let is_filled = has_default || default.is_some_and(|default| *default != ConstValue::Null);
-    (place.nullable || !ty.nullable || is_filled) && is_of(&ty.base, &place.base)
+    (position.nullable || !ty.nullable || is_filled) && is_compatible(&ty.base, &position.base)
 }
 
-/// Whether each value of the type `given` is one of the type `wanted`.
-fn is_of(given: &BaseType, wanted: &BaseType) -> bool {
+/// Whether each value of type `given` is also a value of type `wanted` (`AreTypesCompatible`).
+fn is_compatible(given: &BaseType, wanted: &BaseType) -> bool {
     match (given, wanted) {
         (BaseType::Named(given), BaseType::Named(wanted)) => given == wanted,
         (BaseType::List(given), BaseType::List(wanted)) => {
-            (wanted.nullable || !given.nullable) && is_of(&given.base, &wanted.base)
+            (wanted.nullable || !given.nullable) && is_compatible(&given.base, &wanted.base)
         }
         _ => false,
     }

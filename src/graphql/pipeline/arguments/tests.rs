@@ -21,8 +21,8 @@ const MAX_ERRORS: usize = 20;
 
 const ID: &str = "\"9a0f170e-0aa0-47db-ab14-4ddcdcbad061\"";
 
-/// What is said of `text`, in which UUID1 stands for a literal of one.
-fn faults(text: &str) -> Vec<String> {
+/// The error messages for `text`, in which UUID1 stands for a UUID literal.
+fn messages(text: &str) -> Vec<String> {
     let text = text.replace("UUID1", ID);
     let document = parse::parse(&text, &Config::default().limits).unwrap();
     let errors = check(&document, &Types::of(SDL).unwrap(), MAX_ERRORS).err().unwrap_or_default();
@@ -35,18 +35,18 @@ fn faults(text: &str) -> Vec<String> {
 
 fn accepts(texts: &[&str]) {
     for text in texts {
-        assert_eq!(faults(text), [""; 0], "{text}");
+        assert_eq!(messages(text), [""; 0], "{text}");
     }
 }
 
-fn refuses(cases: &[(&str, &str)]) {
+fn rejects(cases: &[(&str, &str)]) {
     for (text, expected) in cases {
-        assert_eq!(faults(text), [*expected], "{text}");
+        assert_eq!(messages(text), [*expected], "{text}");
     }
 }
 
 #[test]
-fn literals_that_fit_are_accepted() {
+fn valid_literals_are_accepted() {
     accepts(&[
         "{ a(int: 2147483647) { a(int: -2147483648) { leaf } } }",
         "{ a(float: 1) { a(float: 1.5e3) { leaf } } }",
@@ -63,7 +63,7 @@ fn literals_that_fit_are_accepted() {
 }
 
 #[test]
-fn literals_that_do_not_fit_are_named_and_not_repeated() {
+fn invalid_literals_are_located_but_not_echoed() {
     for (argument, literals) in [
         ("int", &["2147483648", "-2147483649", "1.0", "1e3", "\"secret\"", "true", "ONE", "[1]", "{}"][..]),
         ("float", &["\"1\"", "true", "ONE"]),
@@ -77,133 +77,133 @@ fn literals_that_do_not_fit_are_named_and_not_repeated() {
         ("box", &["[]", "[{size: SMALL}]", "\"secret\"", "SMALL", "1", "true"]),
     ] {
         for literal in literals {
-            let [fault] = &faults(&format!("{{ a({argument}: {literal}) {{ leaf }} }}"))[..] else {
+            let [message] = &messages(&format!("{{ a({argument}: {literal}) {{ leaf }} }}"))[..] else {
                 panic!("{argument}: {literal}")
             };
-            let start = format!("The argument \"{argument}\" does not fit; it has to be of type ");
-            assert!(fault.starts_with(&start), "{fault}");
+            let start = format!("The argument \"{argument}\" has an invalid value. Expected type: ");
+            assert!(message.starts_with(&start), "{message}");
         }
     }
-    refuses(&[
-        ("{ a(filled: null) { leaf } }", "The argument \"filled\" is null; it has to be of type Int!."),
-        ("{ must(id: null) { leaf } }", "The argument \"id\" is null; it has to be of type UUID!."),
-        (
-            "{ a(ids: [UUID1, null]) { leaf } }",
-            "The argument \"ids[1]\" is null; it has to be of type UUID!.",
-        ),
-        ("{ a(list: [[1]]) { leaf } }", "The argument \"list[0]\" does not fit; it has to be of type Int."),
-        (
-            "{ a(grid: [[1, null]]) { leaf } }",
-            "The argument \"grid[0][1]\" is null; it has to be of type Int!.",
-        ),
+    rejects(&[
+        ("{ a(filled: null) { leaf } }", "The argument \"filled\" is null. Expected type: Int!."),
+        ("{ must(id: null) { leaf } }", "The argument \"id\" is null. Expected type: UUID!."),
+        ("{ a(ids: [UUID1, null]) { leaf } }", "The argument \"ids[1]\" is null. Expected type: UUID!."),
+        ("{ a(list: [[1]]) { leaf } }", "The argument \"list[0]\" has an invalid value. Expected type: Int."),
+        ("{ a(grid: [[1, null]]) { leaf } }", "The argument \"grid[0][1]\" is null. Expected type: Int!."),
         (
             "{ a(box: {size: SMALL, inner: {size: SMALL, ids: [\"secret\"]}}) { leaf } }",
-            "The argument \"box.inner.ids[0]\" does not fit; it has to be of type UUID!.",
+            "The argument \"box.inner.ids[0]\" has an invalid value. Expected type: UUID!.",
         ),
-        ("{ a(box: {}) { leaf } }", "The argument \"box.size\" is missing; it has to be of type Size!."),
+        ("{ a(box: {}) { leaf } }", "The argument \"box.size\" is missing. Expected type: Size!."),
         (
             "{ a(box: {size: SMALL, count: null}) { leaf } }",
-            "The argument \"box.count\" is null; it has to be of type Int!.",
+            "The argument \"box.count\" is null. Expected type: Int!.",
         ),
         (
             "{ a(boxes: [{size: SMALL, weight: 1}]) { leaf } }",
-            "There is no argument \"boxes[0].weight\". Leave it out.",
+            "Unknown argument \"boxes[0].weight\". Remove it.",
         ),
     ]);
 }
 
 #[test]
-fn arguments_are_known_given_once_and_not_missing() {
+fn arguments_are_known_unique_and_present() {
     accepts(&["{ must(id: UUID1) { __typename leaf } }", "{ nothing(x: 1) { nothing } }"]);
-    refuses(&[
-        ("{ must { leaf } }", "The argument \"id\" is missing; it has to be of type UUID!."),
-        ("{ a(int: 1, int: 1) { leaf } }", "The argument \"int\" is given twice. Leave one out."),
-        ("{ a(nothing: 1) { leaf } }", "There is no argument \"nothing\". Leave it out."),
-        ("{ leaf(nothing: 1) }", "There is no argument \"nothing\". Leave it out."),
-        ("{ __typename(nothing: 1) }", "There is no argument \"nothing\". Leave it out."),
-        ("{ __type { name } }", "The argument \"name\" is missing; it has to be of type String!."),
-        ("{ __type(name: 1) { name } }", "The argument \"name\" does not fit; it has to be of type String!."),
+    rejects(&[
+        ("{ must { leaf } }", "The argument \"id\" is missing. Expected type: UUID!."),
+        (
+            "{ a(int: 1, int: 1) { leaf } }",
+            "The argument \"int\" appears more than once. Remove the duplicates.",
+        ),
+        ("{ a(nothing: 1) { leaf } }", "Unknown argument \"nothing\". Remove it."),
+        ("{ leaf(nothing: 1) }", "Unknown argument \"nothing\". Remove it."),
+        ("{ __typename(nothing: 1) }", "Unknown argument \"nothing\". Remove it."),
+        ("{ __type { name } }", "The argument \"name\" is missing. Expected type: String!."),
+        (
+            "{ __type(name: 1) { name } }",
+            "The argument \"name\" has an invalid value. Expected type: String!.",
+        ),
         (
             "{ __schema { types { fields(includeDeprecated: 1) { name } } } }",
-            "The argument \"includeDeprecated\" does not fit; it has to be of type Boolean!.",
+            "The argument \"includeDeprecated\" has an invalid value. Expected type: Boolean!.",
         ),
     ]);
 }
 
 #[test]
-fn a_variable_stands_where_its_type_is_allowed() {
+fn variables_match_the_type_of_their_position() {
     accepts(&[
         "query ($v: UUID!) { must(id: $v) { leaf } }",
         "query ($v: UUID = UUID1) { must(id: $v) { leaf } }",
         "query ($v: Int!) { a(int: $v, list: [$v], grid: [[$v]]) { leaf } }",
-        // The place has a default of its own.
+        // The position has a default value.
         "query ($v: Int) { a(filled: $v, box: {size: SMALL, count: $v}) { leaf } }",
         "query ($v: Int = null) { a(filled: $v) { leaf } }",
         "query ($v: [UUID!]!) { a(ids: $v) { a(box: {size: SMALL, ids: $v}) { leaf } } }",
         "query ($v: [[Int!]!]!) { a(grid: $v) { leaf } }",
         "query ($v: Box) { a(box: {size: SMALL, inner: $v}) { leaf } }",
         "query ($v: String!) { __type(name: $v) { name } }",
-        // It is of the operation, also within a fragment.
+        // Variables belong to the operation, also within a fragment.
         "query A($v: Int) { ...f } query B($v: Int!) { ...f } fragment f on Query { a(int: $v) { leaf } }",
     ]);
-    for (declared, used, place) in [
-        ("UUID", "must(id: $v)", "argument \"id\" it has to be of type UUID!"),
-        ("UUID = null", "must(id: $v)", "argument \"id\" it has to be of type UUID!"),
-        ("String!", "must(id: $v)", "argument \"id\" it has to be of type UUID!"),
-        ("String", "a(id: $v)", "argument \"id\" it has to be of type ID"),
-        ("ID", "a(box: {size: SMALL, name: $v})", "argument \"box.name\" it has to be of type String"),
-        ("Int", "a(float: $v)", "argument \"float\" it has to be of type Float"),
-        ("[UUID]!", "a(ids: $v)", "argument \"ids\" it has to be of type [UUID!]"),
-        ("UUID", "a(ids: [$v])", "argument \"ids[0]\" it has to be of type UUID!"),
-        // A variable is not made a list of one.
-        ("UUID!", "a(ids: $v)", "argument \"ids\" it has to be of type [UUID!]"),
-        ("[[Int!]]!", "a(grid: $v)", "argument \"grid\" it has to be of type [[Int!]!]"),
-        ("[Int]", "a(int: $v)", "argument \"int\" it has to be of type Int"),
-        ("Size", "a(box: {size: $v})", "argument \"box.size\" it has to be of type Size!"),
-        ("Boolean", "leaf @skip(if: $v)", "argument \"if\" it has to be of type Boolean!"),
-        ("Boolean", "__typename @skip(if: $v)", "argument \"if\" it has to be of type Boolean!"),
+    for (declared, used, position) in [
+        ("UUID", "must(id: $v)", "argument \"id\" requires type UUID!"),
+        ("UUID = null", "must(id: $v)", "argument \"id\" requires type UUID!"),
+        ("String!", "must(id: $v)", "argument \"id\" requires type UUID!"),
+        ("String", "a(id: $v)", "argument \"id\" requires type ID"),
+        ("ID", "a(box: {size: SMALL, name: $v})", "argument \"box.name\" requires type String"),
+        ("Int", "a(float: $v)", "argument \"float\" requires type Float"),
+        ("[UUID]!", "a(ids: $v)", "argument \"ids\" requires type [UUID!]"),
+        ("UUID", "a(ids: [$v])", "argument \"ids[0]\" requires type UUID!"),
+        // Variables are not coerced to lists.
+        ("UUID!", "a(ids: $v)", "argument \"ids\" requires type [UUID!]"),
+        ("[[Int!]]!", "a(grid: $v)", "argument \"grid\" requires type [[Int!]!]"),
+        ("[Int]", "a(int: $v)", "argument \"int\" requires type Int"),
+        ("Size", "a(box: {size: $v})", "argument \"box.size\" requires type Size!"),
+        ("Boolean", "leaf @skip(if: $v)", "argument \"if\" requires type Boolean!"),
+        ("Boolean", "__typename @skip(if: $v)", "argument \"if\" requires type Boolean!"),
     ] {
         let set = if used.starts_with(['m', 'a']) { "{ leaf }" } else { "" };
         let ty = declared.split(" =").next().unwrap();
-        let expected = format!("The variable \"$v\" is of type {ty}; for the {place}.");
-        assert_eq!(faults(&format!("query ($v: {declared}) {{ {used} {set} }}")), [&*expected]);
+        let expected = format!("The variable \"$v\" has type {ty}, but the {position}.");
+        assert_eq!(messages(&format!("query ($v: {declared}) {{ {used} {set} }}")), [&*expected]);
         let text = format!("query ($v: {declared}) {{ ...f ...f }} fragment f on Query {{ {used} {set} }}");
-        assert_eq!(faults(&text), [expected], "{text}");
+        assert_eq!(messages(&text), [expected], "{text}");
     }
-    refuses(&[
+    rejects(&[
         ("{ a(int: $v) { leaf } }", "The variable \"$v\" is not declared by the operation."),
         (
             "query A($v: Int) { ...f } query B($v: ID) { ...f } fragment f on Query { a(int: $v) { leaf } }",
-            "The variable \"$v\" is of type ID; for the argument \"int\" it has to be of type Int.",
+            "The variable \"$v\" has type ID, but the argument \"int\" requires type Int.",
         ),
         (
             "mutation ($v: Box) { change(box: $v) { leaf } }",
-            "The variable \"$v\" is of type Box; for the argument \"box\" it has to be of type Box!.",
+            "The variable \"$v\" has type Box, but the argument \"box\" requires type Box!.",
         ),
     ]);
 }
 
 #[test]
-fn default_values_fit_their_variables() {
+fn default_values_match_their_variables() {
     accepts(&[
         "query ($v: Int = 1, $w: [Int] = 1, $x: Box = {size: SMALL}, $y: Size = LARGE, $z: ID = 7) { leaf }",
         "query ($v: Int = null, $w: Int! = 1) { leaf }",
         "query ($v: Nothing = {any: 1}) { leaf }",
     ]);
-    for (declared, place, wrong) in [
-        ("Int = \"secret\"", "$v", "does not fit; it has to be of type Int"),
-        ("Int! = null", "$v", "is null; it has to be of type Int!"),
-        ("Size = \"SMALL\"", "$v", "does not fit; it has to be of type Size"),
-        ("[Int!] = [1, null]", "$v[1]", "is null; it has to be of type Int!"),
-        ("Box = {}", "$v.size", "is missing; it has to be of type Size!"),
+    for (declared, path, problem) in [
+        ("Int = \"secret\"", "$v", "has an invalid value. Expected type: Int"),
+        ("Int! = null", "$v", "is null. Expected type: Int!"),
+        ("Size = \"SMALL\"", "$v", "has an invalid value. Expected type: Size"),
+        ("[Int!] = [1, null]", "$v[1]", "is null. Expected type: Int!"),
+        ("Box = {}", "$v.size", "is missing. Expected type: Size!"),
     ] {
-        let expected = format!("The default value of the variable \"{place}\" {wrong}.");
-        assert_eq!(faults(&format!("query ($v: {declared}) {{ leaf }}")), [expected]);
+        let expected = format!("The default value of the variable \"{path}\" {problem}.");
+        assert_eq!(messages(&format!("query ($v: {declared}) {{ leaf }}")), [expected]);
     }
 }
 
 #[test]
-fn directives_are_known_and_stand_where_they_may() {
+fn directives_are_known_unique_and_allowed() {
     accepts(&[
         "{ leaf @skip(if: true) @include(if: false) __typename @skip(if: true) }",
         "query ($v: Boolean!) { ... @skip(if: $v) { leaf } ...f @include(if: $v) } fragment f on Query { leaf }",
@@ -220,39 +220,47 @@ fn directives_are_known_and_stand_where_they_may() {
         "{ ...f } fragment f on Query @nothing { leaf }",
         "{ ... on Nothing @nothing { leaf } }",
     ] {
-        assert_eq!(faults(text), ["There is no directive \"@nothing\" that may stand here."], "{text}");
+        assert_eq!(
+            messages(text),
+            ["The directive \"@nothing\" is unknown or not allowed here. Remove it."],
+            "{text}"
+        );
     }
     for text in ["query @skip(if: true) { leaf }", "{ ...f } fragment f on Query @skip(if: true) { leaf }"] {
-        assert_eq!(faults(text), ["There is no directive \"@skip\" that may stand here."], "{text}");
+        assert_eq!(
+            messages(text),
+            ["The directive \"@skip\" is unknown or not allowed here. Remove it."],
+            "{text}"
+        );
     }
-    refuses(&[
+    rejects(&[
         (
             "{ __typename @skip(if: true) @skip(if: true) }",
-            "The directive \"@skip\" stands here twice. Leave one out.",
+            "The directive \"@skip\" appears more than once here. Remove the duplicates.",
         ),
-        ("{ leaf @mark }", "There is no directive \"@mark\" that may stand here."),
-        ("{ __typename @skip }", "The argument \"if\" is missing; it has to be of type Boolean!."),
-        ("{ __typename @skip(if: 1) }", "The argument \"if\" does not fit; it has to be of type Boolean!."),
-        ("{ leaf @skip(if: null) }", "The argument \"if\" is null; it has to be of type Boolean!."),
-        ("{ leaf @skip(if: true, x: 1) }", "There is no argument \"x\". Leave it out."),
+        ("{ leaf @mark }", "The directive \"@mark\" is unknown or not allowed here. Remove it."),
+        ("{ __typename @skip }", "The argument \"if\" is missing. Expected type: Boolean!."),
+        ("{ __typename @skip(if: 1) }", "The argument \"if\" has an invalid value. Expected type: Boolean!."),
+        ("{ leaf @skip(if: null) }", "The argument \"if\" is null. Expected type: Boolean!."),
+        ("{ leaf @skip(if: true, x: 1) }", "Unknown argument \"x\". Remove it."),
         ("{ __typename @skip(if: $v) }", "The variable \"$v\" is not declared by the operation."),
     ]);
 }
 
 #[test]
-fn faults_come_in_order_with_their_places_and_not_without_end() {
+fn errors_are_ordered_positioned_and_bounded() {
     let text = "query B { ...f }\nquery A { ...f leaf @nothing }\nfragment f on Query { a(int: \"secret\") { leaf } }";
     let document = parse::parse(text, &Config::default().limits).unwrap();
     let errors = check(&document, &Types::of(SDL).unwrap(), MAX_ERRORS).unwrap_err();
-    let places: Vec<_> = errors.iter().map(|error| error.locations[0]).collect();
-    assert_eq!(places, [Pos { line: 2, column: 21 }, Pos { line: 3, column: 30 }]);
+    let positions: Vec<_> = errors.iter().map(|error| error.locations[0]).collect();
+    assert_eq!(positions, [Pos { line: 2, column: 21 }, Pos { line: 3, column: 30 }]);
     assert_eq!(
-        faults(&format!("{{ a(list: [{}]) {{ leaf }} }}", "\"secret\" ".repeat(500))).len(),
+        messages(&format!("{{ a(list: [{}]) {{ leaf }} }}", "\"secret\" ".repeat(500))).len(),
         MAX_ERRORS + 1
     );
 }
 
-/// Text by a small grammar: much of it is wrong, all of it is GraphQL.
+/// Generates documents with valid syntax, many of them invalid.
 fn text() -> impl Strategy<Value = String> {
     let word = |words: &'static [&'static str]| prop::sample::select(words).prop_map(str::to_owned);
     let name = move || {
@@ -310,7 +318,7 @@ fn pairs(pairs: &[(String, String)]) -> String {
 
 proptest! {
     #[test]
-    fn any_document_is_looked_at_without_a_panic(text in text()) {
+    fn validation_never_panics(text in text()) {
         if let Ok(document) = parse::parse(&text, &Config::default().limits) {
             let _ = check(&document, &Types::of(SDL).unwrap(), MAX_ERRORS);
         }

@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Data, OpCode},
 };
 
-use crate::{config::websocket::WebSocketConfig, metrics::metrics};
+use crate::{config::websocket::WebSocketConfig, error::limit::Limit, metrics::metrics};
 
 /// The size of the read buffer of each WebSocket. Unfinished messages up to this size do not count in
 /// `websocket.max_partial`.
@@ -59,12 +59,12 @@ impl LimitViolation {
     }
 
     /// The name of the limit in metrics.
-    pub(crate) fn limit(self) -> &'static str {
+    pub(crate) fn limit(self) -> Limit {
         match self {
-            Self::MaxMessage => "websocket.max_message",
-            Self::InitMaxMessage => "websocket.init_max_message",
-            Self::MessageTimeout => "websocket.message_timeout",
-            Self::MaxPartial => "websocket.max_partial",
+            Self::MaxMessage => Limit::WebSocketMessage,
+            Self::InitMaxMessage => Limit::WebSocketInitMessage,
+            Self::MessageTimeout => Limit::WebSocketMessageTimeout,
+            Self::MaxPartial => Limit::WebSocketPartialMessages,
         }
     }
 
@@ -145,7 +145,7 @@ impl<S> MeteredStream<S> {
             }
             let next = self.bucket.next_token();
             let pause = self.pause.get_or_insert_with(|| {
-                metrics().limited.count("websocket.messages_per_second");
+                metrics().limited.count(Limit::WebSocketMessageRate.as_str());
                 Box::pin(sleep_until(next))
             });
             ready!(pause.as_mut().poll(cx));

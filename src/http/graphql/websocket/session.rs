@@ -45,7 +45,11 @@ use super::{
 use crate::{
     auth::bearer::{BearerToken, bearer, identify},
     caller::Caller,
-    error::{ApiError, echo::MAX_ECHO, limit::OverLimit},
+    error::{
+        ApiError,
+        echo::MAX_ECHO,
+        limit::{Limit, LimitExceeded},
+    },
     graceful_shutdown::ShutdownGuard,
     graphql::execute::response::GraphqlResponse,
     http::{
@@ -108,7 +112,7 @@ struct ExecutionTask(JoinHandle<GraphqlResponse>);
 impl ExecutionTask {
     async fn response(mut self) -> GraphqlResponse {
         // The task handles panics itself, so this is a shutdown of the runtime.
-        (&mut self.0).await.unwrap_or_else(|_| GraphqlResponse::refused(vec![ApiError::Internal]))
+        (&mut self.0).await.unwrap_or_else(|_| GraphqlResponse::rejected(vec![ApiError::Internal]))
     }
 }
 
@@ -178,7 +182,7 @@ impl Session {
                 // Frames before pings, so that a pong that has arrived counts before the next ping is due.
                 biased;
                 () = &mut init_timeout, if !self.is_acknowledged => {
-                    metrics().limited.count("websocket.init_timeout");
+                    metrics().limited.count(Limit::WebSocketInitTimeout.as_str());
                     Err(SessionEnd::Close(4408, "Connection initialisation timeout".into()))
                 }
                 () = self.shutdown.signalled(), if !self.is_shutting_down => {
@@ -221,7 +225,7 @@ impl Session {
             }
             Some(Err(Error::Io(error))) => Err(match LimitViolation::from_error(&error) {
                 Some(violation) => {
-                    metrics().limited.count(violation.limit());
+                    metrics().limited.count(violation.limit().as_str());
                     SessionEnd::Close(violation.code(), violation.to_string().into())
                 }
                 None => SessionEnd::Disconnected,
@@ -304,7 +308,7 @@ impl Session {
         // This waits only if verification keys must be fetched first.
         let caller = self.caller(deadline).await;
         if let Err(error) = self.gateway.rate_limit.admit(&caller, &self.token) {
-            let payload = GraphqlResponse::refused(vec![error]);
+            let payload = GraphqlResponse::rejected(vec![error]);
             return self.send_message(ServerMessage::Error { id: &id, payload }).await;
         }
         let request = parameters.try_into().map_err(|_| {
@@ -316,11 +320,11 @@ impl Session {
                 "WebSocket exceeds the limit of {maximum} concurrent operations (websocket.max_subscriptions). Complete \
                  one first, or open another WebSocket."
             );
-            let error = OverLimit::overloaded("websocket.max_subscriptions", maximum, message);
+            let error = LimitExceeded::overloaded(Limit::WebSocketSubscriptions, maximum, message);
             return self
                 .send_message(ServerMessage::Error {
                     id: &id,
-                    payload: GraphqlResponse::refused(vec![error]),
+                    payload: GraphqlResponse::rejected(vec![error]),
                 })
                 .await;
         }
@@ -340,7 +344,7 @@ impl Session {
             let execution = async move {
                 match gateway.operations.admit(&caller).await {
                     Ok(_permit) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
-                    Err(error) => GraphqlResponse::refused(vec![error]),
+                    Err(error) => GraphqlResponse::rejected(vec![error]),
                 }
             };
             let task = ExecutionTask(tokio::spawn(execution.in_current_span()));
@@ -406,7 +410,7 @@ impl Session {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(_)) => Err(SessionEnd::Disconnected),
                 Err(_) => {
-                    metrics().limited.count("http.send_timeout");
+                    metrics().limited.count(Limit::SendTimeout.as_str());
                     Err(SessionEnd::Disconnected)
                 }
             },
