@@ -1,4 +1,4 @@
-//! The gateway as it is measured: the release build, in production, with its limits, metrics and logs.
+//! The gateway as it is measured: an optimised build, in production, with its limits, metrics and logs.
 
 use std::{
     path::PathBuf,

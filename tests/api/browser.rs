@@ -3,10 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{
-    clients::run,
-    support::{Gateway, Raw, RawReply, Reply, raw},
-};
+use crate::support::{Gateway, Raw, RawReply, Reply, raw};
 
 const APP: &str = "https://app.example";
 const NAMED: (&str, &str) = ("http.origins", "https://app.example,https://admin.example:8443");
@@ -195,10 +192,4 @@ async fn every_answer_tells_browsers_what_not_to_make_of_it() {
             assert_eq!(reply.header("cache-control"), Some(kept), "{line}");
         }
     }
-}
-
-#[tokio::test]
-async fn a_browser_keeps_to_it() {
-    let gateway = Gateway::on_sandbox(&[("http.origins", "http://app.localhost")]).await;
-    run("origins.mjs", &gateway).await;
 }

@@ -27,14 +27,20 @@ const UNWANTED: &[&str] = &["openssl-sys", "native-tls", "aws-lc-sys", "async-st
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
+/// All dependencies, on every system. Cargo downloads missing ones.
 fn packages() -> Vec<Value> {
     let cargo = std::env::var("CARGO").unwrap_or("cargo".to_owned());
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "The manifests of all dependencies are read, including those of other systems. Without network access, run \
+         `cargo fetch --locked` beforehand:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }

@@ -44,7 +44,6 @@ mod browser;
 mod event_stream;
 mod subscriber_limit;
 mod subscribers;
-mod subscribing_clients;
 mod websocket;
 mod websocket_bounds;
 mod websocket_frames;
@@ -90,7 +89,6 @@ mod profile;
 mod switches;
 mod warnings;
 
-mod clients;
 mod documents;
 mod licences;
 mod schema;

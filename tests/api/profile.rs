@@ -3,10 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{
-    clients::run,
-    support::{Answer, Ended, Gateway, Raw, Reply, TempFile, Upstream, ids, program, raw},
-};
+use crate::support::{Answer, Ended, Gateway, Raw, Reply, TempFile, Upstream, ids, program, raw};
 
 const PRODUCTION: (&str, &str) = ("profile", "production");
 
@@ -175,12 +172,4 @@ async fn check_says_which_it_is() {
         ended.code == Some(2) && ended.stderr.contains("upstream.url: is not set in production"),
         "{ended:?}"
     );
-}
-
-#[tokio::test]
-async fn all_audits_of_graphql_over_http_pass_in_it() {
-    // Four of them ask for a type of the schema.
-    let gateway = Gateway::on_sandbox(&[PRODUCTION, SANDBOX, ("graphql.introspection", "true")]).await;
-    let text = run("graphql-http.mjs", &gateway).await;
-    assert!(text.contains("61 of 61 audits ok"), "{text}");
 }
