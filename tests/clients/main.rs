@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{process::Command, time::timeout};
 
-use support::{Gateway, PATIENCE};
+use support::{Gateway, TIMEOUT};
 
 const AUDITS_PASSED: &str = "61 of 61 audits ok";
 
@@ -43,7 +43,7 @@ async fn run(program: &str, gateway: &Gateway) -> String {
         .kill_on_drop(true)
         .output();
     // A browser on a busy machine opens several pages in this time.
-    let output = timeout(8 * PATIENCE, output)
+    let output = timeout(8 * TIMEOUT, output)
         .await
         .unwrap_or_else(|_| panic!("{program} did not finish"))
         .unwrap_or_else(|error| panic!("Node.js 20 or later is missing ({error}). {INSTALL}"));
