@@ -113,7 +113,7 @@ async fn an_id_may_be_a_literal_or_a_variable_in_capitals_or_not() {
 }
 
 #[tokio::test]
-async fn what_is_no_uuid_is_refused_before_anything_is_asked() {
+async fn malformed_uuids_are_rejected_without_a_call() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let good = id(1);

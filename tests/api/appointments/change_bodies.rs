@@ -257,7 +257,7 @@ async fn features_cannot_be_null_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn what_is_created_is_sent_as_it_was_given() {
+async fn creations_are_sent_unchanged() {
     let upstream = Upstream::answering(Call::changed).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let at = "2031-03-01T09:00:00Z";

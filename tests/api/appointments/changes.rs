@@ -122,7 +122,7 @@ async fn upstream_rejections_become_user_errors_with_our_names() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_cannot_be_read_is_a_refusal_all_the_same() {
+async fn rejections_with_unreadable_bodies_count() {
     for body in ["", "<html>", "{}", r#"{"errors": {}}"#, r#"{"errors": "no"}"#, "[1, 2]"] {
         let upstream = Upstream::answering(|_| UpstreamResponse::text(422, "application/json", body)).await;
         let gateway = Gateway::before(upstream.url(), &[]).await;

@@ -42,7 +42,7 @@ async fn a_new_appointment_is_served_with_its_nulls() {
 }
 
 #[tokio::test]
-async fn what_is_left_out_is_null_and_no_error() {
+async fn missing_members_are_null_without_an_error() {
     let (reply, served) = ask(fixture!("sparse")).await;
     assert_eq!(reply.body, json!({ "data": { "appointment": served } }));
 }
@@ -108,7 +108,7 @@ async fn fields_of_wrong_type_are_null_with_an_error_at_their_path() {
 }
 
 #[tokio::test]
-async fn a_wrong_field_that_nobody_asks_for_is_no_error() {
+async fn invalid_fields_that_are_not_selected_cause_no_error() {
     let upstream =
         Upstream::answering(|_| UpstreamResponse::text(200, "application/json", fixture!("wrong").0)).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
@@ -126,7 +126,7 @@ async fn a_wrong_field_that_nobody_asks_for_is_no_error() {
 }
 
 #[tokio::test]
-async fn the_features_that_are_on_or_off_can_be_asked_for_alone() {
+async fn features_can_be_selected_individually() {
     let upstream =
         Upstream::answering(|_| UpstreamResponse::text(200, "application/json", fixture!("full").0)).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;

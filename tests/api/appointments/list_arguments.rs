@@ -18,7 +18,7 @@ fn assert_refused(reply: &GatewayResponse, what: &str) {
 }
 
 #[tokio::test]
-async fn a_length_out_of_bounds_is_refused_without_a_call() {
+async fn lengths_out_of_bounds_are_rejected_without_a_call() {
     let (upstream, gateway) = list_of(10).await;
     for first in [0, 101, -1, i32::MAX, i32::MIN] {
         assert_refused(&gateway.list("token", json!({ "first": first })).await, "a variable");
@@ -68,7 +68,7 @@ async fn a_length_left_out_or_null_is_25() {
 }
 
 #[tokio::test]
-async fn what_is_no_cursor_of_this_list_is_refused_without_a_call() {
+async fn invalid_cursors_are_rejected_without_a_call() {
     let (upstream, gateway) = list_of(100).await;
     let genuine = gateway.list("token", json!({ "first": 5 })).await;
     let genuine = genuine.list()["pageInfo"]["endCursor"].as_str().unwrap().to_owned();

@@ -17,7 +17,7 @@ fn answer(call: &Call) -> UpstreamResponse {
 }
 
 #[tokio::test]
-async fn what_came_with_a_list_serves_the_same_caller_and_no_other() {
+async fn appointments_from_lists_serve_their_caller_only() {
     let upstream = Upstream::answering(answer).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     gateway.list("token", json!({})).await.list();
@@ -30,7 +30,7 @@ async fn what_came_with_a_list_serves_the_same_caller_and_no_other() {
 }
 
 #[tokio::test]
-async fn what_came_with_a_list_has_the_time_to_live_of_appointments() {
+async fn appointments_from_lists_have_the_appointment_ttl() {
     let upstream = Upstream::answering(answer).await;
     let gateway = Gateway::before(upstream.url(), &[("cache.list_ttl", "0")]).await;
     gateway.list("token", json!({})).await.list();
@@ -43,7 +43,7 @@ async fn what_came_with_a_list_has_the_time_to_live_of_appointments() {
 }
 
 #[tokio::test]
-async fn a_list_that_must_not_be_kept_feeds_nothing() {
+async fn uncacheable_lists_fill_no_cache() {
     let upstream = Upstream::answering(|call| answer(call).with("Cache-Control", "no-store")).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     gateway.list("token", json!({})).await.list();
@@ -53,7 +53,7 @@ async fn a_list_that_must_not_be_kept_feeds_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_is_kept_for_its_time_to_live_and_for_its_caller() {
+async fn a_list_is_cached_for_its_ttl_and_its_caller() {
     let upstream = Upstream::answering(answer).await;
     for (ttl, pause, calls) in [("60s", 0, 1), ("300ms", 450, 2), ("0", 0, 2)] {
         let gateway = Gateway::before(upstream.url(), &[("cache.list_ttl", ttl)]).await;
@@ -114,7 +114,7 @@ async fn equal_lists_share_one_call_per_caller() {
 }
 
 #[tokio::test]
-async fn every_fault_of_a_list_has_its_code_and_is_not_kept() {
+async fn list_failures_have_their_code_and_are_not_cached() {
     type Case = (&'static str, fn(&Call) -> UpstreamResponse, &'static str);
     let cases: &[Case] = &[
         ("401", |_| UpstreamResponse::status(401), "UNAUTHENTICATED"),

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::{Event, Events, FinishedRun, Gateway, KeyFile, Socket, TempFile, Upstream, id, program};
 
 #[tokio::test]
-async fn who_has_a_key_is_served_and_nobody_else() {
+async fn callers_with_a_key_are_served_and_others_rejected() {
     let upstream = Upstream::with_tokens().await;
     let keys = KeyFile::of(&["alice", "bob"]);
     let gateway = Gateway::of_service(&upstream, &[("callers.api_keys_file", keys.path())]).await;
@@ -111,7 +111,7 @@ async fn a_key_that_the_program_made_opens_the_sandbox() {
 }
 
 #[tokio::test]
-async fn both_transports_of_subscriptions_ask_for_the_key_too() {
+async fn subscriptions_need_the_key_on_both_transports() {
     let upstream = Upstream::with_tokens().await;
     let keys = KeyFile::of(&["alice"]);
     let gateway = Gateway::of_service(&upstream, &[("callers.api_keys_file", keys.path())]).await;

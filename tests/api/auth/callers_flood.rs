@@ -28,7 +28,7 @@ fn assert_over_budget(reply: &GatewayResponse) {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_told_so_however_many_others_flood() {
+async fn expired_tokens_are_reported_as_such_during_a_flood() {
     let issuer = Issuer::new("key-1");
     let (upstream, gateway) = gateway(&issuer, &TIGHT).await;
     let expired = issuer.token_with("alice", json!({ "exp": now() - 60 }));
@@ -78,7 +78,7 @@ async fn an_expired_token_is_told_so_however_many_others_flood() {
 
 /// Neither is a header that holds no token, nor an unknown API key.
 #[tokio::test]
-async fn no_invalid_credential_is_told_to_come_later() {
+async fn invalid_credentials_receive_no_retry_after() {
     let issuer = Issuer::new("key-1");
     let keys = KeyFile::of(&["carol"]);
     let settings = [&TIGHT[..], &[("callers.api_keys_file", keys.path())]].concat();
@@ -142,7 +142,7 @@ async fn a_flood_of_forged_tokens_leaves_known_subjects_unharmed() {
 
 /// What is cheap to see is never subject to the budget.
 #[tokio::test]
-async fn tokens_that_need_no_signature_check_are_told_their_reason() {
+async fn tokens_invalid_without_a_signature_check_state_why() {
     let issuer = Issuer::new("key-1");
     let (_upstream, gateway) = gateway(&issuer, &[("callers.verifications_per_second", "1")]).await;
     let spent =
@@ -165,7 +165,7 @@ async fn tokens_that_need_no_signature_check_are_told_their_reason() {
 }
 
 #[tokio::test]
-async fn a_websocket_is_told_of_the_budget_at_the_operation() {
+async fn websockets_report_the_budget_per_operation() {
     let issuer = Issuer::new("key-1");
     let (_upstream, gateway) = gateway(&issuer, &[("callers.verifications_per_second", "1")]).await;
     let mut socket = Socket::connect(&gateway, &forged("mallory")).await;

@@ -133,7 +133,7 @@ async fn clocks_may_differ_by_the_leeway_and_no_more() {
 
 /// A token that was verified a moment ago is not taken for good when its time has come since.
 #[tokio::test]
-async fn a_verified_token_is_not_remembered_past_its_end() {
+async fn verified_tokens_are_not_cached_past_their_expiry() {
     let issuer = Issuer::new("key-1");
     let upstream = Upstream::with_tokens().await;
     upstream.show_keys_of(&[&issuer]);
@@ -157,7 +157,7 @@ async fn a_verified_token_is_not_remembered_past_its_end() {
 }
 
 #[tokio::test]
-async fn a_subscription_ends_with_the_token_of_who_watches() {
+async fn a_subscription_ends_with_its_token() {
     let issuer = Issuer::new("key-1");
     let upstream = Upstream::with_tokens().await;
     upstream.show_keys_of(&[&issuer]);
@@ -201,7 +201,7 @@ async fn subjects_share_nothing_and_renewed_tokens_keep_the_cache() {
 }
 
 #[tokio::test]
-async fn all_who_are_known_share_where_the_operator_says_so() {
+async fn authenticated_callers_share_a_cache_if_configured() {
     let issuer = Issuer::new("key-1");
     let upstream = Upstream::with_tokens().await;
     upstream.show_keys_of(&[&issuer]);
@@ -247,7 +247,7 @@ async fn added_keys_are_accepted_and_removed_keys_rejected() {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_anew_when_they_have_come_of_age() {
+async fn the_key_set_is_refreshed_when_it_expires() {
     let (old, new) = (Issuer::new("key-1"), Issuer::new("key-1"));
     let upstream = Upstream::with_tokens().await;
     upstream.show_keys_of(&[&old]);
@@ -354,7 +354,7 @@ async fn keys_from_a_file_work_and_a_single_key_needs_no_kid() {
 }
 
 #[tokio::test]
-async fn many_callers_at_once_are_each_told_apart() {
+async fn many_concurrent_callers_are_distinguished() {
     let issuer = Issuer::new("key-1");
     let upstream = Upstream::with_tokens().await;
     upstream.show_keys_of(&[&issuer]);

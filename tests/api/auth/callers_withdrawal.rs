@@ -117,7 +117,7 @@ async fn keys_that_cannot_be_fetched_end_nothing() {
 
 /// Each operation over a WebSocket is of the token as it is then, not as it was when the WebSocket was opened.
 #[tokio::test]
-async fn a_withdrawn_key_is_refused_what_was_fetched_before() {
+async fn withdrawn_keys_lose_access_to_cached_data() {
     let (old, new) = (Issuer::new("old"), Issuer::new("new"));
     let upstream = Upstream::with_tokens().await;
     upstream.show_keys_of(&[&old]);

@@ -55,7 +55,7 @@ async fn callers_see_their_data_and_forbidden_ids_fail_alone() {
 }
 
 #[tokio::test]
-async fn an_unknown_token_is_told_so_at_each_field() {
+async fn unknown_tokens_are_reported_at_each_field() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let ids = gateway.sandbox_ids().await;
     let query = format!(r#"{{ a: appointment(id: "{}") {{ id }} t: __typename }}"#, ids[0]);
@@ -98,7 +98,7 @@ async fn without_a_valid_header_nothing_is_fetched() {
 
 /// A header that no header may be never gets as far as GraphQL.
 #[tokio::test]
-async fn a_header_with_control_bytes_is_refused_by_http_itself() {
+async fn header_values_with_control_bytes_are_rejected() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let body = raw::query("{ __typename }");
     for header in [

@@ -29,7 +29,7 @@ async fn refused(settings: &[(&str, &str)], told: &[&str]) {
 }
 
 #[tokio::test]
-async fn it_does_not_start_without_knowing_who_its_callers_are() {
+async fn service_mode_requires_caller_authentication() {
     let told =
         ["identity.mode: is service", "callers.jwks_url", "callers.jwks_file", "callers.api_keys_file"];
     refused(&[UPSTREAM, SERVICE, TOKEN_URL, CLIENT, SECRET], &told).await;
@@ -92,7 +92,7 @@ async fn keys_of_the_other_mode_and_conflicting_keys_are_rejected() {
 }
 
 #[tokio::test]
-async fn values_that_are_unsafe_are_refused() {
+async fn unsafe_values_are_rejected() {
     for (key, value, told) in [
         ("identity.token_url", "http://auth.example/token", "https://"),
         ("callers.jwks_url", "http://issuer.example/jwks", "https://"),

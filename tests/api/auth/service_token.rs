@@ -27,7 +27,7 @@ async fn until_served_with(gateway: &Gateway, key: &str, token: &str) {
 }
 
 #[tokio::test]
-async fn fifty_who_need_it_at_once_wait_for_one_token() {
+async fn fifty_concurrent_calls_wait_for_one_token() {
     let upstream = Upstream::with_tokens().await;
     let gate = Gate::shut();
     upstream.on("token", {
@@ -109,7 +109,7 @@ async fn a_rejected_token_is_replaced_once_and_calls_repeated_once() {
 
 /// A 401 says that nothing was done, so a change is no exception.
 #[tokio::test]
-async fn a_change_whose_token_is_refused_is_sent_once_more() {
+async fn a_change_with_a_rejected_token_is_sent_once_more() {
     let upstream = Upstream::answering(|call| match (call.id.as_str(), call.token()) {
         ("token", _) => service_token(call, 3600),
         (_, "service-1") => UpstreamResponse::status(401),
@@ -164,7 +164,7 @@ async fn a_403_does_not_refresh_the_token() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_asked_and_the_log_says_why() {
+async fn without_a_token_nothing_is_fetched_and_the_log_says_why() {
     let token = |members: serde_json::Value| UpstreamResponse::json(200, &members);
     let huge = format!("{{\"access_token\":\"{}\"}}", "x".repeat(2_000_000));
     for (answer, why) in [

@@ -868,12 +868,12 @@ fn check(setting: Setting) {
 }
 
 #[test]
-fn nobody_is_told_what_a_model_of_the_cache_does_not_allow() {
+fn responses_conform_to_the_model_of_the_caches() {
     check(SETTINGS[0]);
 }
 
 #[test]
-fn nobody_is_told_what_is_past_its_time() {
+fn expired_data_is_never_served() {
     check(SETTINGS[1]);
 }
 

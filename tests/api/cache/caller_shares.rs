@@ -29,7 +29,7 @@ async fn metric(gateway: &Gateway, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn who_asks_for_much_takes_nothing_from_who_asks_for_little() {
+async fn large_callers_evict_nothing_of_small_ones() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &SMALL).await;
     let little = ids(0..6);
@@ -51,7 +51,7 @@ async fn who_asks_for_much_takes_nothing_from_who_asks_for_little() {
 }
 
 #[tokio::test]
-async fn who_is_alone_has_all_the_room() {
+async fn a_single_caller_may_use_the_whole_cache() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &SMALL).await;
     flood(&gateway, "alone", 0..1000).await;
@@ -69,7 +69,7 @@ async fn who_is_alone_has_all_the_room() {
 }
 
 #[tokio::test]
-async fn many_who_ask_for_little_share_the_room_and_the_bound_holds() {
+async fn many_small_callers_share_the_cache_within_its_bound() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &SMALL).await;
     for n in 0..100 {
@@ -85,7 +85,7 @@ async fn many_who_ask_for_little_share_the_room_and_the_bound_holds() {
 }
 
 #[tokio::test]
-async fn pages_of_the_list_are_shared_the_same_way() {
+async fn pages_of_the_list_are_shared_in_the_same_way() {
     let list = List { length: 100_000, pagination: Pagination::Meta, cap: usize::MAX };
     let upstream = Upstream::answering(move |call| list.page(call)).await;
     let settings = [&SMALL[..], &[("cache.list_ttl", "10m")]].concat();

@@ -36,7 +36,7 @@ async fn calls_for_two(
 }
 
 #[tokio::test]
-async fn an_appointment_is_kept_for_its_time_to_live() {
+async fn an_appointment_is_cached_for_its_ttl() {
     assert_eq!(calls_for_two(&[], "token", Duration::ZERO, Call::appointment).await, 1);
     assert_eq!(calls_for_two(&[("cache.ttl", SHORT)], "token", LONGER, Call::appointment).await, 2);
 }
@@ -69,7 +69,7 @@ async fn with_a_time_to_live_of_zero_each_operation_asks() {
 }
 
 #[tokio::test]
-async fn with_no_room_nothing_is_kept() {
+async fn a_cache_of_size_zero_keeps_nothing() {
     assert_eq!(calls_for_two(&[("cache.size", "0")], "token", Duration::ZERO, Call::appointment).await, 2);
 }
 
@@ -153,7 +153,7 @@ async fn cache_control_shortens_and_never_lengthens() {
 }
 
 #[tokio::test]
-async fn max_age_ends_what_a_longer_time_to_live_would_keep() {
+async fn max_age_shortens_the_ttl() {
     let one_second = |call: &Call| call.appointment().with("Cache-Control", "max-age=1");
     assert_eq!(calls_for_two(&[], "token", LONGER_THAN_A_SECOND, one_second).await, 2);
     let one_second_left =
@@ -162,7 +162,7 @@ async fn max_age_ends_what_a_longer_time_to_live_would_keep() {
 }
 
 #[tokio::test]
-async fn max_age_does_not_keep_what_the_time_to_live_ends() {
+async fn max_age_does_not_extend_the_ttl() {
     let minute = |call: &Call| call.appointment().with("Cache-Control", "max-age=60");
     assert_eq!(calls_for_two(&[("cache.ttl", SHORT)], "token", LONGER, minute).await, 2);
 }
@@ -215,7 +215,7 @@ async fn failures_are_never_cached() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_a_cached_appointment_expired_is_a_refusal() {
+async fn a_rejection_replaces_an_expired_entry() {
     for (status, code) in [(401, "UNAUTHENTICATED"), (403, "FORBIDDEN"), (500, "UPSTREAM_UNAVAILABLE")] {
         let upstream = Upstream::answering(move |call| match call.nth {
             1 | 4 => call.appointment(),

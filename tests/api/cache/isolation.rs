@@ -102,7 +102,7 @@ async fn the_scheme_in_capitals_and_more_spaces_are_the_same_caller() {
 }
 
 #[tokio::test]
-async fn what_one_caller_may_not_see_another_may() {
+async fn a_rejection_affects_its_caller_only() {
     let upstream = Upstream::answering(|call| match call.token() {
         "sees" => call.appointment(),
         "forbidden" => UpstreamResponse::status(403),
@@ -123,7 +123,7 @@ async fn what_one_caller_may_not_see_another_may() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_asked_and_each_field_says_why() {
+async fn without_a_token_each_field_fails_without_a_call() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     // What another caller has put into the cache is not for who has no token.
@@ -156,7 +156,7 @@ async fn the_schema_can_be_read_without_a_token() {
 }
 
 #[tokio::test]
-async fn malformed_credentials_are_refused_as_none_at_all() {
+async fn malformed_credentials_are_rejected_like_missing_ones() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     gateway.appointment("token", &id(1)).await;
@@ -191,7 +191,7 @@ async fn malformed_credentials_are_refused_as_none_at_all() {
 }
 
 #[tokio::test]
-async fn control_bytes_in_a_header_are_refused_by_http_itself() {
+async fn control_bytes_in_a_header_are_rejected() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     for byte in [0, 1, 8, 0x0b, 0x1b, 0x1f, 0x7f] {

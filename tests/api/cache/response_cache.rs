@@ -97,7 +97,7 @@ async fn identical_requests_are_served_from_cache_and_counted() {
 }
 
 #[tokio::test]
-async fn two_callers_with_byte_equal_requests_are_each_told_their_own() {
+async fn byte_equal_requests_of_two_callers_are_isolated() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &LONG).await;
     let query = many(&ids(0..5));
@@ -154,7 +154,7 @@ async fn subjects_and_keys_are_isolated_unless_configured_to_share() {
 
 /// In service mode what was fetched outlives a token, and who asks with one that has expired is nobody.
 #[tokio::test]
-async fn who_is_not_known_any_more_is_told_nothing() {
+async fn expired_callers_receive_nothing() {
     let issuer = Issuer::new("key-1");
     let upstream = Upstream::with_tokens().await;
     upstream.show_keys_of(&[&issuer]);
@@ -174,7 +174,7 @@ async fn who_is_not_known_any_more_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn after_a_change_by_anybody_nobody_is_told_what_was_before() {
+async fn after_a_change_no_caller_receives_older_data() {
     for changer in ["token", "other"] {
         for way in RequestForm::EACH {
             let upstream = Upstream::answering(listing).await;
@@ -196,7 +196,7 @@ async fn after_a_change_by_anybody_nobody_is_told_what_was_before() {
 }
 
 #[tokio::test]
-async fn what_is_created_is_in_the_next_list() {
+async fn created_appointments_appear_in_the_next_list() {
     let upstream = Upstream::answering(listing).await;
     let gateway = Gateway::before(upstream.url(), &LONG).await;
     hot(&gateway, RequestForm::POST, "token", LIST).await;
@@ -229,7 +229,7 @@ async fn an_unknown_outcome_bypasses_the_response_cache() {
 }
 
 #[tokio::test]
-async fn an_open_change_keeps_finished_answers_from_being_served() {
+async fn changes_in_flight_bypass_the_response_cache() {
     let gate = Gate::shut();
     let upstream = Upstream::answering({
         let gate = gate.clone();
@@ -255,7 +255,7 @@ async fn an_open_change_keeps_finished_answers_from_being_served() {
 }
 
 #[tokio::test]
-async fn when_one_of_twenty_is_past_its_time_that_one_is_asked_for() {
+async fn only_the_expired_one_of_twenty_is_fetched() {
     for way in RequestForm::EACH {
         let upstream = Upstream::start().await;
         upstream.on(&id(7), |call| call.appointment().with("Cache-Control", "max-age=1"));
@@ -272,7 +272,7 @@ async fn when_one_of_twenty_is_past_its_time_that_one_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_time_to_live_is_that_of_the_answer_too() {
+async fn cached_responses_expire_with_their_appointments() {
     let upstream = Upstream::answering(|call| match call.id.as_str() {
         "appointments" => List::of(3, Pagination::Meta).page(call),
         id if id == crate::support::id(2) => UpstreamResponse::status(404),
@@ -294,7 +294,7 @@ async fn a_time_to_live_is_that_of_the_answer_too() {
 }
 
 #[tokio::test]
-async fn that_there_is_none_is_told_again_for_as_long_as_that_is_kept() {
+async fn cached_absence_is_served_for_its_ttl() {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(404)).await;
     let gateway = Gateway::before(upstream.url(), &LONG).await;
     let reply = hot(&gateway, RequestForm::POST, "token", &one(1)).await;
@@ -309,7 +309,7 @@ async fn that_there_is_none_is_told_again_for_as_long_as_that_is_kept() {
 
 /// Another operation of the caller learns that it may not see one of twenty any more.
 #[tokio::test]
-async fn what_was_refused_since_is_not_told_again() {
+async fn rejected_data_is_not_served_again() {
     for (status, code) in [(401, Some("UNAUTHENTICATED")), (403, Some("FORBIDDEN")), (404, None)] {
         for way in RequestForm::EACH {
             let upstream = Upstream::answering(listing).await;
@@ -361,7 +361,7 @@ async fn nothing_outlives_the_token_that_fetched_it() {
 }
 
 #[tokio::test]
-async fn what_is_stale_is_told_with_its_age_each_time() {
+async fn stale_marks_have_the_current_age() {
     for setting in ["cache.stale_if_error", "cache.stale_while_revalidate"] {
         let upstream = Upstream::answering(listing).await;
         let settings = [("cache.ttl", "300ms"), ("cache.list_ttl", "300ms"), (setting, "10m")];
@@ -390,7 +390,7 @@ async fn what_is_stale_is_told_with_its_age_each_time() {
 }
 
 #[tokio::test]
-async fn failures_and_what_is_only_a_part_are_told_anew_each_time() {
+async fn failed_and_partial_responses_are_not_cached() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &LONG).await;
     let failures: [fn(&Call) -> UpstreamResponse; 6] = [
@@ -491,7 +491,7 @@ async fn cache_keys_cover_bytes_place_and_media_type() {
 
 /// Nobody has vouched for the caller then: whoever makes up tokens could fill the memory with what nothing would end.
 #[tokio::test]
-async fn what_was_made_from_nothing_is_kept_for_nobody() {
+async fn responses_without_upstream_data_are_not_cached() {
     let upstream = Upstream::answering(|call| match call.token() {
         "good" => call.appointment(),
         _ => UpstreamResponse::status(401),
@@ -525,7 +525,7 @@ async fn what_was_made_from_nothing_is_kept_for_nobody() {
 
 /// A newer one of the same appointment takes the place of the older one, though neither is past its time.
 #[tokio::test]
-async fn what_a_list_has_brought_since_is_told_from_then_on() {
+async fn newer_data_from_lists_replaces_cached_responses() {
     let upstream = Upstream::answering(listing).await;
     let gateway = Gateway::before(upstream.url(), &LONG).await;
     for way in RequestForm::EACH {

@@ -48,7 +48,7 @@ async fn many_different_requests_take_no_more_than_the_bound() {
 }
 
 #[tokio::test]
-async fn who_asks_for_much_takes_nothing_from_who_asks_for_little() {
+async fn large_callers_evict_nothing_of_small_ones() {
     let upstream = Upstream::start().await;
     let settings = [LONG, ("cache.answers_size", "128KiB"), ("cache.caller_share", "10")];
     let gateway = Gateway::before(upstream.url(), &settings).await;
@@ -82,7 +82,7 @@ async fn it_can_be_switched_off() {
 
 /// What is found is not carried out, so it needs no place among what is.
 #[tokio::test]
-async fn it_answers_while_everything_waits_for_a_slow_upstream() {
+async fn cached_responses_bypass_the_concurrency_limit() {
     let gate = Gate::shut();
     let upstream = Upstream::answering({
         let gate = gate.clone();
@@ -114,7 +114,7 @@ async fn it_answers_while_everything_waits_for_a_slow_upstream() {
 }
 
 #[tokio::test]
-async fn each_answer_counts_for_the_rate() {
+async fn cached_responses_count_against_the_rate_limit() {
     let upstream = Upstream::start().await;
     let settings = [LONG, ("rate_limit.per_second", "1"), ("rate_limit.burst", "3")];
     let gateway = Gateway::before(upstream.url(), &settings).await;
@@ -131,7 +131,7 @@ async fn each_answer_counts_for_the_rate() {
 
 /// Whatever a request has to be to be taken, it has to be when its answer is known, too.
 #[tokio::test]
-async fn what_would_be_refused_is_refused() {
+async fn cached_responses_obey_the_limits() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[LONG, ("limits.body", "1KiB")]).await;
     let body = raw::query(&one(1));
@@ -203,7 +203,7 @@ async fn event_streams_and_websockets_do_without_it() {
 
 /// What is only asked for by requests that are answered from there is read all the same, and so stays in memory.
 #[tokio::test]
-async fn an_appointment_that_is_told_again_and_again_is_in_use() {
+async fn cached_responses_keep_their_appointments_in_use() {
     let upstream = Upstream::answering(|call| match call.token() {
         "hot" => call.appointment(),
         _ => UpstreamResponse::status(404),

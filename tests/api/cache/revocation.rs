@@ -23,7 +23,7 @@ async fn kept(gateway: &Gateway) -> (f64, f64) {
 }
 
 #[tokio::test]
-async fn a_refusal_takes_the_pages_that_show_the_appointment() {
+async fn a_rejection_purges_the_pages_with_the_appointment() {
     for status in [401, 403, 404] {
         let upstream = Upstream::answering(answer).await;
         let gateway = Gateway::before(upstream.url(), &LONG).await;
@@ -49,7 +49,7 @@ async fn a_refusal_takes_the_pages_that_show_the_appointment() {
 }
 
 #[tokio::test]
-async fn a_read_that_is_refused_takes_the_page_too() {
+async fn rejected_reads_purge_the_page_too() {
     for status in [401, 403, 404] {
         let upstream = Upstream::answering(answer).await;
         let settings = [("cache.ttl", "0"), ("cache.list_ttl", "10m"), ("cache.absence_ttl", "0")];
@@ -89,7 +89,7 @@ async fn a_token_that_is_not_accepted_any_more_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_refused_takes_its_pages() {
+async fn a_rejected_list_purges_its_pages() {
     for (status, appointments) in [(401, 0.0), (403, 5.0), (404, 5.0), (410, 5.0)] {
         let upstream = Upstream::answering(answer).await;
         let gateway = Gateway::before(upstream.url(), &LONG).await;

@@ -99,7 +99,7 @@ async fn ten_callers_of_the_same_id_share_no_call() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_waits_for_any_more_is_ended() {
+async fn a_call_without_waiters_is_cancelled() {
     let upstream = Upstream::answering(|_| UpstreamResponse::never()).await;
     let gateway = Gateway::before(upstream.url(), &PATIENT).await;
     let mut waiting = Vec::new();
@@ -159,7 +159,7 @@ async fn each_waiter_has_its_own_deadline() {
 }
 
 #[tokio::test]
-async fn a_call_that_has_landed_serves_nobody_who_comes_later() {
+async fn completed_calls_serve_no_later_request() {
     let (first, second) = (Gate::shut(), Gate::shut());
     let upstream = Upstream::start().await;
     for (n, gate) in [(1, first.clone()), (2, second.clone())] {

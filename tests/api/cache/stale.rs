@@ -114,7 +114,7 @@ async fn an_upstream_that_is_gone_or_has_no_turn_left_is_an_outage() {
 }
 
 #[tokio::test]
-async fn who_cannot_wait_any_longer_is_served_what_was_known() {
+async fn a_request_at_its_deadline_receives_stale_data() {
     let settings = [("http.deadline", "600ms"), ("upstream.timeout", "10m")];
     let (_upstream, gateway) =
         after(Call::appointment, |_| UpstreamResponse::never(), &settings, "token").await;
@@ -171,7 +171,7 @@ async fn every_transport_says_it() {
 }
 
 #[tokio::test]
-async fn what_is_watched_is_never_stale() {
+async fn subscriptions_never_send_stale_data() {
     let (upstream, gateway) = after(
         Call::appointment,
         |call| if call.nth <= 3 { UpstreamResponse::status(500) } else { call.appointment() },
@@ -222,7 +222,7 @@ async fn the_upstream_may_say_less_and_not_more() {
 }
 
 #[tokio::test]
-async fn what_is_not_an_outage_is_told() {
+async fn definite_errors_are_never_replaced_by_stale_data() {
     let refusals: [(Script, &str); 4] = [
         (|_| UpstreamResponse::status(401), "UNAUTHENTICATED"),
         (|_| UpstreamResponse::status(403), "FORBIDDEN"),
@@ -236,7 +236,7 @@ async fn what_is_not_an_outage_is_told() {
 }
 
 #[tokio::test]
-async fn after_a_refusal_nothing_is_served_however_the_upstream_fails() {
+async fn after_a_rejection_no_failure_allows_stale_data() {
     for status in [401, 403, 404] {
         let (upstream, gateway) =
             after(Call::appointment, |_| UpstreamResponse::status(500), &[], "token").await;
@@ -361,7 +361,7 @@ async fn a_rejected_service_token_allows_no_stale_data() {
 }
 
 #[tokio::test]
-async fn while_it_is_asked_for_anew_what_was_known_is_served_at_once() {
+async fn during_revalidation_the_entry_is_served_at_once() {
     let gate = Gate::shut();
     let upstream = Upstream::answering({
         let gate = gate.clone();
@@ -392,7 +392,7 @@ async fn while_it_is_asked_for_anew_what_was_known_is_served_at_once() {
 }
 
 #[tokio::test]
-async fn a_list_is_asked_for_anew_the_same_way() {
+async fn lists_are_revalidated_in_the_same_way() {
     let list = List::of(10, Pagination::Meta);
     let upstream = Upstream::answering(move |call| {
         if call.nth == 1 { list.page(call) } else { list.page(call).once(&Gate::shut()) }
@@ -412,7 +412,7 @@ async fn a_list_is_asked_for_anew_the_same_way() {
 }
 
 #[tokio::test]
-async fn what_the_new_answer_refuses_is_served_no_more() {
+async fn a_rejected_revalidation_ends_the_entry() {
     for status in [401, 403, 404] {
         let settings = [("cache.stale_while_revalidate", "10m"), ("cache.absence_ttl", "10m")];
         let (upstream, gateway) = after(Call::appointment, Call::appointment, &settings, "token").await;
@@ -445,7 +445,7 @@ async fn how_long_meanwhile_lasts_has_a_bound() {
 }
 
 #[tokio::test]
-async fn a_new_answer_that_fails_leaves_what_was_known() {
+async fn failed_revalidations_keep_the_entry() {
     let failures = Arc::new(AtomicUsize::new(0));
     let settings = [("cache.stale_while_revalidate", "10m")];
     let (upstream, gateway) = after(Call::appointment, Call::appointment, &settings, "token").await;

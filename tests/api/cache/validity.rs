@@ -178,7 +178,7 @@ fn refusing(status: u16) -> Script {
 }
 
 #[tokio::test]
-async fn a_new_subscriber_gets_no_state_from_before_a_refusal() {
+async fn new_subscribers_receive_no_state_from_before_a_rejection() {
     each_refusal(async |gateway, upstream, transport, route, (status, code)| {
         let mut early = gateway.subscribe(transport, "token", &id(1)).await;
         assert_eq!(early.status().await, "call 1");
@@ -190,7 +190,7 @@ async fn a_new_subscriber_gets_no_state_from_before_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_refusal_by_any_route_has_the_poller_ask_at_once() {
+async fn a_rejection_on_any_route_triggers_a_poll() {
     each_refusal(async |gateway, upstream, transport, route, (status, code)| {
         let mut own = gateway.subscribe(transport, "token", &id(1)).await;
         assert_eq!(own.status().await, "call 1");
@@ -214,7 +214,7 @@ async fn a_refusal_by_any_route_has_the_poller_ask_at_once() {
 }
 
 #[tokio::test]
-async fn an_outage_after_a_refusal_brings_no_old_state_back() {
+async fn an_outage_after_a_rejection_restores_no_old_state() {
     each_refusal(async |gateway, upstream, transport, route, (status, _)| {
         let mut early = gateway.subscribe(transport, "token", &id(1)).await;
         assert_eq!(early.status().await, "call 1");
@@ -313,7 +313,7 @@ async fn refused_meanwhile(gateway: &Gateway, upstream: &Upstream, status: u16) 
 }
 
 #[tokio::test]
-async fn a_query_after_a_refusal_joins_no_older_call() {
+async fn queries_after_a_rejection_join_no_older_call() {
     for (status, code) in REFUSALS {
         let gate = Gate::shut();
         let (upstream, gateway) = with_slow_calls(&gate).await;
@@ -336,7 +336,7 @@ async fn a_query_after_a_refusal_joins_no_older_call() {
 }
 
 #[tokio::test]
-async fn a_list_query_after_a_refusal_joins_no_older_call() {
+async fn list_queries_after_a_rejection_join_no_older_call() {
     for (status, _) in REFUSALS {
         let gate = Gate::shut();
         let (upstream, gateway) = with_slow_calls(&gate).await;
@@ -354,7 +354,7 @@ async fn a_list_query_after_a_refusal_joins_no_older_call() {
 }
 
 #[tokio::test]
-async fn a_subscription_after_a_refusal_joins_no_older_call() {
+async fn subscriptions_after_a_rejection_join_no_older_call() {
     for transport in Transport::EACH {
         for (status, code) in REFUSALS {
             let gate = Gate::shut();
@@ -375,7 +375,7 @@ async fn a_subscription_after_a_refusal_joins_no_older_call() {
 
 /// A query of another caller still shares the call of that caller.
 #[tokio::test]
-async fn a_refusal_splits_no_call_of_another_caller() {
+async fn rejections_do_not_affect_calls_of_other_callers() {
     let gate = Gate::shut();
     let upstream = Upstream::answering({
         let gate = gate.clone();
@@ -450,7 +450,7 @@ async fn definite_responses_end_the_copy_and_pages_that_show_it() {
 }
 
 #[tokio::test]
-async fn a_definite_answer_to_a_page_ends_the_pages_of_the_caller() {
+async fn a_definite_response_to_a_page_ends_the_callers_pages() {
     let refusals = REFUSALS.map(|(status, code)| (code, refusing(status)));
     let no_list: [(&str, Script); 1] = [("one appointment", |_| {
         UpstreamResponse::json(200, &json!({ "data": whole(json!({ "id": id(1) })) }))

@@ -60,7 +60,7 @@ async fn reads_in_flight_during_a_change_are_neither_joined_nor_cached() {
 }
 
 #[tokio::test]
-async fn a_call_under_way_when_a_change_is_lost_is_not_kept_either() {
+async fn reads_in_flight_during_a_lost_change_are_not_cached() {
     let gate = Gate::shut();
     let (upstream, gateway) = holding(&gate, |_| UpstreamResponse::cut()).await;
     let early = spawn_read(&gateway, "token");

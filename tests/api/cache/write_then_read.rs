@@ -36,7 +36,7 @@ pub fn status(status: &str) -> Value {
 }
 
 #[tokio::test]
-async fn who_made_a_change_reads_what_it_answered_without_a_call() {
+async fn the_author_of_a_change_reads_its_response_without_a_call() {
     let upstream = Upstream::answering(answer).await;
     let gateway = Gateway::before(upstream.url(), &PATIENT).await;
     assert_eq!(read(&gateway, "token").await, served(&id(1), "token", 1));
@@ -50,7 +50,7 @@ async fn who_made_a_change_reads_what_it_answered_without_a_call() {
 }
 
 #[tokio::test]
-async fn everybody_else_asks_anew_after_a_change() {
+async fn other_callers_refetch_after_a_change() {
     for kind in [ChangeKind::Update, ChangeKind::Cancel] {
         let upstream = Upstream::answering(answer).await;
         let gateway = Gateway::before(upstream.url(), &PATIENT).await;
@@ -82,7 +82,7 @@ async fn an_absence_is_forgotten_after_a_change_too() {
 }
 
 #[tokio::test]
-async fn lists_are_asked_for_anew_after_a_change_by_everybody() {
+async fn all_callers_refetch_lists_after_a_change() {
     for kind in ChangeKind::EACH {
         let upstream = Upstream::answering(answer).await;
         let gateway = Gateway::before(upstream.url(), &PATIENT).await;
@@ -122,7 +122,7 @@ async fn refusing(refused: u16) -> Upstream {
 }
 
 #[tokio::test]
-async fn a_change_that_is_not_accepted_leaves_what_is_kept() {
+async fn rejected_changes_leave_the_cache_unchanged() {
     for refused in [400, 415, 422, 429] {
         let upstream = refusing(refused).await;
         let gateway = Gateway::before(upstream.url(), &PATIENT).await;

@@ -6,7 +6,7 @@ use crate::support::{Gateway, Socket, Upstream, id};
 
 /// The example of `docs/api.md`.
 #[tokio::test]
-async fn limits_cost_bounds_what_an_operation_costs() {
+async fn limits_cost_bounds_the_cost_of_an_operation() {
     let query =
         r#"query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id claimant { name data { value } } } }"#;
     let variables = json!({ "ids": [id(1), id(2)] });

@@ -32,7 +32,7 @@ async fn operation_name_says_which_operation_is_run() {
 
 /// The text is compared, since a JSON value does not know the order of its members.
 #[tokio::test]
-async fn top_fields_come_in_the_order_in_which_they_were_asked() {
+async fn root_fields_keep_the_order_of_the_query() {
     // Slow enough for whatever is ready at once to be ready first.
     let gateway = Gateway::on_sandbox(&[("sandbox.latency", "50ms")]).await;
     let ids = gateway.sandbox_ids().await;
@@ -97,7 +97,7 @@ async fn a_field_selected_twice_is_one_field() {
 
 /// GraphQL, section 5.3.2: what would have to be two answers under one name is refused, however it is spread.
 #[tokio::test]
-async fn one_name_for_two_things_is_refused() {
+async fn conflicting_aliases_are_rejected() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let ids = gateway.sandbox_ids().await;
     let one = format!(r#"a: appointment(id: "{}") {{ id }}"#, ids[0]);

@@ -54,7 +54,7 @@ async fn a_body_of_50_megabytes_is_413_and_is_never_held() {
 }
 
 #[tokio::test]
-async fn who_asks_before_sending_is_told_before_sending() {
+async fn expect_continue_is_answered_before_the_body() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let mut raw = RawConnection::connect(&gateway).await;
     raw.send(head(&format!("Content-Length: {}\r\nExpect: 100-continue\r\n", 50 * MEGABYTE))).await.unwrap();
@@ -89,7 +89,7 @@ async fn connections_with_unread_bodies_are_closed_explicitly() {
 }
 
 #[tokio::test]
-async fn queries_made_to_overwhelm_are_refused_by_the_name_of_a_limit() {
+async fn overwhelming_queries_are_rejected_naming_a_limit() {
     let gateway = Gateway::on_sandbox(&[]).await;
     warm(&gateway).await;
     let before = peak_memory(&gateway);
@@ -207,7 +207,7 @@ async fn heads_that_are_too_large_are_431_or_414() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_refused_where_text_is_needed() {
+async fn non_utf8_bytes_are_rejected_in_text() {
     let gateway = Gateway::on_sandbox(&[]).await;
     async fn send(gateway: &Gateway, bytes: Vec<u8>) -> GatewayResponse {
         RawConnection::once(gateway, bytes).await.parsed()
@@ -244,7 +244,7 @@ async fn bytes_that_are_no_text_are_refused_where_text_is_needed() {
 
 /// Requests that two servers in a row could cut in different places are not served at all.
 #[tokio::test]
-async fn ambiguous_lengths_are_refused() {
+async fn ambiguous_lengths_are_rejected() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let body = raw::query("{ __typename }");
     for headers in [

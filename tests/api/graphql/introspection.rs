@@ -44,7 +44,7 @@ async fn disabled_introspection_rejects_every_form_of_it() {
 }
 
 #[tokio::test]
-async fn it_cannot_be_asked_for_over_the_other_transports_either() {
+async fn it_is_disabled_on_the_other_transports_too() {
     let gateway = Gateway::on_sandbox(&[("graphql.introspection", "false")]).await;
     let query = "{ __schema { queryType { name } } }";
     let mut socket = Socket::connect(&gateway, "a").await;

@@ -122,7 +122,7 @@ async fn check(
 }
 
 #[test]
-fn the_answer_is_the_projection_of_what_the_upstream_sends() {
+fn responses_are_projections_of_the_upstream_json() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let worlds = Worlds::default();
     let (upstream, gateway) = runtime.block_on(async {

@@ -329,7 +329,7 @@ async fn a_long_id_is_not_repeated_when_a_websocket_is_closed() {
 
 /// Null without an error would mean that there is no appointment.
 #[tokio::test]
-async fn errors_of_fields_are_all_kept() {
+async fn all_field_errors_are_reported() {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(500)).await;
     let gateway = Gateway::before(upstream.url(), &[("limits.errors", "5")]).await;
     let query = format!("{{ appointmentsByIds(ids: {:?}) {{ id }} }}", ids(0..100));
@@ -346,7 +346,7 @@ async fn errors_of_fields_are_all_kept() {
 
 /// Documents whose errors would multiply: with the length of a name, with operations, or with fragments.
 #[tokio::test]
-async fn refusals_are_small_whatever_is_refused() {
+async fn rejections_are_small_for_any_input() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let long = "x".repeat(30_000);
     for (what, query) in [

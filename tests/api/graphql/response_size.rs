@@ -68,7 +68,7 @@ fn assert_too_large(answer: &Value, maximum: u64) {
 }
 
 #[tokio::test]
-async fn a_large_answer_is_an_error_on_every_transport() {
+async fn an_oversized_response_is_an_error_on_every_transport() {
     let upstream = large_upstream().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let mut socket = Socket::connect(&gateway, "token").await;
@@ -100,7 +100,7 @@ async fn a_large_answer_is_an_error_on_every_transport() {
 }
 
 #[tokio::test]
-async fn an_answer_at_the_limit_is_served() {
+async fn a_response_at_the_limit_is_served() {
     let upstream = large_upstream().await;
     let query = format!("{{ appointment(id: {:?}) {{ {} }} }}", id(1), aliases(3));
     let length = json!({ "data": { "appointment": {
@@ -181,7 +181,7 @@ async fn errors_of_malformed_values_take_bounded_memory() {
 }
 
 #[tokio::test]
-async fn a_change_with_a_large_answer_keeps_its_fields() {
+async fn a_change_with_a_large_response_keeps_its_fields() {
     let upstream = large_upstream().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let change = |alias: &str, number: usize, fields: &str| {

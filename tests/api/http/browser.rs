@@ -57,7 +57,7 @@ async fn without_named_origins_no_other_site_is_allowed_anything() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_named_origin_may_ask_and_read() {
+async fn allowed_origins_may_call_and_read() {
     let gateway = Gateway::on_sandbox(&[NAMED]).await;
     for origin in [APP, "https://admin.example:8443"] {
         let preflight = preflight(&gateway, origin, "/graphql").await;
@@ -87,7 +87,7 @@ async fn a_page_of_a_named_origin_may_ask_and_read() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_named_origin_reads_why_it_was_refused() {
+async fn allowed_origins_can_read_rejections() {
     let gateway = Gateway::on_sandbox(&[NAMED]).await;
     let long = "x".repeat(40 * 1024);
     let get = |path: &str| gateway.request(Method::GET, path).header("origin", APP);
@@ -134,7 +134,7 @@ async fn a_named_origin_reads_graphql_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_a_form_could_send_is_refused_from_named_origins_too() {
+async fn allowed_origins_cannot_send_form_requests() {
     let gateway = Gateway::on_sandbox(&[NAMED]).await;
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"]
     {
@@ -145,7 +145,7 @@ async fn what_a_form_could_send_is_refused_from_named_origins_too() {
 }
 
 #[tokio::test]
-async fn every_answer_tells_browsers_what_not_to_make_of_it() {
+async fn every_response_has_the_security_headers() {
     for settings in [&[][..], &[NAMED]] {
         let gateway = Gateway::on_sandbox(settings).await;
         let head =

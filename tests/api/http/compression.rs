@@ -99,7 +99,7 @@ async fn medium_responses_are_compressed_when_repeated() {
 }
 
 #[tokio::test]
-async fn a_short_answer_is_sent_as_it_is() {
+async fn small_responses_are_not_compressed() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[LONG]).await;
     let short = format!("{{ appointment(id: {:?}) {{ status }} }}", id(1));
@@ -114,7 +114,7 @@ async fn a_short_answer_is_sent_as_it_is() {
 
 /// One of them compresses it; whoever comes meanwhile is sent it as it is, and is told the same.
 #[tokio::test]
-async fn who_comes_while_an_answer_is_compressed_is_told_the_same() {
+async fn concurrent_requests_receive_the_same_compressed_response() {
     let upstream = Upstream::start().await;
     for query in [long(), very_long()] {
         let gateway = Gateway::before(upstream.url(), &[LONG]).await;
@@ -177,7 +177,7 @@ async fn it_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn what_is_not_remembered_is_compressed_each_time() {
+async fn uncached_responses_are_compressed_each_time() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[LONG, ("cache.answers_size", "0")]).await;
     let plain = sent(&gateway, RequestForm::POST, &long()).await;
@@ -193,7 +193,7 @@ async fn what_is_not_remembered_is_compressed_each_time() {
 
 /// What takes long to compress is compressed apart, and is the same.
 #[tokio::test]
-async fn a_very_long_answer_comes_back_whole() {
+async fn very_long_responses_arrive_complete() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[LONG]).await;
     let query = very_long();

@@ -38,7 +38,7 @@ fn assert_overloaded(reply: &GatewayResponse, maximum: usize) {
 }
 
 #[tokio::test]
-async fn so_many_are_carried_out_so_many_wait_and_the_rest_is_refused() {
+async fn executing_and_waiting_operations_are_bounded() {
     let (upstream, gate) = held().await;
     let settings =
         [("limits.operations", "2"), ("limits.operations_waiting", "1"), ("limits.operations_wait", "1h")];
@@ -79,7 +79,7 @@ async fn so_many_are_carried_out_so_many_wait_and_the_rest_is_refused() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_longer_than_is_said() {
+async fn waiting_ends_after_the_configured_time() {
     let (upstream, gate) = held().await;
     let settings = [("limits.operations", "1"), ("limits.operations_wait", "50ms")];
     let gateway = Gateway::before(upstream.url(), &settings).await;
@@ -95,7 +95,7 @@ async fn nobody_waits_for_longer_than_is_said() {
 
 /// Who has hung up takes no place, whether it was waiting or being served.
 #[tokio::test]
-async fn who_leaves_makes_room() {
+async fn leaving_subscribers_free_their_place() {
     let (upstream, _gate) = held().await;
     let settings = [("limits.operations", "1"), ("limits.operations_wait", "1h")];
     let gateway = Gateway::before(upstream.url(), &settings).await;

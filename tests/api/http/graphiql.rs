@@ -56,7 +56,7 @@ async fn the_page_is_html_under_a_strict_policy() {
 }
 
 #[tokio::test]
-async fn every_file_is_served_packed_or_plain_to_be_kept_for_good() {
+async fn every_asset_is_served_compressed_or_not_and_cacheable() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let mut paths = assets(&gateway).await;
     assert!(paths.len() >= 2, "{paths:?}");

@@ -16,7 +16,7 @@ fn served() -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn http_1_0_is_served_and_kept_alive_only_where_asked() {
+async fn http_1_0_is_kept_alive_on_request_only() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let request = raw::post("", &raw::query("{ __typename }")).replace("HTTP/1.1", "HTTP/1.0");
     let mut once = RawConnection::connect(&gateway).await;
@@ -51,7 +51,7 @@ async fn chunks_are_put_together_however_they_are_cut() {
 }
 
 #[tokio::test]
-async fn requests_written_at_once_are_answered_in_their_order() {
+async fn pipelined_requests_are_served_in_order() {
     let gateway = Gateway::on_sandbox(&[("sandbox.latency", "50ms")]).await;
     let id = gateway.sandbox_ids().await.remove(0);
     let slow = raw::post(
@@ -71,7 +71,7 @@ async fn requests_written_at_once_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_on_after_a_refusal() {
+async fn a_connection_continues_after_a_rejection() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let mut raw = RawConnection::connect(&gateway).await;
     let too_large = " ".repeat(300 * 1024);
@@ -81,7 +81,7 @@ async fn a_connection_serves_on_after_a_refusal() {
 }
 
 #[tokio::test]
-async fn who_does_not_finish_its_headers_or_says_nothing_is_let_go() {
+async fn slow_headers_and_idle_connections_time_out() {
     let gateway = Gateway::on_sandbox(&[("http.header_timeout", "300ms")]).await;
     let mut silent = RawConnection::connect(&gateway).await;
     let mut slow = RawConnection::connect(&gateway).await;
@@ -135,7 +135,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
 }
 
 #[tokio::test]
-async fn who_comes_when_there_is_no_place_waits_to_be_let_in() {
+async fn excess_connections_wait_to_be_accepted() {
     let gateway = Gateway::on_sandbox(&[("http.max_connections", "1")]).await;
     let mut first = TcpStream::connect(gateway.address()).await.unwrap();
     let request = b"GET /livez HTTP/1.1\r\nHost: g\r\n\r\n";

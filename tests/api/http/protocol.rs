@@ -31,7 +31,7 @@ fn content_type(reply: &GatewayResponse) -> &str {
 }
 
 #[tokio::test]
-async fn get_and_post_answer_alike_in_the_media_type_asked_for() {
+async fn get_and_post_respond_alike_in_the_accepted_media_type() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let served = json!({ "data": { "__typename": "Query" } });
     for (accept, expected) in [
@@ -142,7 +142,7 @@ async fn persisted_queries_without_text_make_clients_send_it() {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_which_ones_there_are() {
+async fn other_methods_receive_the_allow_header() {
     let gateway = Gateway::on_sandbox(&[]).await;
     for (path, methods, allow) in [
         ("/graphql", &[Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS][..], "GET, POST"),

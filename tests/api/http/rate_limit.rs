@@ -50,7 +50,7 @@ async fn each_caller_has_a_burst_of_its_own() {
 
 /// Refused in the form of every refusal, whatever the client accepts.
 #[tokio::test]
-async fn it_is_an_answer_in_json_under_every_media_type() {
+async fn it_is_a_json_response_under_every_media_type() {
     let gateway = Gateway::on_sandbox(&SLOWLY).await;
     for accept in ["application/json", "application/graphql-response+json", "text/event-stream", "*/*"] {
         let ask = async || {
@@ -107,7 +107,7 @@ async fn a_connection_serves_on_after_it() {
 }
 
 #[tokio::test]
-async fn who_waits_as_told_is_served() {
+async fn clients_that_respect_retry_after_are_served() {
     let gateway = Gateway::on_sandbox(&SLOWLY).await;
     let ask = async || gateway.query(Some("a"), "{ __typename }").await;
     let (_, refused) = until_refused(ask).await;

@@ -62,7 +62,7 @@ async fn assert_refused(gateway: &Gateway, request: &str) {
 }
 
 #[tokio::test]
-async fn ambiguous_framing_is_refused_on_every_route() {
+async fn ambiguous_framing_is_rejected_on_every_route() {
     let gateway = Gateway::on_sandbox(&[]).await;
     for headers in AMBIGUOUS {
         for (method, path) in [
@@ -117,7 +117,7 @@ async fn an_ambiguous_change_is_not_carried_out() {
 
 /// Whatever a body holds, and wherever the bytes are cut, the requests after it are served.
 #[tokio::test]
-async fn what_looks_like_a_head_in_a_body_is_a_body() {
+async fn bodies_that_resemble_a_head_are_bodies() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let nasty = format!(
         "{}\n\r\nPOST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",

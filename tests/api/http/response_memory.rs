@@ -73,7 +73,7 @@ async fn until_response_memory(gateway: &Gateway, bytes: f64) {
 }
 
 #[tokio::test]
-async fn unread_answers_have_a_bound_and_more_are_shed() {
+async fn unread_responses_are_bounded_and_excess_is_shed() {
     let upstream = large_upstream().await;
     let settings = [("http.max_response_memory", "32MiB"), ("cache.answers_size", "0")];
     let gateway = Gateway::before(upstream.url(), &settings).await;
@@ -127,7 +127,7 @@ async fn unread_answers_have_a_bound_and_more_are_shed() {
 }
 
 #[tokio::test]
-async fn a_change_without_memory_for_its_answer_is_not_sent() {
+async fn a_change_without_memory_for_its_response_is_not_sent() {
     let upstream = large_upstream().await;
     let settings =
         [("http.max_response_memory", "7817KiB"), ("cache.answers_size", "0"), ("limits.answer", "7817KiB")];
@@ -172,7 +172,7 @@ async fn a_change_that_was_made_says_so_where_memory_runs_out() {
 }
 
 #[tokio::test]
-async fn cached_answers_count_once_and_until_they_are_evicted() {
+async fn cached_responses_count_once_until_evicted() {
     let upstream = Upstream::answering(|call: &Call| {
         let length = if call.is_change() { 10 } else { LARGE };
         let id = call.path.split('/').nth(4).unwrap_or_default();
@@ -308,7 +308,7 @@ async fn each_event_of_a_stream_has_the_time_for_itself() {
 }
 
 #[tokio::test]
-async fn the_cache_must_leave_room_for_an_answer() {
+async fn the_cache_must_leave_room_for_a_response() {
     let settings = [("cache.answers_size", "60MiB"), ("limits.answer", "5MiB")];
     let with = |memory| [settings[0], settings[1], ("http.max_response_memory", memory)];
     let ended = FinishedRun::of(program(&["check"], &with("64MiB"))).await;
@@ -324,7 +324,7 @@ async fn the_cache_must_leave_room_for_an_answer() {
 }
 
 #[tokio::test]
-async fn many_small_answers_leave_nothing_behind() {
+async fn many_small_responses_release_their_memory() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[("cache.answers_size", "0")]).await;
     for way in RequestForm::EACH {

@@ -27,7 +27,7 @@ async fn serve(arguments: &[&str], settings: &[(&str, &str)]) -> FinishedRun {
 }
 
 #[tokio::test]
-async fn a_wrong_value_is_refused_with_its_place_and_the_fix() {
+async fn invalid_values_are_reported_with_place_and_remedy() {
     for (key, value, told) in [
         ("cache.ttl", "hunter2", &["GATEWAY_CACHE_TTL", "is no duration", "30s"][..]),
         ("http.deadline", "10", &["GATEWAY_HTTP_DEADLINE", "is no duration"]),
@@ -91,7 +91,7 @@ async fn bytes_that_are_no_text_are_no_reason_to_panic() {
 }
 
 #[tokio::test]
-async fn a_wrong_file_is_refused_line_by_line() {
+async fn a_malformed_file_is_reported_line_by_line() {
     let file = TempFile::with(
         "[cache]\ntll = \"5s\"\nttl = 5\n\n[upstream]\nurl = \"https://x:hunter2@api.example\"\n\n[surprise]\nx = 1\n",
     );
@@ -113,7 +113,7 @@ async fn a_wrong_file_is_refused_line_by_line() {
 }
 
 #[tokio::test]
-async fn all_faults_of_all_layers_are_said_at_once() {
+async fn all_faults_of_all_layers_are_reported_at_once() {
     let file = TempFile::with("[limits]\nids = 0\ndeep = 1\n");
     let settings = [("cache.ttl", "soon"), ("port", "80"), ("upstream.url", "https://x:hunter2@api.example")];
     let ended =
@@ -134,13 +134,13 @@ async fn all_faults_of_all_layers_are_said_at_once() {
 }
 
 #[tokio::test]
-async fn settings_that_contradict_each_other_are_refused() {
+async fn contradictory_settings_are_rejected() {
     let both = [("upstream.url", "https://api.example"), ("sandbox.enabled", "true")];
     assert_refused(&serve(&[], &both).await, &["sandbox.enabled", "upstream.url", "set one of them"]);
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_refused_with_what_to_do() {
+async fn a_port_in_use_is_reported_with_a_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ended = serve(&["--listen", &address], &[]).await;
@@ -152,7 +152,7 @@ async fn a_port_in_use_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_is_refused_with_usage() {
+async fn a_wrong_command_line_prints_the_usage() {
     for (arguments, told) in [
         (&["--nope"][..], "--nope"),
         (&["sevre"], "sevre"),
@@ -213,7 +213,7 @@ async fn flags_override_environment_then_file_then_default() {
 }
 
 #[tokio::test]
-async fn made_up_data_is_served_to_others_only_when_asked_for_by_name() {
+async fn the_sandbox_on_public_addresses_needs_the_flag() {
     for listen in ["0.0.0.0:0", "[::]:0"] {
         assert_refused(&serve(&["--listen", listen], &[]).await, &["upstream.url", "--sandbox"]);
         assert_refused(&FinishedRun::of(program(&["check", "--listen", listen], &[])).await, &["--sandbox"]);

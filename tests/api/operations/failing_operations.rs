@@ -19,7 +19,7 @@ async fn a_rejected_token_ends_the_remaining_calls_of_the_operation() {
 }
 
 #[tokio::test]
-async fn a_refused_id_ends_no_calls_for_the_others() {
+async fn a_rejected_id_cancels_no_calls_for_other_ids() {
     for status in [403, 404] {
         let upstream = Upstream::answering(Call::appointment).await;
         upstream.on(&id(0), move |_| UpstreamResponse::status(status));
@@ -56,7 +56,7 @@ async fn a_failing_operation_is_logged_once_for_each_cause() {
 }
 
 #[tokio::test]
-async fn refusals_are_not_logged_at_the_default_level() {
+async fn rejections_are_not_logged_at_the_default_level() {
     for status in [401, 403, 404] {
         let lines = logged(move |_| UpstreamResponse::status(status)).await;
         assert!(lines.is_empty(), "{status}: {lines:#?}");

@@ -128,7 +128,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 /// Two signals in a row are two signals, however little time there is between them.
 #[tokio::test]
-async fn asked_twice_in_one_breath_it_ends_at_once_too() {
+async fn two_signals_in_quick_succession_exit_at_once() {
     let mut gateway = Gateway::on_sandbox(&[("http.drain_delay", "1h")]).await;
     signal(&gateway, Signal::SIGTERM);
     signal(&gateway, Signal::SIGINT);
@@ -146,7 +146,7 @@ async fn shutdown_right_after_the_start_is_graceful() {
 }
 
 #[tokio::test]
-async fn the_request_deadline_is_an_answer_not_a_hang() {
+async fn the_request_deadline_produces_a_response() {
     let settings = [("sandbox.latency", "1h"), ("upstream.timeout", "2h"), ("http.deadline", "200ms")];
     let gateway = Gateway::on_sandbox(&settings).await;
     let id = gateway.sandbox_ids().await.remove(0);

@@ -25,7 +25,7 @@ fn with_id(path: &str, id: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_plain_request_id_is_kept_and_any_other_replaced() {
+async fn valid_request_ids_are_kept_and_others_replaced() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let long = "x".repeat(128);
     for id in ["abc", "0af7651916cd43dd8448eb211c80319c", "a-b_c.d:e/f+g=", long.as_str()] {
@@ -132,7 +132,7 @@ async fn the_json_log_is_one_object_a_line() {
 }
 
 #[tokio::test]
-async fn nothing_is_logged_where_nothing_is_asked_for() {
+async fn log_level_off_logs_nothing() {
     let mut gateway = Gateway::on_sandbox(&[("log.level", "off")]).await;
     gateway.query(Some("sandbox-all"), "{ a }").await;
     gateway.terminate();

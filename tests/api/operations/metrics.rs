@@ -9,7 +9,7 @@ const APPOINTMENT: &str = include_str!("../../fixtures/fresh.json");
 const QUERY: &str = "query ($id: UUID!) { appointment(id: $id) { status } }";
 
 #[tokio::test]
-async fn what_clients_were_answered_is_counted() {
+async fn operations_and_errors_are_counted() {
     let upstream =
         Upstream::answering(|_| UpstreamResponse::text(200, "application/json", APPOINTMENT)).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
@@ -39,7 +39,7 @@ async fn what_clients_were_answered_is_counted() {
 }
 
 #[tokio::test]
-async fn it_is_text_that_scrapers_know_and_nobody_keeps() {
+async fn metrics_are_uncacheable_text_for_scrapers() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let reply = GatewayResponse::of(gateway.request(Method::GET, "/metrics")).await;
     assert_eq!(reply.status, 200);

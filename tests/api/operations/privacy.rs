@@ -38,7 +38,7 @@ fn is_noticed(gateway: Gateway) -> bool {
 }
 
 #[tokio::test]
-async fn what_is_told_is_noticed() {
+async fn leaks_are_detected() {
     assert!(!is_noticed(leaking("INFO serving appointment.id=1", "127.0.0.1:9").await));
     for secret in PERSONAL.iter().chain(&[UPSTREAM_TEXT, CLIENT_SECRET]) {
         let bytes = format!("{:?}", format!("body: {secret}").as_bytes());
@@ -69,7 +69,7 @@ async fn what_is_told_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_a_client_is_told_of_others_is_noticed() {
+async fn leaks_to_clients_are_detected() {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(500)).await;
     // The upstream itself passes for a gateway that hands on what it is told.
     let told = GatewayResponse::of(crate::support::client().get(upstream.url()));
@@ -177,7 +177,7 @@ fn operations(id: &str) -> [(String, Value); 5] {
 }
 
 #[tokio::test]
-async fn whatever_the_upstream_answers_is_told_to_nobody_else() {
+async fn upstream_responses_do_not_leak() {
     for format in ["human", "json"] {
         let faults = faults();
         let count = faults.len();
@@ -227,7 +227,7 @@ async fn whatever_the_upstream_answers_is_told_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn whatever_a_client_sends_is_told_to_nobody() {
+async fn client_input_does_not_leak() {
     for format in ["human", "json"] {
         let gateway = Gateway::on_sandbox(&[("log.format", format)]).await;
         let secrets = PERSONAL.join(" ");
@@ -289,7 +289,7 @@ async fn whatever_a_client_sends_is_told_to_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_planted_reaches_who_may_see_it() {
+async fn canaries_reach_permitted_readers() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let query = format!("query ($id: UUID!) {{ appointment(id: $id) {{ {ALL} }} }}");

@@ -108,7 +108,7 @@ async fn typical_client_requests_are_within_its_limits() {
 }
 
 #[tokio::test]
-async fn it_is_strict_with_who_asks_for_more() {
+async fn requests_beyond_its_limits_are_rejected() {
     let gateway = Gateway::on_sandbox(&[PRODUCTION, SANDBOX]).await;
     let aliases = (0..26).map(|n| format!("a{n}: __typename ")).collect::<String>();
     let depth = format!("{}__typename{}", "... { ".repeat(15), "}".repeat(15));

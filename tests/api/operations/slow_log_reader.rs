@@ -33,7 +33,7 @@ async fn until_logged(gateway: &Gateway, text: &str) {
 }
 
 #[tokio::test]
-async fn a_stalled_log_reader_costs_lines_and_no_answers() {
+async fn a_stalled_log_reader_costs_lines_but_no_responses() {
     let (_upstream, mut gateway) = stalled().await;
     let live = GatewayResponse::of(gateway.request(Method::GET, "/livez")).await;
     assert_eq!(live.status, 200);

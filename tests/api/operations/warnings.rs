@@ -64,7 +64,7 @@ async fn plain_origins_on_other_hosts_are_warned_of_in_production() {
 }
 
 #[tokio::test]
-async fn token_and_key_urls_on_plain_http_are_refused_in_any_profile() {
+async fn token_and_key_urls_need_tls_in_every_profile() {
     for profile in [PRODUCTION, DEVELOPMENT] {
         for key in ["identity.token_url", "callers.jwks_url"] {
             let settings = [profile, (key, "http://auth.example/path")];

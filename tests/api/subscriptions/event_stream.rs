@@ -55,7 +55,7 @@ async fn everything_runs_and_a_change_is_seen() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_is_told_in_an_event() {
+async fn request_errors_arrive_as_an_event() {
     let gateway = Gateway::on_sandbox(&[]).await;
     for (query, code) in [
         ("{", "GRAPHQL_PARSE_FAILED"),
@@ -79,7 +79,7 @@ async fn what_cannot_be_run_is_told_in_an_event() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_before_there_is_a_stream() {
+async fn malformed_requests_are_rejected_before_the_stream() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let post = |body: &str| {
         gateway

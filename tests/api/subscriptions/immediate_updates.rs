@@ -71,7 +71,7 @@ async fn a_change_that_shows_nothing_or_is_lost_is_looked_at_at_once() {
 }
 
 #[tokio::test]
-async fn a_refused_change_is_shown_to_nobody() {
+async fn rejected_changes_send_no_event() {
     let upstream = Upstream::answering(|call| {
         if call.is_change() { UpstreamResponse::status(422) } else { call.appointment() }
     })
@@ -192,7 +192,7 @@ async fn changes_in_a_row_end_with_the_last() {
 }
 
 #[tokio::test]
-async fn who_comes_after_a_change_is_not_shown_what_was_before() {
+async fn new_subscribers_see_no_state_from_before_a_change() {
     let (gate, state) = (Gate::shut(), UpstreamState::of("before"));
     let upstream = Upstream::answering({
         let (gate, state) = (gate.clone(), state.clone());
@@ -236,7 +236,7 @@ async fn a_change_without_effect_sends_no_event_to_others() {
 }
 
 #[tokio::test]
-async fn who_may_not_change_an_appointment_has_nobody_else_ask_for_it() {
+async fn a_forbidden_change_causes_no_calls_of_others() {
     let upstream = Upstream::answering(|call| {
         if call.is_change() { UpstreamResponse::status(403) } else { call.appointment() }
     })

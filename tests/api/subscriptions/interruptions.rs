@@ -58,7 +58,7 @@ async fn an_outage_at_the_beginning_is_waited_out_too() {
 }
 
 #[tokio::test]
-async fn what_is_final_is_told_and_ends_the_subscription() {
+async fn definite_errors_end_the_subscription() {
     for (status, code) in
         [(401, "UNAUTHENTICATED"), (403, "FORBIDDEN"), (404, "NOT_FOUND"), (410, "NOT_FOUND")]
     {

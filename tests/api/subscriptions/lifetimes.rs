@@ -110,7 +110,7 @@ async fn a_subscription_ends_when_its_token_expires() {
 
 /// Invariant 3 holds between those who watch and those who ask, too.
 #[tokio::test]
-async fn a_query_joins_the_poll_that_is_under_way() {
+async fn queries_join_a_poll_in_flight() {
     let gate = Gate::shut();
     let upstream = Upstream::answering({
         let gate = gate.clone();

@@ -34,7 +34,7 @@ async fn subscribers_receive_the_state_and_then_each_change_once() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_will_do_for_the_beginning() {
+async fn cached_state_serves_the_first_event() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[("live.slow_interval", "10m")]).await;
     gateway.appointment("token", &id(1)).await.appointment();
@@ -44,7 +44,7 @@ async fn what_is_remembered_will_do_for_the_beginning() {
 }
 
 #[tokio::test]
-async fn nothing_is_told_where_nothing_but_the_text_changed() {
+async fn json_without_changed_values_sends_no_event() {
     let state = UpstreamState::of("a");
     let upstream = Upstream::answering({
         let state = state.clone();
@@ -152,7 +152,7 @@ async fn where_there_is_an_etag_only_changes_are_sent() {
 }
 
 #[tokio::test]
-async fn what_a_poller_learns_serves_queries() {
+async fn polled_state_serves_queries() {
     let upstream = Upstream::answering(|call| match call.nth {
         1 | 2 => call.appointment(),
         // A query that asked itself would wait for this.

@@ -16,7 +16,7 @@ async fn subscribed(gateway: &Gateway, transport: Transport, token: &str, n: usi
 }
 
 #[tokio::test]
-async fn one_subscriber_too_many_is_refused_by_the_name_of_the_limit() {
+async fn one_subscriber_too_many_is_rejected_naming_the_limit() {
     for transport in Transport::EACH {
         let upstream = Upstream::start().await;
         let gateway = Gateway::before(upstream.url(), &SETTINGS).await;

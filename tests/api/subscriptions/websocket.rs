@@ -119,7 +119,7 @@ async fn everything_runs_over_one_socket() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_run_is_an_error_and_what_fails_is_an_answer() {
+async fn request_errors_use_error_and_field_errors_use_next() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let mut socket = Socket::connect(&gateway, ALL).await;
     for (query, code) in [
@@ -141,7 +141,7 @@ async fn what_cannot_be_run_is_an_error_and_what_fails_is_an_answer() {
 }
 
 #[tokio::test]
-async fn the_protocol_is_kept_or_the_socket_closed() {
+async fn protocol_violations_close_the_socket() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let payload = json!({ "Authorization": format!("Bearer {ALL}") });
     let init = json!({ "type": "connection_init", "payload": payload }).to_string();
@@ -178,7 +178,7 @@ async fn the_protocol_is_kept_or_the_socket_closed() {
 }
 
 #[tokio::test]
-async fn who_does_not_begin_is_not_waited_for() {
+async fn connections_without_init_are_closed() {
     let gateway = Gateway::on_sandbox(&[("websocket.init_timeout", "200ms")]).await;
     let mut socket = Socket::open(&gateway).await;
     socket.send_message(json!({ "type": "ping" })).await;

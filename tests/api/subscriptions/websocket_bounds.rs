@@ -86,7 +86,7 @@ async fn a_message_has_a_bound() {
 }
 
 #[tokio::test]
-async fn what_is_not_websocket_is_closed_as_the_rfc_says() {
+async fn invalid_frames_close_with_the_code_of_the_rfc() {
     let gateway = Gateway::on_sandbox(&[]).await;
     // A text frame without a mask; one with a mask (of zeros) and no UTF-8 in it.
     for (frame, code) in [(&b"\x81\x02{}"[..], 1002), (b"\x81\x82\0\0\0\0\xff\xff", 1007)] {
@@ -99,7 +99,7 @@ async fn what_is_not_websocket_is_closed_as_the_rfc_says() {
 }
 
 #[tokio::test]
-async fn signs_of_life_are_given_and_asked_for() {
+async fn pings_are_sent_and_required() {
     let gateway = Gateway::on_sandbox(&[("live.keep_alive", "1s")]).await;
     let mut socket = Socket::connect(&gateway, ALL).await;
     let payload = json!({ "a": [1, "b"] });
@@ -188,7 +188,7 @@ async fn shutdown_finishes_operations_and_closes_subscriptions() {
 }
 
 #[tokio::test]
-async fn no_log_has_a_token_or_what_was_said() {
+async fn logs_contain_no_token_and_no_message_text() {
     let gateway = Gateway::on_sandbox(&[("log.level", "trace")]).await;
     let id = gateway.sandbox_ids().await.remove(0);
     let mut socket = Socket::connect(&gateway, ALL).await;
@@ -213,7 +213,7 @@ async fn no_log_has_a_token_or_what_was_said() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_keeps_no_place_among_the_operations() {
+async fn slow_readers_hold_no_operation_slot() {
     let upstream = Upstream::answering(|call| {
         let large = json!({ "data": { "id": call.id, "reference": "x".repeat(900_000) } });
         UpstreamResponse::json(200, &large)

@@ -86,7 +86,7 @@ async fn every_way_to_fail_counts() {
 }
 
 #[tokio::test]
-async fn refusals_are_answers_and_count_for_nothing() {
+async fn rejections_do_not_count_as_failures() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &settings("60s", &[])).await;
     for (n, status) in [401, 403, 404, 429, 422, 400, 418, 302].into_iter().cycle().take(24).enumerate() {

@@ -251,7 +251,7 @@ async fn a_limited_rate_says_when_to_come_back_if_the_upstream_does() {
 }
 
 #[tokio::test]
-async fn an_answer_as_large_as_allowed_is_read() {
+async fn upstream_responses_at_the_size_limit_are_read() {
     let upstream = Upstream::start().await;
     let sized = |call: &Call| format!("{:<8192}", json!({ "data": { "id": call.id } }));
     upstream.on(&id(1), move |call| UpstreamResponse::text(200, "application/json", &sized(call)));
@@ -270,7 +270,7 @@ async fn an_answer_as_large_as_allowed_is_read() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_absent() {
+async fn status_410_means_absent() {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(410)).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), Value::Null);

@@ -72,7 +72,7 @@ async fn a_second_call_takes_no_slot_that_is_not_free() {
 }
 
 #[tokio::test]
-async fn a_second_call_that_fails_leaves_the_first_to_answer() {
+async fn a_failed_hedge_leaves_the_first_call_running() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &settings(&[("upstream.hedge_percent", "100")])).await;
     for n in 1000..1040 {

@@ -67,7 +67,7 @@ async fn transient_failures_are_retried_unnoticed_by_the_client() {
 }
 
 #[tokio::test]
-async fn a_page_of_the_list_is_asked_for_again_too() {
+async fn pages_of_the_list_are_retried_too() {
     let upstream = Upstream::answering(|call| match call.nth {
         1 => UpstreamResponse::status(503),
         2 => UpstreamResponse::cut(),
@@ -81,7 +81,7 @@ async fn a_page_of_the_list_is_asked_for_again_too() {
 }
 
 #[tokio::test]
-async fn what_is_an_answer_is_not_asked_for_again() {
+async fn definite_responses_are_not_retried() {
     let cases: [(Case, &[&str]); 8] = [
         (("401", |_| UpstreamResponse::status(401)), &["UNAUTHENTICATED"]),
         (("403", |_| UpstreamResponse::status(403)), &["FORBIDDEN"]),
@@ -102,7 +102,7 @@ async fn what_is_an_answer_is_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn it_is_asked_for_no_more_often_than_configured() {
+async fn upstream_retries_bounds_the_attempts() {
     for (retries, calls) in [("0", 1), ("1", 2), ("4", 5)] {
         let upstream = Upstream::answering(|_| UpstreamResponse::status(503)).await;
         let gateway = Gateway::before(upstream.url(), &[("upstream.retries", retries)]).await;
@@ -215,7 +215,7 @@ async fn retries_respect_retry_after() {
 }
 
 #[tokio::test]
-async fn a_time_that_nobody_waits_for_is_told_to_the_client_at_once() {
+async fn a_retry_after_past_the_deadline_is_returned_at_once() {
     let far = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(86_400));
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[TWICE, ("http.deadline", "20s")]).await;
@@ -342,7 +342,7 @@ async fn in_service_mode_retry_after_pauses_the_gateway() {
 }
 
 #[tokio::test]
-async fn who_is_told_to_wait_and_has_the_time_is_served_after_it() {
+async fn requests_wait_for_a_retry_after_within_their_deadline() {
     let times = Times::default();
     let upstream = Upstream::answering({
         let times = times.clone();
@@ -373,7 +373,7 @@ async fn who_is_told_to_wait_and_has_the_time_is_served_after_it() {
 }
 
 #[tokio::test]
-async fn what_is_watched_is_not_repeated_but_looked_at_again() {
+async fn polls_are_not_retried() {
     let upstream = Upstream::start().await;
     upstream.on(&id(1), |_| UpstreamResponse::status(503));
     let settings = [TWICE, ("live.fast_interval", "1h"), ("live.slow_interval", "1h")];
@@ -386,7 +386,7 @@ async fn what_is_watched_is_not_repeated_but_looked_at_again() {
 }
 
 #[tokio::test]
-async fn a_look_that_somebody_joins_who_waits_is_repeated_for_them() {
+async fn a_revalidation_with_waiters_is_retried() {
     let gate = Gate::shut();
     let upstream = Upstream::answering({
         let gate = gate.clone();
@@ -411,7 +411,7 @@ async fn a_look_that_somebody_joins_who_waits_is_repeated_for_them() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_waits_for_any_more_is_not_repeated() {
+async fn a_call_without_waiters_is_not_retried() {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(503).with("Retry-After", "3")).await;
     let gateway = Arc::new(Gateway::before(upstream.url(), &[TWICE, ("http.deadline", "60s")]).await);
     let client = tokio::spawn({

@@ -48,7 +48,7 @@ async fn the_path_is_added_to_that_of_the_base_address() {
 
 /// A proxy would see every token.
 #[tokio::test]
-async fn a_proxy_that_the_environment_names_is_not_asked() {
+async fn proxies_of_the_environment_are_ignored() {
     let (upstream, proxy) = (Upstream::start().await, Upstream::start().await);
     let mut command = program(&["serve"], &[("upstream.url", upstream.url())]);
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {

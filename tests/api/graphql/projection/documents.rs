@@ -113,7 +113,7 @@ async fn answered(request: RequestBuilder) -> (u16, Vec<String>, String) {
 }
 
 #[test]
-fn a_known_query_is_answered_as_a_new_one() {
+fn cached_documents_yield_the_same_response() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let worlds = Worlds::default();
     let (_upstream, knowing, reading) = runtime.block_on(async {
