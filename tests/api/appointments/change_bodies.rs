@@ -158,7 +158,7 @@ async fn send(gateway: &Gateway, group: Option<&str>, fields: &[Field], states: 
     gateway.update("token", &id(1), whole).await.payload();
 }
 
-/// Sends every row, each in the three ways, and looks at what the upstream saw.
+/// Sends every row in each of the three forms, and checks the bodies that the upstream received.
 async fn check(group: Option<&str>, around: Option<&str>, fields: &[Field], rows: &[Vec<State>]) {
     let upstream = Upstream::answering(Call::changed).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
@@ -219,7 +219,7 @@ async fn a_group_as_a_whole_is_absent_null_empty_or_has_its_fields() {
             json!({ "claimant": { "email": null }, "features_bandwidth": null }),
         ),
     ] {
-        // Only what is used may be declared.
+        // Only used variables may be declared.
         let declared = [("claimant", "ClaimantInput"), ("features", "FeaturesInput"), ("text", "String")];
         let used = declared.iter().filter(|(name, _)| input.contains(&format!("${name}")));
         let declared = used.map(|(name, ty)| format!("${name}: {ty}")).collect::<String>();

@@ -7,7 +7,7 @@ use crate::support::{Gateway, GatewayResponse, Upstream, UpstreamResponse};
 
 const EVERYTHING: &str = include_str!("../../fixtures/appointment.graphql");
 
-/// What the upstream sends, and what is served of it.
+/// The upstream's JSON and the expected response.
 macro_rules! fixture {
     ($name:literal) => {
         (
@@ -23,7 +23,7 @@ async fn ask((sent, served): (&'static str, &str)) -> (GatewayResponse, Value) {
     let upstream = Upstream::answering(|_| UpstreamResponse::text(200, "application/json", sent)).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let reply = gateway.query_with(Some("token"), EVERYTHING, json!({ "id": served["id"] })).await;
-    // What is kept is served as what was fetched.
+    // Cached data is served like fetched data.
     let again = gateway.query_with(Some("token"), EVERYTHING, json!({ "id": served["id"] })).await;
     assert_eq!((&again.body, upstream.calls()), (&reply.body, 1));
     (reply, served)

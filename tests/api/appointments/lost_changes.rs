@@ -116,7 +116,7 @@ async fn an_unanswered_change_times_out_with_unknown_outcome() {
 
 #[tokio::test]
 async fn a_change_that_could_not_be_sent_was_not_made() {
-    // Bound and not listened to: nobody else can get the port, and nobody answers on it.
+    // Bound but not listening: the port is reserved, and connections to it fail.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
@@ -136,7 +136,7 @@ async fn a_change_queued_until_its_deadline_is_not_sent() {
     .await;
     let settings = [("upstream.max_concurrent", "1"), ("upstream.timeout", "60s"), ("http.deadline", "2s")];
     let gateway = Arc::new(Gateway::before(upstream.url(), &settings).await);
-    // Two who wait for one call keep its slot taken for longer than one of them may wait.
+    // Two waiters of one call hold its slot for longer than the deadline of either.
     let read = || {
         let gateway = gateway.clone();
         tokio::spawn(async move { gateway.appointment("token", &id(9)).await })
@@ -153,7 +153,7 @@ async fn a_change_queued_until_its_deadline_is_not_sent() {
     assert_eq!(change.await.unwrap().codes(), ["UPSTREAM_TIMEOUT"]);
     gate.open();
     late.await.unwrap();
-    // The slot is free, and goes to whoever waits. Whoever asks now comes after the change, if that still waits.
+    // The slot is free and goes to the next waiter. A new request queues behind the change, if that still waits.
     gateway.appointment("token", &id(8)).await;
     assert_eq!(changes(&upstream), 0);
 }
@@ -189,7 +189,7 @@ async fn a_disconnecting_client_does_not_cancel_its_change() {
     // Time in which the gateway could give up, if it did.
     sleep(Duration::from_millis(200)).await;
     assert_eq!(upstream.seen(|seen| (seen.in_flight, seen.hung_up)), (1, 0));
-    // What is read meanwhile is asked for anew, and not stored.
+    // Reads in the meantime are fetched and not cached.
     assert_eq!(gateway.appointment("token", &id(1)).await.appointment()["status"], "call 3");
     gate.open();
     let noted = async {

@@ -140,7 +140,7 @@ async fn a_flood_of_forged_tokens_leaves_known_subjects_unharmed() {
     assert_eq!(upstream.calls_for_appointments(), 2);
 }
 
-/// What is cheap to see is never subject to the budget.
+/// Rejections without a signature check are not subject to the budget.
 #[tokio::test]
 async fn tokens_invalid_without_a_signature_check_state_why() {
     let issuer = Issuer::new("key-1");

@@ -47,7 +47,7 @@ async fn invalid_tokens_never_reach_the_upstream() {
 
     let header = |alg: &str| json!({ "alg": alg, "kid": "key-1" });
     let claims = claims_of("alice", json!({}));
-    // What must not be possible: the public key, in whatever notation, as a secret shared with everybody.
+    // Algorithm confusion: the public key, in any notation, used as an HMAC secret.
     let with_public_key = |secret: &[u8]| {
         let message = unsigned(&header("HS256"), &claims);
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
@@ -147,7 +147,7 @@ async fn verified_tokens_are_not_cached_past_their_expiry() {
         }
     };
     tokio::time::timeout(TIMEOUT, refused).await.expect("its time comes");
-    // What was fetched for its bearer is still there for who brings another.
+    // Data cached for the subject serves its next token.
     let renewed = gateway.appointment(&issuer.token("alice"), &id(1)).await;
     assert_eq!((&renewed.appointment()["status"], upstream.calls_for(&id(1))), (&json!("call 1"), 1));
     // Nor is it on a WebSocket that was opened with it.
@@ -280,7 +280,7 @@ async fn a_flood_of_unknown_keys_causes_one_refresh() {
     let flood = join_all(strangers.iter().map(|token| gateway.appointment(token, &unseen)));
     let meanwhile = async {
         upstream.until(|seen| seen.calls.iter().filter(|call| call.id == "jwks").count() == 2).await;
-        // While the keys are on their way, who is known needs none.
+        // Callers with verified tokens need no keys during the refresh.
         let reply = gateway.appointment(&issuer.token("alice"), &id(3)).await;
         assert_eq!(reply.codes(), Vec::<&str>::new());
         gate.open();

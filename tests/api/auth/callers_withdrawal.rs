@@ -8,7 +8,7 @@ fn watch() -> String {
     format!("subscription {{ appointmentChanged(id: \"{}\") {{ reference }} }}", id(1))
 }
 
-/// Answers for the watched appointment from now on; returns what subscribers see then.
+/// Changes the watched appointment; returns the event that subscribers receive.
 fn now_known_as(upstream: &Upstream, reference: &'static str) -> Value {
     upstream.on(&id(1), move |call| {
         UpstreamResponse::json(200, &json!({ "data": { "id": call.id, "reference": reference } }))
@@ -26,7 +26,7 @@ async fn gateway(upstream: &Upstream, interval: &str) -> Gateway {
     Gateway::for_issuer(upstream, &settings).await
 }
 
-/// Waits until what the upstream shows now has been fetched.
+/// Waits until the published keys have been fetched.
 async fn keys_fetched(upstream: &Upstream) {
     let seen = upstream.calls_for("jwks");
     // The first of these may have been asked for before.

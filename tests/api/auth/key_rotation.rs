@@ -123,7 +123,7 @@ async fn run(steps: &[Step]) {
             assert_eq!(gateway.appointment(token, &id(1)).await.codes(), codes);
         }
     }
-    // Those whose keys are still shown go on: a change of the appointment reaches each.
+    // Subscriptions with published keys continue: each receives a change.
     if let Some((issuer, _)) = subscriptions.first() {
         let query =
             format!(r#"mutation {{ cancelAppointment(id: "{}") {{ userErrors {{ message }} }} }}"#, id(1));

@@ -7,7 +7,7 @@ use crate::support::{Gateway, GatewayResponse, RawConnection, RequestForm, raw};
 
 const BY_IDS: &str = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }";
 
-/// Of the examples, `sandbox-some` sees the first, the second, the sixth and the seventh; nobody has the eighth.
+/// `sandbox-some` sees examples one, two, six and seven. The eighth does not exist.
 #[tokio::test]
 async fn callers_see_their_data_and_forbidden_ids_fail_alone() {
     let gateway = Gateway::on_sandbox(&[]).await;
@@ -19,7 +19,7 @@ async fn callers_see_their_data_and_forbidden_ids_fail_alone() {
         });
         json!({ "appointmentsByIds": seen.collect::<Vec<_>>() })
     };
-    // In this order and then again from what was remembered: what one may see is never another's to see.
+    // Twice, the second time from the cache: cached data of one caller never serves another.
     for _ in 0..2 {
         let all = gateway.query_with(Some("sandbox-all"), BY_IDS, json!({ "ids": ids })).await;
         assert_eq!(all.body, json!({ "data": seen(&[]) }));
@@ -34,7 +34,7 @@ async fn callers_see_their_data_and_forbidden_ids_fail_alone() {
         let expected = [2, 3, 4].map(|index| json!(["appointmentsByIds", index]));
         assert_eq!(paths, expected);
     }
-    // Nor is it where the request is the same to the last byte, and the answer of who sees all is kept as it is.
+    // The same holds for byte-equal requests and cached responses.
     let query = format!("{{ appointmentsByIds(ids: {ids:?}) {{ id }} }}");
     for way in RequestForm::EACH {
         for _ in 0..3 {

@@ -60,7 +60,7 @@ async fn fifty_concurrent_calls_wait_for_one_token() {
     assert_eq!(json!(form), json!({ "grant_type": "client_credentials", "scope": "read write" }));
 }
 
-/// The second one fails, and the third takes its time: nobody waits for either.
+/// The second refresh fails and the third is slow: no request waits for them.
 #[tokio::test]
 async fn the_token_is_refreshed_early_while_the_old_one_serves() {
     let upstream = Upstream::with_tokens().await;
@@ -207,7 +207,7 @@ async fn without_a_token_nothing_is_fetched_and_the_log_says_why() {
         for secret in [CLIENT_SECRET, UPSTREAM_TEXT, "secret-token", keys.key(0)] {
             assert!(!log.contains(secret), "{secret} in {log}");
         }
-        // Nothing of this is needed by who asks for nothing of the upstream.
+        // Operations without upstream calls need no token.
         assert_eq!(
             gateway.query(None, "{ __typename }").await.body,
             json!({ "data": { "__typename": "Query" } })

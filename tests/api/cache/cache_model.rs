@@ -46,7 +46,7 @@ const CASES: u32 = 16;
 /// The callers; the last one's token has expired.
 const CALLERS: usize = 3;
 
-/// The callers that subscribe: nobody does with a token that has expired.
+/// The callers that subscribe: those with valid tokens.
 const SUBSCRIBERS: usize = 2;
 
 /// How reads are sent.
@@ -618,7 +618,7 @@ impl Case {
                 None => self.pending.push(pending),
             }
         }
-        // Nobody gets the answer to a call of a poller, or to an abandoned change, so its end is looked for.
+        // No client receives the response to a poll or an abandoned change, so the test looks for its end.
         if let Some(before) = calls_ended {
             let began = Instant::now();
             while self.calls_ended().await <= before && began.elapsed() < SOON {
@@ -718,7 +718,7 @@ impl Case {
         Ok(())
     }
 
-    /// What a reply to a read says.
+    /// The observation in a response to a read.
     fn told(&self, read: &Read, reply: &GatewayResponse) -> Result<Observed, String> {
         let fault = || format!("{read:?} was answered {}", reply.body);
         let errors = reply.body["errors"].as_array().map_or(&[][..], Vec::as_slice);
@@ -772,7 +772,7 @@ fn marks(far: &FarSide, it: &Value, n: usize) -> Option<(usize, String)> {
     Some((call, it["reference"].as_str()?.to_owned()))
 }
 
-/// What an event tells of an appointment; none where it tells nothing that can be.
+/// The observation in an event, or none if it has no usable content.
 fn told_by_event(far: &FarSide, n: usize, answer: &Value) -> Option<Observed> {
     if let Some(code) = answer["errors"].get(0).map(|error| &error["extensions"]["code"]) {
         return Some(Observed::Failed(code.as_str()?.to_owned()));

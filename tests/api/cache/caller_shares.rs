@@ -40,7 +40,7 @@ async fn large_callers_evict_nothing_of_small_ones() {
         }
         assert_eq!(misses(&upstream, &gateway, quiet, &little).await, 6);
         flood(&gateway, "noisy", 2000..3000).await;
-        // What is asked for again and again gains no more than what is asked for once.
+        // Repeated requests gain no more than single ones.
         for _ in 0..5 {
             flood(&gateway, "noisy", 3000..3400).await;
         }
@@ -59,7 +59,7 @@ async fn a_single_caller_may_use_the_whole_cache() {
     assert!((0.97 * 262_144.0..=262_144.0).contains(&size), "{size}");
     let entries = metric(&gateway, "gateway_cache_entries{cache=\"appointments\"}").await as usize;
     assert!(entries > 100, "{entries}");
-    // It is the newest that are kept; in which order those of one operation came, nobody knows.
+    // The newest entries remain; the order within one operation is undefined.
     let newest = ids(1000 - entries / 100 * 100..1000);
     let mut missed = 0;
     for chunk in newest.chunks(100) {
@@ -75,7 +75,7 @@ async fn many_small_callers_share_the_cache_within_its_bound() {
     for n in 0..100 {
         gateway.appointments(&format!("token-{n}"), &ids(0..6)).await;
     }
-    // The last comes last in the line of those who have to go.
+    // The last one is the last to be evicted.
     assert_eq!(misses(&upstream, &gateway, "token-99", &ids(0..6)).await, 0);
     assert_eq!(misses(&upstream, &gateway, "token-0", &ids(0..6)).await, 6);
     let size = metric(&gateway, "gateway_cache_size_bytes{cache=\"appointments\"}").await;
@@ -117,7 +117,7 @@ async fn one_caller_cannot_watch_so_much_that_others_cannot() {
     assert_eq!(gateway.watch("noisy", &id(3)).await.end().await, "OVERLOADED");
     let mut other = gateway.watch("quiet", &id(3)).await;
     assert_eq!(other.next().await, served(&id(3), "quiet", 1));
-    // Who leaves makes room for itself.
+    // Leaving subscribers free their own share.
     drop(watched);
     let room = async {
         while gateway.watch("noisy", &id(3)).await.event().await

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Call, Gateway, Upstream, UpstreamResponse, id, jwt, served};
 
-/// A time to live for tests that wait for its end, and what they wait.
+/// A TTL for tests of expiry, and a longer pause.
 const SHORT: &str = "300ms";
 const LONGER: Duration = Duration::from_millis(450);
 
@@ -123,7 +123,7 @@ async fn cache_control_shortens_and_never_lengthens() {
         &[("Cache-Control", "private, max-age=60")],
         &[("Cache-Control", "max-age=60"), ("Age", "10")],
         &[("Cache-Control", "s-maxage=0")],
-        // What the framework sends when the application said nothing; see src/upstream/cache_control.rs.
+        // The framework's default; see src/upstream/cache_control.rs.
         &[("Cache-Control", "no-cache, private")],
         &[("Cache-Control", "private, no-cache")],
     ];
@@ -187,7 +187,7 @@ async fn failures_are_never_cached() {
         |_| UpstreamResponse::status(403),
         |_| UpstreamResponse::status(429),
         |_| UpstreamResponse::status(500),
-        // A failure says how long it may be kept: nobody asked it.
+        // `max-age` on a failure is ignored.
         |_| UpstreamResponse::status(500).with("Cache-Control", "max-age=60"),
         |_| UpstreamResponse::status(403).with("Cache-Control", "max-age=60"),
         |_| UpstreamResponse::never(),

@@ -33,7 +33,7 @@ async fn interleaved_callers_each_receive_their_own_data() {
         let expected = ids.iter().map(|id| served(id, token, nth(&upstream, token, id))).collect::<Vec<_>>();
         assert_eq!(reply.body, json!({ "data": { "appointmentsByIds": expected } }));
     }
-    // And in requests that are the same to the last byte but for who asks, by every way, until they are answered from there.
+    // Byte-equal requests in every form, repeated until the response cache serves them.
     let query = format!("{{ appointmentsByIds(ids: {ids:?}) {{ id reference status }} }}");
     for _ in 0..3 {
         for way in RequestForm::EACH {
@@ -126,7 +126,7 @@ async fn a_rejection_affects_its_caller_only() {
 async fn without_a_token_each_field_fails_without_a_call() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
-    // What another caller has put into the cache is not for who has no token.
+    // Cached data of other callers is not served without a token.
     gateway.appointment("token", &id(1)).await;
     let query = format!(
         r#"{{ __typename one: appointment(id: "{0}") {{ id }} two: appointment(id: "{1}") {{ id }}
@@ -235,7 +235,7 @@ async fn ask(gateway: &Gateway, headers: &[&[u8]]) -> RawAnswer {
     let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
     stream.write_all(&request).await.unwrap();
     let mut answer = Vec::new();
-    // What has been received counts, also where the far side closes without reading everything.
+    // The received part counts, even if the gateway closes without reading everything.
     let _ = timeout(TIMEOUT, stream.read_to_end(&mut answer)).await.expect("an answer in time");
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -38,7 +38,7 @@ fn listing(call: &Call) -> UpstreamResponse {
     }
 }
 
-/// What `appointmentsByIds` was answered with, as which call each came from.
+/// The call from which each appointment of `appointmentsByIds` came.
 #[track_caller]
 fn nths(reply: &GatewayResponse) -> Vec<String> {
     let all = reply.body["data"]["appointmentsByIds"].as_array().unwrap();
@@ -112,7 +112,7 @@ async fn byte_equal_requests_of_two_callers_are_isolated() {
     }
     assert_eq!(upstream.calls(), 5 * tokens.len());
     assert!(hits(&gateway).await > 100.0);
-    // Who has no token, or none that can be one, is told what it would be told without the cache.
+    // Missing and malformed tokens are rejected as without the cache.
     for way in RequestForm::EACH {
         let nobody = GatewayResponse::of(way.request(&gateway, None, &query)).await;
         assert_eq!(nobody.codes(), ["UNAUTHENTICATED"; 5], "{way:?}");
@@ -152,7 +152,7 @@ async fn subjects_and_keys_are_isolated_unless_configured_to_share() {
     }
 }
 
-/// In service mode what was fetched outlives a token, and who asks with one that has expired is nobody.
+/// In service mode data outlives tokens, but expired tokens are rejected.
 #[tokio::test]
 async fn expired_callers_receive_nothing() {
     let issuer = Issuer::new("key-1");
@@ -316,7 +316,7 @@ async fn rejected_data_is_not_served_again() {
             let gateway = Gateway::before(upstream.url(), &LONG).await;
             let query = many(&ids(0..20));
             for token in ["token", "other"] {
-                // What a list brings takes the place of what was there.
+                // Appointments from lists replace cached ones.
                 hot(&gateway, way, token, LIST).await;
                 hot(&gateway, way, token, &query).await;
             }
@@ -411,7 +411,7 @@ async fn failed_and_partial_responses_are_not_cached() {
             }
         }
     }
-    // What is wrong with the request itself is found each time.
+    // Request errors are detected each time.
     for wrong in ["{", "{ nothing }", "{ appointment(id: 1) { id } }"] {
         for _ in 0..2 {
             RequestForm::POST.ask(&gateway, "token", wrong).await.rejected(
@@ -489,7 +489,7 @@ async fn cache_keys_cover_bytes_place_and_media_type() {
     }
 }
 
-/// Nobody has vouched for the caller then: whoever makes up tokens could fill the memory with what nothing would end.
+/// Such callers are unverified: made-up tokens could fill the memory with entries that nothing ends.
 #[tokio::test]
 async fn responses_without_upstream_data_are_not_cached() {
     let upstream = Upstream::answering(|call| match call.token() {
@@ -543,7 +543,7 @@ async fn newer_data_from_lists_replaces_cached_responses() {
     }
 }
 
-/// The operation waits for one, and is told of the other what was so before the change.
+/// The operation waits for one id, and receives the other's state from before the change.
 #[tokio::test]
 async fn a_change_during_an_operation_prevents_caching_it() {
     let gate = Gate::shut();

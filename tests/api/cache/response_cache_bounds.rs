@@ -38,7 +38,7 @@ async fn many_different_requests_take_no_more_than_the_bound() {
     let (entries, size) = (of_answers("entries").await, of_answers("size_bytes").await);
     assert!((10.0..100.0).contains(&entries) && (40_000.0..=65_536.0).contains(&size), "{entries}, {size}");
     assert_eq!(upstream.calls(), 4);
-    // What is too large for it is not kept.
+    // Oversized responses are not cached.
     let query =
         format!("{{ appointmentsByIds(ids: {:?}) {{ id {} }} }}", ids(0..4), "reference ".repeat(30_000));
     for _ in 0..3 {
@@ -80,7 +80,7 @@ async fn it_can_be_switched_off() {
     assert_eq!(upstream.calls(), 1);
 }
 
-/// What is found is not carried out, so it needs no place among what is.
+/// Cache hits are not executed, so they need no concurrency slot.
 #[tokio::test]
 async fn cached_responses_bypass_the_concurrency_limit() {
     let gate = Gate::shut();
@@ -129,7 +129,7 @@ async fn cached_responses_count_against_the_rate_limit() {
     assert!(refused > 50, "{refused}");
 }
 
-/// Whatever a request has to be to be taken, it has to be when its answer is known, too.
+/// Requests are validated on cache hits, too.
 #[tokio::test]
 async fn cached_responses_obey_the_limits() {
     let upstream = Upstream::start().await;
@@ -201,7 +201,7 @@ async fn event_streams_and_websockets_do_without_it() {
     assert_eq!(gateway.metrics().await["gateway_cache_entries{cache=\"answers\"}"], 0.0);
 }
 
-/// What is only asked for by requests that are answered from there is read all the same, and so stays in memory.
+/// Hits of the response cache count as reads of the appointments, which therefore stay cached.
 #[tokio::test]
 async fn cached_responses_keep_their_appointments_in_use() {
     let upstream = Upstream::answering(|call| match call.token() {
@@ -209,7 +209,7 @@ async fn cached_responses_keep_their_appointments_in_use() {
         _ => UpstreamResponse::status(404),
     })
     .await;
-    // Where nobody has more than a share, what was not read for the longest time goes.
+    // If no caller exceeds its share, the least recently used entries are evicted.
     let settings =
         [LONG, ("cache.absence_ttl", "10m"), ("cache.size", "128KiB"), ("cache.caller_share", "50")];
     let gateway = Gateway::before(upstream.url(), &settings).await;

@@ -122,7 +122,7 @@ async fn a_list_that_was_under_way_brings_nothing_back() {
         upstream.until_called(1).await;
         gateway.appointment("token", &id(2)).await;
         gate.open();
-        // Who asked before gets what was so before; nothing of it is kept.
+        // Earlier requests receive the earlier state, which is not cached.
         assert_eq!(listing.await.unwrap().list()["edges"][2]["node"], listed(2, "token"));
         assert_eq!(kept(&gateway).await, (0.0, 0.0), "{status}");
         assert_eq!(gateway.appointment("token", &id(2)).await.body["data"]["appointment"], Value::Null);
@@ -174,7 +174,7 @@ async fn reads_in_flight_during_a_rejected_change_restore_nothing() {
         upstream.until_called(2).await;
         gateway.update("token", &id(1), json!({ "status": "waiting" })).await;
         gate.open();
-        // Who asked before gets what was so before; nothing of it is kept.
+        // Earlier requests receive the earlier state, which is not cached.
         assert_eq!(reading.await.unwrap().paths_and_codes(), []);
         let others = if status == 401 { 0.0 } else { 1.0 };
         assert_eq!(kept(&gateway).await, (others, 0.0), "{status}");

@@ -19,7 +19,7 @@ use crate::support::{Call, Gate, Gateway, Upstream, UpstreamResponse, id, served
 
 const LATENCY: Duration = Duration::from_millis(50);
 
-/// For what is meant to wait until the test lets it go on.
+/// For operations that wait until the test releases them.
 const PATIENT: [(&str, &str); 2] = [("upstream.timeout", "60s"), ("http.deadline", "60s")];
 
 /// Asks for appointments on a connection of its own. Dropping the connection is hanging up.

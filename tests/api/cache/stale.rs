@@ -17,11 +17,11 @@ use crate::support::{
     UpstreamResponse, id, jwt, listed, served,
 };
 
-/// Times that are over soon, and what to wait for that.
+/// Short times, and a pause that exceeds them.
 const SHORT: &str = "300ms";
 const LONGER: Duration = Duration::from_millis(450);
 
-/// What is kept is soon past its time, and may be served for long after.
+/// Entries expire soon, and may be served stale for long.
 const SOON_STALE: [(&str, &str); 4] = [
     ("cache.ttl", SHORT),
     ("cache.list_ttl", SHORT),
@@ -81,7 +81,7 @@ async fn upstream_failures_are_bridged_with_marked_stale_data() {
         for _ in 0..2 {
             assert_stale(&gateway.appointment("token", &id(1)).await, &served(&id(1), "token", 1));
         }
-        // Only to who knew it.
+        // Only callers that had it cached receive it.
         let other = gateway.appointment("other", &id(1)).await;
         assert_eq!((other.codes().len(), other.body.get("extensions")), (1, None), "{outage}");
         // And only until there is something fresh.
@@ -196,7 +196,7 @@ async fn beyond_the_bound_a_failure_is_a_failure() {
 
 #[tokio::test]
 async fn the_upstream_may_say_less_and_not_more() {
-    // The bound here, what the upstream says, and whether it is served.
+    // The configured bound, the upstream's bound, and whether stale data is served.
     let cases: [(&str, Script, bool); 9] = [
         ("10m", |call| call.appointment().with("Cache-Control", "max-age=60"), true),
         ("10m", |call| call.appointment().with("Cache-Control", "private, stale-if-error=60"), true),
@@ -372,7 +372,7 @@ async fn during_revalidation_the_entry_is_served_at_once() {
     let gateway = Gateway::before(upstream.url(), &settings).await;
     gateway.appointment("token", &id(1)).await.appointment();
     sleep(Duration::from_millis(1200)).await;
-    // The answer is held back: who waited for it would wait for ever.
+    // The response is held back: a request that waited for it would never end.
     for _ in 0..5 {
         assert_stale(&gateway.appointment("token", &id(1)).await, &served(&id(1), "token", 1));
     }

@@ -154,7 +154,7 @@ impl Route {
     }
 }
 
-/// Calls `test` with a gateway whose caller "token" watches `id(1)`, for each way in which it can be refused.
+/// Calls `test` with a gateway whose caller "token" watches `id(1)`, for each kind of rejection.
 async fn each_refusal(test: impl AsyncFn(&Gateway, &Upstream, Transport, Route, (u16, &str))) {
     for transport in Transport::EACH {
         for refusal in REFUSALS {
@@ -168,7 +168,7 @@ async fn each_refusal(test: impl AsyncFn(&Gateway, &Upstream, Transport, Route, 
     }
 }
 
-/// The same answer whatever is asked.
+/// The same response to every call.
 fn refusing(status: u16) -> Script {
     match status {
         401 => |_| UpstreamResponse::status(401),

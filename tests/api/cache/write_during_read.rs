@@ -32,7 +32,7 @@ fn spawn_read(gateway: &Arc<Gateway>, token: &'static str) -> tokio::task::JoinH
 async fn reads_in_flight_during_a_change_are_neither_joined_nor_cached() {
     type Case = (&'static str, fn(&Call) -> UpstreamResponse, Value, usize);
     let cases: [Case; 3] = [
-        // Who made the change has its answer.
+        // The author of the change has its response.
         ("token", Call::changed, status("waiting"), 1),
         ("token", |_| UpstreamResponse::text(204, "text/plain", ""), served(&id(1), "token", 2), 2),
         ("other", Call::changed, served(&id(1), "other", 2), 2),
@@ -171,7 +171,7 @@ async fn concurrent_changes_leave_no_response_cached() {
                 "each is told what became of its own"
             );
         }
-        // Which of them the upstream made last, nobody here knows.
+        // The gateway cannot know which change the upstream applied last.
         assert_eq!(read(&gateway, "token").await, served(&id(1), "token", 1), "{first_answered} first");
         assert_eq!(read(&gateway, "token").await, served(&id(1), "token", 1));
         assert_eq!(gets(&upstream), 1);

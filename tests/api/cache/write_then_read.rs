@@ -136,7 +136,7 @@ async fn rejected_changes_leave_the_cache_unchanged() {
     }
 }
 
-/// Gone, in another state, or not the caller's any more: who has been told so is not shown what was kept before.
+/// Gone, in another state, or no longer permitted: the caller does not receive the older copy.
 #[tokio::test]
 async fn a_different_state_after_a_change_is_fetched_anew() {
     for refused in [401, 403, 404, 409] {

@@ -22,7 +22,7 @@ async fn limits_cost_bounds_the_cost_of_an_operation() {
         let extensions = json!({ "code": "QUERY_TOO_COMPLEX", "limit": "cost", "maximum": 48, "value": 49 });
         assert_eq!(reply.body["errors"][0]["extensions"], extensions);
         assert_eq!((gateway.rejections("cost").await, upstream.calls()), (1.0, 0));
-        // What would be skipped, or asked for twice, costs nothing; what a variable says counts.
+        // Skipped and repeated fields cost nothing; values of variables count.
         let cheaper = query.replace("data", "data @skip(if: true)").replace("id claimant", "id id claimant");
         let reply = gateway.query_with(Some("token"), &cheaper, variables.clone()).await;
         assert_eq!((reply.status, reply.body.get("errors")), (200, None), "{reply:?}");
@@ -72,7 +72,7 @@ async fn cost_counts_list_lengths_and_upstream_calls() {
             json!({ "n": null }),
             21 + 26,
         ),
-        // What may not be fails by itself, for what it is.
+        // Invalid values fail with their own error.
         ("{ appointments(first: 2147483647) { nodes { id } } }".to_owned(), json!({}), 21 + 101),
         ("{ appointments(first: -5) { nodes { id } } }".to_owned(), json!({}), 21 + 1),
         (
@@ -109,7 +109,7 @@ async fn a_subscription_has_a_cost_as_well() {
     assert_eq!(socket.receive().await["payload"]["data"], json!({ "__typename": "Query" }));
 }
 
-/// However it is put together, what is over the limit is told the number and costs no time worth mentioning.
+/// Any operation above the limit is rejected with its cost, in negligible time.
 #[tokio::test]
 async fn a_cost_beyond_all_numbers_is_a_number() {
     let gateway = Gateway::on_sandbox(&[("limits.depth", "50"), ("limits.cost", "1000000000")]).await;

@@ -33,7 +33,7 @@ async fn operation_name_says_which_operation_is_run() {
 /// The text is compared, since a JSON value does not know the order of its members.
 #[tokio::test]
 async fn root_fields_keep_the_order_of_the_query() {
-    // Slow enough for whatever is ready at once to be ready first.
+    // Slow enough that all immediate results come first.
     let gateway = Gateway::on_sandbox(&[("sandbox.latency", "50ms")]).await;
     let ids = gateway.sandbox_ids().await;
     let query = format!(
@@ -86,7 +86,7 @@ async fn a_field_selected_twice_is_one_field() {
     assert_eq!(appointment["phase"], json!("SCHEDULED"));
     assert!(appointment["features"]["all"].is_array());
 
-    // So what goes wrong in it goes wrong once.
+    // So an error in it is reported once.
     let reply = gateway.query(None, &query).await;
     assert_eq!(reply.status, 200);
     assert_eq!(reply.body["data"], json!({ "appointment": null }));
@@ -95,7 +95,7 @@ async fn a_field_selected_twice_is_one_field() {
     assert_eq!(reply.body["errors"][0]["locations"][0], json!({ "line": 1, "column": 3 }));
 }
 
-/// GraphQL, section 5.3.2: what would have to be two answers under one name is refused, however it is spread.
+/// GraphQL, section 5.3.2: conflicting fields under one response name are rejected, in any arrangement.
 #[tokio::test]
 async fn conflicting_aliases_are_rejected() {
     let gateway = Gateway::on_sandbox(&[]).await;

@@ -13,12 +13,12 @@ const MEGABYTE: usize = 1 << 20;
 /// 50 MB, so that one that is held shows, and so does one that is answered with a multiple of itself.
 const FLAT: u64 = 8 * 1024;
 
-/// The head of a POST whose body is to be sent by hand.
+/// The head of a POST; the test sends the body itself.
 fn head(headers: &str) -> String {
     format!("POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n{headers}\r\n")
 }
 
-/// Has the allocator lay out what any work needs, on every thread.
+/// Warms up the allocator on every thread.
 async fn warm(gateway: &Gateway) {
     join_all((0..100).map(|_| assert_served(gateway))).await;
 }
@@ -80,7 +80,7 @@ async fn connections_with_unread_bodies_are_closed_explicitly() {
         assert_eq!((reply.status, reply.header("connection")), (status, Some("close")));
         assert_eq!(raw.closed().await, b"");
     }
-    // One whose body was read stays, whatever the answer.
+    // Connections whose bodies were read stay open after any response.
     let mut raw = RawConnection::connect(&gateway).await;
     for (body, status) in [("no JSON", 400), ("{ \"query\": \"{ __typename }\" }", 200)] {
         let reply = raw.exchange(raw::post("", body)).await;
@@ -164,7 +164,7 @@ async fn nesting_up_to_the_largest_limit_is_survived() {
         let reply = gateway.query(None, &query).await;
         assert!(matches!(reply.status, 200 | 400), "{reply:?}");
     }
-    // JSON nests without a limit of ours; whatever is said of it, it is said.
+    // The gateway has no limit on nested JSON. Any response will do.
     let nested = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let body = format!(
         r#"{{"query":"query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {{ id }} }}","variables":{{"ids":{nested}}}}}"#
@@ -199,7 +199,7 @@ async fn heads_that_are_too_large_are_431_or_414() {
         assert!(matches!(status, 414 | 431), "{reply:?}");
         reply.rejected(status, "BAD_REQUEST");
     }
-    // What fits is served.
+    // Input within the limit is served.
     let long = format!("X-Long: {}\r\n{}", "x".repeat(30 * 1024), many(50));
     assert_eq!(RawConnection::once(&gateway, raw::post(&long, &body)).await.status, 200);
     let grown = peak_memory(&gateway) - before;
@@ -228,7 +228,7 @@ async fn non_utf8_bytes_are_rejected_in_text() {
         let line = served.windows(2).position(|end| end == b"\r\n").unwrap() + 2;
         [&served[..line], header, b"\r\n", &served[line..]].concat()
     };
-    // In a header that nobody reads, they are nobody's business.
+    // Unused headers may contain them.
     assert_eq!(send(&gateway, with(b"X-Anything: \xff")).await.status, 200);
     assert_eq!(send(&gateway, with(b"X-Request-Id: \xff")).await.status, 200);
     let reply = send(&gateway, with(b"Content-Encoding: \xff")).await;

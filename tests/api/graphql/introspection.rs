@@ -55,7 +55,7 @@ async fn it_is_disabled_on_the_other_transports_too() {
     assert_eq!(events.next().await["errors"][0]["extensions"]["code"], json!("GRAPHQL_VALIDATION_FAILED"));
 }
 
-/// The messages for what is nearly right, as `graphql.suggestions` says.
+/// The messages for misspelt names, with or without suggestions.
 #[tokio::test]
 async fn suggestions_are_made_or_not() {
     for (suggestions, is_made) in [("true", true), ("false", false)] {

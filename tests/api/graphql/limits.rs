@@ -133,7 +133,7 @@ async fn limits_ids_bounds_the_ids_of_one_field() {
     let extensions = json!({ "code": "BAD_USER_INPUT", "limit": "ids", "maximum": 2, "value": 3 });
     assert_eq!(refused.body["errors"][0]["extensions"], extensions);
     assert_eq!(gateway.rejections("ids").await, 1.0);
-    // GraphQL, section 6.4.4: a field that must not be null takes what it stands in with it, here everything.
+    // GraphQL, section 6.4.4: a null non-null field makes its parent null, here the whole data.
     assert_eq!(refused.body.get("data"), Some(&Value::Null), "{refused:?}");
     let beside = format!(r#"{{ t: __typename appointmentsByIds(ids: ["{id}", "{id}", "{id}"]) {{ id }} }}"#);
     let refused = gateway.query(Some("sandbox-all"), &beside).await;
@@ -204,7 +204,7 @@ async fn limits_uri_bounds_the_address() {
     assert!(refused.rejected(414, "BAD_REQUEST").contains("limits.uri"));
     let extensions = json!({ "code": "BAD_REQUEST", "limit": "uri", "maximum": 1024, "value": 1025 });
     assert_eq!(refused.body["errors"][0]["extensions"], extensions);
-    // What hyper does not read either.
+    // Heads that hyper does not read either.
     with(70_000).await.rejected(414, "BAD_REQUEST");
     assert_eq!(gateway.rejections("uri").await, 2.0);
 }
@@ -279,7 +279,7 @@ async fn limits_token_bounds_the_token() {
     }
 }
 
-/// What GraphiQL asks before a person has typed anything.
+/// The introspection query that GraphiQL sends first.
 #[tokio::test]
 async fn the_standard_introspection_query_is_within_the_defaults() {
     let gateway = Gateway::on_sandbox(&[]).await;

@@ -45,7 +45,7 @@ const SETTINGS: [(&str, &str); 11] = [
     ("limits.cost", "1000000000"),
 ];
 
-/// What the upstream knows, by the token that asks.
+/// The upstream's data, by token.
 type Worlds = Arc<Mutex<HashMap<String, World>>>;
 
 fn answer(worlds: &Worlds, call: &Call) -> UpstreamResponse {
@@ -61,12 +61,12 @@ fn answer(worlds: &Worlds, call: &Call) -> UpstreamResponse {
     }
 }
 
-/// Nothing is planted in what is compared.
+/// Compared responses contain no canaries.
 fn as_it_is(body: &Value) -> UpstreamResponse {
     UpstreamResponse::text(200, "application/json", &body.to_string())
 }
 
-/// Asks the gateway, and compares with what is expected.
+/// Queries the gateway and compares the response with the expected one.
 async fn check(
     gateway: &Gateway,
     upstream: &Upstream,
@@ -154,7 +154,7 @@ fn responses_are_projections_of_the_upstream_json() {
     seen.lock().unwrap().assert_all(&types);
 }
 
-/// What the operations were made of, so that the property is not about nothing.
+/// The contents of the generated operations, to prove that the property is not vacuous.
 #[derive(Default)]
 struct Coverage {
     words: std::collections::HashSet<String>,

@@ -7,7 +7,7 @@ use crate::support::{Gateway, GatewayResponse, RequestForm, Socket, Upstream, Up
 const GRAPHQL: &str = "application/graphql-response+json";
 const JSON: &str = "application/json";
 
-/// No message is longer, whatever a request brings: three names and the words around them, or a few suggestions.
+/// The maximum length of a message: three names with text, or a few suggestions.
 const LONGEST_MESSAGE: usize = 500;
 
 const VALIDATION_FAILED: &str = "GRAPHQL_VALIDATION_FAILED";
@@ -344,7 +344,7 @@ async fn all_field_errors_are_reported() {
     assert_eq!(gateway.rejections("errors").await, 0.0);
 }
 
-/// Documents whose errors would multiply: with the length of a name, with operations, or with fragments.
+/// Documents with errors that could multiply: by the length of a name, by operations, or by fragments.
 #[tokio::test]
 async fn rejections_are_small_for_any_input() {
     let gateway = Gateway::on_sandbox(&[]).await;

@@ -12,7 +12,7 @@ const LARGE: usize = 200_000;
 /// Above `limits.answer` with its buffers, and far below the answers that the tests ask for.
 const MEMORY: u64 = 48 << 10;
 
-/// An upstream whose appointments have 200 KB each.
+/// An upstream with appointments of 200 KB each.
 async fn large_upstream() -> Upstream {
     Upstream::answering(|call| match call.number("page") {
         Some(_) => List::of(2, Pagination::Meta).page_of(call, |n| large(&id(n))),

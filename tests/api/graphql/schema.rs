@@ -87,7 +87,7 @@ fn the_schema_contains_the_contract() {
         .collect();
     assert!(missing.is_empty(), "the contract's, and not in schema.graphql:\n{}", missing.join("\n"));
 
-    // A new argument that must be given breaks who does not know it; a new value of an enum breaks who matches them all.
+    // A new required argument breaks existing clients, and a new enum value breaks exhaustive matches.
     let contract: Vec<_> = contract.iter().flat_map(|(name, ty)| promises(name, ty)).collect();
     let fields = |it: &&String| contract.iter().any(|known| it.starts_with(&format!("{}(", field_of(known))));
     let added: Vec<_> = served

@@ -157,7 +157,7 @@ async fn an_operation_is_judged_with_the_document_and_run_by_itself() {
     // Another operation's fault is the document's.
     let reply = ask(two.replace("totalCount", "bogus"), "C").await;
     assert_eq!((reply.status, reply.codes()), (400, vec!["GRAPHQL_VALIDATION_FAILED"]));
-    // What is absent is judged as well, though it is not run.
+    // Unused definitions are validated too, though not executed.
     for query in [
         "query ($x: Int) { appointments(bogus: $x) { totalCount } }",
         r#"subscription ($x: Int) { appointmentChanged(id: "00000000-0000-4000-8000-000000000000", bogus: $x) { id } }"#,

@@ -113,7 +113,7 @@ async fn any_other_origin_reads_nothing() {
         {
             assert!(!reply.headers.contains_key("access-control-allow-origin"), "{origin}: {reply:?}");
             assert!(!reply.headers.contains_key("access-control-allow-credentials"), "{origin}: {reply:?}");
-            // What is kept for one origin must not be given to another.
+            // Caches must not serve a response for one origin to another.
             assert_eq!(header(&reply, "vary"), "origin");
         }
     }

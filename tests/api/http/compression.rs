@@ -112,7 +112,7 @@ async fn small_responses_are_not_compressed() {
     assert_eq!(kept(&gateway).await, 1.0, "for all, whatever they take");
 }
 
-/// One of them compresses it; whoever comes meanwhile is sent it as it is, and is told the same.
+/// One request compresses the response. Concurrent requests get the same response uncompressed.
 #[tokio::test]
 async fn concurrent_requests_receive_the_same_compressed_response() {
     let upstream = Upstream::start().await;
@@ -191,7 +191,7 @@ async fn uncached_responses_are_compressed_each_time() {
     }
 }
 
-/// What takes long to compress is compressed apart, and is the same.
+/// Large responses are compressed on a separate thread, with the same result.
 #[tokio::test]
 async fn very_long_responses_arrive_complete() {
     let upstream = Upstream::start().await;

@@ -59,7 +59,7 @@ async fn executing_and_waiting_operations_are_bounded() {
             assert_overloaded(&GatewayResponse::of(request.body(raw::query(&ask(4)))).await, 2);
         }
         assert_eq!(gateway.rejections("operations").await, 3.0);
-        // Who looks after the gateway is not refused, nor is who opens the page.
+        // Health checks, metrics and GraphiQL are not limited.
         for path in ["/livez", "/readyz", "/metrics", "/", "/graphiql.json"] {
             assert_eq!(GatewayResponse::of(gateway.request(Method::GET, path)).await.status, 200, "{path}");
         }
@@ -93,7 +93,7 @@ async fn waiting_ends_after_the_configured_time() {
     assert_eq!((reply.body, upstream.calls()), (served(1), 1));
 }
 
-/// Who has hung up takes no place, whether it was waiting or being served.
+/// Disconnected clients free their slot, whether waiting or executing.
 #[tokio::test]
 async fn leaving_subscribers_free_their_place() {
     let (upstream, _gate) = held().await;
@@ -113,7 +113,7 @@ async fn leaving_subscribers_free_their_place() {
     assert_eq!(upstream.calls_for(&id(2)), 0);
 }
 
-/// A body takes as long as its sender likes: nobody has a place before it is there.
+/// Slow bodies hold no slot: a request needs one only after its body.
 #[tokio::test]
 async fn a_slow_body_takes_no_place() {
     let settings = [("limits.operations", "1"), ("limits.operations_waiting", "0")];
@@ -128,7 +128,7 @@ async fn a_slow_body_takes_no_place() {
     assert_eq!(slow.reply().await.status, 200);
 }
 
-/// An operation over a WebSocket waits for its turn as any other, and what else is said there does not wait with it.
+/// An operation over a WebSocket waits like any other, without delaying other messages.
 #[tokio::test]
 async fn over_a_websocket_an_operation_waits_and_the_socket_does_not() {
     let (upstream, gate) = held().await;
@@ -154,7 +154,7 @@ async fn over_a_websocket_an_operation_waits_and_the_socket_does_not() {
     assert_eq!(upstream.calls(), 2);
 }
 
-/// What lasts has bounds of its own, so that it does not stand in the way of what does not.
+/// Long-lived streams have a limit of their own, so that they do not block other operations.
 #[tokio::test]
 async fn event_streams_have_their_own_concurrency_limit() {
     let settings =
@@ -178,7 +178,7 @@ async fn event_streams_have_their_own_concurrency_limit() {
     let extensions = &third.body["errors"][0]["extensions"];
     assert_eq!((&extensions["limit"], &extensions["maximum"]), (&json!("live.max_event_streams"), &json!(2)));
     assert_eq!(gateway.rejections("live.max_event_streams").await, 1.0);
-    // What has one answer is no subscription, also over an event stream.
+    // Queries and mutations are not subscriptions, also over an event stream.
     let mut events = Events::open(&gateway, "sandbox-all", "{ __typename }").await;
     assert_eq!(events.next().await, json!({ "data": { "__typename": "Query" } }));
     events.completed().await;

@@ -12,7 +12,7 @@ const SHARE: (&str, &str) = ("limits.caller_share", "50");
 
 const PATIENT: [(&str, &str); 2] = [("upstream.timeout", "60s"), ("http.deadline", "60s")];
 
-/// An upstream that answers callers whose names begin with `noisy` once the gate is open, and everyone else at once.
+/// An upstream that holds back responses to callers named `noisy…` until the gate is open.
 async fn upstream_behind(gate: &Gate) -> Upstream {
     let gate = gate.clone();
     Upstream::answering(move |call: &Call| match call.token().starts_with("noisy") {
@@ -89,7 +89,7 @@ async fn three_noisy_callers_do_not_keep_a_quiet_one_out() {
     let upstream = upstream_behind(&gate).await;
     let settings = [SHARE, ("limits.operations", "16"), ("limits.operations_waiting", "0")];
     let gateway = gateway_before(&upstream, &settings).await;
-    // Half of sixteen, of what that leaves half, and of what both leave half again.
+    // Half of sixteen, half of the remainder, and half of the next remainder.
     let posted = post_all(&gateway, "noisy-1", 0..20);
     upstream.until(|seen| seen.in_flight == 8).await;
     let mut socket = Socket::connect(&gateway, "noisy-2").await;
@@ -122,7 +122,7 @@ async fn three_noisy_callers_do_not_keep_a_quiet_one_out() {
     gateway.until_gauge("gateway_operations_in_flight", 0.0).await;
 }
 
-/// The same with everything for the first that comes: this is what the share is for.
+/// The same without shares, which shows their purpose.
 #[tokio::test]
 async fn without_shares_one_noisy_caller_keeps_all_others_out() {
     let gate = Gate::shut();
@@ -149,7 +149,7 @@ async fn a_lone_caller_has_its_share_and_the_rest_stays_free() {
             ("cache.ttl", "0"),
         ];
         let gateway = gateway_before(&upstream, &settings).await;
-        // Whoever is refused, is so while the others run.
+        // Rejections happen while the others run.
         let mut posted = Vec::new();
         for number in 0..expected {
             posted.extend(post_all(&gateway, "noisy", number..number + 1));

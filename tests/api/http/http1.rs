@@ -115,7 +115,7 @@ async fn a_body_that_does_not_end_is_408_at_the_deadline() {
     assert!(gateway.rejections("http.deadline").await >= 2.0);
 }
 
-/// What is ready for a client takes memory for as long as the client does not take it.
+/// Unread responses occupy memory.
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_let_go() {
     let gateway = Gateway::on_sandbox(&[("http.write_timeout", "300ms")]).await;
@@ -128,7 +128,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
     stream.write_all(request.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut answers = Vec::new();
-    // It may end with a reset: what counts is that it ends, and before all was sent.
+    // The connection may end with a reset, as long as it ends before everything was sent.
     let _ = timeout(TIMEOUT, stream.read_to_end(&mut answers)).await.expect("an end");
     assert!(answers.len() < asked * whole, "{} bytes", answers.len());
     assert_eq!(gateway.rejections("http.write_timeout").await, 1.0);

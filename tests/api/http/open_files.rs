@@ -51,7 +51,7 @@ async fn a_flood_of_sockets_leaves_descriptors_for_calls_upstream() {
     let upstream = Upstream::start().await;
     let settings =
         [&BREAKER[..], &[("upstream.url", upstream.url()), ("upstream.max_concurrent", "8")]].concat();
-    // 250 of them are more than 204, which is what the reserve leaves.
+    // 250 of them exceed the 204 descriptors outside the reserve.
     let settings = [&settings[..], &[("http.header_timeout", "60s"), ("cache.ttl", "0")]].concat();
     let gateway = Gateway::of(limited_program("ulimit -n 300", &["serve"], &settings)).await;
     let mut first = RawConnection::connect(&gateway).await;
@@ -137,7 +137,7 @@ async fn check_and_the_log_say_that_the_limit_is_low() {
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(ended.stdout.contains(told), is_told, "{ended:?}");
         let gateway = Gateway::of(limited_program("ulimit -n 1024", &["serve"], settings)).await;
-        // Requests come after what is said at the start.
+        // Requests are served after the start-up output.
         gateway.query(None, "{ __typename }").await;
         assert_eq!(gateway.stderr().contains(told), is_told);
     }

@@ -203,7 +203,7 @@ async fn requests_possible_without_cors_preflight_are_rejected() {
             "{name}"
         );
     }
-    // Nobody is given the permission either.
+    // No preflight grants the permission either.
     let preflight = gateway
         .request(Method::OPTIONS, "/graphql")
         .header("origin", "https://elsewhere.example")

@@ -48,7 +48,7 @@ async fn each_caller_has_a_burst_of_its_own() {
     assert_eq!(upstream.calls(), 2, "one for each token");
 }
 
-/// Refused in the form of every refusal, whatever the client accepts.
+/// Rejected in the common form, for any accepted media type.
 #[tokio::test]
 async fn it_is_a_json_response_under_every_media_type() {
     let gateway = Gateway::on_sandbox(&SLOWLY).await;
@@ -143,7 +143,7 @@ async fn operations_over_a_websocket_count_each() {
     assert_eq!(other.receive().await["type"], json!("next"));
 }
 
-/// Who comes when as many callers are counted as may be is not let go free, and takes nothing from those who are counted.
+/// Callers beyond the number of buckets are limited too, without affecting the counted callers.
 #[tokio::test]
 async fn callers_beyond_the_most_share_one_burst() {
     let settings =
@@ -165,7 +165,7 @@ async fn callers_beyond_the_most_share_one_burst() {
     assert_eq!(ask("first").await.body, json!({ "data": { "__typename": "Query" } }));
 }
 
-/// What callers share is no reason for them to share this.
+/// Callers that share a cache have separate rate limits.
 #[tokio::test]
 async fn known_callers_are_counted_apart_whatever_they_share() {
     let upstream = Upstream::with_tokens().await;
@@ -181,7 +181,7 @@ async fn known_callers_are_counted_apart_whatever_they_share() {
     // Two keys of one name are one caller.
     let (served, _) = until_refused(async || gateway.query(Some(keys.key(2)), "{ __typename }").await).await;
     assert!(served < 3, "{served}");
-    // Unknown keys share one bucket, and beyond it each is told what is wrong with it.
+    // Unknown keys share one bucket. Beyond it each is rejected with its reason.
     let mut refused = 0;
     for stranger in 0..20 {
         let reply = gateway.query(Some(&format!("stranger-{stranger}")), "{ __typename }").await;

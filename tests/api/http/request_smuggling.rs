@@ -115,7 +115,7 @@ async fn an_ambiguous_change_is_not_carried_out() {
     assert_eq!(upstream.calls(), 0);
 }
 
-/// Whatever a body holds, and wherever the bytes are cut, the requests after it are served.
+/// Requests after a body of any content and any fragmentation are served.
 #[tokio::test]
 async fn bodies_that_resemble_a_head_are_bodies() {
     let gateway = Gateway::on_sandbox(&[]).await;

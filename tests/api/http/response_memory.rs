@@ -250,7 +250,7 @@ async fn a_client_that_reads_too_slowly_is_cut_off() {
     };
     let (mut stream, _) = ask(&gateway, "", &query(ALIASES)).await;
     assert_cut_off(&mut stream).await;
-    // On either kind of stream, and whatever the operation.
+    // On both kinds of streams, for all operations.
     for operation in [query(ALIASES), format!("subscription {{ {} }}", large("appointmentChanged", ALIASES))]
     {
         let (mut stream, _) = ask_for_events(&gateway, &operation).await;

@@ -49,14 +49,14 @@ async fn check_validates_configuration_and_upstream() {
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     assert!(wrong.stderr.contains("404") && wrong.stderr.contains("is upstream.url right?"), "{wrong:?}");
 
-    // Bound and not accepting, so that nobody else takes the port: nothing ever answers there.
+    // Bound but not accepting: the port is reserved and never responds.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let ended = check(&[("upstream.url", &url), ("upstream.timeout", "200ms")]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("does not answer"), "{ended:?}");
 
-    // The port for discarding, on which nobody listens.
+    // The discard port, which is closed.
     let dead = check(&[("upstream.url", "http://127.0.0.1:9")]).await;
     assert_eq!(dead.code, Some(1), "{dead:?}");
     assert!(dead.stderr.contains("does not answer"), "{dead:?}");

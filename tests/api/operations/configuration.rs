@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{FinishedRun, Gateway, TempFile, program};
 
-/// What no message may repeat: it may be a secret in the wrong place.
+/// A value that no message may repeat: it could be a misplaced secret.
 const SECRET: &str = "hunter2";
 
 /// Refused as faults of the configuration are, and every one of `told` is said.
@@ -66,7 +66,7 @@ async fn unknown_variables_are_rejected_with_a_suggestion() {
         &ended,
         &["2 faults", "GATEWAY_PORT", "GATEWAY_SERVICE_HOST", "orchestrator", "another name"],
     );
-    // What others read is theirs.
+    // Variables of other programs are ignored.
     let mut command = program(&["check"], &[]);
     command.env("GATEWAYS", "x").env("RUST_LOG", "trace");
     assert_eq!(FinishedRun::of(command).await.code, Some(0));

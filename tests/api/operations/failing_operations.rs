@@ -30,7 +30,7 @@ async fn a_rejected_id_cancels_no_calls_for_other_ids() {
     }
 }
 
-/// What a gateway at the default level logs of one query for 40 ids, beside its start and its end.
+/// The log of one query for 40 ids at the default level, without start and shutdown.
 async fn logged(script: impl Fn(&Call) -> UpstreamResponse + Send + Sync + 'static) -> Vec<String> {
     let upstream = Upstream::answering(script).await;
     let mut gateway = Gateway::before(upstream.url(), &[("log.level", "info")]).await;

@@ -59,7 +59,7 @@ async fn shutdown_completes_requests_in_flight_and_accepts_none() {
         assert_eq!(idle.exchange(LIVEZ).await.status, 200);
         let mut slow = in_flight(&gateway).await;
         signal(&gateway, ask);
-        // Whoever asks nothing is not waited for.
+        // Idle connections do not delay the shutdown.
         assert_eq!(idle.closed().await, b"");
         until("connections are refused", async || is_refused(&gateway).await).await;
         let reply = slow.reply().await;
@@ -82,7 +82,7 @@ async fn during_the_drain_delay_it_serves_but_is_not_ready() {
     let served = RawConnection::once(&gateway, raw::post("", &raw::query("{ __typename }"))).await;
     assert_eq!(served.parsed().body, json!({ "data": { "__typename": "Query" } }));
 
-    // Who asks twice means it.
+    // A second signal exits at once.
     gateway.terminate();
     assert_eq!(gateway.ended().await.code(), Some(1));
 }
@@ -95,7 +95,7 @@ async fn after_the_drain_delay_it_ends() {
     assert_eq!(gateway.ended().await.code(), Some(0));
 }
 
-/// What would take an hour, for which two are allowed.
+/// A request of an hour, with a deadline of two.
 const ENDLESS: [(&str, &str); 3] =
     [("sandbox.latency", "1h"), ("upstream.timeout", "2h"), ("http.deadline", "2h")];
 

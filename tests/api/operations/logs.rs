@@ -172,7 +172,7 @@ async fn no_token_and_nothing_personal_is_written_at_any_level() {
         }
         assert!(secrets.len() > 200, "{} things to look for", secrets.len());
 
-        // And whatever a client may put where it does not belong.
+        // And any client input in unexpected places.
         let misplaced = "misplaced-4711";
         gateway.query(Some(misplaced), &format!(r#"{{ appointment(id: "{}") {{ id }} }}"#, ids[0])).await;
         gateway.query_with(None, PERSONAL, json!({ "ids": misplaced, misplaced: misplaced })).await;

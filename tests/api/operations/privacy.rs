@@ -71,7 +71,7 @@ async fn leaks_are_detected() {
 #[tokio::test]
 async fn leaks_to_clients_are_detected() {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(500)).await;
-    // The upstream itself passes for a gateway that hands on what it is told.
+    // The upstream itself poses as a gateway that leaks everything.
     let told = GatewayResponse::of(crate::support::client().get(upstream.url()));
     assert!(tokio::spawn(async move { told.await.status }).await.is_err());
 }
@@ -126,7 +126,7 @@ fn faults() -> Vec<UpstreamResponse> {
     faults
 }
 
-/// An appointment of which each member has what it must not have.
+/// An appointment with an invalid value in every member.
 fn in_wrong_shapes(call: &Call) -> UpstreamResponse {
     let fixture: Value = serde_json::from_str(include_str!("../../fixtures/fresh.json")).unwrap();
     let secrets = PERSONAL.join(" ");
@@ -146,7 +146,7 @@ const ALL: &str = "id reference appointmentAt durationInMinutes endsAt isInterpr
     cancelledAt cancellationReason department { id name } claimant { name phoneNumber email dateOfBirth data { name value } }
     meeting { roomName roomUrl }";
 
-/// All that can be asked about one appointment, with what it says of a person in it.
+/// All fields of an appointment, with personal data in them.
 fn operations(id: &str) -> [(String, Value); 5] {
     let [name, phone, email, birth, answer, room] = PERSONAL;
     let claimant = json!({ "name": name, "phoneNumber": phone, "email": email, "dateOfBirth": birth });
@@ -182,7 +182,7 @@ async fn upstream_responses_do_not_leak() {
         let faults = faults();
         let count = faults.len();
         let upstream = Upstream::answering(move |call| {
-            // By the id; the list and what is created have none, and go through all.
+            // By the id. The list and creations have none, and cycle through all.
             let number = |part: &str| usize::from_str_radix(part.split_once('-')?.0, 16).ok();
             let fault = call.path.split('/').find_map(number).unwrap_or(call.nth) % (faults.len() + 1);
             faults.get(fault).cloned().unwrap_or_else(|| in_wrong_shapes(call))
@@ -232,7 +232,7 @@ async fn client_input_does_not_leak() {
         let gateway = Gateway::on_sandbox(&[("log.format", format)]).await;
         let secrets = PERSONAL.join(" ");
         let [name, phone, email, birth, answer, _] = PERSONAL;
-        // What cannot be run says so to who sent it, and to nobody else: here nothing is planted in the answers.
+        // Request errors may echo input to their sender, so the response is not checked here.
         for body in [
             json!({ "query": format!("{{ {name} }}") }),
             json!({ "query": format!("{{ appointment(id: \"{name}\") {{ id }} }}") }),

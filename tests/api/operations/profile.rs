@@ -10,7 +10,7 @@ use crate::support::{
 
 const PRODUCTION: (&str, &str) = ("profile", "production");
 
-/// There, made-up data is served to nobody who does not say so.
+/// In production the sandbox must be enabled explicitly.
 const SANDBOX: (&str, &str) = ("sandbox.enabled", "true");
 const FULL: &str = include_str!("../../fixtures/full.json");
 const INTROSPECTION: &str = include_str!("../../fixtures/introspection.graphql");

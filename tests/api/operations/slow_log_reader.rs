@@ -11,7 +11,7 @@ use crate::support::{
 
 const QUERY: &str = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }";
 
-/// A gateway whose log nobody reads, and that has dropped lines of it.
+/// A gateway with an unread log that has dropped lines.
 async fn stalled() -> (Upstream, Gateway) {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(503)).await;
     let gateway = Gateway::with_unread_log(upstream.url(), &[("log.buffer", "4KiB")]).await;
@@ -57,7 +57,7 @@ async fn a_stalled_log_reader_does_not_hold_up_the_end() {
     assert_eq!(gateway.ended().await.code(), Some(0));
 }
 
-/// The last line is written before the process ends, whatever is before it.
+/// The last line is written before the process exits.
 #[tokio::test]
 async fn the_last_lines_are_written_at_the_end() {
     let mut gateway = Gateway::on_sandbox(&[]).await;

@@ -192,7 +192,7 @@ async fn a_slow_reader_finds_the_latest_state_and_no_queue() {
     let memory = peak_memory(&gateway);
     let late = upstream.calls() + 60;
     upstream.until_called(late).await;
-    // What was on its way when the reading stopped, and then the state of now.
+    // The events in flight when reading stopped, and then the current state.
     let mut count = 1;
     while status(events.next().await) < late - 1 {
         count += 1;

@@ -32,12 +32,12 @@ async fn five_hundred_subscribers_cost_one_get_a_tick() {
     let gateway = Gateway::before(upstream.url(), &settings).await;
     let query = format!(r#"subscription {{ appointmentChanged(id: "{}") {{ status }} }}"#, id(1));
 
-    // A first one of each, so that what is needed once is there before anything is measured.
+    // One of each first, so that one-time allocations are not measured.
     let mut sockets = vec![subscribed(&gateway, &query).await];
     let mut streams = vec![Events::open(&gateway, "token", &query).await];
     assert!(is_in_state(&mut sockets[0], &mut streams[0], 0).await);
     let before = memory(&gateway);
-    // Not all at once: the queue of what waits to be accepted is the system's, and shorter.
+    // Not all at once: the accept queue of the system is shorter.
     while sockets.len() < EACH {
         let count = 25.min(EACH - sockets.len());
         sockets.extend(join_all((0..count).map(|_| subscribed(&gateway, &query))).await);
@@ -94,7 +94,7 @@ async fn subscribed(gateway: &Gateway, query: &str) -> Socket {
     socket
 }
 
-/// Whether that is what both see next.
+/// Whether both receive it next.
 async fn is_in_state(socket: &mut Socket, stream: &mut Events, state: usize) -> bool {
     let payload = json!({ "data": { "appointmentChanged": { "status": state.to_string() } } });
     socket.receive().await == json!({ "type": "next", "id": "1", "payload": payload })

@@ -44,7 +44,7 @@ async fn changes_reach_their_caller_and_other_permitted_callers() {
         assert_eq!(events.next().await, served(&id(1), "other", 3), "fetched with a token of their own");
     }
     assert_eq!((gets(&upstream, "token"), gets(&upstream, "other")), (2, 2));
-    // Nobody else was told anything: the next thing that comes is a change of theirs.
+    // Others received nothing: their next event is their own change.
     gateway.cancel("token", &id(2)).await.changed();
     assert_eq!(another.status().await, "cancelled");
 }
@@ -110,7 +110,7 @@ async fn polling_goes_on_after_a_change_was_shown() {
     }
 }
 
-/// An upstream that holds the second GET of each token back until the gate is open, with what was before the change.
+/// An upstream that holds back the second GET of each token, with the state before the change.
 async fn holding(gate: &Gate, state: &UpstreamState) -> (Upstream, Arc<Gateway>) {
     let upstream = Upstream::answering({
         let (gate, state) = (gate.clone(), state.clone());
@@ -124,7 +124,7 @@ async fn holding(gate: &Gate, state: &UpstreamState) -> (Upstream, Arc<Gateway>)
             let nth = asked.entry(call.token().to_owned()).or_default();
             *nth += 1;
             match *nth {
-                // Read before the change, and different from what was shown before: so it would be told.
+                // Read before the change and different from the last event, so it would be sent.
                 2 => UpstreamResponse::json(200, &json!({ "data": { "id": call.id, "status": "outdated" } }))
                     .once(&gate),
                 _ => state.answer(call),
@@ -181,7 +181,7 @@ async fn changes_in_a_row_end_with_the_last() {
     for n in 0..20 {
         gateway.update("token", &id(1), json!({ "status": n.to_string() })).await.changed();
     }
-    // Who is late may miss some, and sees the last, and none after a later one.
+    // Slow subscribers may miss some states, but see the last, and no older one after it.
     let mut seen = events.status().await.parse::<usize>().unwrap();
     while seen != 19 {
         let next = events.status().await.parse::<usize>().unwrap();
@@ -209,7 +209,7 @@ async fn new_subscribers_see_no_state_from_before_a_change() {
     assert_eq!(early.status().await, "before");
     state.set("waiting");
     change(&gateway).await;
-    // What is now is not known yet to this caller, whom the answer of the change was not for.
+    // The current state is unknown to this caller, which did not receive the response to the change.
     upstream.until(|seen| seen.in_flight == 1).await;
     let mut late = gateway.watch("other", &id(1)).await;
     late.nothing(std::time::Duration::from_millis(100)).await;

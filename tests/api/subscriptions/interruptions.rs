@@ -81,7 +81,7 @@ async fn definite_errors_end_the_subscription() {
             }
             assert_eq!(first.end().await, code, "{status}");
             drop(first);
-            // It is not asked for any more on its own, and nothing is left of what was kept.
+            // Polling has ended, and the cached copy is gone.
             let before = upstream.calls();
             let reply = gateway.appointment("token", &id(1)).await;
             let expected = if status < 404 { vec![code] } else { vec![] };

@@ -34,7 +34,7 @@ async fn polling_ends_with_the_last_subscriber_and_not_before() {
         }
     };
     timeout(TIMEOUT, quiet).await.expect("the polling ends");
-    // Who comes later begins anew.
+    // Later subscribers start anew.
     let before = upstream.calls();
     let mut third = gateway.watch("token", &id(1)).await;
     third.next().await;
@@ -72,7 +72,7 @@ async fn no_more_is_watched_than_is_allowed() {
     }
     assert_eq!(gateway.rejections("live.max_watched").await, 2.0);
     assert_eq!(upstream.calls(), 2);
-    // What is watched already may be watched by more, and what is left makes room.
+    // Further subscribers of a watched appointment are admitted, and abandoned ones free their place.
     let mut more = gateway.watch("token", &id(1)).await;
     assert_eq!(more.next().await, shown);
     drop(second);
@@ -108,7 +108,7 @@ async fn a_subscription_ends_when_its_token_expires() {
     long.nothing(Duration::from_millis(50)).await;
 }
 
-/// Invariant 3 holds between those who watch and those who ask, too.
+/// Single flight (invariant 3) covers polls and queries.
 #[tokio::test]
 async fn queries_join_a_poll_in_flight() {
     let gate = Gate::shut();

@@ -82,7 +82,7 @@ async fn one_poller_per_caller_and_appointment() {
     let (gate, state) = (Gate::shut(), UpstreamState::of("a"));
     let upstream = Upstream::answering({
         let (gate, state) = (gate.clone(), state.clone());
-        // What is asked for after the beginning stays under way until the gate is open.
+        // Later calls stay in flight until the gate is open.
         move |call| if state.get() == "a" { state.answer(call) } else { state.answer(call).once(&gate) }
     })
     .await;
@@ -133,7 +133,7 @@ async fn where_there_is_an_etag_only_changes_are_sent() {
     let began = Instant::now();
     state.set("b");
     assert_eq!(events.status().await, "b");
-    // For longer than anything is kept, there are only answers that say that it is what it was.
+    // For longer than the TTL, the upstream confirms the state without a change.
     upstream.until_polled(3).await;
     let from = upstream.calls();
     while began.elapsed() < Duration::from_millis(1500) {

@@ -90,7 +90,7 @@ async fn everything_runs_over_one_socket() {
     let first = socket.receive().await;
     assert_eq!(first["payload"]["data"]["appointmentChanged"]["id"], json!(id));
 
-    // A change's own answer and what the watcher sees of it come in either order.
+    // The response to a change and the event for subscribers arrive in either order.
     socket.subscribe("change", &change(&id, "xx")).await;
     let mut heard = [socket.receive().await, socket.receive().await, socket.receive().await];
     heard.sort_by_key(|message| message["type"].to_string() + &message["id"].to_string());
@@ -110,7 +110,7 @@ async fn everything_runs_over_one_socket() {
         assert_eq!(socket.receive().await, json!({ "type": "complete", "id": id }));
     }
 
-    // Nothing more is said of what was given up.
+    // Cancelled operations send nothing more.
     gateway.query(Some(ALL), &change(&id, "yy")).await;
     socket.send_message(json!({ "type": "complete", "id": "never there" })).await;
     socket.send_message(json!({ "type": "ping" })).await;

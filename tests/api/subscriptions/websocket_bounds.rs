@@ -75,7 +75,7 @@ async fn a_message_has_a_bound() {
     assert_eq!(socket.closed().await.0, 1009);
     assert_eq!(gateway.rejections("websocket.max_message").await, 1.0);
 
-    // However long it is: nobody collects it, and the client is told.
+    // Messages of any length: the gateway does not buffer them, and tells the client.
     let before = peak_memory(&gateway);
     for mut socket in join_all((0..4).map(|_| Socket::open(&gateway))).await {
         socket.send(pong(16 << 20)).await;
@@ -115,7 +115,7 @@ async fn pings_are_sent_and_required() {
     socket.send(sent).await;
     while socket.frame().await != Message::Pong(Vec::from(*b"there?").into()) {}
 
-    // Who reads and never answers is taken for gone.
+    // Clients that read but never respond to pings are disconnected.
     let mut silent = Socket::connect(&gateway, ALL).await.into_stream();
     let mut rest = Vec::new();
     silent.read_to_end(&mut rest).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_slow_reader_finds_the_latest_state_and_no_queue() {
     let (calls, memory) = (upstream.calls(), peak_memory(&gateway));
     let late = calls + 60;
     upstream.until_called(late).await;
-    // What was on its way when the reading stopped, and then the state of now.
+    // The events in flight when reading stopped, and then the current state.
     let mut events = 1;
     while status(socket.receive().await) < late - 1 {
         events += 1;
@@ -169,7 +169,7 @@ async fn shutdown_finishes_operations_and_closes_subscriptions() {
     let mut idle = Socket::open(&gateway).await;
     let mut asking = Socket::connect(&gateway, ALL).await;
     asking.subscribe("1", &format!(r#"{{ appointment(id: "{}") {{ id }} }}"#, ids[1])).await;
-    // That the query is being run is sure once what was said after it is answered.
+    // The query is executing once a later message is answered.
     asking.send_message(json!({ "type": "ping" })).await;
     assert_eq!(asking.receive().await, json!({ "type": "pong" }));
 
@@ -203,7 +203,7 @@ async fn logs_contain_no_token_and_no_message_text() {
     assert_eq!(other.closed().await.0, 4403);
     let log = loop {
         let log = gateway.stderr();
-        // What a process has written is here a moment later.
+        // The output of a process arrives with a short delay.
         if log.contains("4409") && log.contains("4403") {
             break log;
         }

@@ -47,7 +47,7 @@ async fn a_route_that_fails_is_not_called_any_more_and_the_others_are() {
     open(&gateway).await;
     assert_eq!(upstream.calls(), 5);
     for n in [0, 7, 8, 9] {
-        // Also of ids and callers that had nothing to do with it: what is down is the upstream.
+        // This includes ids and callers without failures: the upstream is down for all.
         assert_refused(&gateway.appointment("other", &id(n)).await, 50..=72);
     }
     assert_eq!(upstream.calls(), 5);
@@ -98,7 +98,7 @@ async fn rejections_do_not_count_as_failures() {
         gateway.appointment("token", &id(n)).await;
     }
     assert_eq!(upstream.calls(), 30);
-    // Nor does a call that was given up by who asked.
+    // Abandoned calls do not count as failures either.
     assert_eq!(*gateway.appointment("token", &id(50)).await.appointment(), served(&id(50), "token", 1));
 }
 

@@ -117,7 +117,7 @@ async fn the_cache_is_bounded_in_bytes() {
             assert_eq!(reply.paths_and_codes(), [], "round {round}");
         }
     }
-    // Of what was read last, some may still be in; the cache tidies up in batches of its own choosing.
+    // Some recently read entries may remain: the cache evicts in batches.
     let again = upstream.calls() - 1000;
     assert!(again > 800, "{again} of 1000 were asked for again");
 }

@@ -143,7 +143,7 @@ async fn upstream_failures_have_their_code_and_hide_upstream_text() {
             |_| UpstreamResponse::chunked(&" ".repeat(8193)),
             "UPSTREAM_INVALID_RESPONSE",
         ),
-        // The size that is announced is enough to refuse it: nobody waits for the rest.
+        // The declared length suffices to reject the response.
         (
             "too large, announced and never sent",
             |_| UpstreamResponse::text(200, "application/json", &" ".repeat(100_000)).stalled_at(99_990),
@@ -221,7 +221,7 @@ async fn upstream_failures_have_their_code_and_hide_upstream_text() {
 
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_unavailable() {
-    // Bound and not listened to: nobody else can get the port, and nobody answers on it.
+    // Bound but not listening: the port is reserved, and connections to it fail.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap().to_string();
@@ -256,7 +256,7 @@ async fn upstream_responses_at_the_size_limit_are_read() {
     let sized = |call: &Call| format!("{:<8192}", json!({ "data": { "id": call.id } }));
     upstream.on(&id(1), move |call| UpstreamResponse::text(200, "application/json", &sized(call)));
     upstream.on(&id(2), move |call| UpstreamResponse::chunked(&sized(call)));
-    // What it says that it is does not matter: the id decides.
+    // The declared media type does not matter: the id decides.
     upstream.on(&id(3), |call| {
         UpstreamResponse::text(200, "text/html", &json!({ "data": { "id": call.id } }).to_string())
     });

@@ -21,7 +21,7 @@ const TWICE: (&str, &str) = ("upstream.retries", "2");
 
 type Case = (&'static str, fn(&Call) -> UpstreamResponse);
 
-/// What may pass.
+/// Transient failures.
 const TRANSIENT: [Case; 8] = [
     ("429", |_| UpstreamResponse::status(429)),
     ("502", |_| UpstreamResponse::status(502)),
@@ -113,7 +113,7 @@ async fn upstream_retries_bounds_the_attempts() {
 
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_tried_again() {
-    // Bound and not listened to: nobody else can get the port, and nobody answers on it.
+    // Bound but not listening: the port is reserved, and connections to it fail.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());

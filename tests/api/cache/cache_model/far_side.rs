@@ -13,7 +13,7 @@ use crate::support::{Call, Gate, List, Pagination, UpstreamResponse, id};
 /// How many appointments there are for a case.
 pub const IDS: usize = 2;
 
-/// What a call is about: one of a case's appointments, or its list. A change of the list is a create.
+/// The subject of a call: an appointment of the case, or its list. A change of the list is a create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
     One(usize),
@@ -41,7 +41,7 @@ pub enum Outcome {
     Truncated,
 }
 
-/// What an answer to a read means.
+/// The meaning of a response to a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     Data,
@@ -63,7 +63,7 @@ pub enum Effect {
     None,
 }
 
-/// Whether an event ends what the caller had or asked for before.
+/// The effect of an event on earlier copies and calls of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ends {
     No,
@@ -116,7 +116,7 @@ impl Outcome {
         Self::Status(429),
     ];
 
-    /// What it means as an answer to a read of `subject`.
+    /// The meaning as a response to a read of `subject`.
     pub fn meaning(self, subject: Subject) -> Meaning {
         match self {
             Self::Shown | Self::ShownOnce => Meaning::Data,
@@ -162,7 +162,7 @@ impl Outcome {
     }
 }
 
-/// A call, and when what happened to it. All times are counts of events.
+/// A call and the times of its events, as counts of events.
 pub struct Made {
     pub scope: String,
     pub subject: Subject,
@@ -196,7 +196,7 @@ impl Made {
         self.is_change && self.outcome.effect() != Effect::None
     }
 
-    /// Whether nobody knows if it changed something, or will.
+    /// Whether its outcome is unknown.
     pub fn is_in_doubt(&self) -> bool {
         self.is_change && self.outcome.effect() == Effect::Unknown
     }

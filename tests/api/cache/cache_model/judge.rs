@@ -11,7 +11,7 @@ pub struct Read {
     pub asked: u64,
 }
 
-/// What a client is told.
+/// The content of a response.
 #[derive(Debug)]
 pub enum Observed {
     /// An appointment or a page, of the call by this number, for this token.

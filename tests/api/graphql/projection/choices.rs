@@ -9,7 +9,7 @@ impl Choices {
         Self(choices.into())
     }
 
-    /// Whether there are none left: what is being made comes to its end.
+    /// Whether no choices are left, so that generation ends.
     pub fn is_over(&self) -> bool {
         self.0.is_empty()
     }

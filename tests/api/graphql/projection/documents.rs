@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("limits.cost", "1500"),
 ];
 
-/// What is wrong with a text, or special about it.
+/// A fault or peculiarity of a document.
 fn changed(text: String, choices: &mut Choices) -> String {
     let words: Vec<_> = text.split(' ').collect();
     let at = choices.below(words.len());
@@ -99,7 +99,7 @@ fn request(
     request.bearer_auth(token).header("accept", "application/graphql-response+json")
 }
 
-/// The status, what went wrong in no order, since what is waited for is there when it is, and the data to the letter.
+/// The status, the errors without order, since calls complete in any order, and the exact data.
 async fn answered(request: RequestBuilder) -> (u16, Vec<String>, String) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();

@@ -21,21 +21,21 @@ use super::{
 pub struct Expected {
     /// As text: the order of the names counts.
     pub data: String,
-    /// The paths of what is null because the upstream sent it in a wrong shape, in order.
+    /// The paths of fields that are null because of an invalid upstream value, in order.
     pub faults: Vec<String>,
-    /// What the upstream is asked for by id.
+    /// The ids requested from the upstream.
     pub ids: BTreeSet<String>,
     /// How many windows of the list are asked for.
     pub windows: usize,
 }
 
-/// What a field is.
+/// The kind of a field.
 enum Is {
     Null,
     /// Null, or with something left out, for a wrong shape.
     Wrong(Box<Is>),
     Leaf(Value),
-    /// What is known of an object: mostly the upstream's JSON.
+    /// The data of an object: mostly the upstream's JSON.
     Object(Value),
     List(Vec<Is>),
 }
@@ -82,7 +82,7 @@ impl<'w> Projecting<'w> {
         format!("{{{}}}", members.collect::<Vec<_>>().join(","))
     }
 
-    /// What is selected, by name, in the order in which the names come first.
+    /// The selected fields by response name, in order of first occurrence.
     fn collect(
         &self,
         set: &'w [Selection],
@@ -320,7 +320,7 @@ fn window(world: &World, first: usize, start: usize) -> Value {
     })
 }
 
-/// What was made above, as it was made.
+/// The generated JSON, unchanged.
 fn made(value: &Value) -> Is {
     match value {
         Value::Null => Is::Null,

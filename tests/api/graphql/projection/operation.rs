@@ -47,7 +47,7 @@ pub struct Field {
     pub selections: Vec<Selection>,
 }
 
-/// A field as it is asked for: what has to be the same where two go by one name.
+/// A field with its arguments: fields with the same response name must be equal in it.
 #[derive(Clone)]
 pub struct Call {
     alias: Option<String>,
@@ -73,7 +73,7 @@ pub struct Condition {
 const DEEPEST: usize = 12;
 
 impl Operation {
-    /// A query of what `world` may hold.
+    /// A random query for the data in `world`.
     pub fn of(choices: &mut Choices, types: &Types, world: &World) -> Self {
         let mut making =
             Making { choices, types, world, fragments: Vec::new(), variables: Vec::new(), calls: Vec::new() };
@@ -175,7 +175,7 @@ struct Making<'c> {
     world: &'c World,
     fragments: Vec<Fragment>,
     variables: Vec<Variable>,
-    /// What was asked for so far, with the type that it was asked of: it may be asked for again.
+    /// Fields selected so far, with their parent type, for repeated selection.
     calls: Vec<(String, Call)>,
 }
 
@@ -241,7 +241,7 @@ impl Making<'_> {
         }
         let types = self.types;
         let fields = types.fields(object).expect("an object");
-        // At the end of the choices, or of the depth, what has no selections of its own.
+        // At the end of the choices or the depth, leaf fields only.
         let is_end = self.choices.is_over() || depth >= DEEPEST;
         let leaves = fields.iter().filter(|field| !is_end || types.fields(&field.of).is_none());
         let mut names: Vec<_> = leaves.map(|field| field.name.as_str()).collect();

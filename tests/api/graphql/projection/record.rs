@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::choices::Choices;
 use crate::support::id;
 
-/// The switches, without what the names of all have in common, in the order of the schema.
+/// The feature switches without their common prefix, in the order of the schema.
 pub const FLAGS: [&str; 9] = [
     "call_recording",
     "breakout_room",
@@ -18,7 +18,7 @@ pub const FLAGS: [&str; 9] = [
     "participant_list",
 ];
 
-/// What one caller may see.
+/// The data visible to one caller.
 #[derive(Debug, Clone)]
 pub struct World {
     /// The list, in its order.
@@ -51,7 +51,7 @@ struct Making<'c> {
 /// Makes the value of a member.
 type Make<M> = fn(&mut M) -> Value;
 
-/// What most fields do not take.
+/// Values that are invalid for most fields.
 const WRONG: [&str; 7] = ["[]", "[1]", "{\"a\":{}}", "1e300", "-0.5", "\"\\u0000nonsense\"", "[[null]]"];
 
 impl Making<'_> {
@@ -101,7 +101,7 @@ impl Making<'_> {
             ])
         });
         it.insert("unheard_of".to_owned(), json!({ "field": [1, null] }));
-        // Some upstream writes capitals; what is served is in lower case.
+        // Some upstreams send capitals; the gateway serves lower case.
         let id = if self.choices.once_in(6) { id(n).to_uppercase() } else { id(n) };
         it.insert("id".to_owned(), id.into());
         it.into()

@@ -15,7 +15,7 @@ pub struct Types {
 
 pub struct Field {
     pub name: String,
-    /// What it is, within the list if it is one.
+    /// The type, or the item type of a list.
     pub of: String,
 }
 
@@ -47,7 +47,7 @@ impl Types {
         self.objects.get(name).map(Vec::as_slice)
     }
 
-    /// What a field of an object is.
+    /// The type of a field.
     pub fn of(&self, object: &str, field: &str) -> &str {
         &self.objects[object].iter().find(|it| it.name == field).expect("a field of the schema").of
     }
