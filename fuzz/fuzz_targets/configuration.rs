@@ -1,10 +1,10 @@
-//! The configuration: the text of a file and, after a NUL, variables of the environment, one a line.
+//! The configuration: the text of a file and, after a NUL, environment variables, one per line.
 
 #![no_main]
 
 use std::{collections::BTreeMap, fs};
 
-use appointments_gateway::config::{loader::Sources, Config};
+use appointments_gateway::config::{Config, loader::Sources};
 
 libfuzzer_sys::fuzz_target!(|data: &str| {
     let (file, variables) = data.split_once('\0').unwrap_or((data, ""));

@@ -1,4 +1,4 @@
-//! `Cache-Control`, `Age` and `Retry-After` of the upstream's answers, `exp` of a caller's token.
+//! `Cache-Control`, `Age` and `Retry-After` of upstream responses, and the `exp` of a token.
 
 #![no_main]
 

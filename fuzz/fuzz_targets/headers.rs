@@ -1,4 +1,4 @@
-//! The headers of a request: media types, CSRF, the token, a WebSocket's origin.
+//! Request headers: media types, CSRF, the token, the origin of a WebSocket.
 
 #![no_main]
 

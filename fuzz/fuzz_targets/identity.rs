@@ -1,4 +1,4 @@
-//! What callers are known by: a set of keys as its issuer serves it, a file of API keys.
+//! Caller credentials: JWK sets and API key files.
 
 #![no_main]
 

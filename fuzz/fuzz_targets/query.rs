@@ -1,4 +1,4 @@
-//! A query with its variables: limits, validation, rewriting, and execution without a credential.
+//! A query with its variables: limits, validation, normalisation, and execution without a credential.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The body of a POST, the query string of a GET.
+//! The body of a POST, and the query string of a GET.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The upstream's JSON: one appointment, a page of the list, the faults of a change.
+//! The upstream's JSON: an appointment, a page of the list, and the errors of a change.
 
 #![no_main]
 

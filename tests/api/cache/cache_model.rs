@@ -1,7 +1,7 @@
 //! A model test of all caches. Several callers read, change, subscribe, lose access, disconnect and wait, in random
 //! order. No client may receive data that the [model](judge) does not allow.
 //!
-//! The test determines the order of all events: the [upstream](far_side) holds back each response until a step releases
+//! The test determines the order of all events: the [upstream](upstream) holds back each response until a step releases
 //! it, and every step waits for its effect. Only expiry depends on time. Pollers call on their own when a subscription
 //! begins, and after a change or a rejection. The test awaits each of these calls, or allows some time for it if the
 //! rules do not require it.
@@ -9,8 +9,8 @@
 //! Reads are repeated byte for byte in several request forms, so that the response cache serves many of them. The model
 //! does not distinguish these.
 
-mod far_side;
 mod judge;
+mod upstream;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,8 +32,8 @@ use tokio::{
 };
 
 use self::{
-    far_side::{Effect, Ends, FarSide, IDS, Join, Outcome, Subject},
     judge::{Observed, Read, Source, Staleness, judge, judge_first_event, judge_next_event},
+    upstream::{Effect, Ends, IDS, Join, ModelUpstream, Outcome, Subject},
 };
 use crate::support::{
     Gateway, GatewayResponse, RequestForm, SubscriptionEvent, TIMEOUT, Transport, Upstream, UpstreamResponse,
@@ -220,12 +220,12 @@ impl Setting {
 }
 
 /// The far sides of all cases, by the tokens of their callers.
-type FarSides = Arc<Mutex<HashMap<String, FarSide>>>;
+type ModelUpstreams = Arc<Mutex<HashMap<String, ModelUpstream>>>;
 
 /// A case while it runs.
 struct Case {
     gateway: Arc<Gateway>,
-    far: FarSide,
+    far: ModelUpstream,
     tokens: Vec<String>,
     staleness: Staleness,
     pause: Duration,
@@ -766,14 +766,14 @@ impl Case {
 }
 
 /// The call and the token that marked an appointment, if it is the one by this number.
-fn marks(far: &FarSide, it: &Value, n: usize) -> Option<(usize, String)> {
+fn marks(far: &ModelUpstream, it: &Value, n: usize) -> Option<(usize, String)> {
     let is_it = it["id"] == far.id(n).as_str();
     let call = it["status"].as_str().filter(|_| is_it)?.parse().ok()?;
     Some((call, it["reference"].as_str()?.to_owned()))
 }
 
 /// The observation in an event, or none if it has no usable content.
-fn told_by_event(far: &FarSide, n: usize, answer: &Value) -> Option<Observed> {
+fn told_by_event(far: &ModelUpstream, n: usize, answer: &Value) -> Option<Observed> {
     if let Some(code) = answer["errors"].get(0).map(|error| &error["extensions"]["code"]) {
         return Some(Observed::Failed(code.as_str()?.to_owned()));
     }
@@ -792,7 +792,7 @@ impl Drop for Case {
 struct Runner {
     setting: Setting,
     upstream: Upstream,
-    far_sides: FarSides,
+    far_sides: ModelUpstreams,
     cases: usize,
     ways: HashSet<Source>,
     /// How many reads were answered from the answer cache.
@@ -801,7 +801,7 @@ struct Runner {
 
 impl Runner {
     async fn new(setting: Setting) -> Self {
-        let far_sides = FarSides::default();
+        let far_sides = ModelUpstreams::default();
         let upstream = Upstream::answering({
             let far_sides = far_sides.clone();
             move |call| -> UpstreamResponse {
@@ -814,7 +814,7 @@ impl Runner {
 
     async fn run(&mut self, steps: &[Step]) -> Result<(), String> {
         self.cases += 1;
-        let far = FarSide::of(self.cases);
+        let far = ModelUpstream::of(self.cases);
         let tokens = vec![
             format!("one-{}", self.cases),
             format!("other-{}", self.cases),

@@ -1,7 +1,7 @@
 //! The model: which data may be served to which caller. It knows no cache, only the order of events and the call from
 //! which a response came, which each response carries as a mark.
 
-use super::far_side::{Ends, Log, Made, Meaning, Outcome, Subject};
+use super::upstream::{Ends, Log, Made, Meaning, Outcome, Subject};
 
 /// A read, from the moment of its sending on. A new subscription is one too.
 #[derive(Debug, Clone)]

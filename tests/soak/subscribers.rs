@@ -1,4 +1,4 @@
-//! Clients that watch: over WebSockets and over event streams, for a while, and then leave, politely or not.
+//! Subscribers over WebSocket and server-sent events, which leave after a while, gracefully or not.
 
 use std::{
     collections::BTreeMap,
@@ -25,21 +25,21 @@ use crate::{
     world::{APPOINTMENTS, TOKENS, id, is_revocable, token},
 };
 
-/// A client that watches one appointment after the other.
-pub struct Watcher {
+/// A client with one subscription after the other.
+pub struct Subscriber {
     load: Arc<Load>,
     token: usize,
     rng: fastrand::Rng,
 }
 
-/// An appointment that is being watched.
+/// A current subscription.
 struct Watched {
     asked: Asked,
     appointment: usize,
     seen: u64,
 }
 
-impl Watcher {
+impl Subscriber {
     pub fn new(load: Arc<Load>, number: usize, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed.wrapping_mul(999_983).wrapping_add(number as u64));
         Self { load, token: number % TOKENS, rng }
@@ -57,7 +57,7 @@ impl Watcher {
         }
     }
 
-    /// Until when to watch.
+    /// The end of the subscription.
     fn until(&mut self) -> tokio::time::Instant {
         tokio::time::Instant::now() + Duration::from_millis(self.rng.u64(100..4000))
     }
@@ -91,7 +91,7 @@ impl Watcher {
                 }
                 Ok(Ok(Some(chunk))) => text.push_str(&chunk),
                 Ok(Ok(None)) => {
-                    // Of its own accord it ends when the gateway does, or with an error that is final.
+                    // It ends by itself only when the gateway does, or with a definite error.
                     let is_complete = text == "event: complete\ndata:\n\n";
                     let may_end = watched.has_ended() || lives.is_ending(life);
                     judge.ensure(is_complete && may_end, || format!("an event stream ends with {text:?}"));
@@ -185,7 +185,7 @@ impl Watcher {
         self.count_polls(began, watched.len());
     }
 
-    /// Opens a WebSocket and begins.
+    /// Opens a WebSocket and sends `connection_init`.
     async fn open(&self, life: Life) -> std::io::Result<WebSocketStream<TcpStream>> {
         let other = std::io::Error::other::<tokio_tungstenite::tungstenite::Error>;
         let mut request = "ws://gateway/graphql".into_client_request().map_err(other)?;
@@ -201,7 +201,7 @@ impl Watcher {
         Ok(socket)
     }
 
-    /// Asks for an appointment over the WebSocket, once.
+    /// Queries an appointment over the WebSocket.
     async fn query(&mut self, socket: &mut WebSocketStream<TcpStream>) -> (Asked, usize, Instant) {
         let appointment = self.rng.usize(0..APPOINTMENTS);
         let asked = Asked::now(self.load.judge.world(), self.token);
@@ -229,7 +229,8 @@ impl Watcher {
     }
 
     fn watch(&mut self) -> Watched {
-        // Half of all watch one of the few whose access comes and goes, so that many join a subscription that is there.
+        // Half of all subscribers choose one of the few revocable appointments, so that many join existing
+        // subscriptions.
         let revocable = |it: &usize| is_revocable(self.token, *it);
         let few = (0..APPOINTMENTS).filter(revocable).collect::<Vec<_>>();
         let appointment = match self.rng.bool() {
@@ -239,7 +240,7 @@ impl Watcher {
         Watched { asked: Asked::now(self.load.judge.world(), self.token), appointment, seen: 0 }
     }
 
-    /// What a watch may have cost at the far side: a look at once, one for each interval, and one for each change.
+    /// The maximum number of upstream calls of a subscription: one at its start, one per interval, one per change.
     fn count_polls(&self, began: Instant, watched: usize) {
         let ticks = began.elapsed().as_millis() / (POLLED.as_millis() * 9 / 10) + 2;
         self.load.judge.counts.reads_needed.fetch_add(ticks as u64 * watched as u64, Ordering::Relaxed);
@@ -265,10 +266,10 @@ impl Watched {
     }
 }
 
-/// How often what is watched is asked for.
+/// The polling interval.
 pub const POLLED: Duration = Duration::from_millis(300);
 
-/// In the place of a version, where an error has ended the subscription.
+/// Stands for a version if an error has ended the subscription.
 const ENDED: u64 = u64::MAX;
 
 const QUERY: &str = "subscription ($id: UUID!) { appointmentChanged(id: $id) { id reference status } }";

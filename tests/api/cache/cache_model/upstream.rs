@@ -312,13 +312,13 @@ impl Log {
 
 /// The far side of one case.
 #[derive(Clone)]
-pub struct FarSide {
+pub struct ModelUpstream {
     log: Arc<Mutex<Log>>,
     changed: watch::Sender<()>,
     case: usize,
 }
 
-impl FarSide {
+impl ModelUpstream {
     pub fn of(case: usize) -> Self {
         Self { log: Arc::default(), changed: watch::Sender::new(()), case }
     }

@@ -1,4 +1,4 @@
-//! The upstream, in the worst of health: HTTP/1.1 by hand, so that it can break every rule of it.
+//! The misbehaving upstream: hand-written HTTP/1.1, so that it can break every rule of it.
 
 use std::{
     collections::HashSet,
@@ -27,17 +27,17 @@ use crate::{
     world::{Access, GrantedCall, Provenance, World, appointment_number, is_revocable, listed, token_number},
 };
 
-/// How many of ten calls are answered as the mode says; the others are answered well.
+/// How many of ten calls misbehave; the others succeed.
 const AS_THE_MODE_SAYS: u8 = 8;
 
-/// Calls that are in flight in so many looks in a row, a tenth of a second apart, were so at the same time.
+/// Calls in flight in this many samples in a row, a tenth of a second apart, count as concurrent.
 const LOOKS: usize = 4;
 
-/// The far side: one listener that comes and goes, and what it has counted.
-pub struct FarSide {
+/// The upstream: a listener that starts and stops, and its counters.
+pub struct Upstream {
     world: Arc<World>,
     port: u16,
-    /// Where nobody may ever call: redirects point there.
+    /// An address that must never be called: redirects point there.
     decoy: u16,
     mode: AtomicU8,
     listening: Mutex<Option<AbortHandle>>,
@@ -47,26 +47,26 @@ pub struct FarSide {
     pub counts: Counts,
 }
 
-/// What the far side has counted.
+/// The counters of the upstream.
 #[derive(Default)]
 pub struct Counts {
     /// Calls by mode.
     pub calls: [AtomicU64; Mode::COUNT],
-    /// Reads that no redirect led to.
+    /// Direct reads.
     pub reads: AtomicU64,
-    /// Reads that a redirect led to.
+    /// Reads after a redirect.
     pub hops: AtomicU64,
     /// Changes.
     pub changes: AtomicU64,
-    /// Calls for which there is no endpoint.
+    /// Calls of unknown endpoints.
     pub unknown: AtomicU64,
-    /// The most calls that were certainly in flight at once.
+    /// The maximum of certainly concurrent calls.
     pub most_in_flight: AtomicUsize,
-    /// Connections to where nobody may call.
+    /// Connections to the forbidden address.
     pub strayed: AtomicU64,
 }
 
-/// A call as it was read.
+/// A parsed call.
 struct Call {
     method: String,
     path: String,
@@ -75,20 +75,20 @@ struct Call {
     body: Value,
 }
 
-/// What is to be answered, if all is well.
+/// The correct response to a call.
 pub struct Answer {
     pub status: u16,
     pub body: Value,
 }
 
-struct InFlight<'a>(&'a FarSide, u64);
+struct InFlight<'a>(&'a Upstream, u64);
 
-impl FarSide {
-    /// One that listens, healthy, on a port that stays its own.
+impl Upstream {
+    /// Starts a healthy upstream on a fixed port.
     pub async fn start(world: Arc<World>, seed: u64) -> Arc<Self> {
         let (listener, port) = listen_somewhere().await;
         let (decoy, decoy_port) = listen_somewhere().await;
-        let far_side = Arc::new(Self {
+        let upstream = Arc::new(Self {
             world,
             port,
             decoy: decoy_port,
@@ -99,15 +99,15 @@ impl FarSide {
             in_flight: Mutex::default(),
             counts: Counts::default(),
         });
-        far_side.serve(listener);
-        let strayed = far_side.clone();
+        upstream.serve(listener);
+        let strayed = upstream.clone();
         tokio::spawn(async move {
             while decoy.accept().await.is_ok() {
                 strayed.counts.strayed.fetch_add(1, Ordering::Relaxed);
             }
         });
-        tokio::spawn(far_side.clone().watch_in_flight());
-        far_side
+        tokio::spawn(upstream.clone().watch_in_flight());
+        upstream
     }
 
     pub fn url(&self) -> String {
@@ -123,7 +123,7 @@ impl FarSide {
         Mode::BAD.into_iter().find(|bad| *bad as u8 == mode).unwrap_or(Mode::Healthy)
     }
 
-    /// From now on it behaves like this.
+    /// Switches to another mode.
     pub async fn behave(self: &Arc<Self>, mode: Mode) {
         self.mode.store(mode as u8, Ordering::Relaxed);
         if mode == Mode::Killed {
@@ -133,14 +133,14 @@ impl FarSide {
         }
     }
 
-    /// Cuts all connections, and listens again at once, unless it is dead.
+    /// Cuts all connections, and listens again at once unless it is dead.
     pub async fn hang_up(self: &Arc<Self>) {
         if self.die() {
             self.live().await;
         }
     }
 
-    /// With the task that accepts go the listener and all that it has accepted. Whether it was alive.
+    /// Ends the accepting task, which closes the listener and all connections. Returns whether it was alive.
     fn die(&self) -> bool {
         let listening = self.listening.lock().unwrap().take();
         listening.inspect(AbortHandle::abort).is_some()
@@ -150,7 +150,7 @@ impl FarSide {
         if self.listening.lock().unwrap().is_some() {
             return;
         }
-        // The old listener goes with its task, in a moment.
+        // The old listener closes with its task, after a moment.
         let listener = timeout(Duration::from_secs(10), async {
             loop {
                 match TcpListener::bind(("127.0.0.1", self.port)).await {
@@ -163,14 +163,14 @@ impl FarSide {
     }
 
     fn serve(self: &Arc<Self>, listener: TcpListener) {
-        let far_side = self.clone();
+        let upstream = self.clone();
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 if let Ok((stream, _)) = listener.accept().await {
-                    let far_side = far_side.clone();
+                    let upstream = upstream.clone();
                     connections.spawn(async move {
-                        let _ = far_side.converse(stream).await;
+                        let _ = upstream.converse(stream).await;
                     });
                 }
                 while connections.try_join_next().is_some() {}
@@ -188,7 +188,7 @@ impl FarSide {
             let misbehaviour = self.misbehaviour();
             tokio::select! {
                 answered = self.answer(&call, misbehaviour, &mut writer) => answered?,
-                // Who has asked says no more before the answer, unless it leaves.
+                // The gateway sends nothing before the response, unless it disconnects.
                 left = reader.fill_buf() => return left.map(drop),
             }
         }
@@ -201,7 +201,7 @@ impl FarSide {
         InFlight(self, call)
     }
 
-    /// What is done to the next call; none where it is answered well.
+    /// The misbehaviour for the next call, or none.
     fn misbehaviour(&self) -> Option<Misbehaviour> {
         let mode = self.mode();
         self.counts.calls[mode as usize].fetch_add(1, Ordering::Relaxed);
@@ -227,14 +227,14 @@ impl FarSide {
         }
     }
 
-    /// The call, where the access of its caller changes.
+    /// The grant of the caller, if its access changes over time.
     fn granted(&self, call: &Call) -> Option<GrantedCall<'_>> {
         let id = call.path.strip_prefix("/api/v1/appointments/")?.split('/').next()?;
         let (token, appointment) = (call.token?, appointment_number(id)?);
         is_revocable(token, appointment).then(|| self.world.call(token, appointment))
     }
 
-    /// What the API promises; a change is made on the way, unless the misbehaviour is one that keeps it from being made.
+    /// The response of the API. A change is applied here, unless the misbehaviour prevents it.
     fn right_answer(&self, call: &Call, misbehaviour: Option<&Misbehaviour>) -> Answer {
         let counts = &self.counts;
         let Some(token) = call.token else {
@@ -318,8 +318,7 @@ impl FarSide {
         Answer { status: 200, body: json!({ "data": items.collect::<Vec<_>>(), "meta": meta }) }
     }
 
-    /// Counts how many calls are in flight at once. A call that was given up may be seen here for a moment longer, so
-    /// only what stays is counted.
+    /// Counts concurrent calls. An abandoned call may be visible for a moment, so only lasting ones count.
     async fn watch_in_flight(self: Arc<Self>) {
         let mut looks = Vec::<HashSet<u64>>::new();
         loop {
@@ -350,7 +349,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Reads a call; none where the connection ends instead.
+/// Reads a call, or none if the connection ends.
 async fn read(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Call>> {
     let mut line = String::new();
     if reader.read_line(&mut line).await? == 0 {
@@ -376,7 +375,7 @@ async fn read(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Call>>
     Ok(Some(Call { method, path: path.to_owned(), query: query.to_owned(), token, body }))
 }
 
-/// A listener on a port that the system gives to nobody else meanwhile: below those that it hands out itself.
+/// A listener on a port below the ephemeral range, so that the system gives it to nobody else.
 async fn listen_somewhere() -> (TcpListener, u16) {
     loop {
         let port = free_port();
@@ -386,7 +385,7 @@ async fn listen_somewhere() -> (TcpListener, u16) {
     }
 }
 
-/// A port that nobody listens on now, and that the system gives to no connection.
+/// A free port outside the ephemeral range.
 pub fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(20_000..32_000);
