@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use appointments_gateway::config::{loader::Sources, Config};
+use appointments_gateway::config::{Config, loader::Sources};
 
 libfuzzer_sys::fuzz_target!(|data: &str| {
     let (file, variables) = data.split_once('\0').unwrap_or((data, ""));

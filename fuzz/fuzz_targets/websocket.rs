@@ -2,4 +2,6 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &str| appointments_gateway::http::graphql::websocket::fuzzing::message(data));
+libfuzzer_sys::fuzz_target!(|data: &str| appointments_gateway::http::graphql::websocket::fuzzing::message(
+    data
+));

@@ -1,4 +1,4 @@
-//! A connection to the gateway that asks one thing after the other and holds each answer against what it has to be.
+//! A connection that sends one request after the other, and compares each response with the expected one.
 
 use std::ops::Range;
 
@@ -21,10 +21,10 @@ impl Connection {
         Self { stream, read: Vec::new() }
     }
 
-    /// Asks for the appointments of those numbers as `token`.
+    /// Requests the appointments of those numbers as `token`.
     ///
     /// # Panics
-    /// Where the answer is not, byte by byte, what it has to be.
+    /// If the response differs from the expected one in any byte.
     pub(crate) async fn ask(&mut self, token: &str, numbers: Range<usize>) {
         let ids = numbers.clone().map(|n| format!("\"{}\"", id(n))).collect::<Vec<_>>().join(",");
         let body = format!(
@@ -43,7 +43,7 @@ impl Connection {
         assert_eq!(answer, format!(r#"{{"data":{{"it":[{}]}}}}"#, items.join(",")));
     }
 
-    /// A figure of the gateway's metrics.
+    /// The value of a metric.
     pub(crate) async fn metric(&mut self, name: &str) -> f64 {
         self.stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
         let text = self.answer().await;

@@ -1,8 +1,8 @@
-//! Memory as a promise: a million distinct (token, id) pairs go through the gateway, and its memory stays under a ceiling;
-//! and beside who asks for all that, who asks for little finds what it knew.
+//! The memory test: while a million distinct pairs of token and id pass through the gateway, its memory stays below a
+//! bound, and a caller with few appointments keeps its cache hits.
 //!
-//! `cargo test --release --test memory` runs it and prints the figures; `-- 100000` has it try so many pairs. It is no part
-//! of `cargo test`: it takes some minutes, and its figures are those of a release build alone.
+//! `cargo test --release --test memory` runs it and prints the figures; `-- 100000` uses that many pairs. It is not
+//! part of `cargo test`: it takes some minutes, and its figures apply to optimised builds only.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that says what it has measured")]
 
@@ -26,30 +26,30 @@ use tokio::{
 use client::Connection;
 use upstream::Upstream;
 
-/// What the memory of the process, all of it, may be at its peak.
+/// Maximum peak memory of the whole process.
 const CEILING: u64 = 160 * 1024 * 1024;
 
-/// How many of what the quiet caller asks for it has to find, in a thousand.
+/// Minimum cache hits of the quiet caller, per thousand.
 const LEAST_HITS: usize = 990;
 
-/// Half of them one caller asks for, and half a great many callers that ask for a hundred each.
+/// One caller requests half of them; the other half is split among callers with a hundred each.
 const PAIRS: usize = 1_000_000;
 
-/// As many ids as one request may name.
+/// The maximum number of ids per request.
 const BATCH: usize = 100;
 
-/// How many ask at once, over a connection each.
+/// The number of concurrent connections.
 const AT_ONCE: usize = 4;
 
-/// What the quiet caller asks for, again and again, and with what pauses.
+/// The number of appointments that the quiet caller requests repeatedly, and the pause in between.
 const LITTLE: usize = 50;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Nothing goes since its time is over, so that the cache is as full as it gets.
+/// Nothing expires, so that the cache fills up.
 const SETTINGS: [(&str, &str); 4] =
     [("CACHE_SIZE", "64MiB"), ("CACHE_TTL", "10m"), ("LOG_LEVEL", "error"), ("GRAPHIQL_ENABLED", "false")];
 
-/// Whose token a batch is asked for with.
+/// The token of a batch.
 type TokenOf = fn(usize) -> String;
 
 #[tokio::main]
@@ -61,7 +61,7 @@ async fn main() {
 
     let quiet = Quiet::start(&gateway, &upstream);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // But for the first time, when it knows nothing.
+    // Excludes the first round, when the cache is empty.
     quiet.take();
     tokio::time::sleep(Duration::from_secs(2)).await;
     report("quiet caller alone", quiet.take());
@@ -108,7 +108,7 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1024.0 / 1024.0)
 }
 
-/// Asks for `pairs` distinct pairs, a batch of ids with each token that `token` gives; and looks at each answer.
+/// Requests `pairs` distinct pairs in batches of ids, each with the token given by `token`, and checks each response.
 async fn ask(gateway: &Gateway, pairs: usize, token: TokenOf) {
     let next = Arc::new(AtomicUsize::new(0));
     let asking = (0..AT_ONCE).map(|_| {
@@ -129,7 +129,7 @@ async fn ask(gateway: &Gateway, pairs: usize, token: TokenOf) {
     }
 }
 
-/// A caller that asks for the same few again and again, in the background.
+/// A caller that requests the same few appointments repeatedly, in the background.
 struct Quiet {
     asked: Arc<AtomicUsize>,
     seen: AtomicUsize,
@@ -154,7 +154,7 @@ impl Quiet {
         Self { asked, seen: AtomicUsize::new(0), upstream: upstream.clone(), is_over }
     }
 
-    /// How many it asked for since it was last asked, and how many of them were fetched.
+    /// The number of requested and of fetched appointments since the last call.
     fn take(&self) -> (usize, usize) {
         let fetched = self.upstream.calls_of_quiet();
         let missed = fetched - self.seen.swap(fetched, Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl Drop for Quiet {
     }
 }
 
-/// The program. Killed when dropped.
+/// The gateway process. Dropping it kills it.
 struct Gateway {
     child: Child,
     address: String,
@@ -200,7 +200,7 @@ impl Gateway {
         panic!("the gateway says where it listens");
     }
 
-    /// What the system says of its memory, in bytes.
+    /// A value of the process status, in bytes.
     fn memory(&self, what: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();

@@ -1,4 +1,4 @@
-//! A fast far side on a thread of its own: it knows every appointment, of a usual size, and counts who asked.
+//! A fast upstream on a thread of its own, with every appointment in a typical size. It counts its calls.
 
 use std::{
     convert::Infallible,
@@ -19,10 +19,10 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-/// The token of who asks for little.
+/// The token of the quiet caller.
 pub(crate) const QUIET: &str = "quiet";
 
-/// As the upstream sends it.
+/// The upstream's JSON.
 const APPOINTMENT: &str = include_str!("../fixtures/full.json");
 const ID: &str = "5b6f1f2e-3d1a-4c86-9a55-0d2f5f6c7a01";
 const REFERENCE: &str = r#""reference": 123456789"#;
@@ -69,7 +69,7 @@ pub(crate) fn id(number: usize) -> String {
     format!("{number:08x}-0000-4000-8000-00000000cafe")
 }
 
-/// What the appointment of that number is called where it is asked for with `token`.
+/// The reference of the appointment with that number for `token`.
 pub(crate) fn reference(token: &str, number: usize) -> String {
     format!("{token} {}", id(number))
 }
@@ -87,7 +87,7 @@ async fn serve(listener: TcpListener, counts: Arc<Counts>) {
                 let answer = answer(&request, &counts);
                 async { Ok::<_, Infallible>(answer) }
             });
-            // It ends when the gateway lets go of it.
+            // The connection ends when the gateway closes it.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

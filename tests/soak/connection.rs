@@ -1,5 +1,5 @@
-//! One connection to the gateway, by hand: it knows what it has sent and what came back, and so whether a request that
-//! got no answer was one that the gateway had taken on.
+//! A hand-written HTTP connection to the gateway. It records what was sent and received, to decide whether a request
+//! without a response had been accepted.
 
 use std::{
     io,
@@ -13,22 +13,22 @@ use tokio::{
     time::timeout,
 };
 
-/// How long an answer may take before it counts as none. The gateway's own deadline is far below.
+/// The time after which a response counts as lost. The gateway's own deadline is far below.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One connection.
+/// A connection.
 pub struct Connection(BufReader<TcpStream>);
 
-/// A request that is ready to be sent.
+/// A prepared request.
 pub struct Request {
-    /// From the request line to the last header, each with its line break.
+    /// Request line and headers, each with its line break.
     pub head: String,
     pub body: String,
-    /// Whether to send the body only when the gateway says that it has begun to read it.
+    /// Whether to send the body only after 100 Continue.
     pub asks_first: bool,
 }
 
-/// An answer, whole.
+/// A complete response.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -36,12 +36,12 @@ pub struct Reply {
     pub body: Value,
 }
 
-/// No answer, or a part of one.
+/// A missing or incomplete response.
 #[derive(Debug)]
 pub struct Lost {
-    /// When all of the request was written; none where it was not.
+    /// The time at which the request was completely written, or none.
     pub written: Option<Instant>,
-    /// Whether the gateway showed that it had read the request: it said 100, or began to answer.
+    /// Whether the gateway had certainly read the request: it sent 100 Continue, or began to respond.
     pub was_taken_on: bool,
     pub why: String,
 }
@@ -56,7 +56,7 @@ impl Connection {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// Sends `request` and reads the answer.
+    /// Sends `request` and reads the response.
     pub async fn exchange(&mut self, request: &Request) -> Result<Reply, Lost> {
         let mut lost = Lost { written: None, was_taken_on: false, why: String::new() };
         match timeout(PATIENCE, self.try_exchange(request, &mut lost)).await {
@@ -80,12 +80,12 @@ impl Connection {
         self.body(head).await
     }
 
-    /// Sends `bytes` and leaves it at that.
+    /// Sends `bytes` without reading a response.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         timeout(PATIENCE, self.0.write_all(bytes)).await?
     }
 
-    /// The status and the headers of the next answer.
+    /// The status and headers of the next response.
     pub async fn head(&mut self, lost: &mut Lost) -> io::Result<(u16, Vec<(String, String)>)> {
         let status_line = self.line().await?;
         lost.was_taken_on = true;
@@ -110,7 +110,7 @@ impl Connection {
         Ok(Reply { status, headers, body })
     }
 
-    /// The next chunk of a body that comes in chunks; none at its end.
+    /// The next chunk of a chunked body, or none at its end.
     pub async fn chunk(&mut self) -> io::Result<Option<String>> {
         let size = self.line().await?;
         let size = usize::from_str_radix(&size, 16).map_err(io::Error::other)?;
@@ -142,7 +142,7 @@ impl Request {
         Self { head, body, asks_first }
     }
 
-    /// The head as it is sent.
+    /// The serialised head.
     pub fn head(&self) -> String {
         let expect = if self.asks_first { "Expect: 100-continue\r\n" } else { "" };
         format!("{}Content-Length: {}\r\n{expect}\r\n", self.head, self.body.len())
@@ -154,7 +154,7 @@ impl Reply {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether another request may follow on the connection.
+    /// Whether the connection stays open for another request.
     pub fn keeps_alive(&self) -> bool {
         self.header("connection") != Some("close")
     }

@@ -1,4 +1,4 @@
-//! The program as its operator runs it: a process that is started, looked at, and asked to stop.
+//! The gateway as a process: started, observed and terminated.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use tokio::{
 
 use crate::connection::{Connection, Reply, Request};
 
-/// How long it may take to start, and to end once it is asked to.
+/// Time limit of start and shutdown.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running gateway. Killed when dropped.
+/// A running gateway. Dropping it kills the process.
 pub struct Gateway {
     child: Child,
     port: u16,
@@ -31,7 +31,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway with nothing but `settings` (keys of the configuration with values) on `port`, when it listens.
+    /// Starts a gateway on `port` with `settings` (configuration keys and values), and waits until it listens.
     pub async fn start(port: u16, settings: &[(&str, String)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_appointments-gateway"));
         command
@@ -55,7 +55,7 @@ impl Gateway {
         let mut stdout = BufReader::new(child.stdout.take().expect("it has an output"));
         let listens = async {
             let mut line = String::new();
-            // What it says first ends with the upstream's address.
+            // The start-up output ends with the upstream's address.
             while !line.contains("  Upstream ") {
                 line.clear();
                 if stdout.read_line(&mut line).await.is_ok_and(|length| length > 0) {
@@ -73,18 +73,18 @@ impl Gateway {
         Self { child, port, log, _stdout: stdout }
     }
 
-    /// The answer to a GET of `path`.
+    /// The response to a GET of `path`.
     pub async fn get(&self, path: &str) -> Option<Reply> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n");
         self.ask(&Request { head, body: String::new(), asks_first: false }).await
     }
 
-    /// The answer to `request`; none where there is none.
+    /// The response to `request`, if there is one.
     pub async fn ask(&self, request: &Request) -> Option<Reply> {
         Connection::open(self.port).await.ok()?.exchange(request).await.ok()
     }
 
-    /// What it has counted so far: the value of each series, by its name and labels.
+    /// All metrics, by name and labels.
     pub async fn metrics(&self) -> BTreeMap<String, f64> {
         let reply = self.get("/metrics").await.expect("the metrics are served");
         let text = reply.body.as_str().unwrap_or_default();
@@ -92,7 +92,7 @@ impl Gateway {
         series.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
 
-    /// The most memory that it has held at once so far, in KiB.
+    /// The peak memory so far, in KiB.
     pub fn peak_memory(&self) -> u64 {
         let status = self.child.id().map(|id| std::fs::read_to_string(format!("/proc/{id}/status")));
         let status = status.and_then(Result::ok).unwrap_or_default();
@@ -100,13 +100,13 @@ impl Gateway {
         peak.and_then(|peak| peak.parse().ok()).expect("the system knows how much memory a process took")
     }
 
-    /// Asks it to stop (SIGTERM).
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         let id = self.child.id().expect("it runs");
         kill(Pid::from_raw(id as i32), Signal::SIGTERM).expect("it runs");
     }
 
-    /// Waits for it to end; how it did, and what it has logged.
+    /// Waits for the process to exit, and returns its status and its log.
     pub async fn ended(mut self) -> (ExitStatus, String) {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("the gateway ends");
         (status.expect("it can be waited for"), self.log.await.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Every answer, held against what is true.
+//! Checks of every response against the true state.
 
 use std::{
     collections::BTreeMap,
@@ -16,63 +16,63 @@ use crate::{
     world::{APPOINTMENTS, Access, BRIEF, FULL, Provenance, World, access, id, is_revocable, listed},
 };
 
-/// How old an answer may be beyond the gateway's own bounds: what the machine takes.
+/// Allowed age of a response beyond the gateway's bounds, for delays of the machine.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// How many violations are told word for word.
+/// Maximum number of violations reported in full.
 const TOLD: usize = 20;
 
-/// Codes with which a read may fail because the far side does, or because there is too much to do.
+/// Error codes of reads for upstream failures and overload.
 const TROUBLE: [&str; 5] =
     ["RATE_LIMITED", "UPSTREAM_TIMEOUT", "UPSTREAM_UNAVAILABLE", "UPSTREAM_INVALID_RESPONSE", "OVERLOADED"];
 
-/// Codes with which a change fails that has not been made, and that nobody will make.
+/// Error codes of changes that were not applied and will not be.
 const NOT_MADE: [&str; 5] = ["RATE_LIMITED", "UPSTREAM_TIMEOUT", "OVERLOADED", "FORBIDDEN", "NOT_FOUND"];
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// All that was asked for, and right.
+    /// Complete and correct.
     Right,
-    /// Some of it, and right; errors in the place of the rest.
+    /// Correct in part, with errors for the rest.
     Partial,
-    /// An error that the far side is the cause of.
+    /// An error caused by the upstream.
     Failed,
-    /// Refused, as it had to be.
+    /// Correctly rejected.
     Refused,
-    /// The gateway was about to end and had not taken it on.
+    /// Not accepted by a gateway that was shutting down.
     TurnedAway,
-    /// The client left.
+    /// Abandoned by the client.
     Left,
 }
 
-/// What is asked of appointments.
+/// The selected fields of appointments.
 #[derive(Debug, Clone, Copy)]
 pub enum Selection {
     Brief,
     Full,
 }
 
-/// A moment at which something was asked, and what was known then.
+/// The start of a request, and the state known at that time.
 pub struct Asked {
     token: usize,
     at: Instant,
     acknowledged: Vec<u64>,
-    /// The earliest epochs of the caller's access that an answer can be of.
+    /// The earliest access epochs that a response may belong to.
     earliest: Vec<u64>,
-    /// The epochs that a refusal has ended.
+    /// The epochs ended by a rejection.
     refused: Vec<Option<u64>>,
 }
 
-/// What is wrong with an answer.
+/// A fault of a response.
 pub type Verdict<T> = Result<T, String>;
 
-/// Holds answers against the world, and counts.
+/// Compares responses with the true state, and counts.
 pub struct Judge {
     world: Arc<World>,
-    /// How old what is served may be.
+    /// Maximum age of served data.
     max_age: Duration,
-    /// How much older it may be where the answer says that it is stale.
+    /// Additional age of data marked as stale.
     stale: Duration,
     outcomes: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
     codes: Mutex<BTreeMap<String, u64>>,
@@ -80,22 +80,22 @@ pub struct Judge {
     pub counts: Counts,
 }
 
-/// What is counted beside outcomes.
+/// Counters besides the outcomes.
 #[derive(Default)]
 pub struct Counts {
-    /// Answers that were not true.
+    /// Wrong responses.
     pub wrong: AtomicU64,
-    /// Requests that were taken on and got no answer.
+    /// Accepted requests without a response.
     pub lost: AtomicU64,
-    /// Everything else that must not be.
+    /// All other violations.
     pub other: AtomicU64,
-    /// Reads that the far side would get, were there nothing kept and nothing shared.
+    /// Reads that the upstream would receive without cache and single flight.
     pub reads_needed: AtomicU64,
-    /// Changes that were asked for.
+    /// Requested changes.
     pub changes_needed: AtomicU64,
     /// Events of subscriptions.
     pub events: AtomicU64,
-    /// Answers that are stale in some place, and say so.
+    /// Responses with stale marks.
     pub stale: AtomicU64,
 }
 
@@ -126,7 +126,7 @@ impl Selection {
 }
 
 impl Judge {
-    /// One for a gateway that may serve what is as old as `max_age`, and older by `stale` if it says so.
+    /// A judge for a gateway that may serve data up to `max_age` old, and older by `stale` if marked.
     pub fn new(world: Arc<World>, max_age: Duration, stale: Duration) -> Self {
         Self {
             world,
@@ -143,12 +143,12 @@ impl Judge {
         &self.world
     }
 
-    /// Counts what became of a request.
+    /// Counts the outcome of a request.
     pub fn count(&self, kind: &'static str, outcome: Outcome) {
         *self.outcomes.lock().unwrap().entry((kind, outcome)).or_default() += 1;
     }
 
-    /// Counts an answer by the verdict on it.
+    /// Counts a response by its verdict.
     pub fn settle(&self, kind: &'static str, reply: &Reply, verdict: Verdict<Outcome>) {
         self.counts.stale.fetch_add(u64::from(reply.body.get("extensions").is_some()), Ordering::Relaxed);
         for code in reply.codes() {
@@ -160,19 +160,19 @@ impl Judge {
         }
     }
 
-    /// Notes an answer that is not true.
+    /// Records a wrong response.
     pub fn wrong(&self, what: String) {
         self.counts.wrong.fetch_add(1, Ordering::Relaxed);
         self.tell(format!("wrong answer: {what}"));
     }
 
-    /// Notes a request that was taken on and got no answer.
+    /// Records an accepted request without a response.
     pub fn lost(&self, what: String) {
         self.counts.lost.fetch_add(1, Ordering::Relaxed);
         self.tell(format!("lost answer: {what}"));
     }
 
-    /// Notes what must not be, unless it `is_so`.
+    /// Records a violation unless `is_so`.
     pub fn ensure(&self, is_so: bool, what: impl FnOnce() -> String) {
         if !is_so {
             self.counts.other.fetch_add(1, Ordering::Relaxed);
@@ -195,12 +195,12 @@ impl Judge {
         self.codes.lock().unwrap().clone()
     }
 
-    /// The first of what went wrong, and whether anything did.
+    /// The first violations, and whether there were any.
     pub fn violations(&self) -> Vec<String> {
         self.violations.lock().unwrap().clone()
     }
 
-    /// The answer to `appointment(id:)` or `appointmentsByIds(ids:)`, under the key `field`.
+    /// Checks the response to `appointment(id:)` or `appointmentsByIds(ids:)`, under the key `field`.
     pub fn appointments(
         &self,
         asked: &Asked,
@@ -224,7 +224,7 @@ impl Judge {
         answer.end(appointments.len())
     }
 
-    /// The answer to `appointments(first:, after:)` from `start` on; the outcome, and the cursor to go on from.
+    /// Checks the response to `appointments(first:, after:)` from `start` on. Returns the outcome and the next cursor.
     pub fn list(
         &self,
         asked: &Asked,
@@ -259,7 +259,7 @@ impl Judge {
         Ok((answer.end(1)?, cursor.filter(|_| has_next)))
     }
 
-    /// The answer to change number `number` of an appointment, under the key `field`.
+    /// Checks the response to change number `number` of an appointment, under the key `field`.
     pub fn change(
         &self,
         asked: &Asked,
@@ -295,7 +295,7 @@ impl Judge {
         }
         let epoch = provenance(&payload["appointment"]).map_or(0, |from| from.epoch);
         let expected = Provenance { token: asked.token, appointment, version, epoch }.brief();
-        // The far side need not show what came of a change.
+        // The upstream need not show the result of a change.
         if !payload["appointment"].is_null() {
             let path = vec![json!(field), json!("appointment")];
             answer.compare(&expected, &payload["appointment"], path)?;
@@ -304,8 +304,7 @@ impl Judge {
         answer.end(1)
     }
 
-    /// An event of a subscription to an appointment, and the version that it shows; none where it is an end that has to
-    /// be.
+    /// Checks an event of a subscription, and returns the version that it shows, or none for an expected end.
     pub fn event(
         &self,
         asked: &Asked,
@@ -323,14 +322,14 @@ impl Judge {
             let is_final = match access(asked.token, appointment) {
                 Access::Forbidden => code == "FORBIDDEN",
                 Access::Absent => code == "NOT_FOUND",
-                // More may be watched, or asked for, than there is room for.
+                // More requests or subscriptions than the limits allow.
                 Access::Visible => code == "OVERLOADED" || self.is_revoked(asked, appointment, &code),
             };
             return if is_final { Ok(None) } else { Err(format!("{code} makes no sense here")) };
         }
         let Some(version) = self.look(asked, appointment, Selection::Brief, value, &path, &mut answer)?
         else {
-            // Nothing in it says which version it is.
+            // It contains no version.
             return Ok(Some(seen));
         };
         answer.end(1)?;
@@ -375,7 +374,7 @@ impl Judge {
         }
     }
 
-    /// Whether `code` says that the caller's access was taken away, which is noted then.
+    /// Whether `code` reports a revoked access, which is recorded then.
     fn is_revoked(&self, asked: &Asked, appointment: usize, code: &str) -> bool {
         let is_revoked = code == "FORBIDDEN" && is_revocable(asked.token, appointment);
         if is_revoked {
@@ -384,7 +383,7 @@ impl Judge {
         is_revoked
     }
 
-    /// Compares an appointment with what it has to be in the version that it says it is.
+    /// Compares an appointment with the expected one of the version that it names.
     fn look(
         &self,
         asked: &Asked,
@@ -410,8 +409,8 @@ impl Judge {
         if from.version < least {
             return Err(format!("{} is older than the change that made version {least}", id(appointment)));
         }
-        // The list goes on to show an appointment while the access to it is taken away, in odd epochs: one of the very epoch
-        // of the refusal may be newer than that.
+        // The list still shows an appointment whose access is revoked, in odd epochs: one from the epoch of the
+        // rejection may be newer than the rejection.
         let is_before =
             |refused| from.epoch < refused || from.epoch == refused && from.epoch.is_multiple_of(2);
         if asked.refused[appointment].is_some_and(is_before) {
@@ -426,22 +425,22 @@ impl Judge {
     }
 }
 
-/// Where an appointment comes from; none where no text of it tells.
+/// The origin of an appointment, or none if no text names it.
 fn provenance(value: &Value) -> Option<Provenance> {
     ["reference", "status"].iter().find_map(|name| Provenance::read(value[name].as_str()?))
 }
 
-/// An answer as it is taken apart: each error has to be for something that is not there.
+/// A response during its check: each error must belong to a missing value.
 struct Answer {
     /// Codes by path.
     errors: BTreeMap<String, String>,
     /// Ages in seconds, by path.
     stale: BTreeMap<String, u64>,
-    /// Whether all of a list is.
+    /// Whether the list is complete.
     is_stale: bool,
-    /// How many of the things that were asked for are not there because of the far side.
+    /// The number of requested items that are missing because of the upstream.
     troubles: usize,
-    /// How many fields of those that are there are not.
+    /// The number of missing fields in the other items.
     gaps: usize,
 }
 
@@ -474,14 +473,14 @@ impl Answer {
         Ok(Self { errors, stale, is_stale: false, troubles: 0, gaps: 0 })
     }
 
-    /// Takes the error at `path`, which has to be one that the far side can be the cause of.
+    /// Removes the error at `path`, which must be one that the upstream can cause.
     fn trouble(&mut self, path: &Value) -> Verdict<()> {
         let code = self.errors.remove(&path.to_string()).ok_or("nothing, and no error")?;
         self.troubles += 1;
         if TROUBLE.contains(&code.as_str()) { Ok(()) } else { Err(format!("{code} makes no sense here")) }
     }
 
-    /// Every field has to be what it is, or null with an error at its place.
+    /// Checks that every field is correct, or null with an error at its path.
     fn compare(&mut self, expected: &Value, value: &Value, path: Vec<Value>) -> Verdict<()> {
         match (expected, value) {
             (Value::Object(expected), Value::Object(value)) => {
@@ -507,7 +506,7 @@ impl Answer {
         }
     }
 
-    /// The outcome, when all of the `things` that were asked for were looked at.
+    /// The outcome, after all requested `things` were checked.
     fn end(self, things: usize) -> Verdict<Outcome> {
         if !self.errors.is_empty() {
             return Err(format!("errors for what was served: {:?}", self.errors));

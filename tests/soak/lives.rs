@@ -1,4 +1,4 @@
-//! The gateway's lives: it is started, terminated under load, and started again on the same port.
+//! The lives of the gateway: it is started, terminated under load, and restarted on the same port.
 
 use std::{
     collections::BTreeMap,
@@ -12,35 +12,35 @@ use tokio::{net::TcpStream, sync::watch, time::sleep};
 
 use crate::{
     connection::Request,
-    far_side::FarSide,
     gateway::Gateway,
     judge::Judge,
+    upstream::Upstream,
     world::{Access, access, id, token},
 };
 
-/// For how long a life that ends with an announcement goes on being served after it.
+/// The drain delay of announced shutdowns.
 pub const DRAIN_DELAY: Duration = Duration::from_secs(1);
 
-/// What is written less than this before the gateway stops accepting may not have been read by then.
+/// Requests written less than this before the gateway stops accepting may be unread.
 const MARGIN: Duration = Duration::from_millis(300);
 
-/// What it may take until all is well again, or at rest, when the misbehaviour and the load are over.
+/// Time limit of recovery, and of the return to rest, after misbehaviour and load end.
 pub const RECOVERY: Duration = Duration::from_secs(30);
 
-/// An appointment that the first caller may see.
+/// An appointment visible to the first caller.
 const VISIBLE: usize = 1;
 const _: () = assert!(matches!(access(0, VISIBLE), Access::Visible));
 
-/// How a life ends.
+/// The kind of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// `/readyz` says so first, and who sees it asks nothing new.
+    /// Announced by `/readyz`: clients that see it send no new requests.
     Announced,
-    /// The load goes on as if nothing was.
+    /// Unannounced: the load continues.
     Blunt,
 }
 
-/// What clients know of the life that is on.
+/// The clients' knowledge of the current life.
 #[derive(Debug, Clone, Copy)]
 pub struct Life {
     pub number: u32,
@@ -51,29 +51,29 @@ pub struct Life {
 /// The gateway and its lives.
 pub struct Lives {
     port: u16,
-    far_side: Arc<FarSide>,
+    upstream: Arc<Upstream>,
     settings: Vec<(&'static str, String)>,
     gateway: tokio::sync::Mutex<Option<Gateway>>,
     life: watch::Sender<Life>,
-    /// When each life was asked to end.
+    /// The time at which each life was terminated.
     endings: Mutex<Vec<Instant>>,
-    /// The most memory that any life took, in KiB.
+    /// The peak memory of all lives, in KiB.
     most_memory: Mutex<u64>,
 }
 
-/// What a process that is at rest holds.
+/// The resources of a process at rest.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Holdings {
+pub struct Resources {
     pub tasks: f64,
     pub open_files: f64,
 }
 
 impl Lives {
-    pub fn new(port: u16, far_side: Arc<FarSide>, settings: Vec<(&'static str, String)>) -> Self {
+    pub fn new(port: u16, upstream: Arc<Upstream>, settings: Vec<(&'static str, String)>) -> Self {
         let life = Life { number: 0, is_serving: false, end: End::Announced };
         Self {
             port,
-            far_side,
+            upstream,
             settings,
             gateway: tokio::sync::Mutex::new(None),
             life: watch::Sender::new(life),
@@ -90,14 +90,14 @@ impl Lives {
         *self.life.borrow()
     }
 
-    /// Waits until there is a gateway to ask, and returns its life.
+    /// Waits for a serving gateway, and returns its life.
     pub async fn serving(&self) -> Life {
         let mut life = self.life.subscribe();
-        // The sender is here, so it does not go while somebody waits.
+        // The sender is in `self`, so it outlives every waiter.
         life.wait_for(|life| life.is_serving).await.map(|life| *life).unwrap_or_else(|_| self.life())
     }
 
-    /// A connection in `life`: none where another has begun, so that nobody who is late disturbs its beginning.
+    /// A connection in `life`, or none if another has begun, so that late clients do not disturb its start.
     pub async fn connect(&self, life: Life) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         if self.life().number != life.number {
@@ -106,17 +106,17 @@ impl Lives {
         Ok(stream)
     }
 
-    /// Starts a life that is to end like `end`, and returns what it holds before anybody asks for anything.
-    pub async fn begin(&self, end: End) -> Holdings {
+    /// Starts a life that will end by `end`, and returns its resources before the first request.
+    pub async fn begin(&self, end: End) -> Resources {
         self.life.send_modify(|life| *life = Life { number: life.number + 1, is_serving: false, end });
         let delay = match end {
             End::Announced => format!("{}ms", DRAIN_DELAY.as_millis()),
             End::Blunt => "0".to_owned(),
         };
-        // With a breaker the far side is soon asked no more when it misbehaves, so half of the lives have none.
+        // The circuit breaker soon stops calls to a misbehaving upstream, so half of the lives run without it.
         let breaker = if end == End::Announced { "50" } else { "0" };
         let of_this_life = [
-            ("upstream.url", self.far_side.url()),
+            ("upstream.url", self.upstream.url()),
             ("http.drain_delay", delay),
             ("upstream.breaker_percent", breaker.to_owned()),
         ];
@@ -127,9 +127,9 @@ impl Lives {
         holdings
     }
 
-    /// Has the gateway make what it makes when it is first needed, such as the task that minds its idle connections, and
-    /// returns what it holds then, at rest.
-    async fn warm(&self, gateway: &Gateway) -> Holdings {
+    /// Makes the gateway create everything that it creates on first use, such as the task for idle connections, and
+    /// returns its resources at rest.
+    async fn warm(&self, gateway: &Gateway) -> Resources {
         let query = format!("{{ appointment(id: \"{}\") {{ id status }} }}", id(VISIBLE));
         let request = Request::post(Some(&token(0)), &query, &json!({}), false);
         loop {
@@ -141,14 +141,13 @@ impl Lives {
         }
     }
 
-    /// Has the far side hang up, since what the gateway keeps for its next calls are connections to it, and waits until
-    /// it holds what it `held`, or else until that changes no more. Returns what it holds, which is something else if it
-    /// takes longer than [`RECOVERY`].
-    async fn rest(&self, gateway: &Gateway, held: Option<Holdings>) -> Holdings {
-        self.far_side.hang_up().await;
+    /// Makes the upstream hang up, since the gateway keeps idle connections to it. Waits until the gateway's resources
+    /// equal `held`, or no longer change, or [`RECOVERY`] has passed, and returns them.
+    async fn rest(&self, gateway: &Gateway, held: Option<Resources>) -> Resources {
+        self.upstream.hang_up().await;
         let (began, mut last) = (Instant::now(), Vec::new());
         loop {
-            let holdings = Holdings::of(gateway).await;
+            let holdings = Resources::of(gateway).await;
             last.push(holdings);
             let is_steady = last.len() >= 5 && last.iter().rev().take(5).all(|it| *it == holdings);
             let is_so = held.map_or(is_steady, |held| held == holdings);
@@ -159,13 +158,13 @@ impl Lives {
         }
     }
 
-    /// What the life that is on holds at rest, where it `held` as much when it began.
-    pub async fn holdings(&self, held: Holdings) -> Holdings {
+    /// The resources of the current life at rest, compared with `held` at its start.
+    pub async fn holdings(&self, held: Resources) -> Resources {
         let gateway = self.gateway.lock().await;
         self.rest(gateway.as_ref().expect("a life is on"), Some(held)).await
     }
 
-    /// Asks the gateway to end, waits until it has, and looks at how it did.
+    /// Terminates the gateway, waits for it to exit, and checks how it did.
     pub async fn end(&self, judge: &Judge) {
         let Some(gateway) = self.gateway.lock().await.take() else { return };
         self.note_memory(&gateway);
@@ -173,7 +172,7 @@ impl Lives {
         self.endings.lock().unwrap().push(Instant::now());
         gateway.terminate();
         if life.end == End::Announced {
-            // As a load balancer does.
+            // Checked as a load balancer does.
             while !says_not_ready(&gateway).await {
                 sleep(Duration::from_millis(20)).await;
             }
@@ -185,37 +184,37 @@ impl Lives {
         judge.ensure(log.is_empty(), || format!("life {} logged an error: {log}", life.number));
     }
 
-    /// Whether what was begun in `life` may have got no answer: the gateway was ending when all of it was `written`, or
-    /// would have been, and could not be expected to read it.
+    /// Whether a request begun in `life` may lack a response: the gateway was shutting down when the request was
+    /// completely `written`, or would have been, and need not have read it.
     pub fn excuse(&self, life: Life, written: Instant) -> bool {
         let endings = self.endings.lock().unwrap();
         let Some(ending) = endings.get(life.number as usize - 1) else { return false };
         match life.end {
-            // Until then it reads whatever comes.
+            // Until then it reads every request.
             End::Announced => written + MARGIN > *ending + DRAIN_DELAY,
-            // It closes connections between two requests, whatever is on its way.
+            // It closes connections between two requests, even if another one is on its way.
             End::Blunt => true,
         }
     }
 
-    /// Whether `life` was asked to end.
+    /// Whether `life` was terminated.
     pub fn is_ending(&self, life: Life) -> bool {
         self.endings.lock().unwrap().len() >= life.number as usize
     }
 
-    /// How many lives have ended.
+    /// The number of finished lives.
     pub fn ended(&self) -> usize {
         self.endings.lock().unwrap().len()
     }
 
-    /// The metrics of the life that is on.
+    /// The metrics of the current life.
     pub async fn metrics(&self) -> BTreeMap<String, f64> {
         let gateway = self.gateway.lock().await;
         self.note_memory(gateway.as_ref().expect("a life is on"));
         gateway.as_ref().expect("a life is on").metrics().await
     }
 
-    /// The most memory that any life took, in KiB.
+    /// The peak memory of all lives, in KiB.
     pub fn most_memory(&self) -> u64 {
         *self.most_memory.lock().unwrap()
     }
@@ -226,7 +225,7 @@ impl Lives {
     }
 }
 
-impl Holdings {
+impl Resources {
     async fn of(gateway: &Gateway) -> Self {
         Self::in_metrics(&gateway.metrics().await)
     }

@@ -1,4 +1,4 @@
-//! Clients that ask over HTTP: each with a token, a connection that it keeps, and a die.
+//! HTTP clients, each with a token, a persistent connection and a random generator.
 
 use std::{
     collections::HashSet,
@@ -17,18 +17,18 @@ use crate::{
     world::{APPOINTMENTS, Access, TOKENS, access, id, listed, token},
 };
 
-/// How long who was turned away waits before coming back.
+/// The pause of clients that were turned away.
 pub const TURNED_AWAY: Duration = Duration::from_millis(150);
 
-/// What all who ask share.
+/// The shared state of all clients.
 pub struct Load {
     pub lives: Arc<Lives>,
     pub judge: Arc<Judge>,
-    /// Whether it is over.
+    /// Whether the load has ended.
     pub over: watch::Receiver<bool>,
 }
 
-/// A client that asks one thing after the other.
+/// A client that sends one request after the other.
 pub struct Client {
     load: Arc<Load>,
     token: usize,
@@ -89,7 +89,7 @@ impl Client {
         }
     }
 
-    /// A window of the list, and sometimes those behind it.
+    /// Requests a window of the list, and sometimes the next ones.
     async fn list(&mut self, mut life: Life) {
         let query = "query ($first: Int, $after: String) { appointments(first: $first, after: $after) {
             nodes { id reference status } pageInfo { hasNextPage endCursor } totalCount
@@ -99,7 +99,7 @@ impl Client {
         loop {
             let asked = self.asked();
             let variables = json!({ "first": first, "after": after });
-            // A window lies in two pages at most.
+            // A window spans two pages at most.
             let Some(reply) = self.ask("a window of the list", life, query, &variables, 2).await else {
                 return;
             };
@@ -135,14 +135,14 @@ impl Client {
                 self.load.judge.settle("a change", &reply, verdict);
             }
             Err(mut lost) => {
-                // What has reached the far side was certainly read by the gateway.
+                // The gateway has certainly read a request that reached the upstream.
                 lost.was_taken_on |= self.load.judge.world().change(number).asked > 0;
                 self.answerless("a change", life, lost).await;
             }
         }
     }
 
-    /// Begins something and leaves in the middle of it.
+    /// Begins a request and disconnects in the middle of it.
     async fn leave(&mut self, life: Life) {
         let appointment = self.any_appointment();
         let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", Selection::Full.text());
@@ -161,7 +161,7 @@ impl Client {
         self.load.judge.count("left in the middle", Outcome::Left);
     }
 
-    /// Sends something that has to be refused, and looks at how it is.
+    /// Sends an invalid request, and checks its rejection.
     async fn malformed(&mut self, life: Life) {
         let malformed = Malformed::any(&mut self.rng, &token(self.token));
         match self.send(life, &malformed.request).await {
@@ -192,7 +192,7 @@ impl Client {
         }
     }
 
-    /// Sends `request` on the connection that is open, or on a new one.
+    /// Sends `request` on the open connection, or on a new one.
     async fn send(&mut self, life: Life, request: &Request) -> Result<Reply, Lost> {
         let kept = self.connection.take().filter(|(number, _)| *number == life.number);
         let mut connection = match kept {
@@ -210,7 +210,7 @@ impl Client {
         Ok(reply)
     }
 
-    /// Counts a request that got no answer: as lost, unless the gateway was ending and had not read it.
+    /// Counts a request without a response: as lost, unless the gateway was shutting down and had not read it.
     async fn answerless(&self, kind: &'static str, life: Life, lost: Lost) {
         let written = lost.written.unwrap_or_else(Instant::now);
         if !lost.was_taken_on && self.load.lives.excuse(life, written) {
@@ -233,7 +233,7 @@ impl Client {
         if self.rng.bool() { Selection::Brief } else { Selection::Full }
     }
 
-    /// Mostly one that the client may have.
+    /// Mostly one that the client may read.
     fn any_appointment(&mut self) -> usize {
         let appointment = self.rng.usize(0..APPOINTMENTS);
         if access(self.token, appointment) == Access::Visible || self.rng.u8(0..4) == 0 {

@@ -1,9 +1,9 @@
-//! The soak: load from clients of every kind on a gateway that is terminated and restarted, before a far side that
-//! misbehaves in every way there is. Every answer is held against what is true; in the end there is nothing left over.
+//! The soak test: clients of every kind load a gateway that is terminated and restarted, in front of an upstream that
+//! misbehaves in every way. Every response is compared with the true state, and at the end no resource has leaked.
 //!
-//! `cargo test --test soak` takes half a minute, `SOAK=10m cargo test --release --test soak` ten. `SOAK_SEED` repeats the
-//! script of a run: what the far side does when, what each client asks, and when the gateway ends. How these meet is
-//! still the machine's doing.
+//! `cargo test --test soak` takes half a minute, `SOAK=10m cargo test --release --test soak` ten minutes. `SOAK_SEED`
+//! repeats the script of a run: the behaviour of the upstream over time, the requests of each client, and the restarts.
+//! It does not repeat their interleaving.
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 #![expect(clippy::unwrap_used, reason = "a lock that is poisoned ends the soak")]
@@ -11,14 +11,14 @@
 
 mod world;
 
-mod far_side;
 mod misbehaviour;
 mod mode;
+mod upstream;
 
 mod connection;
 mod load;
 mod malformed;
-mod watching;
+mod subscribers;
 
 mod gateway;
 mod lives;
@@ -35,18 +35,18 @@ use std::{
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use far_side::{FarSide, free_port};
 use judge::{Asked, Judge, Outcome, Selection};
-use lives::{End, Holdings, Lives, RECOVERY};
+use lives::{End, Lives, RECOVERY, Resources};
 use load::{Client, Load};
 use mode::Mode;
-use report::Promises;
-use watching::{POLLED, Watcher};
+use report::Expectations;
+use subscribers::{POLLED, Subscriber};
+use upstream::{Upstream, free_port};
 use world::{APPOINTMENTS, TOKENS, World, id, token};
 
-/// How many clients ask, and how many watch over each of the two transports.
+/// The number of clients, and of subscribers per transport.
 const CLIENTS: usize = 32;
-const WATCHERS: usize = 8;
+const SUBSCRIBERS: usize = 8;
 
 const MAX_CONCURRENT: usize = 16;
 const RETRY_PERCENT: u64 = 20;
@@ -54,10 +54,10 @@ const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(1);
 const CACHE_TTL: Duration = Duration::from_secs(1);
 const STALE_IF_ERROR: Duration = Duration::from_secs(3);
 
-/// The most memory that a life may take, in MiB.
+/// Maximum memory of a life, in MiB.
 const MEMORY: u64 = 96;
 
-/// What the gateway is set to: everything short, so that much happens.
+/// The settings of the gateway: short times, so that much happens.
 fn settings() -> Vec<(&'static str, String)> {
     let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
     vec![
@@ -78,7 +78,7 @@ fn settings() -> Vec<(&'static str, String)> {
         ("live.slow_interval", "1s".to_owned()),
         ("live.keep_alive", "5s".to_owned()),
         ("http.deadline", "3s".to_owned()),
-        // Who is refused for asking too often asks nothing of what is to be tried here.
+        // Rate-limited requests would test nothing here.
         ("rate_limit.per_second", "0".to_owned()),
         ("log.level", "error".to_owned()),
     ]
@@ -100,12 +100,12 @@ async fn main() -> ExitCode {
     if soak(duration, seed).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether all promises were kept.
+/// Whether all properties hold.
 async fn soak(duration: Duration, seed: u64) -> bool {
     let world = Arc::new(World::new());
-    let far_side = FarSide::start(world.clone(), seed).await;
+    let upstream = Upstream::start(world.clone(), seed).await;
     let judge = Arc::new(Judge::new(world.clone(), CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR));
-    let lives = Arc::new(Lives::new(free_port(), far_side.clone(), settings()));
+    let lives = Arc::new(Lives::new(free_port(), upstream.clone(), settings()));
     let mut rng = fastrand::Rng::with_seed(seed);
 
     let (over, is_over) = watch::channel(false);
@@ -114,13 +114,13 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     for number in 0..CLIENTS {
         clients.spawn(Client::new(load.clone(), number, seed).run());
     }
-    for number in 0..2 * WATCHERS {
-        clients.spawn(Watcher::new(load.clone(), number, seed).run(number % 2 == 0));
+    for number in 0..2 * SUBSCRIBERS {
+        clients.spawn(Subscriber::new(load.clone(), number, seed).run(number % 2 == 0));
     }
-    let moods = tokio::spawn(moods(far_side.clone(), rng.fork(), duration));
+    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
 
-    // At least three lives, and a short one is long enough for every mode of the far side.
+    // At least three lives, and time for every mode of the upstream in the shortest run.
     let (began, life) = (Instant::now(), (duration / 3).min(Duration::from_secs(20)));
     let mut at_rest = lives.begin(End::Announced).await;
     let mut end = End::Blunt;
@@ -135,7 +135,7 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     moods.abort();
     grants.abort();
     world.grant_all();
-    far_side.behave(Mode::Healthy).await;
+    upstream.behave(Mode::Healthy).await;
     let _ = over.send(true);
     while let Some(ended) = clients.join_next().await {
         judge.ensure(ended.is_ok(), || format!("a client of the soak failed: {ended:?}"));
@@ -146,12 +146,12 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     let panics = lives.metrics().await["gateway_panics_total"];
     judge.ensure(panics == 0.0, || format!("{panics} panics"));
 
-    let promises = promises(&judge, &far_side, &lives, at_rest, left);
+    let expectations = expectations(&judge, &upstream, &lives, at_rest, left);
     println!(
         "{}\n{}\n\n{}\n",
         report::requests(&judge),
         report::codes(&judge.codes()),
-        report::modes(&far_side)
+        report::modes(&upstream)
     );
     let [events, stale] =
         [&judge.counts.events, &judge.counts.stale].map(|count| count.load(Ordering::Relaxed));
@@ -159,33 +159,33 @@ async fn soak(duration: Duration, seed: u64) -> bool {
         "Events of subscriptions: {events}. Answers that were stale in some place and said so: {stale}.\n"
     );
     println!("The gateway was terminated and restarted {} times under load.\n", lives.ended());
-    println!("{}", promises.table());
+    println!("{}", expectations.table());
     for violation in judge.violations() {
         println!("- {violation}");
     }
-    if !promises.are_kept() {
+    if !expectations.are_kept() {
         println!("Broken. SOAK_SEED={seed} repeats the script.");
     }
-    promises.are_kept()
+    expectations.are_kept()
 }
 
-/// Every bad mode of the far side, in an order that the die says, again and again, with health in between.
-async fn moods(far_side: Arc<FarSide>, mut rng: fastrand::Rng, duration: Duration) {
-    // In a short soak each has to have its turn.
+/// Runs through the modes of the upstream in random order, repeatedly, with healthy phases in between.
+async fn moods(upstream: Arc<Upstream>, mut rng: fastrand::Rng, duration: Duration) {
+    // In a short run each mode still has to occur.
     let longest = (duration / 25).min(Duration::from_secs(3)).as_millis() as u64;
     loop {
         let mut modes = Mode::BAD;
         rng.shuffle(&mut modes);
         for mode in modes {
-            far_side.behave(mode).await;
+            upstream.behave(mode).await;
             sleep(Duration::from_millis(rng.u64(longest / 3..longest))).await;
-            far_side.behave(Mode::Healthy).await;
+            upstream.behave(Mode::Healthy).await;
             sleep(Duration::from_millis(rng.u64(longest / 6..longest / 2))).await;
         }
     }
 }
 
-/// Takes the access of callers to some of their appointments away, and gives it back, again and again.
+/// Revokes and restores the access of callers to some of their appointments, repeatedly.
 async fn grants(world: Arc<World>, mut rng: fastrand::Rng) {
     loop {
         sleep(Duration::from_millis(100)).await;
@@ -193,7 +193,7 @@ async fn grants(world: Arc<World>, mut rng: fastrand::Rng) {
     }
 }
 
-/// Waits until every caller gets everything that it may have; whether that comes to be.
+/// Waits until every caller receives all its data; returns whether that happens.
 async fn recovery(lives: &Lives, judge: &Judge) -> bool {
     let began = Instant::now();
     let query =
@@ -220,32 +220,38 @@ async fn recovery(lives: &Lives, judge: &Judge) -> bool {
     false
 }
 
-fn promises(judge: &Judge, far_side: &FarSide, lives: &Lives, start: Holdings, end: Holdings) -> Promises {
-    let (counts, found) = (&far_side.counts, &judge.counts);
+fn expectations(
+    judge: &Judge,
+    upstream: &Upstream,
+    lives: &Lives,
+    start: Resources,
+    end: Resources,
+) -> Expectations {
+    let (counts, found) = (&upstream.counts, &judge.counts);
     let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
     let (asked_for, repeated) = judge.world().changes();
     let changes = load(&found.changes_needed);
-    // A change may have all who watch look anew.
+    // A change may trigger a poll for every subscriber.
     let needed = load(&found.reads_needed) + changes * TOKENS as u64;
-    // Each life begins with ten repetitions to its credit.
+    // Each life begins with a budget of ten retries.
     let reads = needed + needed * RETRY_PERCENT / 100 + 10 * (lives.ended() as u64 + 1);
-    let mut promises = Promises::new();
-    promises.at_most("wrong answers", 0, load(&found.wrong));
-    promises.at_most("answers lost, while draining or ever", 0, load(&found.lost));
-    promises.at_most("other faults", 0, load(&found.other));
-    promises.at_most("GETs upstream, all repetitions among them", reads, load(&counts.reads));
-    promises.at_most("GETs after redirects", 3 * load(&counts.reads), load(&counts.hops));
-    promises.at_most("changes sent upstream", changes, asked_for as u64);
-    promises.at_most("changes sent more than once", 0, repeated as u64);
-    promises.at_most(
+    let mut expectations = Expectations::new();
+    expectations.at_most("wrong answers", 0, load(&found.wrong));
+    expectations.at_most("answers lost, while draining or ever", 0, load(&found.lost));
+    expectations.at_most("other faults", 0, load(&found.other));
+    expectations.at_most("GETs upstream, all repetitions among them", reads, load(&counts.reads));
+    expectations.at_most("GETs after redirects", 3 * load(&counts.reads), load(&counts.hops));
+    expectations.at_most("changes sent upstream", changes, asked_for as u64);
+    expectations.at_most("changes sent more than once", 0, repeated as u64);
+    expectations.at_most(
         "calls upstream in flight",
         MAX_CONCURRENT as u64,
         counts.most_in_flight.load(Ordering::Relaxed) as u64,
     );
-    promises.at_most("calls to where a redirect leads abroad", 0, load(&counts.strayed));
-    promises.at_most("calls to no endpoint", 0, load(&counts.unknown));
-    promises.at_most("peak memory of the gateway, MiB", MEMORY, lives.most_memory() / 1024);
-    promises.equal("tasks at the end", start.tasks, end.tasks);
-    promises.equal("open files at the end", start.open_files, end.open_files);
-    promises
+    expectations.at_most("calls to where a redirect leads abroad", 0, load(&counts.strayed));
+    expectations.at_most("calls to no endpoint", 0, load(&counts.unknown));
+    expectations.at_most("peak memory of the gateway, MiB", MEMORY, lives.most_memory() / 1024);
+    expectations.equal("tasks at the end", start.tasks, end.tasks);
+    expectations.equal("open files at the end", start.open_files, end.open_files);
+    expectations
 }

@@ -1,4 +1,4 @@
-//! Requests that have to be refused, each in its own way.
+//! Invalid requests, each with its expected rejection.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::{
     world::id,
 };
 
-/// A request that has to be refused, with the status and one of the codes.
+/// An invalid request, with the expected status and one of the expected codes.
 pub struct Malformed {
     pub request: Request,
     status: u16,
@@ -16,7 +16,7 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    /// One of them, by who holds `token`.
+    /// A random one, sent as `token`.
     pub fn any(rng: &mut fastrand::Rng, token: &str) -> Self {
         let query = |text: &str| Request::post(Some(token), text, &json!({}), false);
         let with_body = |body: &str| Request { body: body.to_owned(), ..query("") };
@@ -61,7 +61,7 @@ impl Malformed {
         Self { request, status, codes }
     }
 
-    /// Whether it was refused as it has to be.
+    /// Whether the rejection is as expected.
     pub fn judge(&self, reply: &Reply) -> Verdict<Outcome> {
         let codes = reply.codes();
         if reply.status != self.status

@@ -1,20 +1,20 @@
-//! What the far side does to a call instead of answering it well.
+//! The misbehaviour of the upstream for a single call.
 
 use std::{io, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::tcp::OwnedWriteHalf, time::sleep};
 
-use crate::{far_side::Answer, mode::Mode, world};
+use crate::{mode::Mode, upstream::Answer, world};
 
-/// One call's share of a mode.
+/// The form that a mode takes for one call.
 pub struct Misbehaviour {
     pub mode: Mode,
     pub rng: fastrand::Rng,
 }
 
 impl Answer {
-    /// Sends it as it is.
+    /// Sends the response unchanged.
     pub async fn send(self, writer: &mut OwnedWriteHalf) -> io::Result<()> {
         let body = self.body.to_string();
         send(writer, self.status, "content-type: application/json\r\n", &body).await
@@ -22,17 +22,17 @@ impl Answer {
 }
 
 impl Misbehaviour {
-    /// Whether a change is made although its answer is lost.
+    /// Whether a change is applied although its response is lost.
     pub fn makes_changes(&self) -> bool {
         match self.mode {
             Mode::RateLimiting | Mode::Killed => false,
-            // Nobody can tell.
+            // Undetermined.
             Mode::Failing | Mode::Hanging | Mode::Redirecting => self.rng.clone().bool(),
             _ => true,
         }
     }
 
-    /// Sends something instead of `answer`, to who asked for `target`.
+    /// Sends something else than `answer` in response to a call of `target`.
     pub async fn send(
         mut self,
         answer: Answer,
@@ -48,7 +48,7 @@ impl Misbehaviour {
                 sleep(Duration::from_millis(self.rng.u64(30..900))).await;
                 answer.send(writer).await
             }
-            // Who listens no more does not get here.
+            // A dead upstream does not get here.
             Mode::Hanging | Mode::Killed => std::future::pending().await,
             Mode::Garbage => {
                 let (status, kind, body) = self.garbage(*status, body);
@@ -119,7 +119,7 @@ impl Misbehaviour {
         }
     }
 
-    /// Status, media type and body of something that the API does not promise.
+    /// Status, media type and body of an undocumented response.
     fn garbage(&mut self, status: u16, body: &Value) -> (u16, &'static str, String) {
         let html = "<!doctype html><title>Welcome</title><p>Please sign in.".to_owned();
         let text = body.to_string();
@@ -128,12 +128,12 @@ impl Misbehaviour {
             1 => (200, "application/json", html),
             2 => (200, "application/json", "{\"data\": 5}".to_owned()),
             3 => (200, "application/json", "[".repeat(10_000)),
-            // To a change, that is an answer: it was made, and is not shown.
+            // For a change this is a valid response: applied, without the appointment.
             4 => (status, "application/json", String::new()),
             5 => (418, "application/json", text),
-            // Another appointment than the one that was asked for, or than those that belong here.
+            // Another appointment than the requested one, or than those of the page.
             6 => (200, "application/json", json!({ "data": { "id": world::id(1_000) } }).to_string()),
-            // One field of it in a wrong shape, the others right.
+            // One field of invalid type, the others correct.
             _ => {
                 let mut body = body.clone();
                 if let Some(appointment) = body["data"].as_object_mut() {

@@ -1,36 +1,36 @@
-//! The ways in which the far side behaves.
+//! The modes of the upstream.
 
-/// How the far side answers.
+/// A mode of the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// As its API promises.
+    /// Correct responses.
     Healthy,
-    /// Late, and otherwise right.
+    /// Slow, but correct responses.
     Slow,
-    /// Not at all, with the connection open.
+    /// No responses, with connections open.
     Hanging,
-    /// Nobody listens, and what was connected is cut.
+    /// No listener, and existing connections are cut.
     Killed,
-    /// Something else than the API promises: HTML, other shapes, another appointment.
+    /// Undocumented responses: HTML, other shapes, another appointment.
     Garbage,
-    /// A part of an answer.
+    /// Truncated responses.
     Cut,
-    /// More headers, or longer ones, than anybody needs.
+    /// Too many or too long headers.
     HeaderFlood,
-    /// 429 with a `Retry-After` of some kind.
+    /// 429 with various `Retry-After` headers.
     RateLimiting,
     /// 500, 502, 503, 504.
     Failing,
     /// Redirects, in circles or to another host.
     Redirecting,
-    /// A right answer, one byte after the other.
+    /// Correct responses, one byte at a time.
     Dripping,
-    /// A body that does not end.
+    /// Endless bodies.
     Endless,
 }
 
 impl Mode {
-    /// All but the first.
+    /// All modes except the first.
     pub const BAD: [Self; 11] = [
         Self::Slow,
         Self::Hanging,
@@ -45,6 +45,6 @@ impl Mode {
         Self::Endless,
     ];
 
-    /// How many there are.
+    /// The number of modes.
     pub const COUNT: usize = Self::BAD.len() + 1;
 }

@@ -1,8 +1,8 @@
-//! What a soak has counted, as tables.
+//! The results of a run as tables.
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering};
 
-use crate::{far_side::FarSide, judge::Judge, judge::Outcome, mode::Mode};
+use crate::{judge::Judge, judge::Outcome, mode::Mode, upstream::Upstream};
 
 const OUTCOMES: [(Outcome, &str); 6] = [
     (Outcome::Right, "right"),
@@ -13,7 +13,7 @@ const OUTCOMES: [(Outcome, &str); 6] = [
     (Outcome::Left, "left"),
 ];
 
-/// What was asked, by kind and outcome.
+/// Requests by kind and outcome.
 pub fn requests(judge: &Judge) -> String {
     let outcomes = judge.outcomes();
     let mut kinds = outcomes.keys().map(|(kind, _)| *kind).collect::<Vec<_>>();
@@ -40,34 +40,34 @@ pub fn requests(judge: &Judge) -> String {
     text
 }
 
-/// How often each code was told.
+/// The number of errors by code.
 pub fn codes(codes: &BTreeMap<String, u64>) -> String {
     let codes = codes.iter().map(|(code, count)| format!("{code} {count}")).collect::<Vec<_>>();
     format!("Errors told, by code: {}.", codes.join(", "))
 }
 
-/// How many calls the far side got in each mode.
-pub fn modes(far_side: &FarSide) -> String {
+/// The number of upstream calls by mode.
+pub fn modes(upstream: &Upstream) -> String {
     let calls = [Mode::Healthy].into_iter().chain(Mode::BAD);
-    let calls = calls.map(|mode| (mode, far_side.counts.calls[mode as usize].load(Ordering::Relaxed)));
+    let calls = calls.map(|mode| (mode, upstream.counts.calls[mode as usize].load(Ordering::Relaxed)));
     let calls = calls.map(|(mode, calls)| format!("{mode:?} {calls}")).collect::<Vec<_>>();
     format!("Calls that the far side got, by its mode: {}.", calls.join(", "))
 }
 
-/// What has to be, what was, and whether that is well.
-pub struct Promises(Vec<(String, String, bool)>);
+/// Expected values, measured values, and whether they agree.
+pub struct Expectations(Vec<(String, String, bool)>);
 
-impl Promises {
+impl Expectations {
     pub fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// That `what` is at most `bound`.
+    /// Expects `what` to be at most `bound`.
     pub fn at_most(&mut self, what: &str, bound: u64, found: u64) {
         self.0.push((format!("{what}: at most {bound}"), found.to_string(), found <= bound));
     }
 
-    /// That `what` is as it was at the start.
+    /// Expects `what` to be as at the start.
     pub fn equal(&mut self, what: &str, start: f64, end: f64) {
         self.0.push((
             format!("{what}: {start}, as at the start"),

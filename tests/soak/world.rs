@@ -1,7 +1,7 @@
-//! What is true: the appointments, who may see which, and each version that each of them has had.
+//! The true state: the appointments, their readers, and all versions of each.
 //!
-//! Every text of an appointment names whose it is, which, and in which version (`t2.a17.v5.e0`), so that an answer shows
-//! where it comes from.
+//! Every text of an appointment names its owner, its number, its version and its epoch (`t2.a17.v5.e0`), so that a
+//! response shows its origin.
 
 use std::{
     collections::HashMap,
@@ -15,16 +15,16 @@ use std::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// How many callers there are.
+/// The number of callers.
 pub const TOKENS: usize = 6;
 
-/// How many appointments there are. Few, so that callers meet at them.
+/// The number of appointments. Few, so that callers compete for them.
 pub const APPOINTMENTS: usize = 60;
 
-/// All ids begin like this; the number of the appointment follows.
+/// The prefix of all ids; the number of the appointment follows.
 const FIRST_ID: u128 = 0x0000_50a4_0000_4000_8000_0000_0000_0000;
 
-/// What a caller may have of an appointment.
+/// The access of a caller to an appointment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Visible,
@@ -32,7 +32,7 @@ pub enum Access {
     Absent,
 }
 
-/// Where a text of an appointment comes from.
+/// The origin of a text of an appointment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Provenance {
     pub token: usize,
@@ -42,31 +42,31 @@ pub struct Provenance {
     pub epoch: u64,
 }
 
-/// How long after its end a call to the far side may still be on its way through the gateway.
+/// How long a finished upstream call may still be on its way through the gateway.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
-/// The access of one caller to one appointment, where the far side takes it away and gives it back.
+/// The access of one caller to one appointment that the upstream revokes and restores.
 #[derive(Default)]
 struct Grant {
-    /// Even while the access is granted. Each change of it begins the next.
+    /// Even while the access is granted. Each change of it begins the next epoch.
     epoch: u64,
-    /// The epochs in which calls to the far side began, by number, with the ends of the calls.
+    /// The epochs in which upstream calls began, by call number, with the ends of the calls.
     calls: HashMap<u64, (u64, Option<Instant>)>,
-    /// The latest epoch that a client was told of as refused, or one before that.
+    /// The latest epoch whose rejection a client has received, or an earlier one.
     refused: Option<u64>,
 }
 
-/// A call to the far side, until it is dropped.
+/// An upstream call in flight, until dropped.
 pub struct GrantedCall<'a> {
     world: &'a World,
     pair: (usize, usize),
     number: u64,
 }
 
-/// The appointments and what became of them.
+/// The appointments and their history.
 pub struct World {
     appointments: Vec<Mutex<Appointment>>,
-    /// By the number of the change: how often the far side was asked for it, and the version that it made.
+    /// By number of the change: the number of calls for it, and the resulting version.
     changes: Mutex<HashMap<u64, Change>>,
     numbers: AtomicU64,
     /// By caller and appointment.
@@ -74,13 +74,13 @@ pub struct World {
 }
 
 struct Appointment {
-    /// When each version came to be.
+    /// The time at which each version began.
     since: Vec<Instant>,
-    /// The latest version that some client was told of as its change.
+    /// The latest version that a client has received as the result of its change.
     acknowledged: u64,
 }
 
-/// What became of a change at the far side.
+/// The state of a change in the upstream.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Change {
     pub asked: u32,
@@ -98,38 +98,38 @@ impl World {
         }
     }
 
-    /// The version that is current.
+    /// The current version.
     pub fn version(&self, appointment: usize) -> u64 {
         self.appointments[appointment].lock().unwrap().since.len() as u64 - 1
     }
 
-    /// When `version` was followed by another; none where it is current, or has never been.
+    /// The time at which `version` was superseded, or none if it is current or never existed.
     pub fn superseded(&self, appointment: usize, version: u64) -> Option<Instant> {
         self.appointments[appointment].lock().unwrap().since.get(version as usize + 1).copied()
     }
 
-    /// The version that nobody who asks from now on may be behind: somebody was told that it is made.
+    /// The oldest version that new requests may receive: a client knows that it was made.
     pub fn acknowledged(&self, appointment: usize) -> u64 {
         self.appointments[appointment].lock().unwrap().acknowledged
     }
 
-    /// Notes that a client was told that its change made `version`.
+    /// Records that a client received `version` as the result of its change.
     pub fn acknowledge(&self, appointment: usize, version: u64) {
         let mut appointment = self.appointments[appointment].lock().unwrap();
         appointment.acknowledged = appointment.acknowledged.max(version);
     }
 
-    /// A number for a change, by which it is known wherever it turns up.
+    /// A unique number for a change.
     pub fn new_change(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Notes that the far side was asked for a change, whatever comes of it.
+    /// Records a call for a change, with any outcome.
     pub fn asked_for(&self, change: u64) {
         self.changes.lock().unwrap().entry(change).or_default().asked += 1;
     }
 
-    /// Makes a change, and returns the version that came of it.
+    /// Applies a change, and returns the new version.
     pub fn make(&self, change: u64, appointment: usize) -> u64 {
         let version = {
             let mut appointment = self.appointments[appointment].lock().unwrap();
@@ -140,7 +140,7 @@ impl World {
         version
     }
 
-    /// What became of a change so far.
+    /// The state of a change so far.
     pub fn change(&self, change: u64) -> Change {
         self.changes.lock().unwrap().get(&change).copied().unwrap_or_default()
     }
@@ -154,12 +154,12 @@ impl World {
         self.grants().get(&(token, appointment)).map_or(0, |grant| grant.epoch)
     }
 
-    /// What `token` may have of an appointment in an epoch.
+    /// The access of `token` to an appointment in an epoch.
     pub const fn access(token: usize, appointment: usize, epoch: u64) -> Access {
         if epoch.is_multiple_of(2) { access(token, appointment) } else { Access::Forbidden }
     }
 
-    /// Takes the access of a caller to one of its appointments away, or gives it back.
+    /// Revokes or restores the access of a caller to one of its appointments.
     pub fn turn(&self, rng: &mut fastrand::Rng) {
         let (token, all) = (rng.usize(0..TOKENS), (0..APPOINTMENTS));
         let all = all.filter(|appointment| is_revocable(token, *appointment)).collect::<Vec<_>>();
@@ -167,14 +167,14 @@ impl World {
         self.grants().entry((token, appointment)).or_default().epoch += 1;
     }
 
-    /// Gives every access back.
+    /// Restores all access.
     pub fn grant_all(&self) {
         for grant in self.grants().values_mut() {
             grant.epoch += grant.epoch % 2;
         }
     }
 
-    /// Notes that a call of `token` to an appointment begins at the far side.
+    /// Records the start of an upstream call of `token` for an appointment.
     pub fn call(&self, token: usize, appointment: usize) -> GrantedCall<'_> {
         let (pair, number) = ((token, appointment), self.new_change());
         let mut grants = self.grants();
@@ -184,7 +184,7 @@ impl World {
         GrantedCall { world: self, pair, number }
     }
 
-    /// The earliest epoch that an answer to a request from now on can be of.
+    /// The earliest epoch that the response to a new request may belong to.
     pub fn earliest_epoch(&self, token: usize, appointment: usize) -> u64 {
         let grants = self.grants();
         let Some(grant) = grants.get(&(token, appointment)) else { return 0 };
@@ -193,27 +193,26 @@ impl World {
         calls.map(|(epoch, _)| *epoch).min().unwrap_or(grant.epoch).min(grant.epoch)
     }
 
-    /// Notes that a client was told of a refusal that is of `epoch` or later.
+    /// Records that a client received a rejection of `epoch` or later.
     pub fn refuse(&self, token: usize, appointment: usize, epoch: u64) {
         let mut grants = self.grants();
         let refused = &mut grants.entry((token, appointment)).or_default().refused;
         *refused = (*refused).max(Some(epoch));
     }
 
-    /// The epoch up to which nothing may be served any more to requests from now on, since a client was told of a
-    /// refusal.
+    /// The epoch up to which data must not be served to new requests, because a client has received a rejection.
     pub fn refused(&self, token: usize, appointment: usize) -> Option<u64> {
         self.grants().get(&(token, appointment)).and_then(|grant| grant.refused)
     }
 
-    /// How many changes the far side was asked for, and how many of them more than once.
+    /// The number of changes received by the upstream, and of those received more than once.
     pub fn changes(&self) -> (usize, usize) {
         let changes = self.changes.lock().unwrap();
         (changes.len(), changes.values().filter(|change| change.asked > 1).count())
     }
 }
 
-/// What `token` may have of an appointment, as long as it is not [revoked](is_revocable): always the same.
+/// The permanent access of `token` to an appointment that is not [revocable](is_revocable).
 pub const fn access(token: usize, appointment: usize) -> Access {
     if (3 * token + appointment).is_multiple_of(11) {
         Access::Forbidden
@@ -234,12 +233,12 @@ impl Drop for GrantedCall<'_> {
     }
 }
 
-/// Whether the far side takes `token`'s access to an appointment away and gives it back. Its list shows it all the same.
+/// Whether the upstream revokes and restores the access of `token` to an appointment. The list shows it in either case.
 pub const fn is_revocable(token: usize, appointment: usize) -> bool {
     matches!(access(token, appointment), Access::Visible) && (token + appointment) % 10 == 3
 }
 
-/// The list as `token` sees it.
+/// The list for `token`.
 pub fn listed(token: usize) -> Vec<usize> {
     (0..APPOINTMENTS).filter(|appointment| access(token, *appointment) == Access::Visible).collect()
 }
@@ -248,7 +247,7 @@ pub fn token(number: usize) -> String {
     format!("soak-token-{number}")
 }
 
-/// The number of a token; none for one that nobody has.
+/// The number of a token, or none for an unknown one.
 pub fn token_number(text: &str) -> Option<usize> {
     text.strip_prefix("soak-token-")?.parse().ok().filter(|number| *number < TOKENS)
 }
@@ -257,14 +256,14 @@ pub fn id(appointment: usize) -> String {
     Uuid::from_u128(FIRST_ID + appointment as u128).to_string()
 }
 
-/// The number of the appointment that has this id.
+/// The number of the appointment with this id.
 pub fn appointment_number(id: &str) -> Option<usize> {
     let number = Uuid::parse_str(id).ok()?.as_u128().checked_sub(FIRST_ID)?;
     usize::try_from(number).ok().filter(|number| *number < APPOINTMENTS)
 }
 
 impl Provenance {
-    /// The text that says so.
+    /// The text of this origin.
     pub fn tag(self) -> String {
         let Self { token, appointment, version, epoch } = self;
         format!("t{token}.a{appointment}.v{version}.e{epoch}")
@@ -277,7 +276,7 @@ impl Provenance {
         Some(Self { token: token as usize, appointment: appointment as usize, version, epoch })
     }
 
-    /// The appointment as the far side sends it. It is in session, so that it is asked for often while it is watched.
+    /// The upstream's JSON of the appointment. It is in session, so that it is polled often.
     pub fn upstream(self) -> Value {
         let (tag, minutes) = (self.tag(), self.version % 1000 + 1);
         json!({
@@ -321,12 +320,12 @@ impl Provenance {
         })
     }
 
-    /// The appointment as the gateway is to serve it to who asks for [`BRIEF`].
+    /// The expected response to [`BRIEF`].
     pub fn brief(self) -> Value {
         json!({ "id": id(self.appointment), "reference": self.tag(), "status": self.tag() })
     }
 
-    /// The appointment as the gateway is to serve it to who asks for [`FULL`].
+    /// The expected response to [`FULL`].
     pub fn full(self) -> Value {
         let (tag, minutes) = (self.tag(), self.version % 1000 + 1);
         let ends = 9 * 60 + 30 + minutes;
@@ -350,6 +349,6 @@ impl Provenance {
 /// A small selection.
 pub const BRIEF: &str = "{ id reference status }";
 
-/// A large one.
+/// A large selection.
 pub const FULL: &str = "{ id reference status durationInMinutes endsAt phase interpreterLanguage \
     department { id name } claimant { name email data { value } } meeting { roomName } features { screenSharing } }";

@@ -1,49 +1,49 @@
-//! A request as a scripted upstream sees it.
+//! A request received by a scripted upstream.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{answer::Answer, canary};
+use super::{canary, response::UpstreamResponse};
 
 /// One request.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub method: String,
-    /// With the query string.
+    /// Includes the query string.
     pub path: String,
-    /// In the order and the number in which they came; names in lower case.
+    /// In order, with duplicates; names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// The last part of the path, without the query string: of the list and of what is created, `appointments`.
+    /// The last segment of the path, without the query string: `appointments` for the list and for creations.
     pub id: String,
-    /// The how manieth call with this method and path it is, from 1.
+    /// The number of this call among those with the same method and path, from 1.
     pub nth: usize,
-    /// The connection it came on, from 1.
+    /// The number of its connection, from 1.
     pub connection: usize,
 }
 
 impl Call {
-    /// The appointment that is asked for. `reference` is the token that asked, `status` says which call for the id it
-    /// was: so whoever is served it can be told what it was fetched with, and when.
-    pub fn appointment(&self) -> Answer {
-        Answer::json(
+    /// The requested appointment. Its `reference` is the token and its `status` the number of the call, so every copy
+    /// shows which credential fetched it, and when.
+    pub fn appointment(&self) -> UpstreamResponse {
+        UpstreamResponse::json(
             200,
             &json!({ "data": { "id": self.id, "reference": self.token(), "status": format!("call {}", self.nth) } }),
         )
     }
 
-    /// The bearer token that came with it, or nothing.
+    /// The bearer token, or an empty string.
     pub fn token(&self) -> &str {
         let token = self.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         canary::unmarked(token.unwrap_or_default())
     }
 
-    /// The first header by that name.
+    /// The first header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON; null where there is none.
+    /// The body as JSON; null without a body.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
@@ -54,7 +54,7 @@ impl Call {
         query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
     }
 
-    /// The next one on the connection, read whole. This client does not send two at a time.
+    /// Reads the next request on the connection. The gateway does not pipeline.
     pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), connection: usize) -> Option<Self> {
         let mut bytes = Vec::new();
         let head = loop {
@@ -101,7 +101,7 @@ impl Call {
     }
 }
 
-/// A body of which each part says how long it is; the last is empty.
+/// Reads a chunked body.
 async fn chunks(stream: &mut (impl AsyncRead + Unpin), mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {

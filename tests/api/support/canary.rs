@@ -1,6 +1,6 @@
-//! Canaries: made-up values that stand for what must never be told. They are planted, for every test, in what a scripted
-//! upstream answers and in what clients send, and looked for in everything that the program writes: its output at the
-//! level of traces, its metrics, and what its clients are told went wrong.
+//! Canaries: made-up secrets and personal data. Every test plants them in the responses of the upstream and in the
+//! requests of clients. They must not appear in the gateway's logs (at trace level), its metrics or its error
+//! responses.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-/// Stands in the body of every answer of the upstream that is no appointment.
+/// Part of the body of every upstream response that is not an appointment.
 pub const UPSTREAM_TEXT: &str = "upstream-internal-text";
 
-/// What the upstream says of an appointment beside what the tests have it say. It is for who asked for it, in `data`.
+/// Personal data added to every appointment. It may appear in `data` only.
 pub const PERSONAL: [&str; 6] = [
     "Canarybird",
     "+493055501987",
@@ -21,29 +21,29 @@ pub const PERSONAL: [&str; 6] = [
     "canary-room",
 ];
 
-/// In members and headers that the API does not promise, and in the words behind the upstream's status.
+/// Values in undocumented members and headers, and in the reason phrase, of upstream responses.
 const UPSTREAM: [&str; 4] = ["canary-member", "canary-header", "canary-session", "canary-reason"];
 
-/// What clients send beside what the tests have them send.
+/// Values added to every request of a client.
 const CLIENT: [&str; 5] = ["canary-cookie", "canary-agent", "canary-page", "canary-variable", TOKEN_MARK];
 
-/// The secret of the gateway's own, where a test gives it one.
+/// The gateway's own client secret in service mode.
 pub const CLIENT_SECRET: &str = "canary-client-secret";
 
-/// At the end of every token that a test sends. It takes no part in what a [`Call`](super::Call) says of the token.
+/// The end of every token sent by a test. [`Call::token`](super::Call::token) removes it.
 const TOKEN_MARK: &str = "-canary-token";
 
-/// A token that is as long as this is found as it is.
+/// Tokens of at least this length are unique enough to be searched for without a mark.
 const LONG: usize = 20;
 
-/// Headers of every answer of the upstream.
+/// Headers of every upstream response.
 pub const UPSTREAM_HEADERS: &str =
     "Set-Cookie: session=canary-session; HttpOnly\r\nX-Debug: canary-header\r\nServer: canary-header/1.0";
 
-/// What stands behind the status of every answer of the upstream.
+/// The reason phrase of every upstream response.
 pub const REASON: &str = "Said canary-reason";
 
-/// An answer of the upstream, with a person to each appointment that has none.
+/// An upstream response with personal data added to each appointment that has none.
 pub fn planted(answer: &Value) -> Value {
     let mut answer = answer.clone();
     if let Value::Object(members) = &mut answer {
@@ -80,7 +80,7 @@ fn plant_person(appointment: &mut Value) {
     appointment.entry("internal_note").or_insert("canary-member".into());
 }
 
-/// Variables of an operation, with one more.
+/// Adds a variable to those of an operation.
 pub fn with_variable(variables: Value) -> Value {
     match variables {
         Value::Null => json!({ "canary": "canary-variable" }),
@@ -92,7 +92,7 @@ pub fn with_variable(variables: Value) -> Value {
     }
 }
 
-/// Headers of every request that a test sends.
+/// Headers of every request of a test.
 pub fn client_headers() -> HeaderMap {
     let headers = [
         ("cookie", "session=canary-cookie"),
@@ -103,7 +103,7 @@ pub fn client_headers() -> HeaderMap {
     headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
 }
 
-/// `token` with a mark by which it is found wherever it is told. The sandbox's own are no secrets.
+/// `token` with a mark by which leaks are found. Tokens of the sandbox are not secret.
 pub fn marked(token: &str) -> String {
     let is_its_own_mark = token.is_empty() || token.len() >= LONG || token.starts_with("sandbox-");
     if is_its_own_mark { token.to_owned() } else { format!("{token}{TOKEN_MARK}") }
@@ -114,10 +114,10 @@ pub fn unmarked(token: &str) -> &str {
     token.strip_suffix(TOKEN_MARK).unwrap_or(token)
 }
 
-/// Fails the test if something planted, or one of `secrets`, is in `text`; `place` says where that comes from. In a test
-/// that fails already it adds a line on it.
+/// Fails the test if `text` contains a canary or one of `secrets`; `place` names the origin of `text`. In a test that
+/// has already failed it prints the leak instead.
 #[track_caller]
-pub fn assert_untold(place: &str, text: &str, secrets: &BTreeSet<String>) {
+pub fn assert_not_leaked(place: &str, text: &str, secrets: &BTreeSet<String>) {
     let planted = [UPSTREAM_TEXT, CLIENT_SECRET].into_iter().chain(PERSONAL).chain(UPSTREAM).chain(CLIENT);
     let long = secrets.iter().map(String::as_str).filter(|secret| secret.len() >= LONG);
     for secret in planted.chain(long) {
@@ -135,27 +135,27 @@ pub fn assert_untold(place: &str, text: &str, secrets: &BTreeSet<String>) {
     }
 }
 
-/// As it is, as the bytes that it is made of are printed, and within something in base64.
+/// The plain secret, its bytes as printed by `Debug` and in hexadecimal, and its base64 at each alignment.
 fn forms(secret: &str) -> Vec<String> {
     let bytes = secret.as_bytes();
     let numbers = bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    // Three bytes are four signs, wherever the first of the three is.
+    // Base64 encodes groups of three bytes; the secret may start at any position within a group.
     let base64 = (0..3).map(|skipped| STANDARD.encode(bytes[skipped..].as_chunks::<3>().0.as_flattened()));
     [secret.to_owned(), numbers, hex].into_iter().chain(base64).collect()
 }
 
-/// Fails the test if an answer tells its client what nobody is to be told, or the errors in it what is for `data` alone.
+/// Fails the test if a response contains a secret, or personal data outside `data`.
 #[track_caller]
-pub fn assert_discreet(answer: &Value) {
+pub fn assert_no_leak_in(answer: &Value) {
     // An error over a WebSocket is the payload itself.
     let errors = [&answer["errors"], &answer["payload"]["errors"]];
     let payload = Some(&answer["payload"]).filter(|_| answer["type"] == "error");
     for errors in errors.into_iter().chain(payload) {
-        assert_untold("what a client was told", &errors.to_string(), &BTreeSet::new());
+        assert_not_leaked("an error response", &errors.to_string(), &BTreeSet::new());
     }
     let text = answer.to_string();
     for secret in [UPSTREAM_TEXT, CLIENT_SECRET].into_iter().chain(UPSTREAM).chain(CLIENT) {
-        assert!(!text.contains(secret), "{secret:?} is in what a client was told: {answer}");
+        assert!(!text.contains(secret), "{secret:?} is in a response: {answer}");
     }
 }

@@ -1,4 +1,4 @@
-//! Who issues the callers' tokens: JWTs signed with keys of every kind, and the set of the public ones.
+//! A token issuer: JWTs signed with keys of every kind, and its JWK set.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,15 +15,15 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-/// `iss` of every token, unless a test says otherwise.
+/// The default `iss` of tokens.
 pub const ISSUER: &str = "https://issuer.example";
-/// `aud` of every token, unless a test says otherwise.
+/// The default `aud` of tokens.
 pub const AUDIENCE: &str = "appointments";
 
-/// It takes a while to make one, so there is one for all tests, and it is worth nothing elsewhere.
+/// Generating an RSA key is slow, so all tests share one. It is used nowhere else.
 const RSA_KEY: &str = include_str!("../../fixtures/rsa-key-for-tests.pem");
 
-/// A key pair with a name.
+/// A key pair with a key id.
 pub struct Issuer {
     kid: String,
     alg: &'static str,
@@ -37,12 +37,12 @@ enum Pair {
 }
 
 impl Issuer {
-    /// One that signs with ES256.
+    /// An issuer that signs with ES256.
     pub fn new(kid: &str) -> Self {
         Self::signing_with("ES256", kid)
     }
 
-    /// One that signs with `alg`, under the name `kid`.
+    /// An issuer that signs with `alg`.
     pub fn signing_with(alg: &'static str, kid: &str) -> Self {
         let random = SystemRandom::new();
         let ecdsa = |algorithm| {
@@ -88,22 +88,22 @@ impl Issuer {
         key
     }
 
-    /// A set of the public keys of `issuers`.
+    /// The JWK set of `issuers`.
     pub fn key_set(issuers: &[&Self]) -> Value {
         json!({ "keys": issuers.iter().map(|issuer| issuer.jwk()).collect::<Vec<_>>() })
     }
 
-    /// A good token of `subject` that lasts ten minutes.
+    /// A valid token of `subject` that expires in ten minutes.
     pub fn token(&self, subject: &str) -> String {
         self.token_with(subject, json!({}))
     }
 
-    /// The same but for `claims`; null takes one away.
+    /// The same with `claims` replaced; null removes a claim.
     pub fn token_with(&self, subject: &str, claims: Value) -> String {
         self.sign(&json!({ "alg": self.alg, "kid": self.kid, "typ": "JWT" }), &claims_of(subject, claims))
     }
 
-    /// Any header and claims, signed.
+    /// Signs any header and claims.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = unsigned(header, claims);
         let random = SystemRandom::new();
@@ -122,7 +122,7 @@ impl Issuer {
     }
 }
 
-/// The claims of a good token of `subject`, but for `claims`.
+/// The claims of a valid token of `subject`, with `claims` replaced.
 pub fn claims_of(subject: &str, claims: Value) -> Value {
     let mut all = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "exp": now() + 600, "jti": uuid::Uuid::new_v4() });
     for (name, value) in claims.as_object().unwrap() {
@@ -137,7 +137,18 @@ pub fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
-/// In seconds, as claims have it.
+/// A JWT that expires in `seconds`, with a meaningless signature: in pass-through mode nobody verifies it.
+pub fn jwt(seconds: i64) -> String {
+    let message = unsigned(&json!({ "alg": "RS256" }), &json!({ "exp": now() + seconds }));
+    format!("{message}.c2lnbmF0dXJl")
+}
+
+/// A token of `subject` that is valid except for its signature, made with another key of the same name.
+pub fn forged(subject: &str) -> String {
+    Issuer::new("key-1").token(subject)
+}
+
+/// The current time in seconds since the epoch.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }

@@ -1,59 +1,59 @@
-//! The list of a scripted upstream, a page at a time.
+//! The paginated list of a scripted upstream.
 
 use serde_json::{Value, json};
 
-use super::{Answer, Call, id};
+use super::{Call, UpstreamResponse, id};
 
 /// The appointments `id(0)` to `id(length - 1)`.
 #[derive(Debug, Clone, Copy)]
 pub struct List {
     pub length: usize,
-    pub tells: Tells,
-    /// The longest page that is given, whatever is asked for.
+    pub pagination: Pagination,
+    /// The maximum page size, which caps the requested one.
     pub cap: usize,
 }
 
-/// What an answer tells of the rest of the list.
+/// The pagination data in a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tells {
+pub enum Pagination {
     Meta,
     Links,
     Nothing,
 }
 
-impl Tells {
+impl Pagination {
     pub const EACH: [Self; 3] = [Self::Meta, Self::Links, Self::Nothing];
 }
 
 impl List {
-    pub fn of(length: usize, tells: Tells) -> Self {
-        Self { length, tells, cap: usize::MAX }
+    pub fn of(length: usize, pagination: Pagination) -> Self {
+        Self { length, pagination, cap: usize::MAX }
     }
 
-    /// The page that is asked for.
-    pub fn page(self, call: &Call) -> Answer {
+    /// The requested page.
+    pub fn page(self, call: &Call) -> UpstreamResponse {
         self.page_of(call, |n| listed(n, call.token()))
     }
 
-    /// The page that is asked for, with the item at each place made [`whole`].
-    pub fn page_of(self, call: &Call, item: impl Fn(usize) -> Value) -> Answer {
-        Answer::json(200, &self.body_of(call, |n| whole(item(n))))
+    /// The requested page, with each item made [`whole`].
+    pub fn page_of(self, call: &Call, item: impl Fn(usize) -> Value) -> UpstreamResponse {
+        UpstreamResponse::json(200, &self.body_of(call, |n| whole(item(n))))
     }
 
-    /// The body of the page that is asked for, with the items as they are.
+    /// The body of the requested page, with unchanged items.
     pub fn body_of(self, call: &Call, item: impl Fn(usize) -> Value) -> Value {
-        let Self { length, tells, cap } = self;
-        let page = call.number("page").expect("a list is asked for by page");
-        let per_page = call.number("per_page").expect("a list is asked for by pages of a length").min(cap);
+        let Self { length, pagination, cap } = self;
+        let page = call.number("page").expect("the list is requested by page");
+        let per_page = call.number("per_page").expect("the list is requested with a page size").min(cap);
         let begin = (page - 1).saturating_mul(per_page).min(length);
         let end = (begin + per_page).min(length);
         let mut body = json!({ "data": (begin..end).map(item).collect::<Vec<_>>() });
         let last = length.div_ceil(per_page).max(1);
-        if tells == Tells::Meta {
+        if pagination == Pagination::Meta {
             body["meta"] =
                 json!({ "current_page": page, "last_page": last, "per_page": per_page, "total": length });
         }
-        if tells != Tells::Nothing {
+        if pagination != Pagination::Nothing {
             let next =
                 (page < last).then(|| format!("https://upstream.example/appointments?page={}", page + 1));
             body["links"] = json!({ "next": next });
@@ -62,12 +62,12 @@ impl List {
     }
 }
 
-/// What stands in a list that was asked for with `token`.
+/// An item of a list requested with `token`.
 pub fn listed(n: usize, token: &str) -> Value {
     json!({ "id": id(n), "reference": token, "status": "listed" })
 }
 
-/// The documented members of an appointment, besides `id` and the two that every [`Answer`] fills in with a person.
+/// The documented members of an appointment, except `id` and the two that [`UpstreamResponse`] fills with personal data.
 const MEMBERS: [&str; 26] = [
     "reference",
     "appointment_at",
@@ -97,8 +97,8 @@ const MEMBERS: [&str; 26] = [
     "custom_agent_post_call_redirect_url",
 ];
 
-/// `item` with every documented member that it lacks, as null: only such an item of a list is a whole appointment. An
-/// item without an id stays as it is.
+/// Adds missing documented members as null: the gateway caches an item of a list only if it has all of them. An item
+/// without an id is unchanged.
 pub fn whole(mut item: Value) -> Value {
     if let Some(members) = item.as_object_mut().filter(|members| members.contains_key("id")) {
         for name in MEMBERS {

@@ -1,5 +1,4 @@
-//! What a process writes. Threads read it, rather than tasks, so that the last of it can be waited for where there is no
-//! `await`: when a gateway is dropped.
+//! The output of a process. Threads read it rather than tasks, so that `Drop` can wait for the rest of it.
 
 use std::{
     fs::File,
@@ -9,7 +8,7 @@ use std::{
     thread::JoinHandle,
 };
 
-/// What has come out of a stream so far.
+/// The text read from a stream so far.
 pub struct Output {
     text: Arc<Mutex<String>>,
     reading: Option<JoinHandle<()>>,
@@ -24,12 +23,12 @@ impl Output {
         output
     }
 
-    /// Reads nothing of `stream` yet, so that whoever writes to it finds it full at some point.
+    /// Does not read `stream` yet, so that its pipe fills up.
     pub fn unread(stream: OwnedFd) -> Self {
         Self { text: Arc::default(), reading: None, unread: Some(stream) }
     }
 
-    /// Reads the stream to its end, from now on.
+    /// Starts to read the stream.
     pub fn read(&mut self) {
         let Some(stream) = self.unread.take() else { return };
         let read = self.text.clone();
@@ -43,12 +42,12 @@ impl Output {
         }));
     }
 
-    /// All that has come.
+    /// The text so far.
     pub fn text(&self) -> String {
         self.text.lock().unwrap().clone()
     }
 
-    /// Waits for the end of the stream, which comes with the end of the process.
+    /// Waits for the end of the stream, when the process exits.
     pub fn finish(&mut self) {
         self.read();
         if let Some(reading) = self.reading.take() {

@@ -1,4 +1,4 @@
-//! Runs of the program that end by themselves, and what the system knows of those that do not.
+//! Runs of the program that exit by themselves, and resource use of running gateways.
 
 use std::collections::BTreeSet;
 
@@ -8,34 +8,34 @@ use nix::{
 };
 use tokio::{process::Command, time::timeout};
 
-use super::{Gateway, PATIENCE, canary};
+use super::{Gateway, TIMEOUT, canary};
 
-/// A run that has ended.
+/// A finished run of the program.
 #[derive(Debug)]
-pub struct Ended {
+pub struct FinishedRun {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ended {
-    /// Runs `command` to its end.
+impl FinishedRun {
+    /// Runs `command` until it exits.
     pub async fn of(mut command: Command) -> Self {
-        let output = timeout(PATIENCE, command.output()).await.expect("the program ends").unwrap();
+        let output = timeout(TIMEOUT, command.output()).await.expect("the program exits").unwrap();
         let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         for (place, text) in [("standard output", &stdout), ("standard error", &stderr)] {
-            canary::assert_untold(place, text, &BTreeSet::new());
+            canary::assert_not_leaked(place, text, &BTreeSet::new());
         }
         Self { code: output.status.code(), stdout, stderr }
     }
 }
 
-/// The most memory that the process has held at once so far, in KiB.
+/// The peak memory of the process so far, in KiB.
 pub fn peak_memory(gateway: &Gateway) -> u64 {
     status(gateway, "VmHWM:")
 }
 
-/// The memory that the process holds now, in KiB.
+/// The current memory of the process, in KiB.
 pub fn memory(gateway: &Gateway) -> u64 {
     status(gateway, "VmRSS:")
 }
@@ -51,7 +51,7 @@ pub fn signal(gateway: &Gateway, signal: Signal) {
     kill(Pid::from_raw(gateway.pid() as i32), signal).unwrap();
 }
 
-/// A file with `text` that is gone at the end of the test.
+/// A file that is deleted when dropped.
 pub struct TempFile(std::path::PathBuf);
 
 impl TempFile {

@@ -1,5 +1,5 @@
-//! HTTP/1 by hand, for what no client library sends: the bytes that a test writes go out as they are, and what comes
-//! back is taken apart just far enough to be asserted.
+//! HTTP/1 without a client library: sends the bytes of a test unchanged, and parses only as much of the response as
+//! assertions need.
 
 use std::io;
 
@@ -13,56 +13,56 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Gateway, PATIENCE, Reply};
+use super::{Gateway, GatewayResponse, TIMEOUT};
 
-/// One connection.
-pub struct Raw {
+/// A connection.
+pub struct RawConnection {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
 }
 
-/// One answer.
+/// A response.
 #[derive(Debug)]
-pub struct RawReply {
+pub struct RawResponse {
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Raw {
+impl RawConnection {
     pub async fn connect(gateway: &Gateway) -> Self {
         let (reader, writer) = TcpStream::connect(gateway.address()).await.unwrap().into_split();
         Self { reader: BufReader::new(reader), writer }
     }
 
-    /// One request on a connection of its own, and its answer.
-    pub async fn once(gateway: &Gateway, request: impl AsRef<[u8]>) -> RawReply {
+    /// Sends a request on a connection of its own.
+    pub async fn once(gateway: &Gateway, request: impl AsRef<[u8]>) -> RawResponse {
         Self::connect(gateway).await.exchange(request).await
     }
 
-    /// Writes `bytes`. Fails where the far side has closed.
+    /// Writes `bytes`. Fails if the gateway has closed the connection.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        timeout(PATIENCE, self.writer.write_all(bytes.as_ref())).await.expect("the bytes are taken")
+        timeout(TIMEOUT, self.writer.write_all(bytes.as_ref())).await.expect("the bytes are taken")
     }
 
-    /// Writes `bytes` while reading one answer: the far side may answer before it has read everything, and may then
-    /// stop reading.
-    pub async fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> RawReply {
+    /// Writes `bytes` while reading one response: the gateway may respond before it has read everything, and then stop
+    /// reading.
+    pub async fn exchange(&mut self, bytes: impl AsRef<[u8]>) -> RawResponse {
         self.exchange_long(bytes, b"", 0, b"").await
     }
 
-    /// The same for what is too long to be put together: `head`, `piece` so many `times`, and `tail`.
+    /// The same for long requests: `head`, then `piece` repeated `times` times, then `tail`.
     pub async fn exchange_long(
         &mut self,
         head: impl AsRef<[u8]>,
         piece: &[u8],
         times: usize,
         tail: &[u8],
-    ) -> RawReply {
+    ) -> RawResponse {
         let Self { reader, writer } = self;
         let writing = async {
-            // Refused halfway, the rest cannot be written. The answer says why.
+            // After an early rejection the rest cannot be written. The response says why.
             let _ = writer.write_all(head.as_ref()).await;
             for _ in 0..times {
                 if writer.write_all(piece).await.is_err() {
@@ -73,34 +73,33 @@ impl Raw {
             std::future::pending().await
         };
         tokio::select! {
-            reply = timeout(PATIENCE, read(reader)) => reply.expect("an answer in time").expect("an answer"),
-            () = writing => unreachable!("it ends never"),
+            reply = timeout(TIMEOUT, read(reader)) => reply.expect("a response in time").expect("a response"),
+            () = writing => unreachable!("writing never completes"),
         }
     }
 
-    /// The next answer.
-    pub async fn reply(&mut self) -> RawReply {
-        timeout(PATIENCE, read(&mut self.reader)).await.expect("an answer in time").expect("an answer")
+    /// The next response.
+    pub async fn reply(&mut self) -> RawResponse {
+        timeout(TIMEOUT, read(&mut self.reader)).await.expect("a response in time").expect("a response")
     }
 
-    /// Waits for the far side to close, and returns what it still sent.
+    /// Waits for the gateway to close the connection, and returns the rest of its output.
     pub async fn closed(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
-        // A reset is an end too.
-        let _ =
-            timeout(PATIENCE, self.reader.read_to_end(&mut rest)).await.expect("the connection is closed");
+        // A reset also counts as closed.
+        let _ = timeout(TIMEOUT, self.reader.read_to_end(&mut rest)).await.expect("the connection is closed");
         rest
     }
 }
 
-impl RawReply {
-    /// The same answer as a client library would have read it.
-    pub fn cooked(self) -> Reply {
+impl RawResponse {
+    /// The response in the form that a client library produces.
+    pub fn parsed(self) -> GatewayResponse {
         let headers =
             self.headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let body = serde_json::from_slice(&self.body)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.body).into_owned()));
-        Reply { status: self.status, headers: headers.collect(), body }
+        GatewayResponse { status: self.status, headers: headers.collect(), body }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -108,7 +107,7 @@ impl RawReply {
     }
 }
 
-/// A POST of `body` to `/graphql`, with `headers` besides those that it needs; each ends with a line break.
+/// A POST of `body` to `/graphql`, with additional `headers`, each of which ends with a line break.
 pub fn post(headers: &str, body: &str) -> String {
     format!(
         "POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n\
@@ -123,7 +122,7 @@ pub fn query(text: &str) -> String {
     serde_json::json!({ "query": text }).to_string()
 }
 
-async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<RawReply> {
+async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<RawResponse> {
     let status_line = line(reader).await?;
     let status = status_line
         .split(' ')
@@ -157,7 +156,7 @@ async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<RawReply> 
     } else {
         reader.read_to_end(&mut body).await?;
     }
-    Ok(RawReply { status, headers, body })
+    Ok(RawResponse { status, headers, body })
 }
 
 async fn line(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<String> {

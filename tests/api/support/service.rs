@@ -1,21 +1,24 @@
-//! A gateway that asks the upstream with a token of its own, and callers that it knows.
+//! Gateways in service mode, with callers authenticated by JWT or API key.
 
 use appointments_gateway::credentials::api_keys::NewApiKey;
 use serde_json::json;
 
 use super::{
-    Answer, CLIENT_SECRET, Call, Gateway, TempFile, Upstream, canary,
+    CLIENT_SECRET, Call, Gateway, TempFile, Upstream, UpstreamResponse, canary,
     issuer::{AUDIENCE, ISSUER, Issuer},
 };
 
-/// A token that lasts `expires_in` seconds: `service-1` to the first call, `service-2` to the second, and so on.
-pub fn service_token(call: &Call, expires_in: u64) -> Answer {
+/// A token response with the given lifetime in seconds: `service-1` for the first call, `service-2` for the second.
+pub fn service_token(call: &Call, expires_in: u64) -> UpstreamResponse {
     let token = canary::marked(&format!("service-{}", call.nth));
-    Answer::json(200, &json!({ "access_token": token, "expires_in": expires_in, "token_type": "Bearer" }))
+    UpstreamResponse::json(
+        200,
+        &json!({ "access_token": token, "expires_in": expires_in, "token_type": "Bearer" }),
+    )
 }
 
 impl Upstream {
-    /// An upstream that knows every appointment, and gives tokens that last an hour at `/oauth2/token`.
+    /// An upstream with every appointment, and tokens that last an hour at `/oauth2/token`.
     pub async fn with_tokens() -> Self {
         Self::answering(|call| match call.id.as_str() {
             "token" => service_token(call, 3600),
@@ -24,13 +27,13 @@ impl Upstream {
         .await
     }
 
-    /// Shows the public keys of `issuers` at `/jwks`, from now on.
+    /// Publishes the keys of `issuers` at `/jwks` from now on.
     pub fn show_keys_of(&self, issuers: &[&Issuer]) {
         let keys = Issuer::key_set(issuers);
-        self.on("jwks", move |_| Answer::json(200, &keys));
+        self.on("jwks", move |_| UpstreamResponse::json(200, &keys));
     }
 
-    /// How many calls there were for appointments.
+    /// The number of calls for appointments.
     pub fn calls_for_appointments(&self) -> usize {
         self.seen(|seen| {
             seen.calls.iter().filter(|call| call.path.starts_with("/api/v1/appointments")).count()
@@ -39,7 +42,7 @@ impl Upstream {
 }
 
 impl Gateway {
-    /// A gateway with a token of its own from `upstream`, with `settings` that say who its callers are.
+    /// Starts a gateway in service mode with a token of `upstream`; `settings` configure caller authentication.
     pub async fn of_service(upstream: &Upstream, settings: &[(&str, &str)]) -> Self {
         let token_url = format!("{}/oauth2/token", upstream.url());
         let service = [
@@ -51,7 +54,7 @@ impl Gateway {
         Self::before(upstream.url(), &[service.as_slice(), settings].concat()).await
     }
 
-    /// The same, for callers with tokens of the issuer whose keys `upstream` shows.
+    /// The same for callers with JWTs whose keys `upstream` publishes.
     pub async fn for_issuer(upstream: &Upstream, settings: &[(&str, &str)]) -> Self {
         let jwks_url = format!("{}/jwks", upstream.url());
         let callers = [
@@ -63,14 +66,14 @@ impl Gateway {
     }
 }
 
-/// API keys, and the file that the gateway knows them by.
+/// API keys, and the file with their digests.
 pub struct KeyFile {
     keys: Vec<NewApiKey>,
     file: TempFile,
 }
 
 impl KeyFile {
-    /// One for each of `names`.
+    /// Creates a key for each of `names`.
     pub fn of(names: &[&str]) -> Self {
         let keys = names.iter().map(|name| NewApiKey::generate(name).unwrap()).collect::<Vec<_>>();
         let lines = keys.iter().map(|key| format!("{}\n", key.line)).collect::<String>();
@@ -81,7 +84,7 @@ impl KeyFile {
         self.file.path()
     }
 
-    /// The key of the how manieth name, from 0.
+    /// The key of the name at `index`.
     pub fn key(&self, index: usize) -> &str {
         &self.keys[index].key
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Gateway, Socket, Told, watching::Watching};
+use super::{Gateway, Socket, SubscriptionEvent, event_stream_subscription::EventStreamSubscription};
 
 /// The transports of subscriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Transport {
 
 /// A subscription. Dropping it ends it.
 pub enum Subscription {
-    EventStream(Watching),
+    EventStream(EventStreamSubscription),
     WebSocket(Socket),
 }
 
@@ -30,7 +30,7 @@ impl Gateway {
         match transport {
             Transport::EventStream => Subscription::EventStream(self.watch(token, id).await),
             Transport::WebSocket => {
-                let mut socket = Socket::begin(self, token).await;
+                let mut socket = Socket::connect(self, token).await;
                 let query =
                     format!("subscription {{ appointmentChanged(id: {id:?}) {{ id reference status }} }}");
                 socket.subscribe("1", &query).await;
@@ -41,17 +41,17 @@ impl Gateway {
 }
 
 impl Subscription {
-    /// The next event. An `error` message of the WebSocket protocol becomes an answer with nothing but errors.
-    pub async fn event(&mut self) -> Told {
+    /// The next event. An `error` message of the WebSocket protocol becomes a response with errors only.
+    pub async fn event(&mut self) -> SubscriptionEvent {
         match self {
             Self::EventStream(events) => events.event().await,
             Self::WebSocket(socket) => {
-                let mut message = socket.hear().await;
+                let mut message = socket.receive().await;
                 match message["type"].as_str() {
-                    Some("next") => Told::Next(message["payload"].take()),
-                    Some("error") => Told::Next(json!({ "errors": message["payload"] })),
-                    Some("complete") => Told::Complete,
-                    _ => panic!("an event was expected, not {message}"),
+                    Some("next") => SubscriptionEvent::Next(message["payload"].take()),
+                    Some("error") => SubscriptionEvent::Next(json!({ "errors": message["payload"] })),
+                    Some("complete") => SubscriptionEvent::Complete,
+                    _ => panic!("expected an event, got {message}"),
                 }
             }
         }
@@ -59,14 +59,16 @@ impl Subscription {
 
     /// The status of the appointment in the next event.
     pub async fn status(&mut self) -> String {
-        let Told::Next(answer) = self.event().await else { panic!("the subscription goes on") };
+        let SubscriptionEvent::Next(answer) = self.event().await else { panic!("the subscription goes on") };
         assert_eq!(answer.get("errors"), None);
         answer["data"]["appointmentChanged"]["status"].as_str().expect("a status").to_owned()
     }
 
     /// The error that comes next and ends the subscription.
     pub async fn error(&mut self) -> Value {
-        let Told::Next(mut answer) = self.event().await else { panic!("an error comes before the end") };
+        let SubscriptionEvent::Next(mut answer) = self.event().await else {
+            panic!("an error comes before the end")
+        };
         assert_eq!(answer.get("data").unwrap_or(&Value::Null), &Value::Null, "{answer}");
         assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{answer}");
         answer["errors"][0].take()
@@ -79,7 +81,7 @@ impl Subscription {
 
     /// Asserts that no appointment arrives for a while.
     pub async fn shows_nothing(&mut self, pause: Duration) {
-        if let Ok(Told::Next(answer)) = timeout(pause, self.event()).await {
+        if let Ok(SubscriptionEvent::Next(answer)) = timeout(pause, self.event()).await {
             assert!(answer["data"]["appointmentChanged"].is_null(), "{answer}");
         }
     }

@@ -1,5 +1,5 @@
-//! A far side that speaks TLS and HTTP/2, under an authority of its own making. It answers every call with the
-//! appointment asked for, as [`super::Upstream`] does.
+//! An upstream with TLS and HTTP/2, under a certificate authority of its own. It responds to every call with the
+//! requested appointment, as [`super::Upstream`] does.
 
 use std::{
     convert::Infallible,

@@ -1,8 +1,7 @@
-//! A far side under control: an HTTP server on a socket of its own that answers by script, breaks on request, and
-//! remembers what it was asked.
+//! A scripted upstream: an HTTP server that responds as its test says, fails on request, and records its calls.
 //!
-//! It writes its bytes itself. That is all it takes for the few requests it gets, and it is what makes it possible to
-//! cut an answer at a chosen byte, to lie about a length, and to notice the moment when the client hangs up.
+//! It writes its bytes itself, so that a test can cut a response at any byte, declare a wrong length, and notice the
+//! moment at which the gateway hangs up.
 
 use std::{
     collections::HashMap,
@@ -19,14 +18,14 @@ use tokio::{
 };
 
 use super::{
-    answer::{Answer, Then},
     call::Call,
-    gateway::PATIENCE,
+    gateway::TIMEOUT,
+    response::{Then, UpstreamResponse},
 };
 
-type Script = Arc<dyn Fn(&Call) -> Answer + Send + Sync>;
+type Script = Arc<dyn Fn(&Call) -> UpstreamResponse + Send + Sync>;
 
-/// A scripted upstream. It is gone, with its connections, when dropped.
+/// A scripted upstream. Dropping it closes its connections.
 pub struct Upstream {
     url: String,
     shared: Arc<Shared>,
@@ -41,30 +40,30 @@ struct Shared {
     alive: watch::Receiver<()>,
 }
 
-/// What the upstream has seen so far.
+/// The calls and connections so far.
 #[derive(Default)]
 pub struct Seen {
     pub calls: Vec<Call>,
     pub connections: usize,
-    /// Calls that have been received and neither answered nor given up.
-    pub under_way: usize,
-    /// The most that were ever under way at once.
-    pub most_under_way: usize,
-    /// Calls that the client gave up before there was an answer.
+    /// Calls received, and neither responded to nor abandoned.
+    pub in_flight: usize,
+    /// The maximum of `in_flight`.
+    pub max_in_flight: usize,
+    /// Calls abandoned by the gateway before the response.
     pub hung_up: usize,
 }
 
 impl Upstream {
-    /// An upstream that knows every appointment, each marked by who asked.
+    /// An upstream with every appointment, each marked with the token of its call.
     pub async fn start() -> Self {
         Self::answering(Call::appointment).await
     }
 
-    /// An upstream that answers every call as `script` says.
-    pub async fn answering(script: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Self {
+    /// An upstream that responds to every call as `script` says.
+    pub async fn answering(script: impl Fn(&Call) -> UpstreamResponse + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        // Held by the task that accepts, so that aborting it ends the connections too.
+        // Held by the accepting task, so that aborting it closes the connections too.
         let (life, alive) = watch::channel(());
         let shared = Arc::new(Shared {
             otherwise: Arc::new(script),
@@ -91,8 +90,8 @@ impl Upstream {
         Self { url, shared, accepting }
     }
 
-    /// Answers calls for `id` as `script` says, from now on.
-    pub fn on(&self, id: &str, script: impl Fn(&Call) -> Answer + Send + Sync + 'static) {
+    /// Responds to calls for `id` as `script` says from now on.
+    pub fn on(&self, id: &str, script: impl Fn(&Call) -> UpstreamResponse + Send + Sync + 'static) {
         self.shared.by_id.lock().unwrap().insert(id.to_owned(), Arc::new(script));
     }
 
@@ -101,31 +100,36 @@ impl Upstream {
         &self.url
     }
 
-    /// Looks at what has been seen.
+    /// Reads the records.
     pub fn seen<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
         look(&self.shared.seen.borrow())
     }
 
-    /// How many calls there were.
+    /// The number of calls.
     pub fn calls(&self) -> usize {
         self.seen(|seen| seen.calls.len())
     }
 
-    /// How many calls there were for `id`.
+    /// The number of calls for `id`.
     pub fn calls_for(&self, id: &str) -> usize {
         self.seen(|seen| seen.calls.iter().filter(|call| call.id == id).count())
     }
 
-    /// Waits until what has been seen is so.
+    /// Waits until the records satisfy a condition.
     pub async fn until(&self, is_so: impl FnMut(&Seen) -> bool) {
         let mut seen = self.shared.seen.subscribe();
-        let result = timeout(PATIENCE, seen.wait_for(is_so)).await;
-        assert!(result.is_ok(), "the upstream sees what is waited for");
+        let result = timeout(TIMEOUT, seen.wait_for(is_so)).await;
+        assert!(result.is_ok(), "the upstream reaches the expected state in time");
     }
 
-    /// Waits until there have been `count` calls.
+    /// Waits for a total of `count` calls.
     pub async fn until_called(&self, count: usize) {
         self.until(|seen| seen.calls.len() >= count).await;
+    }
+
+    /// Waits for `more` further calls, such as those of a poller.
+    pub async fn until_polled(&self, more: usize) {
+        self.until_called(self.calls() + more).await;
     }
 }
 
@@ -150,9 +154,9 @@ impl Shared {
                 () = answer.is_due() => false,
                 () = hung_up(&mut stream) => true,
             };
-            // Before anything is sent: what the client does next must not find this call still under way.
+            // Updated before sending: the test must not find this call still in flight after its response.
             self.seen.send_modify(|seen| {
-                seen.under_way -= 1;
+                seen.in_flight -= 1;
                 seen.hung_up += usize::from(is_given_up);
             });
             if is_given_up || stream.write_all(&answer.bytes).await.is_err() {
@@ -171,8 +175,8 @@ impl Shared {
             let same = |it: &&Call| (&it.method, &it.path) == (&call.method, &call.path);
             call.nth = 1 + seen.calls.iter().filter(same).count();
             seen.calls.push(call.clone());
-            seen.under_way += 1;
-            seen.most_under_way = seen.most_under_way.max(seen.under_way);
+            seen.in_flight += 1;
+            seen.max_in_flight = seen.max_in_flight.max(seen.in_flight);
         });
         call
     }
@@ -192,7 +196,7 @@ pub fn ids(numbers: std::ops::Range<usize>) -> Vec<String> {
     numbers.map(id).collect()
 }
 
-/// What a client is served where the upstream answers with [`Call::appointment`].
+/// The appointment that clients receive if the upstream responds with [`Call::appointment`].
 pub fn served(id: &str, token: &str, nth: usize) -> Value {
     json!({ "id": id, "reference": token, "status": format!("call {nth}") })
 }

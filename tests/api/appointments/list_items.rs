@@ -1,0 +1,99 @@
+//! An item of a list counts as a complete appointment only if it has every documented member, at least as null. Other
+//! items appear in the list, and are not cached as appointments.
+
+use serde_json::{Value, json};
+
+use crate::support::{Call, Gateway, List, Pagination, Upstream, UpstreamResponse, id, served, whole};
+
+const LONG: [(&str, &str); 2] = [("cache.ttl", "10m"), ("cache.list_ttl", "10m")];
+
+/// Every documented member, with the members of the two that are objects.
+fn complete(n: usize, token: &str) -> Value {
+    let mut item = whole(json!({ "id": id(n), "reference": token, "status": "listed" }));
+    item["claimant"] =
+        json!({ "name": "A", "phone_number": null, "email": null, "date_of_birth": null, "data": [] });
+    item["meeting"] =
+        json!({ "id": 1, "room_name": "A", "room_url": null, "start_date": null, "end_date": null });
+    item
+}
+
+/// An upstream with a list of one item, and single appointments.
+async fn listing(item: impl Fn(&Call) -> Value + Send + Sync + 'static) -> Upstream {
+    Upstream::answering(move |call| {
+        if call.id != "appointments" {
+            return call.appointment();
+        }
+        let body = List::of(1, Pagination::Meta).body_of(call, |_| item(call));
+        // As it is: nothing is planted in it.
+        UpstreamResponse::text(200, "application/json", &body.to_string())
+    })
+    .await
+}
+
+async fn list(gateway: &Gateway) -> Value {
+    let query = "{ appointments(first: 5) { nodes { id reference status } } }";
+    gateway.query(Some("token"), query).await.list()["nodes"][0].clone()
+}
+
+fn listed() -> Value {
+    json!({ "id": id(1), "reference": "token", "status": "listed" })
+}
+
+#[tokio::test]
+async fn an_item_that_lacks_a_member_does_not_become_an_appointment() {
+    let members: Vec<_> = complete(1, "token").as_object().unwrap().keys().cloned().collect();
+    for missing in members.into_iter().filter(|name| !["id", "reference", "status"].contains(&&**name)) {
+        let upstream = listing({
+            let missing = missing.clone();
+            move |call| {
+                let mut item = complete(1, call.token());
+                item.as_object_mut().unwrap().remove(&missing);
+                item
+            }
+        })
+        .await;
+        let gateway = Gateway::before(upstream.url(), &LONG).await;
+        assert_eq!(list(&gateway).await, listed(), "{missing}");
+        assert_eq!(list(&gateway).await, listed(), "{missing}");
+        assert_eq!(upstream.calls(), 1, "{missing}: the page is cached");
+        assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", 1));
+        assert_eq!(upstream.calls(), 2, "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_lacks_members_does_not_replace_an_appointment() {
+    let upstream =
+        listing(|call| json!({ "id": id(1), "reference": call.token(), "status": "listed" })).await;
+    let gateway = Gateway::before(upstream.url(), &LONG).await;
+    assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", 1));
+    assert_eq!(list(&gateway).await, listed());
+    assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", 1));
+    assert_eq!(upstream.calls(), 2);
+    // Both in one operation.
+    let query = format!(
+        "{{ appointments(first: 5) {{ nodes {{ status }} }} appointment(id: {:?}) {{ status }} }}",
+        id(1)
+    );
+    let reply = gateway.query(Some("token"), &query).await;
+    let expected = json!({ "appointments": { "nodes": [{ "status": "listed" }] }, "appointment": { "status": "call 1" } });
+    assert_eq!(reply.body, json!({ "data": expected }));
+}
+
+#[tokio::test]
+async fn an_item_with_every_member_serves_as_an_appointment() {
+    let nulls = |call: &Call| {
+        let mut item = whole(json!({ "id": id(1), "reference": call.token(), "status": "listed" }));
+        item["claimant"] = Value::Null;
+        item["meeting"] = Value::Null;
+        item
+    };
+    let items: [fn(&Call) -> Value; 2] = [|call| complete(1, call.token()), nulls];
+    for item in items {
+        let upstream = listing(item).await;
+        let gateway = Gateway::before(upstream.url(), &LONG).await;
+        assert_eq!(list(&gateway).await, listed());
+        assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), listed());
+        assert_eq!(upstream.calls(), 1);
+    }
+}

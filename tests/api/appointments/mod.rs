@@ -1,0 +1,11 @@
+//! Reading, listing and changing appointments.
+
+mod batching;
+mod change_bodies;
+mod changes;
+mod decoding;
+mod list_arguments;
+mod list_items;
+mod list_sharing;
+mod lists;
+mod lost_changes;

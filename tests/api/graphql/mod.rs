@@ -1,0 +1,12 @@
+//! GraphQL: schema, execution, and the limits of an operation.
+
+mod cost;
+mod execution;
+mod hostile;
+mod introspection;
+mod limits;
+mod projection;
+mod request_errors;
+mod response_size;
+mod schema;
+mod selections;

@@ -1,0 +1,13 @@
+//! HTTP: the protocol, browsers, GraphiQL, and the limits of a connection or a caller.
+
+mod browser;
+mod compression;
+mod concurrency_limit;
+mod fair_admission;
+mod graphiql;
+mod http1;
+mod open_files;
+mod protocol;
+mod rate_limit;
+mod request_smuggling;
+mod response_memory;

@@ -1,0 +1,106 @@
+//! Third-party clients against a gateway on its sandbox: the `graphql-http` audits, client libraries for subscriptions,
+//! Apollo Client, and a real browser.
+//!
+//! `cargo test --test clients` runs them. They need Node.js with npm, the packages of this directory, and Chromium, so
+//! they are not part of a plain `cargo test`. `tests/run` installs all of these.
+
+#![expect(unreachable_pub, reason = "a test binary has no public API")]
+#![expect(clippy::unwrap_used, reason = "shared test code fails as a test does")]
+
+#[path = "../api/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the black-box tests, which use all of it")]
+mod support;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use tokio::{process::Command, time::timeout};
+
+use support::{Gateway, TIMEOUT};
+
+const AUDITS_PASSED: &str = "61 of 61 audits ok";
+
+/// Installs everything; the end of each message about a missing program.
+const INSTALL: &str = "tests/run installs it where it can.";
+
+/// The directory of the Node.js programs and their packages.
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// Runs a Node.js program of this directory against `gateway` and returns its output.
+async fn run(program: &str, gateway: &Gateway) -> String {
+    assert!(
+        directory().join("node_modules").is_dir(),
+        "tests/clients/node_modules is missing. Run `npm ci --prefix tests/clients`. {INSTALL}"
+    );
+    let output = Command::new("node")
+        .arg(directory().join(program))
+        .arg(gateway.base())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    // A browser on a busy machine opens several pages in this time.
+    let output = timeout(8 * TIMEOUT, output)
+        .await
+        .unwrap_or_else(|_| panic!("{program} did not finish"))
+        .unwrap_or_else(|error| panic!("Node.js 20 or later is missing ({error}). {INSTALL}"));
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "{program}:\n{text}");
+    text
+}
+
+/// Runs a program that drives Chromium.
+async fn run_in_browser(program: &str, gateway: &Gateway) {
+    let browser = std::env::var("CHROMIUM").unwrap_or("/usr/bin/chromium".to_owned());
+    assert!(
+        Path::new(&browser).exists(),
+        "Chromium is missing at {browser}. Install it, or set CHROMIUM to its path. {INSTALL}"
+    );
+    run(program, gateway).await;
+}
+
+#[tokio::test]
+async fn graphql_over_http_audits_pass() {
+    let text = run("graphql-http.mjs", &Gateway::on_sandbox(&[]).await).await;
+    assert!(text.contains(AUDITS_PASSED), "{text}");
+}
+
+#[tokio::test]
+async fn graphql_over_http_audits_pass_in_production() {
+    // Four of the audits read a type of the schema.
+    let settings =
+        [("profile", "production"), ("sandbox.enabled", "true"), ("graphql.introspection", "true")];
+    let text = run("graphql-http.mjs", &Gateway::on_sandbox(&settings).await).await;
+    assert!(text.contains(AUDITS_PASSED), "{text}");
+}
+
+#[tokio::test]
+async fn graphql_ws_subscribes() {
+    run("graphql-ws.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
+
+#[tokio::test]
+async fn graphql_sse_subscribes() {
+    run("graphql-sse.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
+
+/// Includes the list with `relayStylePagination`, and a mutation that updates the client's cache.
+#[tokio::test]
+async fn apollo_client_queries_mutates_and_subscribes() {
+    run("apollo.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
+
+#[tokio::test]
+async fn graphiql_works_in_a_browser() {
+    run_in_browser("graphiql.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
+
+#[tokio::test]
+async fn a_browser_enforces_the_allowed_origins() {
+    let settings = [("http.origins", "http://app.localhost")];
+    run_in_browser("origins.mjs", &Gateway::on_sandbox(&settings).await).await;
+}
