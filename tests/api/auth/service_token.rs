@@ -182,7 +182,10 @@ async fn without_a_token_nothing_is_fetched_and_the_log_says_why() {
         (token(json!({ "access_token": "secret\ntoken", "token_type": "Bearer" })), "a header cannot hold"),
         (token(json!({ "access_token": "", "token_type": "Bearer" })), "has no access token"),
         (UpstreamResponse::text(200, "application/json", &huge), "upstream.max_response"),
-        (UpstreamResponse::json(200, &json!({ "access_token": "secret-token" })).short_of(5), "incomplete response"),
+        (
+            UpstreamResponse::json(200, &json!({ "access_token": "secret-token" })).short_of(5),
+            "incomplete response",
+        ),
     ] {
         let upstream = Upstream::with_tokens().await;
         upstream.on("token", move |_| answer.clone());
