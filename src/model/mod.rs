@@ -6,6 +6,7 @@
 //! The types hold personal data, so their `Debug` output is redacted.
 
 pub mod change;
+pub mod heap_size;
 pub mod opaque_debug;
 pub mod user_error;
 
@@ -16,7 +17,10 @@ pub use async_graphql::ID as OpaqueId;
 use async_graphql::{ComplexObject, Enum, SimpleObject};
 use jiff::{SignedDuration, Timestamp};
 
-use self::opaque_debug::opaque_debug;
+use self::{
+    heap_size::{HeapSize, allocation, heap_sized, without_heap},
+    opaque_debug::opaque_debug,
+};
 
 /// An appointment shared by many readers.
 pub type SharedAppointment = Arc<Appointment>;
@@ -81,7 +85,7 @@ pub struct DateTime(pub Timestamp);
 pub struct Date(pub jiff::civil::Date);
 
 /// An RFC 9562 UUID, lower case with hyphens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Uuid(pub uuid::Uuid);
 
 impl From<uuid::Uuid> for Uuid {
@@ -90,50 +94,52 @@ impl From<uuid::Uuid> for Uuid {
     }
 }
 
-/// A video appointment: a meeting of an agent and a claimant in a video room.
-#[derive(Clone, PartialEq, SimpleObject)]
-#[graphql(complex)]
-pub struct Appointment {
-    /// The appointment's id, the argument of `appointment(id:)`.
-    pub id: Uuid,
-    /// The human-readable reference. Always a string, also if the upstream sends a number.
-    pub reference: Field<Box<str>>,
-    /// The scheduled start.
-    pub appointment_at: Field<DateTime>,
-    /// The scheduled duration in minutes.
-    pub duration_in_minutes: Field<i32>,
-    /// Whether an interpreter takes part.
-    pub is_interpreter_needed: Field<bool>,
-    /// The language of the interpretation for the claimant.
-    pub interpreter_language: Field<Box<str>>,
-    /// The upstream's status (scheduled, waiting, …). The set of values is open; `phase` is a closed set.
-    pub status: Field<Box<str>>,
-    /// The URL of the page on which the claimant joins.
-    pub url: Field<Box<str>>,
-    /// The time of creation.
-    pub created_at: Field<DateTime>,
-    /// The time of the cancellation; null if the appointment is not cancelled.
-    pub cancelled_at: Field<DateTime>,
-    /// The reason for the cancellation, as entered.
-    pub cancellation_reason: Field<Box<str>>,
-    /// The department responsible for the appointment.
-    pub department: Field<Department>,
-    /// The person that the agent meets. Personal data.
-    pub claimant: Field<Claimant>,
-    /// The room of the video call; null until one is booked.
-    pub meeting: Field<Meeting>,
-    /// The actual start of the call.
-    pub session_started_at: Field<DateTime>,
-    /// The actual end of the call.
-    pub session_ended_at: Field<DateTime>,
-    /// The features of the call.
-    pub features: Features,
-    /// Whether participants are redirected to a custom page after the call.
-    pub use_custom_post_call_redirect: Field<bool>,
-    /// The URL to which the claimant is redirected after the call.
-    pub custom_user_post_call_redirect_url: Field<Box<str>>,
-    /// The URL to which the agent is redirected after the call.
-    pub custom_agent_post_call_redirect_url: Field<Box<str>>,
+heap_sized! {
+    /// A video appointment: a meeting of an agent and a claimant in a video room.
+    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[graphql(complex)]
+    pub struct Appointment {
+        /// The appointment's id, the argument of `appointment(id:)`.
+        pub id: Uuid,
+        /// The human-readable reference. Always a string, also if the upstream sends a number.
+        pub reference: Field<Box<str>>,
+        /// The scheduled start.
+        pub appointment_at: Field<DateTime>,
+        /// The scheduled duration in minutes.
+        pub duration_in_minutes: Field<i32>,
+        /// Whether an interpreter takes part.
+        pub is_interpreter_needed: Field<bool>,
+        /// The language of the interpretation for the claimant.
+        pub interpreter_language: Field<Box<str>>,
+        /// The upstream's status (scheduled, waiting, …). The set of values is open; `phase` is a closed set.
+        pub status: Field<Box<str>>,
+        /// The URL of the page on which the claimant joins.
+        pub url: Field<Box<str>>,
+        /// The time of creation.
+        pub created_at: Field<DateTime>,
+        /// The time of the cancellation; null if the appointment is not cancelled.
+        pub cancelled_at: Field<DateTime>,
+        /// The reason for the cancellation, as entered.
+        pub cancellation_reason: Field<Box<str>>,
+        /// The department responsible for the appointment.
+        pub department: Field<Department>,
+        /// The person that the agent meets. Personal data.
+        pub claimant: Field<Claimant>,
+        /// The room of the video call; null until one is booked.
+        pub meeting: Field<Meeting>,
+        /// The actual start of the call.
+        pub session_started_at: Field<DateTime>,
+        /// The actual end of the call.
+        pub session_ended_at: Field<DateTime>,
+        /// The features of the call.
+        pub features: Features,
+        /// Whether participants are redirected to a custom page after the call.
+        pub use_custom_post_call_redirect: Field<bool>,
+        /// The URL to which the claimant is redirected after the call.
+        pub custom_user_post_call_redirect_url: Field<Box<str>>,
+        /// The URL to which the agent is redirected after the call.
+        pub custom_agent_post_call_redirect_url: Field<Box<str>>,
+    }
 }
 
 #[ComplexObject]
@@ -190,85 +196,95 @@ pub enum AppointmentPhase {
     Cancelled,
 }
 
-/// A department of the organisation.
-#[derive(Clone, PartialEq, Default, SimpleObject)]
-pub struct Department {
-    /// The department's opaque upstream id.
-    pub id: Field<OpaqueId>,
-    /// The name of the department.
-    pub name: Field<Box<str>>,
+heap_sized! {
+    /// A department of the organisation.
+    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    pub struct Department {
+        /// The department's opaque upstream id.
+        pub id: Field<OpaqueId>,
+        /// The name of the department.
+        pub name: Field<Box<str>>,
+    }
 }
 
-/// The person that the agent meets. All fields are personal data.
-#[derive(Clone, PartialEq, Default, SimpleObject)]
-pub struct Claimant {
-    /// The person's name.
-    pub name: Field<Box<str>>,
-    /// The person's phone number, E.164: +442071234567.
-    pub phone_number: Field<Box<str>>,
-    /// The person's e-mail address.
-    pub email: Field<Box<str>>,
-    /// The person's date of birth.
-    pub date_of_birth: Field<Date>,
-    /// The answers to the organisation's custom questions.
-    pub data: Entries<ClaimantField>,
+heap_sized! {
+    /// The person that the agent meets. All fields are personal data.
+    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    pub struct Claimant {
+        /// The person's name.
+        pub name: Field<Box<str>>,
+        /// The person's phone number, E.164: +442071234567.
+        pub phone_number: Field<Box<str>>,
+        /// The person's e-mail address.
+        pub email: Field<Box<str>>,
+        /// The person's date of birth.
+        pub date_of_birth: Field<Date>,
+        /// The answers to the organisation's custom questions.
+        pub data: Entries<ClaimantField>,
+    }
 }
 
-/// A custom question of the organisation, with the claimant's answer.
-#[derive(Clone, PartialEq, Default, SimpleObject)]
-pub struct ClaimantField {
-    /// The question's opaque upstream id.
-    pub id: Field<OpaqueId>,
-    /// The question.
-    pub name: Field<Box<str>>,
-    /// The answer. Personal data.
-    pub value: Field<Box<str>>,
-    /// The type of the answer in the upstream's terms: text, date, ….
-    #[graphql(name = "type")]
-    pub kind: Field<Box<str>>,
-    /// Whether the answer is mandatory.
-    pub required: Field<bool>,
+heap_sized! {
+    /// A custom question of the organisation, with the claimant's answer.
+    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    pub struct ClaimantField {
+        /// The question's opaque upstream id.
+        pub id: Field<OpaqueId>,
+        /// The question.
+        pub name: Field<Box<str>>,
+        /// The answer. Personal data.
+        pub value: Field<Box<str>>,
+        /// The type of the answer in the upstream's terms: text, date, ….
+        #[graphql(name = "type")]
+        pub kind: Field<Box<str>>,
+        /// Whether the answer is mandatory.
+        pub required: Field<bool>,
+    }
 }
 
-/// The room of the video call.
-#[derive(Clone, PartialEq, Default, SimpleObject)]
-pub struct Meeting {
-    /// The meeting's opaque upstream id.
-    pub id: Field<OpaqueId>,
-    /// The name of the room.
-    pub room_name: Field<Box<str>>,
-    /// The URL of the room.
-    pub room_url: Field<Box<str>>,
-    /// The time at which the room opens.
-    pub start_date: Field<DateTime>,
-    /// The time at which the room closes.
-    pub end_date: Field<DateTime>,
+heap_sized! {
+    /// The room of the video call.
+    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    pub struct Meeting {
+        /// The meeting's opaque upstream id.
+        pub id: Field<OpaqueId>,
+        /// The name of the room.
+        pub room_name: Field<Box<str>>,
+        /// The URL of the room.
+        pub room_url: Field<Box<str>>,
+        /// The time at which the room opens.
+        pub start_date: Field<DateTime>,
+        /// The time at which the room closes.
+        pub end_date: Field<DateTime>,
+    }
 }
 
-/// The features of a call. A flag that the upstream omits is null: unknown, not off.
-#[derive(Clone, PartialEq, Default, SimpleObject)]
-#[graphql(complex)]
-pub struct Features {
-    /// The call may be recorded.
-    pub call_recording: Field<bool>,
-    /// The agent may move participants into breakout rooms.
-    pub breakout_room: Field<bool>,
-    /// The agent's camera may be on.
-    pub webcam_access_agent: Field<bool>,
-    /// The claimant's camera may be on.
-    pub webcam_access_claimant: Field<bool>,
-    /// Camera backgrounds may be blurred.
-    pub webcam_background_blurring: Field<bool>,
-    /// Microphones may be on.
-    pub microphone_access: Field<bool>,
-    /// Screens may be shared.
-    pub screen_sharing: Field<bool>,
-    /// Participants may write chat messages.
-    pub messages_chat: Field<bool>,
-    /// Participants may see the list of participants.
-    pub participant_list: Field<bool>,
-    /// The bandwidth of the video.
-    pub bandwidth: Field<Bandwidth>,
+heap_sized! {
+    /// The features of a call. A flag that the upstream omits is null: unknown, not off.
+    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[graphql(complex)]
+    pub struct Features {
+        /// The call may be recorded.
+        pub call_recording: Field<bool>,
+        /// The agent may move participants into breakout rooms.
+        pub breakout_room: Field<bool>,
+        /// The agent's camera may be on.
+        pub webcam_access_agent: Field<bool>,
+        /// The claimant's camera may be on.
+        pub webcam_access_claimant: Field<bool>,
+        /// Camera backgrounds may be blurred.
+        pub webcam_background_blurring: Field<bool>,
+        /// Microphones may be on.
+        pub microphone_access: Field<bool>,
+        /// Screens may be shared.
+        pub screen_sharing: Field<bool>,
+        /// Participants may write chat messages.
+        pub messages_chat: Field<bool>,
+        /// Participants may see the list of participants.
+        pub participant_list: Field<bool>,
+        /// The bandwidth of the video.
+        pub bandwidth: Field<Bandwidth>,
+    }
 }
 
 impl Features {
@@ -361,77 +377,35 @@ pub enum Bandwidth {
 impl Appointment {
     /// An appointment with an id and no other field.
     pub fn bare(id: uuid::Uuid) -> Self {
-        Self {
-            id: Uuid(id),
-            reference: Field::Absent,
-            appointment_at: Field::Absent,
-            duration_in_minutes: Field::Absent,
-            is_interpreter_needed: Field::Absent,
-            interpreter_language: Field::Absent,
-            status: Field::Absent,
-            url: Field::Absent,
-            created_at: Field::Absent,
-            cancelled_at: Field::Absent,
-            cancellation_reason: Field::Absent,
-            department: Field::Absent,
-            claimant: Field::Absent,
-            meeting: Field::Absent,
-            session_started_at: Field::Absent,
-            session_ended_at: Field::Absent,
-            features: Features::default(),
-            use_custom_post_call_redirect: Field::Absent,
-            custom_user_post_call_redirect_url: Field::Absent,
-            custom_agent_post_call_redirect_url: Field::Absent,
-        }
+        Self { id: Uuid(id), ..Self::default() }
     }
 
     /// The approximate memory use in bytes, including texts. Caches are bounded by it.
     pub fn size(&self) -> usize {
-        let texts = [
-            &self.reference,
-            &self.interpreter_language,
-            &self.status,
-            &self.url,
-            &self.cancellation_reason,
-            &self.custom_user_post_call_redirect_url,
-            &self.custom_agent_post_call_redirect_url,
-        ];
-        allocation(size_of::<Self>())
-            + texts.into_iter().map(text_size).sum::<usize>()
-            + self.department.value().map_or(0, |it| id_size(&it.id) + text_size(&it.name))
-            + self
-                .meeting
-                .value()
-                .map_or(0, |it| id_size(&it.id) + text_size(&it.room_name) + text_size(&it.room_url))
-            + self.claimant.value().map_or(0, Claimant::heap_size)
+        allocation(size_of::<Self>()) + self.heap_size()
     }
 }
 
-impl Claimant {
+impl<T: HeapSize> HeapSize for Field<T> {
     fn heap_size(&self) -> usize {
-        let answer = |it: &ClaimantField| {
-            id_size(&it.id) + text_size(&it.name) + text_size(&it.value) + text_size(&it.kind)
-        };
-        text_size(&self.name)
-            + text_size(&self.phone_number)
-            + text_size(&self.email)
-            + allocation(self.data.items.capacity() * size_of::<ClaimantField>())
-            + self.data.items.iter().map(answer).sum::<usize>()
+        self.value().map_or(0, T::heap_size)
     }
 }
 
-/// The memory use of a heap allocation of `bytes`. Allocators round up to multiples of 16 and add a header of 8 bytes.
-pub(crate) fn allocation(bytes: usize) -> usize {
-    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
+impl<T: HeapSize> HeapSize for Entries<T> {
+    fn heap_size(&self) -> usize {
+        allocation(self.items.capacity() * size_of::<T>())
+            + self.items.iter().map(T::heap_size).sum::<usize>()
+    }
 }
 
-fn text_size(text: &Field<Box<str>>) -> usize {
-    text.value().map_or(0, |text| allocation(text.len()))
+impl HeapSize for OpaqueId {
+    fn heap_size(&self) -> usize {
+        allocation(self.0.capacity())
+    }
 }
 
-fn id_size(id: &Field<OpaqueId>) -> usize {
-    id.value().map_or(0, |id| allocation(id.0.capacity()))
-}
+without_heap!(Uuid, DateTime, Date, Bandwidth);
 
 impl fmt::Debug for Appointment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

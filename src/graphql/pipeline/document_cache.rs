@@ -19,7 +19,7 @@ use super::{
     plan::Plan,
     size,
 };
-use crate::model::allocation;
+use crate::model::heap_size::allocation;
 
 /// The maximum number of cached plans per operation, one per variable shape.
 const MAX_PLANS: usize = 8;

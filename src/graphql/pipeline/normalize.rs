@@ -19,7 +19,7 @@ use async_graphql::{
 use async_graphql_value::Value as Literal;
 
 use super::size;
-use crate::{error::ApiError, model::allocation};
+use crate::{error::ApiError, model::heap_size::allocation};
 
 /// The reserved alias of a placeholder field in an otherwise empty selection set, which keeps async-graphql from returning
 /// null for the object. No document can contain this alias, since `-` is not a name character.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::limits::Limits,
     graphql::schema::types::{OutputFields, Types},
-    model::{Appointment, allocation, user_error::UserError},
+    model::{Appointment, heap_size::allocation, user_error::UserError},
 };
 
 /// The object types that are projected straight to JSON.

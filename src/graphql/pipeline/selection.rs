@@ -7,7 +7,7 @@ use async_graphql::{
 use async_graphql_value::Value as Literal;
 
 use super::normalize;
-use crate::model::allocation;
+use crate::model::heap_size::allocation;
 
 /// The compiled selection set of one object.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use async_graphql::{
 };
 use async_graphql_value::Value;
 
-use crate::model::allocation;
+use crate::model::heap_size::allocation;
 
 /// Heap bytes of the normalised `operation`. Recursion is bounded by the operation's depth.
 pub(crate) fn operation(operation: &OperationDefinition) -> usize {

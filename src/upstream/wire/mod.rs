@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 
 use self::json::{elements, members, string};
 use crate::model::{
-    Appointment, Bandwidth, Claimant, ClaimantField, Date, DateTime, Department, Entries, Features, Field,
-    Meeting, OpaqueId,
+    Appointment, Bandwidth, Claimant, ClaimantField, Date, DateTime, Department, Entries, Field, Meeting,
+    OpaqueId,
 };
 
 /// The reason why a body cannot be decoded.
@@ -117,42 +117,60 @@ fn list_item(object: &RawValue) -> Option<ListItem> {
 /// The documented members of an object, each with the members of its nested object.
 type DocumentedMembers = &'static [(&'static [u8], &'static [&'static [u8]])];
 
-const APPOINTMENT: DocumentedMembers = &[
-    (b"id", &[]),
-    (b"reference", &[]),
-    (b"appointment_at", &[]),
-    (b"duration_in_minutes", &[]),
-    (b"is_interpreter_needed", &[]),
-    (b"interpreter_language", &[]),
-    (b"status", &[]),
-    (b"url", &[]),
-    (b"created_at", &[]),
-    (b"cancelled_at", &[]),
-    (b"cancellation_reason", &[]),
-    (b"department", &[b"id", b"name"]),
-    (b"claimant", &[b"name", b"phone_number", b"email", b"date_of_birth", b"data"]),
-    (b"meeting", &[b"id", b"room_name", b"room_url", b"start_date", b"end_date"]),
-    (b"session_started_at", &[]),
-    (b"session_ended_at", &[]),
-    (b"features_call_recording_enable", &[]),
-    (b"features_breakout_room_enable", &[]),
-    (b"features_webcam_access_agent_enable", &[]),
-    (b"features_webcam_access_claimant_enable", &[]),
-    (b"features_webcam_background_blurring_enable", &[]),
-    (b"features_microphone_access_enable", &[]),
-    (b"features_screen_sharing_enable", &[]),
-    (b"features_messages_chat_enable", &[]),
-    (b"features_participant_list_enable", &[]),
-    (b"features_bandwidth", &[]),
-    (b"use_custom_post_call_redirect", &[]),
-    (b"custom_user_post_call_redirect_url", &[]),
-    (b"custom_agent_post_call_redirect_url", &[]),
-];
+/// Defines the documented members of an appointment beside its id: the field that each fills, its decoder, and the documented
+/// members of a nested object.
+macro_rules! appointment_members {
+    ($($member:literal => $($field:ident).+ = $decode:ident $([$($nested:literal),+])?,)+) => {
+        const APPOINTMENT: DocumentedMembers = &[(b"id", &[]), $(($member, &[$($($nested),+)?])),+];
+
+        /// The fields of the model that are decoded.
+        #[cfg(test)]
+        const DECODED: &[&str] = &["id", $(concat!($(stringify!($field), "."),+)),+];
+
+        fn member(it: &mut Appointment, name: &[u8], value: &RawValue) {
+            match name {
+                $($member => it.$($field).+ = $decode(value),)+
+                _ => {}
+            }
+        }
+    };
+}
+
+appointment_members! {
+    b"reference" => reference = text_or_number,
+    b"appointment_at" => appointment_at = date_time,
+    b"duration_in_minutes" => duration_in_minutes = integer,
+    b"is_interpreter_needed" => is_interpreter_needed = boolean,
+    b"interpreter_language" => interpreter_language = text,
+    b"status" => status = text,
+    b"url" => url = text,
+    b"created_at" => created_at = date_time,
+    b"cancelled_at" => cancelled_at = date_time,
+    b"cancellation_reason" => cancellation_reason = text,
+    b"department" => department = department [b"id", b"name"],
+    b"claimant" => claimant = claimant [b"name", b"phone_number", b"email", b"date_of_birth", b"data"],
+    b"meeting" => meeting = meeting [b"id", b"room_name", b"room_url", b"start_date", b"end_date"],
+    b"session_started_at" => session_started_at = date_time,
+    b"session_ended_at" => session_ended_at = date_time,
+    b"features_call_recording_enable" => features.call_recording = boolean,
+    b"features_breakout_room_enable" => features.breakout_room = boolean,
+    b"features_webcam_access_agent_enable" => features.webcam_access_agent = boolean,
+    b"features_webcam_access_claimant_enable" => features.webcam_access_claimant = boolean,
+    b"features_webcam_background_blurring_enable" => features.webcam_background_blurring = boolean,
+    b"features_microphone_access_enable" => features.microphone_access = boolean,
+    b"features_screen_sharing_enable" => features.screen_sharing = boolean,
+    b"features_messages_chat_enable" => features.messages_chat = boolean,
+    b"features_participant_list_enable" => features.participant_list = boolean,
+    b"features_bandwidth" => features.bandwidth = bandwidth,
+    b"use_custom_post_call_redirect" => use_custom_post_call_redirect = boolean,
+    b"custom_user_post_call_redirect_url" => custom_user_post_call_redirect_url = text,
+    b"custom_agent_post_call_redirect_url" => custom_agent_post_call_redirect_url = text,
+}
 
 /// Whether `object` has all documented members. Their values may be null; a nested value that is null or not an object
 /// counts as complete.
 fn has_members(object: &RawValue, documented: DocumentedMembers) -> bool {
-    let mut missing: u32 = (1 << documented.len()) - 1;
+    let mut missing: u64 = (1 << documented.len()) - 1;
     let mut is_complete = true;
     members(object, |name, value| {
         if let Some(index) = documented.iter().position(|(member, _)| *member == name) {
@@ -165,7 +183,7 @@ fn has_members(object: &RawValue, documented: DocumentedMembers) -> bool {
 }
 
 fn has_nested_members(object: &RawValue, documented: &[&[u8]]) -> bool {
-    let mut missing: u32 = (1 << documented.len()) - 1;
+    let mut missing: u64 = (1 << documented.len()) - 1;
     let is_object = members(object, |name, _| {
         if let Some(index) = documented.iter().position(|member| *member == name) {
             missing &= !(1 << index);
@@ -188,56 +206,15 @@ fn appointment_object(object: &RawValue) -> Result<Appointment, DecodeError> {
     let mut id = None;
     // The id is set at the end, since members come in any order.
     let mut it = Appointment::bare(uuid::Uuid::nil());
-    let is_object = members(object, |name, value| {
-        let features = &mut it.features;
-        match name {
-            b"id" => id = uuid(value),
-            b"reference" => it.reference = text_or_number(value),
-            b"appointment_at" => it.appointment_at = date_time(value),
-            b"duration_in_minutes" => it.duration_in_minutes = integer(value),
-            b"is_interpreter_needed" => it.is_interpreter_needed = boolean(value),
-            b"interpreter_language" => it.interpreter_language = text(value),
-            b"status" => it.status = text(value),
-            b"url" => it.url = text(value),
-            b"created_at" => it.created_at = date_time(value),
-            b"cancelled_at" => it.cancelled_at = date_time(value),
-            b"cancellation_reason" => it.cancellation_reason = text(value),
-            b"department" => it.department = department(value),
-            b"claimant" => it.claimant = claimant(value),
-            b"meeting" => it.meeting = meeting(value),
-            b"session_started_at" => it.session_started_at = date_time(value),
-            b"session_ended_at" => it.session_ended_at = date_time(value),
-            b"use_custom_post_call_redirect" => it.use_custom_post_call_redirect = boolean(value),
-            b"custom_user_post_call_redirect_url" => it.custom_user_post_call_redirect_url = text(value),
-            b"custom_agent_post_call_redirect_url" => it.custom_agent_post_call_redirect_url = text(value),
-            _ => feature(features, name, value),
-        }
+    let is_object = members(object, |name, value| match name {
+        b"id" => id = uuid(value),
+        _ => member(&mut it, name, value),
     });
     if !is_object {
         return Err(DecodeError::NoData);
     }
     it.id = id.ok_or(DecodeError::NoId)?.into();
     Ok(it)
-}
-
-fn feature(features: &mut Features, name: &[u8], value: &RawValue) {
-    let flag = match name {
-        b"features_call_recording_enable" => &mut features.call_recording,
-        b"features_breakout_room_enable" => &mut features.breakout_room,
-        b"features_webcam_access_agent_enable" => &mut features.webcam_access_agent,
-        b"features_webcam_access_claimant_enable" => &mut features.webcam_access_claimant,
-        b"features_webcam_background_blurring_enable" => &mut features.webcam_background_blurring,
-        b"features_microphone_access_enable" => &mut features.microphone_access,
-        b"features_screen_sharing_enable" => &mut features.screen_sharing,
-        b"features_messages_chat_enable" => &mut features.messages_chat,
-        b"features_participant_list_enable" => &mut features.participant_list,
-        b"features_bandwidth" => {
-            features.bandwidth = bandwidth(value);
-            return;
-        }
-        _ => return,
-    };
-    *flag = boolean(value);
 }
 
 fn department(value: &RawValue) -> Field<Department> {

@@ -366,3 +366,19 @@ fn a_list_item_is_complete_with_every_documented_member() {
 fn list_of(body: &str) -> ListPage {
     list(body.as_bytes()).unwrap()
 }
+
+#[test]
+fn every_field_of_the_model_is_decoded() {
+    let is_decoded = |prefix: &str, field: &&str| {
+        let path = format!("{prefix}{field}.");
+        DECODED.iter().any(|decoded| *decoded == *field || decoded.starts_with(&path))
+    };
+    for (prefix, fields) in [("", Appointment::FIELDS), ("features.", crate::model::Features::FIELDS)] {
+        for field in fields {
+            assert!(
+                is_decoded(prefix, field),
+                "add {prefix}{field} to appointment_members! in src/upstream/wire/mod.rs"
+            );
+        }
+    }
+}

@@ -322,3 +322,25 @@ proptest! {
         compare(&appointment, &(query + "}"))?;
     }
 }
+
+#[test]
+fn every_field_of_the_model_is_written() {
+    let camel_case = |name: &str| {
+        let mut words = name.split('_').map(str::to_owned);
+        let first = words.next().unwrap_or_default();
+        words.fold(first, |name, word| name + &word[..1].to_uppercase() + &word[1..])
+    };
+    let objects: [(&str, &[&str], _); 5] = [
+        ("Appointment", Appointment::FIELDS, Appointment::OUTLINE),
+        ("Department", Department::FIELDS, Department::OUTLINE),
+        ("Claimant", Claimant::FIELDS, Claimant::OUTLINE),
+        ("Meeting", Meeting::FIELDS, Meeting::OUTLINE),
+        ("Features", Features::FIELDS, Features::OUTLINE),
+    ];
+    for (name, fields, outline) in objects {
+        for field in fields {
+            let is_written = outline.fields.iter().any(|(written, _)| *written == camel_case(field));
+            assert!(is_written, "add {field} to object!({name} …) in src/graphql/execute/projection/mod.rs");
+        }
+    }
+}
