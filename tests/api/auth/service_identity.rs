@@ -116,7 +116,7 @@ async fn unsafe_values_are_rejected() {
     );
     for (key, path, told) in [
         ("callers.jwks_file", private.path(), "no public key"),
-        ("callers.jwks_file", two.path(), "is no JWK set"),
+        ("callers.jwks_file", two.path(), "is not a JWK set"),
         ("callers.jwks_file", "/does/not/exist", "cannot be read"),
         ("identity.client_secret_file", empty.path(), "is empty"),
         ("identity.client_secret_file", two.path(), "several lines"),
