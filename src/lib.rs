@@ -65,7 +65,8 @@
 //!
 //! Deliberate absences:
 //!
-//! - Below [`http`], no code reads a header: a [`caller::Caller`] is all that is known about the client.
+//! - Outside [`http`] and [`auth::bearer`], no code reads a request header: a [`caller::Caller`] is all that is known about
+//!   the client.
 //! - Above [`upstream`], no code sees upstream JSON or a status code.
 //! - Resolvers are stateless, and do no input or output except through [`appointments`].
 //! - Labels of [`metrics`] are fixed words: no id and no text of a caller becomes one.

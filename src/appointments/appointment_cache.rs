@@ -1,5 +1,7 @@
 //! The appointment cache: appointments, and their absence, by caller scope and id.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -17,10 +19,10 @@ use crate::{
     caller::Caller,
     metrics::metrics,
     upstream::{
-        answer::AppointmentResponse,
         client::UpstreamClient,
         deadline::Deadline,
         error::{Revocation, UpstreamError},
+        response::AppointmentResponse,
     },
 };
 
@@ -72,6 +74,8 @@ impl Resource for AppointmentResource {
         last: Option<Validator<CachedLookup>>,
         deadline: &Deadline,
     ) -> Result<Read<CachedLookup>, UpstreamError> {
+        // Without an appointment there is nothing to revalidate.
+        let last = last.filter(|(_, value)| value.is_some());
         let etag = last.as_ref().map(|(etag, _)| etag.as_str());
         let answer = self.upstream.appointment(caller, id, etag, deadline).await?;
         let AppointmentResponse { appointment, is_unchanged, etag, directives } = answer;
@@ -93,6 +97,16 @@ impl Resource for AppointmentResource {
             Revocation::Resource if error.is_final() => self.copies.revoke(caller, key.id, Recheck::Now),
             Revocation::Resource => self.copies.revoke(caller, key.id, Recheck::Later),
             Revocation::Nothing => {}
+        }
+    }
+
+    fn log(key: &AppointmentKey, result: &Result<Read<CachedLookup>, UpstreamError>, duration: Duration) {
+        let duration_ms = duration.as_millis() as u64;
+        match result {
+            Ok(read) => {
+                tracing::debug!(appointment.id = %key.id, found = read.value.is_some(), duration_ms, "fetched");
+            }
+            Err(error) => tracing::debug!(appointment.id = %key.id, %error, duration_ms, "fetch failed"),
         }
     }
 

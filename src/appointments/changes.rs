@@ -11,7 +11,7 @@ use crate::{
         SharedAppointment,
         change::{Change, InputFault},
     },
-    upstream::{answer::ChangeResponse, error::UpstreamError, resilience::call_policy::CallPermit},
+    upstream::{error::UpstreamError, resilience::call_policy::CallPermit, response::ChangeResponse},
 };
 
 /// The result of a change.
@@ -26,8 +26,8 @@ pub enum Changed {
 impl Shared {
     /// Sends `change` as `caller`, once, and waits for the outcome until `deadline`.
     ///
-    /// While it waits for a permit it can still be given up; then it is not sent. From there on it runs in a task of its own,
-    /// so its outcome is recorded even if the caller leaves or its deadline passes.
+    /// A change that waits for a permit can be cancelled. Once sent, it runs in a task of its own, so its outcome is recorded
+    /// even if the client disconnects or the deadline passes.
     pub(crate) async fn change(
         &self,
         caller: &Caller,
@@ -97,9 +97,9 @@ impl Shared {
                 Ok(Changed::Rejected(faults))
             }
             Err(error) => {
-                let verdict = Verdict::of(&error);
-                match verdict {
-                    Verdict::MayHaveHappened => {
+                let effect = CacheEffect::of(&error);
+                match effect {
+                    CacheEffect::MarkUncertain => {
                         // The answer was lost, but the change may still take effect.
                         open.unknown();
                         if let Some(id) = id {
@@ -108,9 +108,9 @@ impl Shared {
                     }
                     _ => open.refused(),
                 }
-                match (verdict, id) {
-                    (Verdict::NotAccepted, _) => self.copies.revoke_everything(caller),
-                    (Verdict::Refused, Some(id)) => {
+                match (effect, id) {
+                    (CacheEffect::RevokeScope, _) => self.copies.revoke_everything(caller),
+                    (CacheEffect::RevokeAppointment, Some(id)) => {
                         self.copies.revoke(caller, id, Recheck::Now);
                     }
                     _ => {}
@@ -121,32 +121,32 @@ impl Shared {
     }
 }
 
-/// The meaning of a failed change for cached copies.
+/// The effect of a failed change on cached copies.
 #[derive(Clone, Copy)]
-enum Verdict {
+enum CacheEffect {
     /// The appointment is unchanged.
-    NothingHappened,
+    None,
     /// The caller's credential is not accepted.
-    NotAccepted,
+    RevokeScope,
     /// The caller may not change the appointment, or its copy is outdated: the appointment is gone, or in another state. Only
     /// the caller's copies end.
-    Refused,
+    RevokeAppointment,
     /// The change may have been made.
-    MayHaveHappened,
+    MarkUncertain,
 }
 
-impl Verdict {
+impl CacheEffect {
     fn of(error: &UpstreamError) -> Self {
         match error {
-            // The upstream has not carried out a request that it blames on the client (RFC 9110, section 15.5), except that
-            // a 408 leaves it unknown.
-            UpstreamError::UnexpectedStatus { status: 400..=407 | 409..=499 } => Self::NothingHappened,
+            _ if error.is_client_error() => Self::None,
             UpstreamError::OutcomeUnknown(_)
             | UpstreamError::ChangeFailed { .. }
             | UpstreamError::UnexpectedStatus { .. }
-            | UpstreamError::Lost => Self::MayHaveHappened,
-            UpstreamError::Unauthenticated | UpstreamError::ServiceTokenRefused => Self::NotAccepted,
-            UpstreamError::Forbidden | UpstreamError::NotFound | UpstreamError::Conflict => Self::Refused,
+            | UpstreamError::Lost => Self::MarkUncertain,
+            UpstreamError::Unauthenticated | UpstreamError::ServiceTokenRefused => Self::RevokeScope,
+            UpstreamError::Forbidden | UpstreamError::NotFound | UpstreamError::Conflict => {
+                Self::RevokeAppointment
+            }
             UpstreamError::NoServiceToken(_)
             | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
@@ -158,7 +158,7 @@ impl Verdict {
             | UpstreamError::Overloaded { .. }
             | UpstreamError::Exhausted { .. }
             | UpstreamError::TooLarge
-            | UpstreamError::Invalid(_) => Self::NothingHappened,
+            | UpstreamError::Invalid(_) => Self::None,
         }
     }
 }

@@ -20,8 +20,8 @@ use crate::{
     config::cache::CacheConfig,
     model::SharedAppointment,
     upstream::{
-        answer::{Page, PageItem},
         cache_control::CacheDirectives,
+        response::{Page, PageItem},
     },
 };
 
@@ -104,8 +104,8 @@ impl Copies {
         page: &ReadVersion,
     ) {
         let (scope, id) = (caller.scope(), appointment.id.0);
-        // In this order: a change counts for all appointments before it counts for its own, so one that the first check
-        // misses, the second finds.
+        // In this order: a change increments the counter of all appointments before its own, so a change that the first check
+        // misses, the second one finds.
         let version = self.validity.version_of_item(page, id);
         let freshness = self.freshness_of_lookup(caller, true, upstream);
         let copy = Guarded::new(Some(appointment.clone()), version.clone(), freshness);

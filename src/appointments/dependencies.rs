@@ -39,8 +39,8 @@ pub struct Dependencies {
     made: Instant,
 }
 
-/// How often the entries are counted as used, however often the response is served: often enough to keep them from being
-/// evicted as unused, and seldom enough to cost nothing.
+/// The minimum interval between LRU updates of the entries: frequent enough to prevent their eviction, and rare enough to cost
+/// nothing.
 const TOUCH: Duration = Duration::from_millis(50);
 
 impl Dependencies {

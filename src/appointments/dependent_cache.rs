@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use super::{dependencies::Dependencies, shared::Shared};
 use crate::{
     cache::{
-        freshness::{Freshness, Use},
+        freshness::{Freshness, ReadPurpose},
         store::{self, CacheStore, Size},
         validity::{Guarded, Subject},
     },
@@ -16,18 +16,18 @@ use crate::{
 
 /// Values that were made from appointments, each for one caller, bounded in bytes and with a quota for each caller.
 pub struct DependentCache<V> {
-    store: CacheStore<ResponseKey, Arc<Dependent<V>>>,
+    store: CacheStore<DependentKey, Arc<Dependent<V>>>,
     shared: Shared,
 }
 
 /// The key of a value. Hashes may collide; scopes do not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct ResponseKey {
+struct DependentKey {
     scope: Scope,
     hash: u64,
 }
 
-impl store::Key for ResponseKey {
+impl store::Key for DependentKey {
     fn scope(&self) -> Scope {
         self.scope
     }
@@ -40,9 +40,9 @@ struct Dependent<V> {
 }
 
 /// A cached value. Cheap to clone.
-pub struct CachedResponse<V>(Arc<Dependent<V>>);
+pub struct DependentValue<V>(Arc<Dependent<V>>);
 
-impl<V> Deref for CachedResponse<V> {
+impl<V> Deref for DependentValue<V> {
     type Target = V;
 
     fn deref(&self) -> &V {
@@ -67,30 +67,31 @@ impl<V: Size> DependentCache<V> {
         Self { store: CacheStore::new(size, percent), shared }
     }
 
-    /// The value of `caller` under `hash`, if `is_it` accepts it and its dependencies are current. Outdated values are evicted.
+    /// The value of `caller` under `hash`, if it `matches` and its dependencies are current. Outdated values are evicted.
     pub fn get(
         &self,
         caller: &Caller,
         hash: u64,
-        is_it: impl FnOnce(&V) -> bool,
-    ) -> Option<CachedResponse<V>> {
-        let key = ResponseKey { scope: caller.scope(), hash };
+        matches: impl FnOnce(&V) -> bool,
+    ) -> Option<DependentValue<V>> {
+        let key = DependentKey { scope: caller.scope(), hash };
         let entry = self.store.get(&key)?;
-        let thing = self.shared.copies.validity.read(&entry, Use::Fresh).map(|served| served.value)?;
-        if !is_it(&thing.value) {
+        let thing =
+            self.shared.copies.validity.read(&entry, ReadPurpose::Fresh).map(|served| served.value)?;
+        if !matches(&thing.value) {
             return None;
         }
         if !thing.dependencies.is_current(&self.shared) {
             self.store.remove_number(key, entry.number());
             return None;
         }
-        Some(CachedResponse(thing.clone()))
+        Some(DependentValue(thing.clone()))
     }
 
     /// Stores `value` under `hash` for as long as its dependencies are current.
     pub fn insert(&self, hash: u64, value: V, dependencies: impl Into<Arc<Dependencies>>) {
         let dependencies = dependencies.into();
-        let key = ResponseKey { scope: dependencies.scope, hash };
+        let key = DependentKey { scope: dependencies.scope, hash };
         // Each read checks the sources; the lifetime ends unread entries.
         let freshness = Freshness::of(dependencies.fresh_for);
         let version = self.shared.copies.validity.start_read(key.scope, Subject::Derived);
@@ -99,7 +100,7 @@ impl<V: Size> DependentCache<V> {
     }
 
     /// Stores `value` under `hash` with the dependencies of `other`.
-    pub fn insert_beside(&self, other: &CachedResponse<V>, hash: u64, value: V) {
+    pub fn insert_beside(&self, other: &DependentValue<V>, hash: u64, value: V) {
         self.insert(hash, value, other.0.dependencies.clone());
     }
 
@@ -109,9 +110,9 @@ impl<V: Size> DependentCache<V> {
     }
 }
 
-impl<V> fmt::Debug for CachedResponse<V> {
+impl<V> fmt::Debug for DependentValue<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CachedResponse").finish_non_exhaustive()
+        f.debug_struct("DependentValue").finish_non_exhaustive()
     }
 }
 

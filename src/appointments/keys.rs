@@ -1,20 +1,18 @@
 //! The keys of cached and shared copies. The caller's scope is a part of each, so no two scopes have a key in common.
 
-use std::fmt;
-
 use uuid::Uuid;
 
 use crate::{cache::store::Key, caller::Scope};
 
 /// An appointment.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AppointmentKey {
     pub(crate) scope: Scope,
     pub(crate) id: Uuid,
 }
 
 /// A page of the list.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PageKey {
     pub(crate) scope: Scope,
     /// Counted from 0.
@@ -31,17 +29,5 @@ impl Key for AppointmentKey {
 impl Key for PageKey {
     fn scope(&self) -> Scope {
         self.scope
-    }
-}
-
-impl fmt::Debug for AppointmentKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "appointment {}", self.id)
-    }
-}
-
-impl fmt::Debug for PageKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "page {}", self.page + 1)
     }
 }

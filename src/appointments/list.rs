@@ -10,7 +10,7 @@ use crate::{
     cache::read_through::Cached,
     caller::Caller,
     model::SharedAppointment,
-    upstream::{answer::Page, error::UpstreamError},
+    upstream::{error::UpstreamError, response::Page},
 };
 
 /// A window of the list.
@@ -52,59 +52,63 @@ pub(crate) struct ListReader<'a> {
 }
 
 impl ListReader<'_> {
-    /// The window at `place`: one page of the upstream if it lies within a page, otherwise two at once; and once more if the
-    /// upstream turns out to give shorter pages than requested. Pages that do not arrive by the deadline, or that the
-    /// upstream fails to give, are served stale within their bound.
+    /// Reads the window: one upstream page, or two concurrently if it spans a boundary. Retries once if the upstream caps the
+    /// page length. Pages that fail, or do not arrive by the deadline, are served stale within their bound.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
-    pub(crate) async fn window(&self, place: WindowRequest) -> Result<Window, UpstreamError> {
-        let capped = match self.window_or_place(place).await? {
+    /// Any [`UpstreamError`] of the call.
+    pub(crate) async fn window(&self, request: WindowRequest) -> Result<Window, UpstreamError> {
+        let capped = match self.try_window(request).await? {
             Ok(window) => return Ok(window),
             Err(capped) => capped,
         };
-        let unsteady = UpstreamError::Invalid("its pages have no steady length");
-        self.window_or_place(capped).await?.map_err(|_| unsteady)
+        let unsteady = UpstreamError::Invalid("the page length varies between requests");
+        self.try_window(capped).await?.map_err(|_| unsteady)
     }
 
-    /// The window at `place`; or the request to make instead, now that the page length is known.
-    async fn window_or_place(
+    /// The window at `request`; or the request to make instead, now that the page length is known.
+    async fn try_window(
         &self,
-        place: WindowRequest,
+        request: WindowRequest,
     ) -> Result<Result<Window, WindowRequest>, UpstreamError> {
-        let per_page = place.page_cap.map_or(place.length, |cap| place.length.min(cap)).max(1);
-        let first = place.start / u64::from(per_page);
-        let pages = if place.start.is_multiple_of(u64::from(per_page)) {
+        let per_page = request.page_cap.map_or(request.length, |cap| request.length.min(cap)).max(1);
+        let first = request.start / u64::from(per_page);
+        let pages = if request.start.is_multiple_of(u64::from(per_page)) {
             let Cached { value: head, stale_age: age } = self.page(first, per_page).await?;
-            Run { first, head, tail: None, age }
+            PageSpan { first, head, tail: None, age }
         } else {
             let (head, tail) = try_join(self.page(first, per_page), self.page(first + 1, per_page)).await?;
             let age = head.stale_age.max(tail.stale_age);
-            Run { first, head: head.value, tail: Some(tail.value), age }
+            PageSpan { first, head: head.value, tail: Some(tail.value), age }
         };
         let real = pages.per_page(per_page);
         if real == per_page {
-            return self.cut(place, per_page, pages).await.map(Ok);
+            return self.cut(request, per_page, pages).await.map(Ok);
         }
         // The upstream gives shorter pages than requested, so these lie elsewhere. They still serve if the window begins
         // within them, though it may then be shorter than requested.
-        let capped = WindowRequest { page_cap: Some(real), ..place };
+        let capped = WindowRequest { page_cap: Some(real), ..request };
         let (begin, end) =
             (first * u64::from(real), (first + 1 + u64::from(pages.tail.is_some())) * u64::from(real));
-        if (begin..end).contains(&place.start) {
+        if (begin..end).contains(&request.start) {
             self.cut(capped, real, pages).await.map(Ok)
         } else {
             Ok(Err(capped))
         }
     }
 
-    async fn cut(&self, place: WindowRequest, per_page: u32, pages: Run) -> Result<Window, UpstreamError> {
+    async fn cut(
+        &self,
+        request: WindowRequest,
+        per_page: u32,
+        pages: PageSpan,
+    ) -> Result<Window, UpstreamError> {
         let begin = pages.first * u64::from(per_page);
-        let wanted = place.start..place.start + u64::from(place.length);
+        let wanted = request.start..request.start + u64::from(request.length);
         let all = pages.head.items.iter().chain(pages.tail.iter().flat_map(|tail| &tail.items));
         let mut window = Window {
             total: pages.last().total,
-            page_cap: place.page_cap,
+            page_cap: request.page_cap,
             age: pages.age,
             ..Window::default()
         };
@@ -134,7 +138,8 @@ impl ListReader<'_> {
             // Two full pages hold more than the window, so a cap has shortened it: the list continues.
             true
         } else {
-            // The upstream does not tell, and the page is full. Only the next page can, which the client will request next.
+            // The page is full, and the upstream does not report a next page, so fetch it. The client will likely request it
+            // anyway.
             !self.page(pages.first + 1, per_page).await?.value.items.is_empty()
         };
         Ok(window)
@@ -152,17 +157,17 @@ impl ListReader<'_> {
     }
 }
 
-/// The pages in which a window lies.
-struct Run {
+/// The one or two pages that cover a window.
+struct PageSpan {
     /// The head's number, counted from 0.
     first: u64,
     head: Arc<Page>,
     tail: Option<Arc<Page>>,
-    /// Of the older of those that are stale.
+    /// The age of the oldest stale page.
     age: Option<Duration>,
 }
 
-impl Run {
+impl PageSpan {
     fn last(&self) -> &Page {
         self.tail.as_deref().unwrap_or(&self.head)
     }

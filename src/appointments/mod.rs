@@ -1,4 +1,4 @@
-//! The caching dataloader: resolvers read, change and watch appointments through it.
+//! The appointments layer, with the caching dataloader: batched reads, changes and subscriptions over shared caches.
 //!
 //! [`Appointments`](operation::Appointments) belongs to one operation of one caller. Its [`loader`] gathers the ids that the
 //! fields ask for into one batch, over the caches that all operations share ([`shared`]): the [`appointment_cache`] and the

@@ -44,10 +44,10 @@ impl Appointments {
         &self.0.caller
     }
 
-    /// One appointment; none if the upstream knows none by that id.
+    /// Returns the appointment; none if it does not exist.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
+    /// Any [`UpstreamError`] of the call.
     pub async fn get(&self, id: Uuid) -> Outcome {
         self.0.loader.load(id).await
     }
@@ -60,14 +60,14 @@ impl Appointments {
     /// A window of the appointments that the caller may see.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
-    pub async fn window(&self, place: WindowRequest) -> Result<Window, UpstreamError> {
+    /// Any [`UpstreamError`] of the call.
+    pub async fn window(&self, request: WindowRequest) -> Result<Window, UpstreamError> {
         let Inner { shared, caller, deadline, reads, .. } = &*self.0;
         if let Some(error) = reads.rejection() {
             return Err(error);
         }
         let reader = ListReader { pages: &shared.pages, caller, deadline: *deadline, reads };
-        reader.window(place).await.inspect_err(|error| reads.note_failure(None, error))
+        reader.window(request).await.inspect_err(|error| reads.note_failure(None, error))
     }
 
     /// Sends a change, once.
@@ -87,8 +87,8 @@ impl Appointments {
         self.0.shared.subscriptions.watch(&self.0.caller, id)
     }
 
-    /// The dependencies of the response, once the operation is over; none unless it only read, without failures, and all that
-    /// it read is cached and fresh.
+    /// The dependencies of the response, once the operation is over; none unless it was read-only, succeeded,
+    /// and each of its reads is cached and fresh.
     pub fn dependencies(&self) -> Option<Dependencies> {
         let Inner { shared, caller, reads, .. } = &*self.0;
         Dependencies::of(reads, caller.scope(), shared)

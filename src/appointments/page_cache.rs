@@ -1,6 +1,6 @@
 //! The page cache: pages of the list, by caller scope, for a short time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{copies::Copies, keys::PageKey};
 use crate::{
@@ -10,10 +10,10 @@ use crate::{
     },
     caller::Caller,
     upstream::{
-        answer::Page,
         client::UpstreamClient,
         deadline::Deadline,
         error::{Revocation, UpstreamError},
+        response::Page,
     },
 };
 
@@ -57,6 +57,16 @@ impl Resource for PageResource {
         }
         let freshness = self.copies.freshness_of_page(caller, page.directives);
         Ok(Read { value: Arc::new(page), etag: None, version, freshness })
+    }
+
+    fn log(key: &PageKey, result: &Result<Read<Arc<Page>>, UpstreamError>, duration: Duration) {
+        let (page, duration_ms) = (key.page + 1, duration.as_millis() as u64);
+        match result {
+            Ok(read) => {
+                tracing::debug!(list.page = page, items = read.value.items.len(), duration_ms, "fetched");
+            }
+            Err(error) => tracing::debug!(list.page = page, %error, duration_ms, "fetch failed"),
+        }
     }
 
     fn revoke(&self, caller: &Caller, _: PageKey, error: &UpstreamError) {

@@ -1,5 +1,5 @@
-//! Polls a watched appointment: often while it may change at any moment, seldom otherwise, at once after a change through this
-//! gateway or when a subscriber waits, and not before the time that `Retry-After` names.
+//! The poller of a watched appointment. Its interval is short near the appointment's time and long otherwise. It polls at once
+//! after a change through this gateway, or when a subscriber waits, and obeys `Retry-After`.
 
 use std::{sync::Arc, time::Duration};
 

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::{failure_log::Failures, keys::PageKey, served::Outcome};
 use crate::upstream::{
-    answer::Page,
     error::{Revocation, UpstreamError},
+    response::Page,
 };
 
 /// The reads of one operation so far.

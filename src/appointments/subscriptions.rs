@@ -63,8 +63,8 @@ impl Subscriptions {
         })
     }
 
-    /// Publishes the result of a change by `caller` to subscribers of the same scope, and has the pollers of all other scopes
-    /// poll: no scope is shown the answer to another scope's change.
+    /// Publishes the result of a change by `caller` to subscribers of the same scope. Pollers of other scopes poll at once: a
+    /// scope never receives another scope's response.
     pub(crate) fn changed(&self, caller: &Caller, id: Uuid, answer: Option<Read<CachedLookup>>) {
         for watch in self.registry.watches_of(id) {
             let answer = answer.as_ref().filter(|_| watch.key.scope == caller.scope());
@@ -108,14 +108,14 @@ impl Subscriber {
             if !std::mem::take(&mut self.is_new) && self.state.changed().await.is_err() {
                 return Err(UpstreamError::Lost);
             }
-            if let Some(update) = self.news() {
+            if let Some(update) = self.latest_unseen() {
                 return update;
             }
         }
     }
 
     /// The latest state, if it is valid and not the one that this subscriber has seen last.
-    fn news(&mut self) -> Option<Update> {
+    fn latest_unseen(&mut self) -> Option<Update> {
         let state = self.state.borrow_and_update();
         if let Some(error) = &state.end {
             return Some(Err(error.clone()));

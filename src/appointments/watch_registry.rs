@@ -33,42 +33,41 @@ pub(crate) struct WatchRegistry(Arc<Registry>);
 
 #[derive(Debug)]
 pub(crate) struct Registry {
-    pub(crate) watches: Mutex<Watches>,
-    pub(crate) config: LiveConfig,
+    watches: Mutex<Watches>,
+    config: LiveConfig,
 }
 
 /// The watches, and how many of them and of their subscribers each caller has.
 #[derive(Debug, Default)]
-pub(crate) struct Watches {
-    pub(crate) by_id: HashMap<Uuid, HashMap<Scope, Slot>>,
-    pub(crate) by_scope: HashMap<Scope, ScopeWatches>,
-    pub(crate) watches: Tally,
-    pub(crate) subscribers: Tally,
+struct Watches {
+    by_id: HashMap<Uuid, HashMap<Scope, WatchEntry>>,
+    by_scope: HashMap<Scope, ScopeWatches>,
+    watches: SubscriptionCounts,
+    subscribers: SubscriptionCounts,
 }
 
-/// The place of a watch in the registry.
+/// A registry entry.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) watch: Weak<Watch>,
+struct WatchEntry {
+    watch: Weak<Watch>,
     /// The caller that was the first to watch.
-    pub(crate) first: Scope,
-    pub(crate) subscribers: usize,
+    first: Scope,
+    subscribers: usize,
 }
 
 /// The appointments that a scope watches.
 #[derive(Debug, Default)]
-pub(crate) struct ScopeWatches {
-    pub(crate) ids: HashSet<Uuid>,
-    /// Whether all their pollers were told that the token was rejected, and none has found it accepted since: each of
-    /// their 401s is no news to the others.
-    pub(crate) is_rejected: bool,
+struct ScopeWatches {
+    ids: HashSet<Uuid>,
+    /// Whether the scope's token is known to be rejected, so that further 401s trigger no polls.
+    is_rejected: bool,
 }
 
-/// Counts in all and by caller.
+/// Counts, in total and per caller.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) total: usize,
-    pub(crate) by_caller: HashMap<Scope, usize>,
+struct SubscriptionCounts {
+    total: usize,
+    by_caller: HashMap<Scope, usize>,
 }
 
 /// A watched appointment.
@@ -98,7 +97,7 @@ pub(crate) enum PollCommand {
     /// The new state has been shown: poll after a pause.
     #[default]
     Wait,
-    /// Nobody knows the new state: poll at once.
+    /// The new state is unknown: poll at once.
     Poll,
 }
 
@@ -119,14 +118,14 @@ impl WatchRegistry {
         Arc::downgrade(&self.0)
     }
 
-    /// Subscribes `who` to `key`. The first subscriber starts the watch by `start`.
+    /// Subscribes `caller` to `key`. For the first subscriber, `start` starts the watch.
     ///
     /// # Errors
     /// [`UpstreamError::Overloaded`] with the limit that is reached.
     pub(crate) fn subscribe(
         &self,
         key: AppointmentKey,
-        who: Scope,
+        caller: Scope,
         start: impl FnOnce() -> Watch,
     ) -> Result<Subscription, UpstreamError> {
         // Declared before the lock is taken, thus dropped after it: the last holder of a watch takes the lock.
@@ -134,17 +133,17 @@ impl WatchRegistry {
         let mut watches = self.0.lock();
         existing = watches.get(&key);
         let alive = existing.as_ref().filter(|watch| watch.is_alive());
-        watches.admit(key, who, alive.is_some(), &self.0.config)?;
+        watches.admit(key, caller, alive.is_some(), &self.0.config)?;
         let watch = match alive {
             Some(watch) => watch.clone(),
             None => {
                 let watch = Arc::new(start());
-                watches.insert(key, who, Arc::downgrade(&watch));
+                watches.insert(key, caller, Arc::downgrade(&watch));
                 watch
             }
         };
-        watches.enter(&key, who);
-        Ok(Subscription { watch, who })
+        watches.enter(&key, caller);
+        Ok(Subscription { watch, caller })
     }
 
     pub(crate) fn new(config: LiveConfig) -> Self {
@@ -190,67 +189,70 @@ impl WatchRegistry {
 
     pub(crate) fn watches_of(&self, id: Uuid) -> Vec<Arc<Watch>> {
         let watches = self.0.lock();
-        let slots = watches.by_id.get(&id).into_iter().flat_map(HashMap::values);
-        slots.filter_map(|slot| slot.watch.upgrade()).collect()
+        let entries = watches.by_id.get(&id).into_iter().flat_map(HashMap::values);
+        entries.filter_map(|entry| entry.watch.upgrade()).collect()
     }
 }
 
 impl Registry {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Watches> {
+    fn lock(&self) -> MutexGuard<'_, Watches> {
         // Nothing that runs under the lock leaves the registry half changed.
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Watches {
-    pub(crate) fn get(&self, key: &AppointmentKey) -> Option<Arc<Watch>> {
-        self.slot(key)?.watch.upgrade()
+    fn get(&self, key: &AppointmentKey) -> Option<Arc<Watch>> {
+        self.entry(key)?.watch.upgrade()
     }
 
-    pub(crate) fn slot(&self, key: &AppointmentKey) -> Option<&Slot> {
+    fn entry(&self, key: &AppointmentKey) -> Option<&WatchEntry> {
         self.by_id.get(&key.id)?.get(&key.scope)
     }
 
-    /// Checks that `who` may subscribe to `key`.
-    pub(crate) fn admit(
+    /// Checks that `caller` may subscribe to `key`.
+    fn admit(
         &self,
         key: AppointmentKey,
-        who: Scope,
+        caller: Scope,
         is_watched: bool,
         config: &LiveConfig,
     ) -> Result<(), UpstreamError> {
         let over = |limit| Err(UpstreamError::Overloaded { limit });
         if !is_watched
             && (self.watches.total >= config.max_watched
-                || self.watches.of(who) >= config.max_watched_per_caller())
+                || self.watches.of(caller) >= config.max_watched_per_caller())
         {
             return over(Limit::WatchedAppointments);
         }
-        let of_watch = self.slot(&key).filter(|_| is_watched).map_or(0, |slot| slot.subscribers);
+        let of_watch = self.entry(&key).filter(|_| is_watched).map_or(0, |entry| entry.subscribers);
         if of_watch >= config.max_subscribers {
             return over(Limit::Subscribers);
         }
-        let (total, own) = (self.subscribers.total, self.subscribers.of(who));
+        let (total, own) = (self.subscribers.total, self.subscribers.of(caller));
         if !may_take(config.max_subscriptions, config.caller_share.into(), total, own) {
             return over(Limit::Subscriptions);
         }
         Ok(())
     }
 
-    pub(crate) fn insert(&mut self, key: AppointmentKey, who: Scope, watch: Weak<Watch>) {
+    fn insert(&mut self, key: AppointmentKey, caller: Scope, watch: Weak<Watch>) {
         // An ended watch may be there.
         self.remove(&key);
-        self.by_id.entry(key.id).or_default().insert(key.scope, Slot { watch, first: who, subscribers: 0 });
-        self.watches.add(who);
+        self.by_id
+            .entry(key.id)
+            .or_default()
+            .insert(key.scope, WatchEntry { watch, first: caller, subscribers: 0 });
+        self.watches.add(caller);
         let of_scope = self.by_scope.entry(key.scope).or_default();
         of_scope.ids.insert(key.id);
         of_scope.is_rejected = false;
     }
 
-    pub(crate) fn remove(&mut self, key: &AppointmentKey) {
-        let Entry::Occupied(mut slots) = self.by_id.entry(key.id) else { return };
-        if let Some(slot) = slots.get_mut().remove(&key.scope) {
-            self.watches.subtract(slot.first);
+    fn remove(&mut self, key: &AppointmentKey) {
+        let Entry::Occupied(mut entries) = self.by_id.entry(key.id) else { return };
+        if let Some(entry) = entries.get_mut().remove(&key.scope) {
+            self.watches.subtract(entry.first);
             if let Entry::Occupied(mut of_scope) = self.by_scope.entry(key.scope) {
                 of_scope.get_mut().ids.remove(&key.id);
                 if of_scope.get().ids.is_empty() {
@@ -258,48 +260,48 @@ impl Watches {
                 }
             }
         }
-        if slots.get().is_empty() {
-            slots.remove();
+        if entries.get().is_empty() {
+            entries.remove();
         }
     }
 
-    pub(crate) fn enter(&mut self, key: &AppointmentKey, who: Scope) {
-        self.subscribers.add(who);
-        if let Some(slot) = self.by_id.get_mut(&key.id).and_then(|slots| slots.get_mut(&key.scope)) {
-            slot.subscribers += 1;
+    fn enter(&mut self, key: &AppointmentKey, caller: Scope) {
+        self.subscribers.add(caller);
+        if let Some(entry) = self.by_id.get_mut(&key.id).and_then(|entries| entries.get_mut(&key.scope)) {
+            entry.subscribers += 1;
         }
     }
 
-    pub(crate) fn leave(&mut self, watch: &Arc<Watch>, who: Scope) {
-        self.subscribers.subtract(who);
+    fn leave(&mut self, watch: &Arc<Watch>, caller: Scope) {
+        self.subscribers.subtract(caller);
         let AppointmentKey { scope, id } = watch.key;
-        let slot = self.by_id.get_mut(&id).and_then(|slots| slots.get_mut(&scope));
+        let entry = self.by_id.get_mut(&id).and_then(|entries| entries.get_mut(&scope));
         // Another watch may have taken the place since.
-        if let Some(slot) = slot.filter(|slot| std::ptr::eq(slot.watch.as_ptr(), Arc::as_ptr(watch))) {
-            slot.subscribers -= 1;
+        if let Some(entry) = entry.filter(|entry| std::ptr::eq(entry.watch.as_ptr(), Arc::as_ptr(watch))) {
+            entry.subscribers -= 1;
         }
     }
 }
 
-/// Whether one more of `most` may be taken, of which `taken` are, `own` of them by the caller: a caller may have so many
-/// `percent` of those that the others leave, and at least one.
-pub(crate) fn may_take(most: usize, percent: usize, taken: usize, own: usize) -> bool {
-    let left_by_others = most.saturating_sub(taken - own);
-    taken < most && own < (left_by_others * percent / 100).max(1)
+/// Whether a caller with `own` of the `taken` units may take another. Its limit is `percent` of the units that the other
+/// callers leave, at least one.
+fn may_take(maximum: usize, percent: usize, taken: usize, own: usize) -> bool {
+    let left_by_others = maximum.saturating_sub(taken - own);
+    taken < maximum && own < (left_by_others * percent / 100).max(1)
 }
 
-impl Tally {
-    pub(crate) fn of(&self, who: Scope) -> usize {
-        self.by_caller.get(&who).copied().unwrap_or(0)
+impl SubscriptionCounts {
+    fn of(&self, caller: Scope) -> usize {
+        self.by_caller.get(&caller).copied().unwrap_or(0)
     }
 
-    pub(crate) fn add(&mut self, who: Scope) {
+    fn add(&mut self, caller: Scope) {
         self.total += 1;
-        *self.by_caller.entry(who).or_default() += 1;
+        *self.by_caller.entry(caller).or_default() += 1;
     }
 
-    pub(crate) fn subtract(&mut self, who: Scope) {
-        if let Entry::Occupied(mut count) = self.by_caller.entry(who) {
+    fn subtract(&mut self, caller: Scope) {
+        if let Entry::Occupied(mut count) = self.by_caller.entry(caller) {
             self.total -= 1;
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -359,7 +361,7 @@ impl Drop for Watch {
         let Some(registry) = self.registry.upgrade() else { return };
         let mut watches = registry.lock();
         // Another watch may have taken the place since.
-        if watches.slot(&self.key).is_some_and(|slot| std::ptr::eq(slot.watch.as_ptr(), self)) {
+        if watches.entry(&self.key).is_some_and(|entry| std::ptr::eq(entry.watch.as_ptr(), self)) {
             watches.remove(&self.key);
         }
     }
@@ -368,13 +370,13 @@ impl Drop for Watch {
 /// A subscriber's claim to a watch, which keeps the watch alive.
 pub(crate) struct Subscription {
     pub(crate) watch: Arc<Watch>,
-    who: Scope,
+    caller: Scope,
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         if let Some(registry) = self.watch.registry.upgrade() {
-            registry.lock().leave(&self.watch, self.who);
+            registry.lock().leave(&self.watch, self.caller);
         }
     }
 }

@@ -23,8 +23,8 @@ pub(crate) struct StalePolicy {
 
 /// The purpose for which a copy is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// Only a fresh copy will do.
+pub(crate) enum ReadPurpose {
+    /// Requires a fresh copy.
     Fresh,
     /// The caller of the read starts a refresh if the copy is stale.
     WhileRevalidating,
@@ -73,11 +73,11 @@ impl Freshness {
     }
 
     /// Whether a copy of this `age` may be put to this `purpose`.
-    pub(crate) fn permits(self, purpose: Use, age: Duration) -> bool {
+    pub(crate) fn permits(self, purpose: ReadPurpose, age: Duration) -> bool {
         let beyond = match purpose {
-            Use::Fresh => Duration::ZERO,
-            Use::WhileRevalidating => self.stale_while_revalidate,
-            Use::OnError => self.stale_if_error,
+            ReadPurpose::Fresh => Duration::ZERO,
+            ReadPurpose::WhileRevalidating => self.stale_while_revalidate,
+            ReadPurpose::OnError => self.stale_if_error,
         };
         age < self.ttl + beyond
     }

@@ -1,4 +1,4 @@
-//! Quotas: how much of a cache each caller holds, and whose entries are evicted when it is full.
+//! Cache quotas per caller, and the order of eviction.
 //!
 //! One caller alone may fill the cache. When it is full, the caller that holds the most loses its oldest entries, if it holds
 //! more than its quota (`cache.caller_share`). A caller below its quota loses nothing to one above it, however much that one
@@ -15,8 +15,8 @@ use crate::caller::Scope;
 /// ([`store`](crate::cache::store)).
 #[derive(Debug)]
 pub(crate) struct Quotas<K> {
-    holdings: Mutex<Holdings<K>>,
-    room: u64,
+    usage: Mutex<UsageTable<K>>,
+    capacity: u64,
     share: u64,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Usage<K> {
 }
 
 #[derive(Debug)]
-struct Holdings<K> {
+struct UsageTable<K> {
     /// The entries of each caller, oldest first.
     all: BTreeMap<(Scope, u64), (K, u32)>,
     bytes: u64,
@@ -39,30 +39,30 @@ struct Holdings<K> {
 }
 
 impl<K: Copy> Quotas<K> {
-    /// Quotas of `percent` each in a cache of `room` bytes.
-    pub(crate) fn new(room: u64, percent: u8) -> Self {
-        let holdings = Holdings {
+    /// Quotas of `percent` each in a cache of `capacity` bytes.
+    pub(crate) fn new(capacity: u64, percent: u8) -> Self {
+        let usage = UsageTable {
             all: BTreeMap::new(),
             bytes: 0,
             bytes_by_scope: HashMap::new(),
             over: BTreeSet::new(),
             last_number: 0,
         };
-        Self { holdings: Mutex::new(holdings), room, share: room / 100 * u64::from(percent) }
+        Self { usage: Mutex::new(usage), capacity, share: capacity / 100 * u64::from(percent) }
     }
 
     /// Records an entry of `bytes` under `key` for `scope`. Returns it with its number, and the entries to evict to make room.
     pub(crate) fn take(&self, scope: Scope, key: K, bytes: u32) -> (Usage<K>, Vec<Usage<K>>) {
-        let mut holdings = self.lock();
-        holdings.last_number += 1;
-        let number = holdings.last_number;
-        holdings.all.insert((scope, number), (key, bytes));
-        holdings.count(scope, i64::from(bytes), self.share);
+        let mut usage = self.lock();
+        usage.last_number += 1;
+        let number = usage.last_number;
+        usage.all.insert((scope, number), (key, bytes));
+        usage.count(scope, i64::from(bytes), self.share);
         let mut evicted = Vec::new();
-        while holdings.bytes > self.room {
-            let Some(&(_, largest)) = holdings.over.last() else { break };
-            let Some(oldest) = holdings.of(largest).next() else { break };
-            holdings.remove(largest, oldest.number, self.share);
+        while usage.bytes > self.capacity {
+            let Some(&(_, largest)) = usage.over.last() else { break };
+            let Some(oldest) = usage.of(largest).next() else { break };
+            usage.remove(largest, oldest.number, self.share);
             evicted.push(oldest);
         }
         (Usage { key, number }, evicted)
@@ -90,17 +90,17 @@ impl<K: Copy> Quotas<K> {
 
     /// The number of entries and their size in bytes.
     pub(crate) fn total(&self) -> (usize, u64) {
-        let holdings = self.lock();
-        (holdings.all.len(), holdings.bytes)
+        let usage = self.lock();
+        (usage.all.len(), usage.bytes)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Holdings<K>> {
-        // Nothing that runs under the lock leaves the holdings half changed.
-        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, UsageTable<K>> {
+        // Nothing that runs under the lock leaves the usage half changed.
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Copy> Holdings<K> {
+impl<K: Copy> UsageTable<K> {
     fn of(&self, scope: Scope) -> impl Iterator<Item = Usage<K>> {
         let all = self.all.range((scope, 0)..=(scope, u64::MAX));
         all.map(|(&(_, number), &(key, _))| Usage { key, number })

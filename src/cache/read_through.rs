@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 use super::{
-    freshness::{Freshness, Use},
+    freshness::{Freshness, ReadPurpose},
     single_flight::{Claim, SingleFlight},
     store::{self, CacheEntry, CacheStore, Size},
     validity::{Guarded, ReadVersion, Served, Subject, Validity},
@@ -27,7 +27,7 @@ use crate::{
 /// A kind of resource that is read from the upstream by key.
 pub(crate) trait Resource: Send + Sync + 'static {
     /// The caller's scope and the address of the resource.
-    type Key: store::Key + fmt::Debug;
+    type Key: store::Key;
     /// The cached value. Failures are not cached.
     type Value: Size + Clone;
 
@@ -37,7 +37,7 @@ pub(crate) trait Resource: Send + Sync + 'static {
     /// Fetches the value under `key` for `caller`. `last` makes the request conditional, where the resource supports that.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
+    /// Any [`UpstreamError`] of the call.
     fn fetch(
         &self,
         caller: &Caller,
@@ -49,6 +49,9 @@ pub(crate) trait Resource: Send + Sync + 'static {
 
     /// Ends the copies that a read which failed with `error` revokes.
     fn revoke(&self, caller: &Caller, key: Self::Key, error: &UpstreamError);
+
+    /// Logs the result of a fetch that took `duration`.
+    fn log(key: &Self::Key, result: &Result<Read<Self::Value>, UpstreamError>, duration: Duration);
 
     /// Counts a lookup in the metrics.
     fn count(_lookup: Lookup) {}
@@ -128,14 +131,14 @@ impl<R: Resource> ReadThrough<R> {
     /// waiters.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
+    /// Any [`UpstreamError`] of the call.
     pub(crate) async fn read(
         &self,
         caller: &Caller,
         key: R::Key,
         deadline: Instant,
     ) -> Result<Cached<R::Value>, UpstreamError> {
-        if let Some(cached) = self.cached(&key, Use::WhileRevalidating) {
+        if let Some(cached) = self.cached(&key, ReadPurpose::WhileRevalidating) {
             if cached.stale_age.is_some() {
                 self.refresh(caller, key);
             }
@@ -150,7 +153,7 @@ impl<R: Resource> ReadThrough<R> {
         let read = timeout_at(deadline, claim.outcome()).await;
         let read = read.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if read.as_ref().is_err_and(UpstreamError::is_outage)
-            && let Some(stale) = self.cached(&key, Use::OnError)
+            && let Some(stale) = self.cached(&key, ReadPurpose::OnError)
         {
             return Ok(stale);
         }
@@ -160,13 +163,13 @@ impl<R: Resource> ReadThrough<R> {
 
     /// The fresh entry under `key`, if there is one.
     pub(crate) fn read_cached(&self, key: &R::Key) -> Option<R::Value> {
-        self.cached(key, Use::Fresh).map(|cached| cached.value)
+        self.cached(key, ReadPurpose::Fresh).map(|cached| cached.value)
     }
 
     /// Reads `key` as [`read`](Self::read) does, but never a stale entry.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
+    /// Any [`UpstreamError`] of the call.
     pub(crate) async fn read_fresh(
         &self,
         caller: &Caller,
@@ -183,7 +186,7 @@ impl<R: Resource> ReadThrough<R> {
     /// Reads `key` from the upstream, or from the call in flight, and ignores the cache. `last` makes the request conditional.
     ///
     /// # Errors
-    /// As [`UpstreamError`] says.
+    /// Any [`UpstreamError`] of the call.
     pub(crate) async fn revalidate(
         &self,
         caller: &Caller,
@@ -200,17 +203,16 @@ impl<R: Resource> ReadThrough<R> {
         self.0.store.put(key, copy, || self.0.validity.is_storable(&read.version));
     }
 
-    /// The entry under `key`, and how much longer it is fresh as of `now`; none unless it holds the value that `is_same`
-    /// accepts.
+    /// The entry under `key`, and how much longer it is fresh as of `now`; none unless its value `matches`.
     pub(crate) fn entry(
         &self,
         key: R::Key,
-        is_same: impl FnOnce(&R::Value) -> bool,
+        matches: impl FnOnce(&R::Value) -> bool,
         now: StdInstant,
     ) -> Option<(EntryRef<R>, Duration)> {
         let entry = self.0.store.get(&key)?;
-        let is_same = is_same(self.0.validity.read(&entry, Use::Fresh)?.value);
-        let left = entry.fresh_for(now).filter(|_| is_same)?;
+        let is_match = matches(self.0.validity.read(&entry, ReadPurpose::Fresh)?.value);
+        let left = entry.fresh_for(now).filter(|_| is_match)?;
         Some((EntryRef { key, entry: Arc::downgrade(&entry) }, left))
     }
 
@@ -218,7 +220,7 @@ impl<R: Resource> ReadThrough<R> {
     pub(crate) fn are_current(&self, entries: &[EntryRef<R>], now: StdInstant) -> bool {
         entries.iter().all(|EntryRef { entry, .. }| {
             let entry = entry.upgrade();
-            entry.is_some_and(|entry| self.0.validity.read_at(&entry, Use::Fresh, now).is_some())
+            entry.is_some_and(|entry| self.0.validity.read_at(&entry, ReadPurpose::Fresh, now).is_some())
         })
     }
 
@@ -256,13 +258,13 @@ impl<R: Resource> ReadThrough<R> {
 
     fn fresh(&self, key: &R::Key) -> Option<Read<R::Value>> {
         let entry = self.0.store.get(key)?;
-        let value = self.0.validity.read(&entry, Use::Fresh)?.value.clone();
+        let value = self.0.validity.read(&entry, ReadPurpose::Fresh)?.value.clone();
         let freshness = Freshness::of(entry.fresh_for(StdInstant::now())?);
         Some(Read { value, etag: None, version: entry.version().clone(), freshness })
     }
 
     /// The entry under `key`, if it may be put to this `purpose`.
-    fn cached(&self, key: &R::Key, purpose: Use) -> Option<Cached<R::Value>> {
+    fn cached(&self, key: &R::Key, purpose: ReadPurpose) -> Option<Cached<R::Value>> {
         let entry = self.0.store.get(key)?;
         let Served { value, stale_age } = self.0.validity.read(&entry, purpose)?;
         R::count(if stale_age.is_some() { Lookup::Stale } else { Lookup::Fresh });
@@ -279,14 +281,12 @@ impl<R: Resource> ReadThrough<R> {
     ) -> Result<Read<R::Value>, UpstreamError> {
         let started = version.started;
         let read = self.0.resource.fetch(caller, key, version, last, deadline).await;
-        let duration_ms = started.elapsed().as_millis() as u64;
+        R::log(&key, &read, started.elapsed());
         match &read {
             Ok(read) => {
-                tracing::debug!(?key, duration_ms, "fetched");
                 self.store(key, read);
             }
             Err(error) => {
-                tracing::debug!(?key, %error, duration_ms, "fetch failed");
                 self.0.resource.revoke(caller, key, error);
             }
         }

@@ -1,4 +1,4 @@
-//! Revocations: the answers by which the upstream has withdrawn access from a scope.
+//! Revocations of each caller scope: definite answers of the upstream that withdraw access.
 //!
 //! A scope has a state for as long as a copy or a read of that scope exists, and no longer: revocations touch only copies
 //! that were read before them. So made-up tokens leave nothing behind, and no caller's revocations affect another's

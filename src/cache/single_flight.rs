@@ -1,7 +1,7 @@
 //! Single flight: one call in flight for each key, shared by all readers that may see its result.
 //!
-//! A call runs in a task of its own. A waiter that leaves cancels nothing for the others, even the first one; when the last
-//! waiter has left, the call is cancelled. It may be retried until the [`Deadline`], the latest of its waiters'.
+//! A call runs in a task of its own. A waiter that leaves, even the first one, does not affect the others; when the
+//! last one has left, the call is cancelled. It may be retried until the [`Deadline`], the latest of its waiters'.
 
 use std::{
     collections::HashMap,
@@ -68,7 +68,7 @@ impl<K: Key, T: Clone + Send + Sync + 'static> SingleFlight<K, T> {
         let in_flight;
         let mut table = lock(&self.table);
         in_flight = table.get(&key).and_then(Weak::upgrade);
-        // A flight that has landed may still be held by its waiters, and is no news to later readers.
+        // A completed flight may still be held by its waiters; later readers must not join it.
         let is_joinable = |flight: &&Arc<Flight<K, T>>| {
             flight.outcome.borrow().is_none() && self.validity.is_current(&flight.version)
         };

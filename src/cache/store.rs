@@ -86,7 +86,7 @@ pub(crate) struct CacheStore<K, V> {
 }
 
 impl<K: Key, V: Size> CacheStore<K, V> {
-    /// An empty store of `size`, with a quota of so many percent for each caller.
+    /// An empty store of `size`, with a quota of `percent` for each caller.
     pub(crate) fn new(size: ByteSize, percent: u8) -> Self {
         // A little less than all, since moka evicts a little later.
         let size = size.as_u64();
@@ -122,8 +122,8 @@ impl<K: Key, V: Size> CacheStore<K, V> {
         self.entries.get(key)
     }
 
-    /// Stores `copy` for its lifetime in place of the entry that is there, unless that was read later, or `is_storable` says
-    /// no. Evicts entries that are over their callers' quotas to make room.
+    /// Stores `copy` for its lifetime unless the existing entry is newer or `is_storable` returns
+    /// false. Evicts entries that are over their callers' quotas to make room.
     pub(crate) fn put(&self, key: K, copy: Guarded<V>, is_storable: impl Fn() -> bool) {
         let mut entry = CacheEntry { copy, number: 0 };
         let bytes = weight::<K, V>(&entry);
@@ -203,23 +203,23 @@ impl<K: Key, V: Size> CacheStore<K, V> {
         some.len() == EVICTED_AT_ONCE
     }
 
-    /// How many entries there are, and how many bytes they take.
+    /// The number of entries and their size in bytes.
     pub(crate) fn total(&self) -> (usize, u64) {
         self.quotas.total()
     }
 
-    /// Removes the entry under `key` if `is_to_go`; returns whether it did.
-    fn remove_if(&self, key: K, is_to_go: impl FnOnce(&CacheEntry<V>) -> bool) -> bool {
+    /// Removes the entry under `key` if `should_remove`; returns whether it did.
+    fn remove_if(&self, key: K, should_remove: impl FnOnce(&CacheEntry<V>) -> bool) -> bool {
         let _lock = self.lock_key(&key);
-        let goes = self.entries.get(&key).is_some_and(|there| is_to_go(&there));
+        let goes = self.entries.get(&key).is_some_and(|there| should_remove(&there));
         if goes {
             self.entries.invalidate(&key);
         }
         goes
     }
 
-    /// Serialises a look at the entry under `key` with the change that follows. (moka can do that too, for several
-    /// microseconds.) Nothing that runs under the lock takes another of these locks.
+    /// Locks `key` for a read-modify-write. (moka can do that too, in several microseconds.) Code under the lock never takes
+    /// another of these locks.
     fn lock_key(&self, key: &K) -> MutexGuard<'_, ()> {
         let lock = self.hasher.hash_one(key) as usize % LOCKS;
         self.locks[lock].lock().unwrap_or_else(PoisonError::into_inner)

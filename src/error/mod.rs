@@ -60,8 +60,8 @@ pub enum ApiError {
     LimitExceeded(Box<LimitExceeded>),
     /// The request has the hash of a persisted query and no text.
     PersistedQueryNotSupported,
-    /// A change was skipped because an earlier one in the operation failed. Clients never see this error: the failure nulls
-    /// the whole `data`.
+    /// A change was skipped because an earlier one in the operation failed. An internal marker, which is removed from every
+    /// response.
     ChangeSkipped,
     /// A fault of the gateway.
     Internal,

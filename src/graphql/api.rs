@@ -29,7 +29,7 @@ use super::{
         short_names::ShortNames,
         typename,
     },
-    schema::{mutation::Mutation, query::Query, subscription::Subscription, types::Types},
+    schema::{mutation::Mutation, query::Query, subscription::Subscription, type_index::Types},
 };
 use crate::{
     config::{graphql::GraphqlConfig, limits::Limits},

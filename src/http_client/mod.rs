@@ -3,7 +3,7 @@
 //! they never compete with appointment calls. [`client`] and [`mod@retry_after`] serve both.
 
 pub mod client;
-pub mod retry_after;
+pub mod retry_after_header;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use oauth2::{HttpRequest, HttpResponse};
 use reqwest::{Body, Client, Request, StatusCode, Url, header::ACCEPT};
 use tokio::time::timeout;
 
-use self::{client::causes, retry_after::retry_after};
+use self::{client::causes, retry_after_header::retry_after};
 use crate::{config::upstream::UpstreamConfig, refresh::Failure};
 
 /// An HTTP client with a timeout and a response size limit, which neither retries nor follows redirects. Cheap to

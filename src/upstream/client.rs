@@ -11,12 +11,12 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    answer::{AppointmentResponse, ChangeResponse, Page, PageItem},
     authorisation::Authorisation,
     cache_control::{self, CacheDirectives},
     deadline::Deadline,
     error::UpstreamError,
     resilience::call_policy::{CallPermit, CallPolicy, Route},
+    response::{AppointmentResponse, ChangeResponse, Page, PageItem},
     service_token::ServiceToken,
     wire,
 };
@@ -25,7 +25,7 @@ use crate::{
     config::upstream::UpstreamConfig,
     http_client::{
         client::{self, causes, is_exhausted},
-        retry_after::retry_after,
+        retry_after_header::retry_after,
     },
     model::change::Change,
 };

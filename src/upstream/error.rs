@@ -154,6 +154,12 @@ impl UpstreamError {
         }
     }
 
+    /// Whether the upstream blames the request (4xx), and has not applied a change by it (RFC 9110, section 15.5). A 408 leaves
+    /// that unknown.
+    pub(crate) fn is_client_error(&self) -> bool {
+        matches!(self, Self::UnexpectedStatus { status: 400..=407 | 409..=499 })
+    }
+
     /// Whether a subscription ends with this error. After other errors, polling continues.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Unauthenticated | Self::Forbidden | Self::NotFound)

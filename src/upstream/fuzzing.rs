@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     caller::{Caller, ScopeKey},
-    http_client::retry_after,
+    http_client::retry_after_header,
 };
 
 /// Decodes `body` as the response to each kind of call.

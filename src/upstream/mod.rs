@@ -5,7 +5,6 @@
 //! decodes responses; [`resilience`] decides when a call is made, how often, and how many run at once.
 //! [`service_token`] fetches the gateway's own access token.
 
-pub mod answer;
 pub mod api_error;
 pub mod authorisation;
 pub mod cache_control;
@@ -16,5 +15,6 @@ pub mod error;
 pub mod fuzzing;
 pub mod outcome;
 pub mod resilience;
+pub mod response;
 pub mod service_token;
 pub mod wire;

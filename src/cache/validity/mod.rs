@@ -31,7 +31,7 @@ use foldhash::quality::RandomState;
 use uuid::Uuid;
 
 use super::{
-    freshness::{Freshness, Use},
+    freshness::{Freshness, ReadPurpose},
     scope_state::{ScopeState, Scopes},
 };
 use crate::caller::Scope;
@@ -60,7 +60,7 @@ struct Inner {
 struct Changes {
     /// How many may have taken effect.
     applied: AtomicU64,
-    /// How many are on their way to the upstream, or have been sent and not been answered.
+    /// The number of changes in flight.
     open: AtomicU64,
     /// How often a change was opened or closed.
     epoch: AtomicU64,
@@ -197,7 +197,7 @@ impl Validity {
     }
 
     /// The contents of `copy`, if it is valid and may be put to this `purpose`.
-    pub(crate) fn read<'c, T>(&self, copy: &'c Guarded<T>, purpose: Use) -> Option<Served<'c, T>> {
+    pub(crate) fn read<'c, T>(&self, copy: &'c Guarded<T>, purpose: ReadPurpose) -> Option<Served<'c, T>> {
         self.read_at(copy, purpose, Instant::now())
     }
 
@@ -205,7 +205,7 @@ impl Validity {
     pub(crate) fn read_at<'c, T>(
         &self,
         copy: &'c Guarded<T>,
-        purpose: Use,
+        purpose: ReadPurpose,
         now: Instant,
     ) -> Option<Served<'c, T>> {
         let age = copy.age(now);
@@ -227,7 +227,7 @@ impl Validity {
             && !self.is_outdated(version)
             && (version.started >= since || self.is_current(version));
         let awaited = is_awaited.then_some(&copy.value);
-        awaited.or_else(|| self.read(copy, Use::Fresh).map(|served| served.value))
+        awaited.or_else(|| self.read(copy, ReadPurpose::Fresh).map(|served| served.value))
     }
 
     /// Opens a change of the appointment `id`, or the creation of one, by `scope`. From now on, copies that were read earlier
@@ -413,7 +413,7 @@ impl OpenChange {
         is_latest.then_some(version)
     }
 
-    /// The upstream has refused the change: copies that were read before it are as good as they were.
+    /// The upstream has refused the change: copies that were read before it become valid again.
     pub(crate) fn refused(mut self) {
         self.close(|_| {});
     }

@@ -24,7 +24,7 @@ impl Fixture {
     }
 
     fn is_served(&self, copy: &Guarded<()>) -> bool {
-        self.validity.read(copy, Use::Fresh).is_some()
+        self.validity.read(copy, ReadPurpose::Fresh).is_some()
     }
 
     fn is_storable(&self, copy: &Guarded<()>) -> bool {

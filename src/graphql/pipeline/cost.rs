@@ -22,7 +22,7 @@ use crate::{
     },
     graphql::schema::{
         cursor::{DEFAULT_WINDOW, MAX_WINDOW},
-        types::{OutputFields, Types},
+        type_index::{OutputFields, Types},
     },
 };
 

@@ -80,7 +80,7 @@ fn check_tokens(text: &str, limits: &Limits) -> Result<(), ApiError> {
                 brackets += 1;
                 match token {
                     b"(" => parentheses += 1,
-                    // Within parentheses, a curly bracket bracketss an input object.
+                    // Within parentheses, a curly bracket opens an input object.
                     b"{" if parentheses == 0 => selections += 1,
                     _ => {}
                 }
@@ -104,7 +104,7 @@ fn check_tokens(text: &str, limits: &Limits) -> Result<(), ApiError> {
     for (limit, what, value, maximum) in [
         (Limit::Tokens, "tokens", count, limits.tokens),
         (Limit::Depth, "levels of nested selections", deepest_selection, limits.depth),
-        (Limit::Depth, "levels of nested brackets", deepest, max_brackets),
+        (Limit::Depth, "levels of nested brackets (twice the levels of selections)", deepest, max_brackets),
     ] {
         if value > maximum {
             return Err(LimitExceeded::too_complex(limit, what, maximum, value as u64));

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::limits::Limits,
-    graphql::schema::types::{OutputFields, Types},
+    graphql::schema::type_index::{OutputFields, Types},
     model::{Appointment, heap_size::allocation, user_error::UserError},
 };
 

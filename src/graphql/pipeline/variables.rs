@@ -13,7 +13,7 @@ use serde_json::Number;
 use super::value_path::ValuePath;
 use crate::{
     error::ApiError,
-    graphql::schema::types::{InputType, Inputs, Scalar, Types},
+    graphql::schema::type_index::{InputType, Inputs, Scalar, Types},
 };
 
 impl Types {

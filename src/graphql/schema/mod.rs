@@ -6,4 +6,4 @@ pub mod mutation;
 pub mod query;
 pub mod scalars;
 pub mod subscription;
-pub mod types;
+pub mod type_index;

@@ -23,7 +23,7 @@ use foldhash::quality::RandomState;
 use super::accept::MediaType;
 use crate::{
     appointments::{
-        dependent_cache::{CachedResponse, DependentCache},
+        dependent_cache::{DependentCache, DependentValue},
         operation::Appointments,
         shared::Shared,
     },
@@ -174,7 +174,7 @@ impl ResponseCache {
         caller: &Caller,
         request: CacheRequest<'_>,
         coding: Option<Coding>,
-    ) -> Option<CachedResponse<ResponseEntry>> {
+    ) -> Option<DependentValue<ResponseEntry>> {
         let mut was_attempted = false;
         // A single lookup suffices unless the response was compressed before. Short ones never are.
         let plain = entries.get(caller, self.hash(request, None), |entry| {
@@ -195,7 +195,7 @@ impl ResponseCache {
     async fn compress(
         &self,
         entries: &DependentCache<ResponseEntry>,
-        plain: &CachedResponse<ResponseEntry>,
+        plain: &DependentValue<ResponseEntry>,
         request: CacheRequest<'_>,
         coding: Coding,
         attempt: CompressionAttempt<'_>,

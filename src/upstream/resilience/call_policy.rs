@@ -27,10 +27,10 @@ use crate::{
     fair_queue::{Entry, FairQueue, Permit, ledger::Bounds},
     metrics::metrics,
     upstream::{
-        answer::UpstreamResponse,
         deadline::Deadline,
         error::UpstreamError,
         outcome::{CallOutcome, Health},
+        response::UpstreamResponse,
     },
 };
 

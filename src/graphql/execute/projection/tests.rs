@@ -27,7 +27,7 @@ use crate::{
             parse,
             plan::Plan,
         },
-        schema::types::Types,
+        schema::type_index::Types,
     },
     model::{Bandwidth, Date, DateTime, Entries, Field as Lenient, Uuid},
     response_memory::ResponseMemory,

@@ -24,7 +24,7 @@ use async_graphql_value::{ConstValue, Value};
 use super::value_path::ValuePath;
 use crate::{
     error::ApiError,
-    graphql::schema::types::{Input, InputType, Inputs, OutputFields, Types},
+    graphql::schema::type_index::{Input, InputType, Inputs, OutputFields, Types},
 };
 
 /// Validates every operation of `document`, and each fragment once per operation that uses it, since variables belong to the
