@@ -18,7 +18,9 @@ libfuzzer_sys::fuzz_target!(|data: &str| {
         Ok(()) => {}
         Err(error) => {
             assert!(!error.0.is_empty());
-            assert!(error.0.iter().all(|fault| !fault.place.is_empty() && !fault.problem.is_empty()));
+            assert!(
+                error.0.iter().all(|problem| !problem.location.is_empty() && !problem.message.is_empty())
+            );
         }
     }
 });
