@@ -70,7 +70,9 @@ pub fn freshness(bytes: &[u8]) {
     if headers.get_all(CACHE_CONTROL).iter().any(is_directive) {
         assert_eq!(directives, CacheDirectives::NO_STORE);
     }
-    assert!(retry_after_header::retry_after(&headers).is_none_or(|wait| wait <= Duration::from_secs(60 * 60)));
+    assert!(
+        retry_after_header::retry_after(&headers).is_none_or(|wait| wait <= Duration::from_secs(60 * 60))
+    );
 
     let claims = lines.next().unwrap_or_default();
     let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
