@@ -1,6 +1,6 @@
 //! HTTP calls other than those to the appointments API, made on behalf of no caller: the token endpoint and the JWK
 //! sets of token issuers. They use the timeouts and limits of `upstream.*`, but a connection pool of their own, so that
-//! they never compete with appointment calls. [`client`] and [`mod@retry_after`] serve both.
+//! they never compete with appointment calls. [`client`] and [`retry_after_header`] serve both.
 
 pub mod client;
 pub mod retry_after_header;
