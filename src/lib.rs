@@ -37,7 +37,7 @@
 //! - [`config`], [`cli`], [`error`], [`logging`], [`metrics`]: settings, command line, error codes, logs, metrics.
 //! - [`sandbox`]: the built-in upstream with made-up data.
 //!
-//! An upstream error becomes a client error in one place, `upstream::api_error`, with a code from a closed set
+//! An upstream error becomes a client error in one place, `upstream::error_mapping`, with a code from a closed set
 //! ([`error`]).
 //!
 //! # Invariants

@@ -83,11 +83,13 @@ impl Resource for AppointmentResource {
             Some((etag, value)) if is_unchanged => (value, Some(etag)),
             _ => (appointment, etag),
         };
-        let version = match value {
-            Some(_) => version,
-            None => self.copies.found_absent(caller, id, &version),
+        let (version, freshness) = match value {
+            Some(_) => (version, self.copies.ttl.of_appointment(caller, directives)),
+            None => (
+                self.copies.found_absent(caller, id, &version),
+                self.copies.ttl.of_absence(caller, directives),
+            ),
         };
-        let freshness = self.copies.freshness_of_lookup(caller, value.is_some(), directives);
         Ok(Read { value, etag, version, freshness })
     }
 

@@ -82,7 +82,7 @@ impl Shared {
                 let version = open.applied(known);
                 if let Some(id) = known {
                     let answer = appointment.clone().zip(version).map(|(appointment, version)| {
-                        let freshness = self.copies.freshness_of_lookup(caller, true, directives);
+                        let freshness = self.copies.ttl.of_appointment(caller, directives);
                         Read { value: Some(appointment), etag: None, version, freshness }
                     });
                     if let Some(read) = &answer {

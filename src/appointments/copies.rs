@@ -1,18 +1,18 @@
 //! All copies of appointments that the process holds, and their revocation: entries of both caches, and the state of
 //! watched appointments.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use uuid::Uuid;
 
 use super::{
+    cache_ttl::CacheTtl,
     keys::{AppointmentKey, PageKey},
     served::CachedLookup,
     watch_registry::{Recheck, WatchRegistry},
 };
 use crate::{
     cache::{
-        freshness::{Freshness, StalePolicy},
         store::{CacheStore, Size, TAG},
         validity::{Guarded, ReadVersion, Validity},
     },
@@ -44,19 +44,7 @@ pub(crate) struct Copies {
     /// Evicted with the appointments that they show.
     pub(crate) pages: CacheStore<PageKey, Arc<Page>>,
     pub(crate) watches: WatchRegistry,
-    lifetimes: Lifetimes,
-}
-
-/// How long copies may be served.
-#[derive(Debug, Clone, Copy)]
-struct Lifetimes {
-    /// `cache.ttl`
-    appointment: Duration,
-    /// `cache.absence_ttl`
-    absence: Duration,
-    /// `cache.list_ttl`
-    page: Duration,
-    stale: StalePolicy,
+    pub(crate) ttl: CacheTtl,
 }
 
 impl Copies {
@@ -67,32 +55,8 @@ impl Copies {
             appointments: CacheStore::new(config.size, config.caller_share),
             pages: CacheStore::new(config.list_size, config.caller_share),
             watches,
-            lifetimes: Lifetimes {
-                appointment: config.ttl,
-                absence: config.absence_ttl,
-                page: config.list_ttl,
-                stale: StalePolicy::of(config),
-            },
+            ttl: CacheTtl::new(config),
         }
-    }
-
-    /// How long an appointment, or its absence, may be served.
-    pub(crate) fn freshness_of_lookup(
-        &self,
-        caller: &Caller,
-        is_found: bool,
-        upstream: CacheDirectives,
-    ) -> Freshness {
-        let Lifetimes { appointment, absence, stale, .. } = self.lifetimes;
-        match is_found {
-            true => Freshness::new(appointment, stale, upstream, caller),
-            false => Freshness::new(absence, StalePolicy::NEVER, upstream, caller),
-        }
-    }
-
-    /// How long a page may be served.
-    pub(crate) fn freshness_of_page(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.lifetimes.page, self.lifetimes.stale, upstream, caller)
     }
 
     /// Stores an appointment from a page of the list that was read at `page`.
@@ -107,7 +71,7 @@ impl Copies {
         // In this order: a change increments the counter of all appointments before its own, so a change that the first check
         // misses, the second one finds.
         let version = self.validity.version_of_item(page, id);
-        let freshness = self.freshness_of_lookup(caller, true, upstream);
+        let freshness = self.ttl.of_appointment(caller, upstream);
         let copy = Guarded::new(Some(appointment.clone()), version.clone(), freshness);
         let is_storable = || self.validity.is_storable(page) && self.validity.is_storable(&version);
         self.appointments.put(AppointmentKey { scope, id }, copy, is_storable);

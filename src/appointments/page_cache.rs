@@ -55,7 +55,7 @@ impl Resource for PageResource {
         for item in page.items.iter().flatten().filter(|item| item.is_complete) {
             self.copies.store_listed(caller, &item.appointment, page.directives, &version);
         }
-        let freshness = self.copies.freshness_of_page(caller, page.directives);
+        let freshness = self.copies.ttl.of_page(caller, page.directives);
         Ok(Read { value: Arc::new(page), etag: None, version, freshness })
     }
 

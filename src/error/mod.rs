@@ -1,4 +1,4 @@
-//! Client-visible errors: a closed set of codes and messages. [`crate::upstream::api_error`] translates upstream errors.
+//! Client-visible errors: a closed set of codes and messages. [`crate::upstream::error_mapping`] translates upstream errors.
 
 pub mod code;
 pub mod echo;

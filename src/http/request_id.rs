@@ -104,22 +104,22 @@ impl AccessLogEntry {
         let (method, status_code) = (self.method, status.as_u16());
         // Rounded to microseconds.
         let duration_ms = (duration * 1e6).round() / 1e3;
-        macro_rules! log_answered {
+        macro_rules! log_completed {
             ($level:ident) => {
                 tracing::$level!(
                     http.method = method,
                     http.route = route,
                     http.status = status_code,
                     duration_ms,
-                    "answered"
+                    "request completed"
                 )
             };
         }
         // Other 5xx statuses mean overload, which clients can cause at will, so they do not fill the log.
         if status == StatusCode::INTERNAL_SERVER_ERROR {
-            id.new_span().in_scope(|| log_answered!(warn));
+            id.new_span().in_scope(|| log_completed!(warn));
         } else if tracing::enabled!(Level::DEBUG) {
-            id.new_span().in_scope(|| log_answered!(debug));
+            id.new_span().in_scope(|| log_completed!(debug));
         }
     }
 }

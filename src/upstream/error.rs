@@ -1,7 +1,7 @@
 //! Errors of calls to the upstream.
 //!
 //! The texts are for the log. They may name statuses, never bodies, tokens or personal data.
-//! [`api_error`](super::api_error) translates them into client errors.
+//! [`error_mapping`](super::error_mapping) translates them into client errors.
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,12 +5,12 @@
 //! decodes responses; [`resilience`] decides when a call is made, how often, and how many run at once.
 //! [`service_token`] fetches the gateway's own access token.
 
-pub mod api_error;
 pub mod authorisation;
 pub mod cache_control;
 pub mod client;
 pub mod deadline;
 pub mod error;
+pub mod error_mapping;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod outcome;

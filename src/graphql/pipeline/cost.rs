@@ -1,15 +1,15 @@
 //! Static cost analysis of an operation (`limits.cost`).
 //!
-//! A field costs 1. Each upstream call that it may cause costs [`UPSTREAM_COST`] more: one for an appointment by id, one
-//! per id of `appointmentsByIds`, two for a window of the list (it may span two pages), one for a change and one for a
-//! subscription. The selection below a field is added; below a list it is multiplied by the number of ids, by `first`, or
-//! by [`ASSUMED_LENGTH`] for any other list.
+//! A field costs 1. Each upstream call that it may cause costs [`UPSTREAM_COST`] more: one per id of a list of ids, two for
+//! a window of a connection (it may span two pages), and one for any other root field. The selection below a field is
+//! added; below a list it is multiplied by the number of ids, by `first`, or by [`ASSUMED_LENGTH`] for any other list.
+//! The arguments of a field, not its name, tell which of these applies ([`Multiplier`]).
 //!
 //! The analysis reads the normalised operation: merged fields count once, and skipped fields do not count.
 
 use async_graphql::{
-    Name, Value, Variables,
-    parser::types::{Field, OperationDefinition, SelectionSet},
+    Name, Positioned, Value, Variables,
+    parser::types::{BaseType, Field, OperationDefinition, SelectionSet},
 };
 use async_graphql_value::{Number, Value as Literal};
 
@@ -22,7 +22,7 @@ use crate::{
     },
     graphql::schema::{
         cursor::{DEFAULT_WINDOW, MAX_WINDOW},
-        type_index::{OutputFields, Types},
+        type_index::{OutputField, OutputFields, Types},
     },
 };
 
@@ -40,12 +40,12 @@ pub(crate) struct Cost {
     variable_parts: Vec<(Multiplier, Name, u64)>,
 }
 
-/// The argument that determines the length of a root field's list.
+/// The argument that determines how many objects a root field returns.
 #[derive(Debug, Clone, Copy)]
 enum Multiplier {
-    /// The number of ids in `ids`.
+    /// The ids of a list of objects.
     Ids,
-    /// The window length `first`.
+    /// `first`, the window length of a connection.
     First,
 }
 
@@ -56,25 +56,23 @@ impl Cost {
         let root = types.root(operation.ty);
         for field in normalize::fields(&operation.selection_set.node) {
             let field = &field.node;
+            let definition = root.and_then(|root| root.get(&field.name.node));
             let inner = |list| sum(&field.selection_set.node, target_fields(field, root, types), types, list);
-            let fixed = match field.name.node.as_str() {
-                "appointmentsByIds" => {
-                    total.add_each(
-                        Multiplier::Ids,
-                        field,
-                        inner(ASSUMED_LENGTH).saturating_add(UPSTREAM_COST),
-                        limits,
-                    );
+            let fixed = match definition.and_then(Multiplier::of) {
+                _ if field.name.node.starts_with("__") => inner(ASSUMED_LENGTH),
+                None => inner(ASSUMED_LENGTH).saturating_add(UPSTREAM_COST),
+                Some((Multiplier::Ids, argument)) => {
+                    let each = inner(ASSUMED_LENGTH).saturating_add(UPSTREAM_COST);
+                    total.add_each(Multiplier::Ids, field.get_argument(argument), each, limits);
                     0
                 }
-                "appointments" => {
+                Some((Multiplier::First, argument)) => {
                     // Selections below `nodes` and `edges` are multiplied by the window length, others are not.
                     let (none, one) = (inner(0), inner(1));
-                    total.add_each(Multiplier::First, field, one.saturating_sub(none), limits);
+                    let each = one.saturating_sub(none);
+                    total.add_each(Multiplier::First, field.get_argument(argument), each, limits);
                     none.saturating_add(2 * UPSTREAM_COST)
                 }
-                "__typename" | "__schema" | "__type" => inner(ASSUMED_LENGTH),
-                _ => inner(ASSUMED_LENGTH).saturating_add(UPSTREAM_COST),
             };
             total.add(fixed.saturating_add(1));
         }
@@ -109,9 +107,15 @@ impl Cost {
         self.fixed = self.fixed.saturating_add(cost);
     }
 
-    /// Adds `each` multiplied by the argument of `field`.
-    fn add_each(&mut self, multiplier: Multiplier, field: &Field, each: u64, limits: &Limits) {
-        let count = match field.get_argument(multiplier.argument()).map(|value| &value.node) {
+    /// Adds `each` multiplied by an argument.
+    fn add_each(
+        &mut self,
+        multiplier: Multiplier,
+        argument: Option<&Positioned<Literal>>,
+        each: u64,
+        limits: &Limits,
+    ) {
+        let count = match argument.map(|value| &value.node) {
             Some(Literal::Variable(name)) => {
                 return self.variable_parts.push((multiplier, name.clone(), each));
             }
@@ -124,11 +128,13 @@ impl Cost {
 }
 
 impl Multiplier {
-    fn argument(self) -> &'static str {
-        match self {
-            Self::Ids => "ids",
-            Self::First => "first",
-        }
+    /// The multiplier of a root field, and the name of its argument.
+    fn of(field: &OutputField) -> Option<(Self, &Name)> {
+        field.arguments.iter().find_map(|(name, input)| match &input.ty.base {
+            BaseType::List(_) if field.is_list => Some((Self::Ids, name)),
+            BaseType::Named(_) if name == "first" => Some((Self::First, name)),
+            _ => None,
+        })
     }
 
     /// The number of items for an argument that is a list of that length, or that number. Values out of range are capped:

@@ -2,6 +2,7 @@
 //! planning. The document cache skips them for known documents.
 
 pub mod arguments;
+pub mod collect_fields;
 pub mod cost;
 pub mod document_cache;
 pub mod introspection;

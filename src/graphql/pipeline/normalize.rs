@@ -10,7 +10,6 @@ use std::collections::HashSet;
 
 use async_graphql::{
     Name, Pos, Positioned, Value, Variables,
-    indexmap::IndexMap,
     parser::types::{
         BaseType, Directive, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
         SelectionSet, VariableDefinition,
@@ -18,7 +17,7 @@ use async_graphql::{
 };
 use async_graphql_value::Value as Literal;
 
-use super::size;
+use super::{collect_fields::collect_fields, size};
 use crate::{error::ApiError, model::heap_size::allocation};
 
 /// The reserved alias of a placeholder field in an otherwise empty selection set, which keeps async-graphql from returning
@@ -188,11 +187,8 @@ struct Flattener<'d> {
 impl<'d> Flattener<'d> {
     /// Merges all `sets`, which select from one object.
     fn object(&self, sets: &[&'d Positioned<SelectionSet>]) -> Positioned<SelectionSet> {
-        let mut fields = IndexMap::new();
-        let mut seen = HashSet::new();
-        for set in sets {
-            self.collect(&set.node, &mut seen, &mut fields);
-        }
+        let selected = sets.iter().map(|set| &set.node).collect::<Vec<_>>();
+        let fields = collect_fields(self.document, &selected, |directives| self.is_skipped(directives));
         let mut items = Vec::with_capacity(fields.len().max(1));
         for fields in fields.values() {
             items.push(Positioned::new(Selection::Field(self.field(fields)), fields[0].pos));
@@ -224,36 +220,6 @@ impl<'d> Flattener<'d> {
             selection_set,
         };
         Positioned::new(rewritten, field.pos)
-    }
-
-    fn collect(
-        &self,
-        set: &'d SelectionSet,
-        seen: &mut HashSet<&'d Name>,
-        fields: &mut IndexMap<&'d Name, Vec<&'d Positioned<Field>>>,
-    ) {
-        for selection in &set.items {
-            if self.is_skipped(selection.node.directives()) {
-                continue;
-            }
-            // The schema has no abstract types, so a valid fragment always applies.
-            match &selection.node {
-                Selection::Field(field) => {
-                    fields.entry(&field.node.response_key().node).or_default().push(field);
-                }
-                Selection::InlineFragment(fragment) => {
-                    self.collect(&fragment.node.selection_set.node, seen, fields);
-                }
-                Selection::FragmentSpread(spread) => {
-                    let name = &spread.node.fragment_name.node;
-                    if let Some(fragment) = self.document.fragments.get(name)
-                        && seen.insert(name)
-                    {
-                        self.collect(&fragment.node.selection_set.node, seen, fields);
-                    }
-                }
-            }
-        }
     }
 
     /// Evaluates `@skip` and `@include` (section 3.13).

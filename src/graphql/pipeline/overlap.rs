@@ -5,15 +5,13 @@
 //! appointments under one response name would be served as a mixture. The schema has no abstract types, so all
 //! selections of an object can be compared regardless of their type conditions.
 
-use std::collections::HashSet;
-
 use async_graphql::{
     Name,
-    indexmap::IndexMap,
-    parser::types::{ExecutableDocument, Field, Selection, SelectionSet},
+    parser::types::{ExecutableDocument, Field, SelectionSet},
 };
 use async_graphql_value::Value;
 
+use super::collect_fields::collect_fields;
 use crate::error::ApiError;
 
 /// Checks every operation of `document`, which is within the limits and has no fragment cycles. Recursion is bounded by the
@@ -30,51 +28,21 @@ pub(crate) fn check(document: &ExecutableDocument) -> Result<(), ApiError> {
 
 /// Checks `sets`, which select from one object.
 fn object(document: &ExecutableDocument, sets: &[&SelectionSet]) -> Result<(), ApiError> {
-    let mut fields = IndexMap::new();
-    let mut seen = HashSet::new();
-    for set in sets {
-        collect(document, set, &mut seen, &mut fields);
-    }
-    for (key, fields) in fields {
+    // Skipped fields count too: the rule does not depend on variables.
+    for (key, fields) in collect_fields(document, sets, |_| false) {
         let [first, others @ ..] = fields.as_slice() else { continue };
-        if !others.iter().all(|other| is_same_field(first, other)) {
+        if !others.iter().all(|other| is_same_field(&first.node, &other.node)) {
             return Err(ApiError::ValidationFailed(format!(
                 "The response name \"{key}\" is used for different fields or arguments. Give one of them an alias."
             )));
         }
-        let sets: Vec<_> = fields.iter().map(|field| &field.selection_set.node).collect();
+        let sets: Vec<_> = fields.iter().map(|field| &field.node.selection_set.node).collect();
         // A field without a selection may come first: validation rejects that later.
         if sets.iter().any(|set| !set.items.is_empty()) {
             object(document, &sets)?;
         }
     }
     Ok(())
-}
-
-fn collect<'d>(
-    document: &'d ExecutableDocument,
-    set: &'d SelectionSet,
-    seen: &mut HashSet<&'d Name>,
-    fields: &mut IndexMap<&'d Name, Vec<&'d Field>>,
-) {
-    for selection in &set.items {
-        match &selection.node {
-            Selection::Field(field) => {
-                fields.entry(&field.node.response_key().node).or_default().push(&field.node);
-            }
-            Selection::InlineFragment(fragment) => {
-                collect(document, &fragment.node.selection_set.node, seen, fields);
-            }
-            Selection::FragmentSpread(spread) => {
-                let name = &spread.node.fragment_name.node;
-                if let Some(fragment) = document.fragments.get(name)
-                    && seen.insert(name)
-                {
-                    collect(document, &fragment.node.selection_set.node, seen, fields);
-                }
-            }
-        }
-    }
 }
 
 fn is_same_field(one: &Field, other: &Field) -> bool {

@@ -143,7 +143,7 @@ impl CallPolicy {
         self.0.hedge_budget.earn();
         let mut retries = 0;
         loop {
-            self.wait_out_pause(caller.upstream_identity(), deadline).await?;
+            self.0.pauses.wait(caller.upstream_identity(), deadline).await?;
             let error = match self.attempt(route, caller, &entry, deadline, &send).await {
                 Err(error) => error,
                 response => return response,
@@ -286,22 +286,6 @@ impl CallPolicy {
             }
         }
         result
-    }
-
-    /// Waits until the pause of an upstream identity ends. Fails at once if the deadline passes first.
-    async fn wait_out_pause(
-        &self,
-        upstream_identity: Option<Scope>,
-        deadline: &Deadline,
-    ) -> Result<(), UpstreamError> {
-        while let Some(remaining) = self.0.pauses.remaining(upstream_identity, Instant::now()) {
-            if !deadline.outlasts(remaining) {
-                metrics().upstream_paused.inc();
-                return Err(UpstreamError::RateLimited { retry_after: Some(remaining) });
-            }
-            sleep(remaining).await;
-        }
-        Ok(())
     }
 
     /// The delay before the next retry; `None` if the call is not retried.

@@ -7,9 +7,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::caller::Scope;
+use crate::{
+    caller::Scope,
+    metrics::metrics,
+    upstream::{deadline::Deadline, error::UpstreamError},
+};
 
 /// The pauses by upstream identity ([`Caller::upstream_identity`](crate::caller::Caller::upstream_identity)), at most
 /// `upstream.max_paused`. Beyond that, calls are sent and the upstream rejects them itself.
@@ -45,8 +49,23 @@ impl RetryAfterPauses {
         }
     }
 
+    /// Waits until the pause of `client` ends.
+    ///
+    /// # Errors
+    /// Fails at once if `deadline` passes before the pause ends.
+    pub(crate) async fn wait(&self, client: Option<Scope>, deadline: &Deadline) -> Result<(), UpstreamError> {
+        while let Some(remaining) = self.remaining(client, Instant::now()) {
+            if !deadline.outlasts(remaining) {
+                metrics().upstream_paused.inc();
+                return Err(UpstreamError::RateLimited { retry_after: Some(remaining) });
+            }
+            sleep(remaining).await;
+        }
+        Ok(())
+    }
+
     /// The remaining pause of `client`.
-    pub(crate) fn remaining(&self, client: Option<Scope>, now: Instant) -> Option<Duration> {
+    fn remaining(&self, client: Option<Scope>, now: Instant) -> Option<Duration> {
         let mut ends = self.lock();
         let remaining = ends.by_client.get(&client)?.saturating_duration_since(now);
         if remaining.is_zero() {

@@ -172,7 +172,7 @@ async fn caller_credentials_reach_neither_upstream_nor_logs() {
         gateway.terminate();
         gateway.ended().await;
         let said = gateway.stdout() + &gateway.stderr() + &metrics;
-        assert!(said.contains("answered") && said.contains("drained"), "{said}");
+        assert!(said.contains("request completed") && said.contains("drained"), "{said}");
         let secrets = [CLIENT_SECRET, "service-1", "service-2", "planted", keys.key(0), &jwt, &bad];
         for secret in secrets {
             assert!(!said.contains(secret), "{secret} in {said}");

@@ -73,7 +73,7 @@ async fn responses_and_log_lines_carry_the_request_id() {
     ] {
         let reply = RawConnection::once(&gateway, with_id(path, &format!("x-request-id: {id}\r\n"))).await;
         assert_eq!((reply.status, reply.header("x-request-id")), (status, Some(id)), "{path}");
-        log_with(&gateway, &[id, "answered", &status.to_string()]).await;
+        log_with(&gateway, &[id, "request completed", &status.to_string()]).await;
     }
     assert!(!gateway.stderr().contains('\u{1b}'), "no colours where no terminal is: {}", gateway.stderr());
     let body = raw::query("{ __typename }");
@@ -86,7 +86,7 @@ async fn responses_and_log_lines_carry_the_request_id() {
             reply = raw.reply().await;
         }
         assert_eq!((reply.status, reply.header("x-request-id")), (status, Some(id)));
-        log_with(&gateway, &[id, "answered"]).await;
+        log_with(&gateway, &[id, "request completed"]).await;
     }
 }
 
@@ -103,7 +103,7 @@ async fn the_route_is_one_that_is_served_there() {
         ("id-of-nothing", &metrics.replace("/metrics", "/graphql"), "(none)"),
     ] {
         GatewayResponse::of(gateway.client().get(url).header("x-request-id", id)).await;
-        log_with(&gateway, &[id, "answered", &format!("http.route=\"{route}\"")]).await;
+        log_with(&gateway, &[id, "request completed", &format!("http.route=\"{route}\"")]).await;
     }
 }
 
@@ -126,7 +126,7 @@ async fn the_json_log_is_one_object_a_line() {
         .collect();
     assert!(lines.iter().all(|line| line["level"].is_string() && line["timestamp"].is_string()), "{log}");
     let answered =
-        lines.iter().find(|line| line["message"] == "answered" && line["span"]["id"] == "findable");
+        lines.iter().find(|line| line["message"] == "request completed" && line["span"]["id"] == "findable");
     assert_eq!(answered.map(|line| &line["http.status"]), Some(&json!(200)), "{log}");
     assert!(!log.contains('\u{1b}'), "no colours: {log}");
 }
@@ -198,7 +198,7 @@ async fn no_token_and_nothing_personal_is_written_at_any_level() {
         gateway.terminate();
         gateway.ended().await;
         let said = log_with(&gateway, &["drained"]).await + &gateway.stdout();
-        assert!(said.contains("answered"), "at this level each request is logged: {said}");
+        assert!(said.contains("request completed"), "at this level each request is logged: {said}");
         for secret in &secrets {
             if let Some(line) = said.lines().find(|line| line.contains(secret.as_str())) {
                 panic!("{secret:?} is in: {line}");

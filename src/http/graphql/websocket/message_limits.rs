@@ -27,6 +27,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Data, OpCode},
 };
 
+use super::close_code::CloseCode;
 use crate::{config::websocket::WebSocketConfig, error::limit::Limit, metrics::metrics};
 
 /// The size of the read buffer of each WebSocket. Unfinished messages up to this size do not count in
@@ -68,12 +69,12 @@ impl LimitViolation {
         }
     }
 
-    /// The code in the close frame. Clients reconnect after 4408 and 1013, but not after 1009.
-    pub(crate) fn code(self) -> u16 {
+    /// The code in the close frame.
+    pub(crate) fn code(self) -> CloseCode {
         match self {
-            Self::MaxMessage | Self::InitMaxMessage => 1009,
-            Self::MessageTimeout => 4408,
-            Self::MaxPartial => 1013,
+            Self::MaxMessage | Self::InitMaxMessage => CloseCode::MessageTooBig,
+            Self::MessageTimeout => CloseCode::Timeout,
+            Self::MaxPartial => CloseCode::TryAgainLater,
         }
     }
 }

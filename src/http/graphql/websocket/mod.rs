@@ -1,6 +1,8 @@
 //! GraphQL over WebSocket: the opening handshake (RFC 6455, section 4.2) and its origin check. [`session`] runs the
-//! protocol on the open WebSocket, [`message`] has its messages and [`message_limits`] bounds them.
+//! protocol on the open WebSocket, [`message`] has its messages, [`message_limits`] bounds
+//! them and [`close_code`] lists the close codes.
 
+pub mod close_code;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod message;

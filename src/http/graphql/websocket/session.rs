@@ -39,6 +39,7 @@ use tokio_tungstenite::{
 use tracing::Instrument as _;
 
 use super::{
+    close_code::CloseCode,
     message::{ClientMessage, ServerMessage},
     message_limits::{LimitViolation, MeteredStream, READ_BUFFER},
 };
@@ -96,7 +97,7 @@ enum SessionEnd {
     /// The connection is closed or lost.
     Disconnected,
     /// The gateway closes the WebSocket, with a code and a reason.
-    Close(u16, Cow<'static, str>),
+    Close(CloseCode, Cow<'static, str>),
 }
 
 /// An operation in progress.
@@ -164,7 +165,7 @@ impl Session {
             SessionEnd::Disconnected => tracing::debug!("WebSocket disconnected"),
             SessionEnd::Close(code, reason) => {
                 // Not the reason, which may repeat an operation id chosen by the client.
-                tracing::debug!(websocket.code = code, "WebSocket closed");
+                tracing::debug!(websocket.code = code as u16, "WebSocket closed");
                 // Operations end before the closing handshake.
                 self.operations = StreamMap::new();
                 let _ = timeout(CLOSE_TIMEOUT, self.close_gracefully(code, reason)).await;
@@ -183,7 +184,7 @@ impl Session {
                 biased;
                 () = &mut init_timeout, if !self.is_acknowledged => {
                     metrics().limited.count(Limit::WebSocketInitTimeout.as_str());
-                    Err(SessionEnd::Close(4408, "Connection initialisation timeout".into()))
+                    Err(SessionEnd::Close(CloseCode::Timeout, "Connection initialisation timeout".into()))
                 }
                 () = self.shutdown.signalled(), if !self.is_shutting_down => {
                     self.end_subscriptions();
@@ -210,12 +211,14 @@ impl Session {
         match frame {
             Some(Ok(Message::Text(text))) => match ClientMessage::parse(&text) {
                 Some(ClientMessage::Ping { .. }) if text.len() > MAX_PING => {
-                    close(4400, "Invalid message: ping exceeds 512 bytes")
+                    close(CloseCode::InvalidMessage, "Invalid message: ping exceeds 512 bytes")
                 }
                 Some(message) => self.on_message(message).await,
-                None => close(4400, "Invalid message"),
+                None => close(CloseCode::InvalidMessage, "Invalid message"),
             },
-            Some(Ok(Message::Binary(_))) => close(4400, "Invalid message: binary frames are not supported"),
+            Some(Ok(Message::Binary(_))) => {
+                close(CloseCode::InvalidMessage, "Invalid message: binary frames are not supported")
+            }
             // tungstenite responds to pings.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
             Some(Ok(Message::Close(_))) => {
@@ -230,20 +233,21 @@ impl Session {
                 }
                 None => SessionEnd::Disconnected,
             }),
-            Some(Err(Error::Utf8(_))) => close(1007, "Message is not valid UTF-8"),
+            Some(Err(Error::Utf8(_))) => close(CloseCode::InvalidUtf8, "Message is not valid UTF-8"),
             Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
                 Err(SessionEnd::Disconnected)
             }
-            Some(Err(Error::Protocol(_))) => close(1002, "WebSocket protocol error"),
+            Some(Err(Error::Protocol(_))) => close(CloseCode::ProtocolError, "WebSocket protocol error"),
             Some(Err(_)) | None => Err(SessionEnd::Disconnected),
         }
     }
 
     async fn on_message(&mut self, message: ClientMessage) -> Result<(), SessionEnd> {
         match message {
-            ClientMessage::ConnectionInit { .. } if self.is_acknowledged => {
-                Err(SessionEnd::Close(4429, "Too many initialisation requests".into()))
-            }
+            ClientMessage::ConnectionInit { .. } if self.is_acknowledged => Err(SessionEnd::Close(
+                CloseCode::TooManyInitRequests,
+                "Too many initialisation requests".into(),
+            )),
             ClientMessage::ConnectionInit { payload } => {
                 if let Some(token) = self.credential(payload)? {
                     self.token = Ok(Some(token));
@@ -257,7 +261,7 @@ impl Session {
             ClientMessage::Ping { payload } => self.send_message(ServerMessage::Pong { payload }).await,
             ClientMessage::Pong { .. } => Ok(()),
             ClientMessage::Subscribe { .. } if !self.is_acknowledged => {
-                Err(SessionEnd::Close(4401, "Unauthorized".into()))
+                Err(SessionEnd::Close(CloseCode::Unauthorized, "Unauthorized".into()))
             }
             ClientMessage::Subscribe { id, payload } => self.subscribe(id, payload).await,
             ClientMessage::Complete { id } => {
@@ -279,7 +283,7 @@ impl Session {
             .filter(|_| values.next().is_none())
             .and_then(|value| bearer(value.as_bytes(), &self.gateway.limits).ok());
         let reason = "Forbidden: the payload's Authorization must be \"Bearer <token>\"";
-        token.map(Some).ok_or(SessionEnd::Close(4403, reason.into()))
+        token.map(Some).ok_or(SessionEnd::Close(CloseCode::Forbidden, reason.into()))
     }
 
     /// Identifies the caller. A valid credential raises the message limit for the rest of the session.
@@ -298,7 +302,7 @@ impl Session {
                 ..=MAX_ECHO => format!("Subscriber for {id} already exists").into(),
                 _ => "Subscriber already exists".into(),
             };
-            return Err(SessionEnd::Close(4409, reason));
+            return Err(SessionEnd::Close(CloseCode::SubscriberExists, reason));
         }
         if self.is_shutting_down {
             // Ignored, like a message that arrives after the close.
@@ -312,7 +316,10 @@ impl Session {
             return self.send_message(ServerMessage::Error { id: &id, payload }).await;
         }
         let request = parameters.try_into().map_err(|_| {
-            SessionEnd::Close(4400, "Invalid message: payload is not a GraphQL request".into())
+            SessionEnd::Close(
+                CloseCode::InvalidMessage,
+                "Invalid message: payload is not a GraphQL request".into(),
+            )
         })?;
         let maximum = self.gateway.websocket.max_subscriptions;
         if self.operations.len() >= maximum {
@@ -422,8 +429,8 @@ impl Session {
         sent
     }
 
-    async fn close_gracefully(&mut self, code: u16, reason: Cow<'static, str>) {
-        let frame = CloseFrame { code: code.into(), reason: reason.into_owned().into() };
+    async fn close_gracefully(&mut self, code: CloseCode, reason: Cow<'static, str>) {
+        let frame = CloseFrame { code: (code as u16).into(), reason: reason.into_owned().into() };
         if self.socket.close(Some(frame)).await.is_err() {
             return;
         }
@@ -447,5 +454,5 @@ fn fragments(mut message: Bytes) -> impl Iterator<Item = Message> {
 }
 
 fn going_away() -> SessionEnd {
-    SessionEnd::Close(1001, "Going away".into())
+    SessionEnd::Close(CloseCode::GoingAway, "Going away".into())
 }
