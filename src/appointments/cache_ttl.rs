@@ -1,4 +1,5 @@
-//! How long appointments, absences and list pages may be served from the cache.
+//! How long appointments, absences and list pages may be served from the cache: the strictest of the configured TTL, the
+//! upstream's `Cache-Control` and the expiry of the token ([`Freshness::new`]).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Single flight: one call in flight for each key, shared by all readers that may see its result.
+//! Single flight: one call in flight for each key. Readers that may see its result coalesce on it.
 //!
 //! A call runs in a task of its own. A waiter that leaves, even the first one, does not affect the others; when the
 //! last one has left, the call is cancelled. It may be retried until the [`Deadline`], the latest of its waiters'.

@@ -1,5 +1,5 @@
 //! Concurrency limits of WebSockets, event streams and operations. Operations wait briefly in an admission queue, which
-//! is fair between callers; beyond it, load is shed with `OVERLOADED`.
+//! is fair between callers. Load shedding: operations beyond it get `OVERLOADED`.
 
 use std::time::Duration;
 

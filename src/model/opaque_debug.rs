@@ -1,4 +1,4 @@
-//! Redacted `Debug` output for types that may hold personal data.
+//! Redacted `Debug` output for types that may hold personal data. [`crate::logging`] enforces the rest of the rule.
 
 /// Implements `Debug` with the name of the type only.
 macro_rules! opaque_debug {

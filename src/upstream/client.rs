@@ -74,7 +74,7 @@ impl UpstreamClient {
         self.0.timeout
     }
 
-    /// Reads an appointment: `GET /api/v1/appointments/{id}`, conditional on `etag`. Transient failures are retried
+    /// Reads an appointment, or revalidates it by its `etag`: `GET /api/v1/appointments/{id}`. Transient failures are retried
     /// until `deadline`.
     ///
     /// # Errors

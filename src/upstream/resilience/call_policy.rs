@@ -143,7 +143,6 @@ impl CallPolicy {
         self.0.hedge_budget.earn();
         let mut retries = 0;
         loop {
-            self.0.pauses.wait(caller.upstream_identity(), deadline).await?;
             let error = match self.attempt(route, caller, &entry, deadline, &send).await {
                 Err(error) => error,
                 response => return response,
@@ -167,7 +166,8 @@ impl CallPolicy {
     pub(crate) async fn change_permit(&self, caller: &Caller) -> Result<CallPermit, UpstreamError> {
         self.check(Route::Change)?;
         let entry = self.enter(caller)?;
-        self.permit(Route::Change, caller, &entry).await
+        let permit = entry.permit().await;
+        self.admit(Route::Change, caller, permit)
     }
 
     /// Makes one attempt. If it is slower than the route's p95, a second attempt runs in parallel (hedging).
@@ -183,7 +183,7 @@ impl CallPolicy {
         T: UpstreamResponse,
         F: Future<Output = Result<T, UpstreamError>>,
     {
-        let permit = self.permit(route, caller, entry).await?;
+        let permit = self.read_permit(route, caller, entry, deadline).await?;
         let began = permit.began;
         let mut first = pin!(permit.execute(send()));
         let Some(delay) = self.hedge_delay(route, deadline) else { return first.await };
@@ -226,20 +226,35 @@ impl CallPolicy {
         self.0.queue.enter(caller.identity()).ok_or(full)
     }
 
-    /// Waits for a permit, then checks the breaker again.
-    async fn permit(
+    /// Waits out the caller's pause and then for a permit. Both the breaker and the pause are checked again afterwards:
+    /// either may have changed while the call was queued.
+    async fn read_permit(
         &self,
         route: Route,
         caller: &Caller,
         entry: &Arc<Entry<Scope>>,
+        deadline: &Deadline,
     ) -> Result<CallPermit, UpstreamError> {
-        self.check(route)?;
-        let permit = entry.permit().await;
-        self.admit(route, caller, permit)
+        loop {
+            self.0.pauses.wait(caller.upstream_identity(), deadline).await?;
+            self.check(route)?;
+            let permit = entry.permit().await;
+            if !self.is_paused(caller) {
+                return self.admit(route, caller, permit);
+            }
+        }
     }
 
-    /// Takes a permit for a hedged attempt. It does not wait, and never probes a breaker.
+    /// Whether a pause for `Retry-After` applies to `caller`.
+    fn is_paused(&self, caller: &Caller) -> bool {
+        self.0.pauses.remaining(caller.upstream_identity(), Instant::now()).is_some()
+    }
+
+    /// Takes a permit for a hedged attempt. It does not wait, is not sent during a pause, and never probes a breaker.
     fn hedge_permit(&self, route: Route, caller: &Caller) -> Option<CallPermit> {
+        if self.is_paused(caller) {
+            return None;
+        }
         let permit = self.0.queue.enter(caller.identity())?.try_permit()?;
         let is_closed = self.with_breaker(route, |breaker, _| breaker.state()) == BreakerState::Closed;
         (is_closed && self.0.hedge_budget.spend()).then(|| self.admit(route, caller, permit).ok())?

@@ -1,5 +1,5 @@
-//! Pauses after a 429 with `Retry-After`. An upstream's rate limit applies to a token, so the pause delays all calls
-//! with that token. With the gateway's own token, these are the calls of all callers.
+//! Pauses after a 429 with `Retry-After`. An upstream's rate limit applies to a token, so the pause delays all reads
+//! with that token; with the gateway's own token, these are the reads of all callers. Changes are sent.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -65,7 +65,7 @@ impl RetryAfterPauses {
     }
 
     /// The remaining pause of `client`.
-    fn remaining(&self, client: Option<Scope>, now: Instant) -> Option<Duration> {
+    pub(crate) fn remaining(&self, client: Option<Scope>, now: Instant) -> Option<Duration> {
         let mut ends = self.lock();
         let remaining = ends.by_client.get(&client)?.saturating_duration_since(now);
         if remaining.is_zero() {

@@ -1,10 +1,11 @@
 //! Hedging: a second call next to an unusually slow one. It is off by default, has a budget, and applies to reads only.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
+use tokio::time::sleep;
 
-use crate::support::{Gateway, Upstream, UpstreamResponse, id, ids, served};
+use crate::support::{Gate, Gateway, Upstream, UpstreamResponse, id, ids, served};
 
 const TIMES: [(&str, &str); 2] = [("upstream.timeout", "2s"), ("http.deadline", "60s")];
 
@@ -68,6 +69,37 @@ async fn a_second_call_takes_no_slot_that_is_not_free() {
     let settings = settings(&[("upstream.hedge_percent", "100"), ("upstream.max_concurrent", "1")]);
     let (upstream, gateway) = upstream_that_hangs_at_first(&settings).await;
     assert_eq!(gateway.appointment("token", &id(1)).await.codes(), ["UPSTREAM_TIMEOUT"]);
+    assert_eq!(upstream.calls_for(&id(1)), 1);
+}
+
+#[tokio::test]
+async fn no_hedge_is_sent_during_a_retry_after() {
+    let (slow, gate) = (Duration::from_millis(700), Gate::shut());
+    let upstream = Upstream::answering({
+        let gate = gate.clone();
+        move |call| match call.id {
+            ref it if *it == id(1) => call.appointment().once(&gate),
+            ref it if *it == id(2) => UpstreamResponse::status(429).with("Retry-After", "3600"),
+            _ => call.appointment().after(slow),
+        }
+    })
+    .await;
+    let settings = settings(&[
+        ("upstream.hedge_percent", "100"),
+        ("upstream.max_paused", "10"),
+        ("upstream.timeout", "60s"),
+    ]);
+    let gateway = Arc::new(Gateway::before(upstream.url(), &settings).await);
+    gateway.appointments("token", &ids(1000..1040)).await;
+    let first = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.appointment("token", &id(1)).await }
+    });
+    upstream.until_called(41).await;
+    assert_eq!(gateway.appointment("token", &id(2)).await.codes(), ["RATE_LIMITED"]);
+    sleep(2 * slow).await;
+    gate.open();
+    assert_eq!(*first.await.unwrap().appointment(), served(&id(1), "token", 1));
     assert_eq!(upstream.calls_for(&id(1)), 1);
 }
 

@@ -326,6 +326,33 @@ async fn retry_after_of_a_change_pauses_its_callers_reads() {
 }
 
 #[tokio::test]
+async fn queued_reads_respect_a_later_retry_after() {
+    let gate = Gate::shut();
+    let upstream = Upstream::answering({
+        let gate = gate.clone();
+        move |call| match call.id == id(1) {
+            true => UpstreamResponse::status(429).with("Retry-After", "3600").once(&gate),
+            false => call.appointment(),
+        }
+    })
+    .await;
+    let settings = [&PAUSED[..], &[("upstream.max_concurrent", "1")]].concat();
+    let gateway = Arc::new(Gateway::before(upstream.url(), &settings).await);
+    let read = |n| {
+        let gateway = gateway.clone();
+        tokio::spawn(async move { gateway.appointment("token", &id(n)).await })
+    };
+    let first = read(1);
+    upstream.until_called(1).await;
+    let queued = read(2);
+    until_counted(&gateway, "gateway_upstream_waiting").await;
+    gate.open();
+    assert_eq!(first.await.unwrap().codes(), ["RATE_LIMITED"]);
+    assert_eq!(queued.await.unwrap().codes(), ["RATE_LIMITED"]);
+    assert_eq!(upstream.calls(), 1);
+}
+
+#[tokio::test]
 async fn in_service_mode_retry_after_pauses_the_gateway() {
     let upstream = Upstream::answering(|call| match call.id.as_str() {
         "token" => service_token(call, 3600),

@@ -19,7 +19,8 @@ pub(crate) enum CloseCode {
     Unauthorized = 4401,
     /// A malformed credential in `connection_init`.
     Forbidden = 4403,
-    /// `connection_init` or the end of a message did not arrive in time.
+    /// `connection_init` did not arrive within `websocket.init_timeout` ([`session`](super::session)), or a message was
+    /// unfinished after `websocket.message_timeout` ([`message_limits`](super::message_limits)).
     Timeout = 4408,
     /// The id of an operation is in use.
     SubscriberExists = 4409,
