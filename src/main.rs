@@ -159,7 +159,7 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
         Ok(text) => print(text),
         Err(text) => failures.push(text),
     };
-    let http_client = HttpClient::new(&config.upstream).map_err(Failure::Setup)?;
+    let http_client = HttpClient::new(&config).map_err(Failure::Setup)?;
     match &config.upstream.url {
         Some(url) => {
             record(check_upstream(&config, url).await?);

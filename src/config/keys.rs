@@ -8,8 +8,8 @@ use super::{
     log::{LogFormat, LogLevel},
     profile::Profile,
     value::{
-        address, algorithms, base_url, contents, count, duration, file, one_of, optional, origins, secret,
-        secret_file, secure_url, size, switch, text,
+        address, algorithms, base_url, contents, count, credentials_file, duration, file, one_of, optional, origins,
+        proxy_url, secret, secret_file, secure_url, size, switch, text,
     },
 };
 use crate::credentials::{api_keys::ApiKeys, jwks::KeySet};
@@ -56,6 +56,44 @@ pub const KEYS: &[ConfigKey] = &[
         kind: ValueKind::File,
         help: "PEM file of additional trusted CA certificates, for an upstream with a private CA.",
         set: |c, v| file(v).map(|v| c.upstream.ca_file = v),
+    },
+    ConfigKey {
+        name: "upstream.client_cert_file",
+        default: "",
+        kind: ValueKind::File,
+        help: "PEM file of the client certificate, with its chain, for an upstream that demands one (mutual TLS). Not \
+               sent to identity.token_url and callers.jwks_url.",
+        set: |c, v| file(v).map(|v| c.upstream.client_cert_file = v),
+    },
+    ConfigKey {
+        name: "upstream.client_key_file",
+        default: "",
+        kind: ValueKind::SecretFile,
+        help: "PEM file of the unencrypted private key of upstream.client_cert_file.",
+        set: |c, v| file(v).map(|v| c.upstream.client_key_file = v),
+    },
+    ConfigKey {
+        name: "upstream.proxy",
+        default: "",
+        kind: ValueKind::Url,
+        help: "Forward proxy for calls to the upstream, identity.token_url and callers.jwks_url: http://HOST:PORT or \
+               https://HOST:PORT. It tunnels https:// (CONNECT) and forwards http://. The proxy variables of the \
+               environment are ignored.",
+        set: |c, v| proxy_url(v).map(|v| c.upstream.proxy = v),
+    },
+    ConfigKey {
+        name: "upstream.proxy_auth_file",
+        default: "",
+        kind: ValueKind::SecretFile,
+        help: "File with the credentials for upstream.proxy on a single line: user:password.",
+        set: |c, v| credentials_file(v).map(|v| c.upstream.proxy_auth_file = v),
+    },
+    ConfigKey {
+        name: "upstream.forward_request_id",
+        default: "true",
+        kind: ValueKind::Switch,
+        help: "Send the x-request-id of a request with the upstream calls that it causes.",
+        set: |c, v| switch(v).map(|v| c.upstream.forward_request_id = v),
     },
     ConfigKey {
         name: "upstream.connect_timeout",

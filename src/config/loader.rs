@@ -25,7 +25,7 @@ use super::{
     profile::Profile,
     rate_limit::RateLimitConfig,
     sandbox::SandboxConfig,
-    upstream::UpstreamConfig,
+    upstream::{self, UpstreamConfig},
     websocket::WebSocketConfig,
 };
 
@@ -102,7 +102,8 @@ impl Config {
     ///
     /// # Errors
     /// All contradictions: the sandbox next to a real upstream, or exposed without `--sandbox`; reversed intervals; a
-    /// response cache without room for the responses being sent; missing or unused keys of the identity mode.
+    /// response cache without room for the responses being sent; incomplete or unused keys of the upstream's proxy and
+    /// client certificate; missing or unused keys of the identity mode.
     pub fn check_serving(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         let mut report = |key: &str, message: &str| {
@@ -135,8 +136,9 @@ impl Config {
             ),
             _ => {}
         }
-        for (key, message) in auth::contradictions(&self.identity, &self.callers, self.upstream.url.is_none())
-        {
+        let is_sandbox = self.upstream.url.is_none();
+        let of_identity = auth::contradictions(&self.identity, &self.callers, is_sandbox);
+        for (key, message) in upstream::contradictions(&self.upstream).into_iter().chain(of_identity) {
             report(key, &message);
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError(problems)) }

@@ -27,21 +27,44 @@ pub(crate) fn optional<T>(
 }
 
 pub(crate) fn base_url(text: &str) -> Result<Option<Url>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let url = Url::parse(text)
-        .map_err(|error| format!("is not a URL ({error}); write https://HOST[:PORT][/PATH]"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("must begin with http:// or https://".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
+    let Some(url) = http_url(text)? else { return Ok(None) };
+    if has_user_info(&url) {
         return Err("contains a user name or password; remove them: requests carry bearer tokens".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("contains a query (?) or fragment (#); remove it".to_owned());
     }
     Ok(Some(url))
+}
+
+/// The URL of a forward proxy.
+pub(crate) fn proxy_url(text: &str) -> Result<Option<Url>, String> {
+    let Some(url) = http_url(text)? else { return Ok(None) };
+    if has_user_info(&url) {
+        return Err("contains a user name or password; write them into the file of upstream.proxy_auth_file".to_owned());
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err("contains a path, query (?) or fragment (#); write http://HOST:PORT or https://HOST:PORT".to_owned());
+    }
+    Ok(Some(url))
+}
+
+/// An `http://` or `https://` URL.
+fn http_url(text: &str) -> Result<Option<Url>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = Url::parse(text)
+        .map_err(|error| format!("is not a URL ({error}); write https://HOST[:PORT][/PATH]"))?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(Some(url))
+    } else {
+        Err("must begin with http:// or https://".to_owned())
+    }
+}
+
+fn has_user_info(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 /// A URL that receives secrets or supplies keys: it must be encrypted, or local.
@@ -88,6 +111,16 @@ pub(crate) fn secret_file(path: &str) -> Result<Option<Secret>, String> {
             Err("contains several lines or control characters; write only the secret into the file, on a single line"
                 .to_owned())
         }
+    }
+}
+
+/// Reads `user:password` from the single line of a file.
+pub(crate) fn credentials_file(path: &str) -> Result<Option<Secret>, String> {
+    let credentials = secret_file(path)?;
+    match credentials.as_ref().map(|credentials| credentials.expose().split_once(':')) {
+        None => Ok(None),
+        Some(Some((user, _))) if !user.is_empty() => Ok(credentials),
+        _ => Err("contains no user name and password; write user:password into the file, on a single line".to_owned()),
     }
 }
 

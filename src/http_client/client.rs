@@ -2,17 +2,19 @@
 
 use std::{error::Error, io};
 
-use reqwest::{Client, redirect};
+use reqwest::{Client, Url, redirect};
 
+use super::{proxy::proxy, tls};
 use crate::config::upstream::UpstreamConfig;
 
 const USER_AGENT: &str = concat!("appointments-gateway/", env!("CARGO_PKG_VERSION"));
 
-/// A client without redirects, retries, proxies and `Referer`.
+/// A client without redirects, retries and `Referer`. Its only proxy is `upstream.proxy`. `uses_tls` says whether it calls
+/// an `https://` URL.
 ///
 /// # Errors
-/// A text for the operator, if the TLS library or the extra certificates cannot be loaded.
-pub(crate) fn client(config: &UpstreamConfig) -> Result<Client, String> {
+/// A text for the operator, if the certificates or the proxy cannot be used.
+pub(crate) fn client(config: &UpstreamConfig, uses_tls: bool) -> Result<Client, String> {
     // It fails if a provider is installed already, and any will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut http = Client::builder()
@@ -24,18 +26,21 @@ pub(crate) fn client(config: &UpstreamConfig) -> Result<Client, String> {
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
+        // The proxies of the environment are meant for other programs.
         .no_proxy();
-    if let Some(path) = &config.ca_file {
-        let fault = |cause: &dyn std::fmt::Display| format!("upstream.ca_file: {}: {cause}", path.display());
-        let pem = std::fs::read(path).map_err(|error| fault(&error))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|_| fault(&"not a valid PEM bundle of certificates"))?;
-        if certificates.is_empty() {
-            return Err(fault(&"contains no PEM certificate"));
-        }
-        http = http.tls_certs_merge(certificates);
+    if let Some(proxy) = proxy(config)? {
+        http = http.proxy(proxy);
     }
-    http.build().map_err(|error| format!("upstream: TLS setup failed: {}", causes(&error)))
+    if uses_tls || config.proxy.as_ref().is_some_and(is_https) {
+        tls::build(http, config)
+    } else {
+        tls::build_plain(http)
+    }
+}
+
+/// Whether calls to `url` use TLS.
+pub(crate) fn is_https(url: &Url) -> bool {
+    url.scheme() == "https"
 }
 
 /// The error and its chain of causes, in one line.

@@ -3,7 +3,9 @@
 //! they never compete with appointment calls. [`client`] and [`retry_after_header`] serve both.
 
 pub mod client;
+pub mod proxy;
 pub mod retry_after_header;
+pub mod tls;
 
 use std::time::Duration;
 
@@ -13,7 +15,10 @@ use reqwest::{Body, Client, Request, StatusCode, Url, header::ACCEPT};
 use tokio::time::timeout;
 
 use self::{client::causes, retry_after_header::retry_after};
-use crate::{config::upstream::UpstreamConfig, refresh::Failure};
+use crate::{
+    config::{Config, upstream::UpstreamConfig},
+    refresh::Failure,
+};
 
 /// An HTTP client with a timeout and a response size limit, which neither retries nor follows redirects. Cheap to
 /// clone.
@@ -25,13 +30,18 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client with the timeouts, limits and certificates of `config`.
+    /// A client with the timeouts, limits, proxy and certificate authorities of `upstream.*`.
     ///
     /// # Errors
-    /// A text for the operator, if the TLS library or the extra certificates cannot be loaded.
-    pub fn new(config: &UpstreamConfig) -> Result<Self, String> {
+    /// A text for the operator, if the certificates or the proxy cannot be used.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let urls = [&config.identity.token_url, &config.callers.jwks_url];
+        let uses_tls = urls.into_iter().flatten().any(client::is_https);
+        // The client certificate is for the upstream alone.
+        let config =
+            UpstreamConfig { client_cert_file: None, client_key_file: None, ..config.upstream.clone() };
         Ok(Self {
-            http: client::client(config)?,
+            http: client::client(&config, uses_tls)?,
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
         })

@@ -70,7 +70,7 @@ impl Server {
     /// # Errors
     /// A text for the operator, if the upstream client cannot be set up.
     pub fn new(config: &Config, upstream: &Url, is_sandbox: bool) -> Result<Self, String> {
-        let http_client = HttpClient::new(&config.upstream)?;
+        let http_client = HttpClient::new(config)?;
         let credentials = config.identity.client_credentials(upstream, is_sandbox);
         let is_pass_through = credentials.is_none();
         let service = credentials.map(|credentials| ServiceToken::start(credentials, http_client.clone()));

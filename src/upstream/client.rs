@@ -57,10 +57,10 @@ impl UpstreamClient {
     /// Creates a client for the upstream at `url`. `service` is the gateway's own token in service mode.
     ///
     /// # Errors
-    /// A text for the operator if the TLS library or the extra certificates cannot be loaded.
+    /// A text for the operator if the certificates or the proxy cannot be used.
     pub fn new(config: &UpstreamConfig, url: &Url, service: Option<ServiceToken>) -> Result<Self, String> {
         Ok(Self(Arc::new(Inner {
-            http: client::client(config)?,
+            http: client::client(config, client::is_https(url))?,
             service,
             appointments_url: with_segments(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
