@@ -122,6 +122,8 @@ pub struct Caller {
     expires: Option<SystemTime>,
     /// `None` if the credential cannot be revoked before it expires.
     revocable: Option<Arc<dyn RevocableCredential>>,
+    /// The id of the request that the caller has sent, for the logs of the upstream.
+    request_id: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -129,18 +131,36 @@ impl Caller {
     pub fn with_token(token: &str, key: &ScopeKey) -> Self {
         let scope = key.scope(ScopeSource::Token(token));
         let credential = Credential::Token(token.into());
-        Self { identity: scope, scope, credential, expires: jwt_expiry(token), revocable: None }
+        Self {
+            identity: scope,
+            scope,
+            credential,
+            expires: jwt_expiry(token),
+            revocable: None,
+            request_id: None,
+        }
     }
 
     /// A caller in service mode, for calls with the gateway's own token. `identity` tells callers apart, `scope`
     /// isolates their data; the two differ with `callers.share_cache`.
     pub fn with_service_token(identity: Scope, scope: Scope, expires: Option<SystemTime>) -> Self {
-        Self { identity, scope, credential: Credential::Service, expires, revocable: None }
+        let credential = Credential::Service;
+        Self { identity, scope, credential, expires, revocable: None, request_id: None }
     }
 
     /// Adds the revocable credential of the caller.
     pub fn with_revocable(self, credential: Arc<dyn RevocableCredential>) -> Self {
         Self { revocable: Some(credential), ..self }
+    }
+
+    /// Adds the id of the caller's request.
+    pub fn with_request_id(self, id: &str) -> Self {
+        Self { request_id: Some(id.into()), ..self }
+    }
+
+    /// The id of the caller's request.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
     }
 
     /// The reason why the caller's credential is no longer accepted; `None` while it is, or if only the upstream

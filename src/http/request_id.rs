@@ -50,6 +50,11 @@ impl RequestId {
         (starts_on_arrival == (start == SpanStart::Arrival)).then(|| self.new_span())
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        // An id consists of visible ASCII characters.
+        self.0.to_str().unwrap_or_default()
+    }
+
     /// Adds the id to `response`.
     pub(crate) fn add_to(self, response: &mut Response) {
         response.headers_mut().insert(X_REQUEST_ID, self.0);
@@ -57,7 +62,7 @@ impl RequestId {
 
     /// The level is `error`, so that the span is enabled whenever any event is.
     fn new_span(&self) -> Span {
-        tracing::error_span!("request", id = self.0.to_str().unwrap_or_default())
+        tracing::error_span!("request", id = self.as_str())
     }
 }
 

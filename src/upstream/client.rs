@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+        LOCATION,
+    },
 };
 use tokio::time::timeout;
 use url::Url;
@@ -30,6 +33,8 @@ use crate::{
     model::change::Change,
 };
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The maximum number of redirects per call. Only redirects within the upstream's origin are followed.
@@ -50,6 +55,7 @@ struct Inner {
     appointments_url: Url,
     timeout: Duration,
     max_response: usize,
+    forwards_request_id: bool,
     policy: CallPolicy,
 }
 
@@ -65,6 +71,7 @@ impl UpstreamClient {
             appointments_url: with_segments(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
+            forwards_request_id: config.forward_request_id,
             policy: CallPolicy::new(config),
         })))
     }
@@ -86,8 +93,8 @@ impl UpstreamClient {
         etag: Option<&str>,
         deadline: &Deadline,
     ) -> Result<AppointmentResponse, UpstreamError> {
-        let read = |bearer| async {
-            let mut response = self.get(bearer, self.appointment_url(id, &[]), etag).await?;
+        let read = |headers| async {
+            let mut response = self.get(headers, self.appointment_url(id, &[]), etag).await?;
             let directives = cache_control::parse(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let answer = AppointmentResponse {
@@ -138,12 +145,12 @@ impl UpstreamClient {
         per_page: u32,
         deadline: &Deadline,
     ) -> Result<Page, UpstreamError> {
-        let read = |bearer| async {
+        let read = |headers| async {
             let mut url = self.0.appointments_url.clone();
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
                 .append_pair("per_page", &per_page.to_string());
-            let mut response = self.get(bearer, url, None).await?;
+            let mut response = self.get(headers, url, None).await?;
             let directives = cache_control::parse(response.headers());
             match response.status() {
                 StatusCode::OK => {
@@ -189,8 +196,8 @@ impl UpstreamClient {
             Change::Cancel(id, _) => (Method::POST, self.appointment_url(id.0, &["cancel"]), Some(id.0)),
         };
         let body = wire::change::encode(change);
-        let send = self.authorised(caller, |bearer| {
-            let request = self.request(method.clone(), bearer, url.clone());
+        let send = self.authorised(caller, |headers| {
+            let request = self.request(method.clone(), headers, url.clone());
             self.send_change(request.header(CONTENT_TYPE, JSON).body(body.clone()), id)
         });
         permit.execute(send).await.map_err(UpstreamError::into_change_error)
@@ -248,19 +255,26 @@ impl UpstreamClient {
         with_segments(&self.0.appointments_url, &[&[id], rest].concat())
     }
 
-    fn request(&self, method: Method, bearer: HeaderValue, url: Url) -> RequestBuilder {
-        self.0.http.request(method, url).header(ACCEPT, JSON).header(AUTHORIZATION, bearer)
+    fn request(&self, method: Method, headers: HeaderMap, url: Url) -> RequestBuilder {
+        self.0.http.request(method, url).headers(headers)
+    }
+
+    /// The headers of every call of `caller`.
+    fn headers(&self, caller: &Caller, bearer: HeaderValue) -> HeaderMap {
+        let id = caller.request_id().filter(|_| self.0.forwards_request_id);
+        let id = id.and_then(|id| HeaderValue::from_str(id).ok()).map(|id| (X_REQUEST_ID, id));
+        [(ACCEPT, JSON), (AUTHORIZATION, bearer)].into_iter().chain(id).collect()
     }
 
     /// Sends a GET and follows redirects within the upstream's origin. A token is never sent to another host.
     async fn get(
         &self,
-        bearer: HeaderValue,
+        headers: HeaderMap,
         mut url: Url,
         etag: Option<&str>,
     ) -> Result<Response, UpstreamError> {
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.request(Method::GET, bearer.clone(), url.clone());
+            let mut request = self.request(Method::GET, headers.clone(), url.clone());
             if let Some(etag) = etag {
                 request = request.header(IF_NONE_MATCH, etag);
             }
@@ -283,14 +297,15 @@ impl UpstreamClient {
     async fn authorised<T, F>(
         &self,
         caller: &Caller,
-        call: impl Fn(HeaderValue) -> F,
+        call: impl Fn(HeaderMap) -> F,
     ) -> Result<T, UpstreamError>
     where
         F: Future<Output = Result<T, UpstreamError>>,
     {
         let authorisation = Authorisation::of(caller, self.0.service.as_ref()).await?;
         let call = async |bearer| {
-            timeout(self.0.timeout, call(bearer)).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
+            let call = call(self.headers(caller, bearer));
+            timeout(self.0.timeout, call).await.unwrap_or(Err(UpstreamError::AttemptTimeout))
         };
         let outcome = call(authorisation.bearer()).await;
         if !matches!(outcome, Err(UpstreamError::Unauthenticated)) {

@@ -73,6 +73,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     {
         return Ok(cached.into_response());
     }
+    let caller = caller.map(|caller| caller.with_request_id(id.as_str()));
     // Boxed to keep the future of cache hits small.
     let executed = Box::pin(execute(gateway, cache_request, accepted, coding, caller, deadline));
     match id.span(SpanStart::Execution) {

@@ -82,12 +82,14 @@ pub(crate) fn upgrade(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Resul
         return Err(bad("Connection cannot be upgraded to a WebSocket. Use HTTP/1.1."));
     };
 
-    let span = request.body().id.span(SpanStart::Execution).unwrap_or_else(Span::current);
+    let id = request.body().id;
+    let request_id = id.as_str().into();
+    let span = id.span(SpanStart::Execution).unwrap_or_else(Span::current);
     let (gateway, shutdown) = (gateway.clone(), gateway.shutdown.guard());
     let served = async move {
         // The upgrade fails if the client has disconnected.
         if let Ok(upgraded) = upgrade.await {
-            Session::new(gateway, token, shutdown, upgraded).await.serve().await;
+            Session::new(gateway, token, request_id, shutdown, upgraded).await.serve().await;
         }
         drop(permit);
     };

@@ -84,6 +84,8 @@ pub(crate) struct Session {
     /// The credential of `connection_init`, or else of the handshake. Each operation verifies it again, since it may
     /// expire during the session.
     token: Result<Option<BearerToken>, ApiError>,
+    /// The id of the handshake request.
+    request_id: Box<str>,
     shutdown: ShutdownGuard,
     operations: StreamMap<String, RunningOperation>,
     is_acknowledged: bool,
@@ -132,10 +134,11 @@ impl Stream for RunningOperation {
 }
 
 impl Session {
-    /// A session on an `upgraded` connection, with the credential of the handshake.
+    /// A session on an `upgraded` connection, with the credential and the id of the handshake.
     pub(crate) async fn new(
         gateway: Arc<Gateway>,
         token: Result<Option<BearerToken>, ApiError>,
+        request_id: Box<str>,
         shutdown: ShutdownGuard,
         upgraded: Upgraded,
     ) -> Self {
@@ -151,6 +154,7 @@ impl Session {
             gateway,
             socket: WebSocketStream::from_raw_socket(metered, Role::Server, Some(config)).await,
             token,
+            request_id,
             shutdown,
             operations: StreamMap::new(),
             is_acknowledged: false,
@@ -289,6 +293,7 @@ impl Session {
     /// Identifies the caller. A valid credential raises the message limit for the rest of the session.
     async fn caller(&mut self, deadline: Instant) -> Result<Caller, ApiError> {
         let caller = identify(&self.token, &self.gateway.identity, deadline).await;
+        let caller = caller.map(|caller| caller.with_request_id(&self.request_id));
         if caller.is_ok() {
             self.socket.get_mut().raise_message_limit();
         }
