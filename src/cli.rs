@@ -39,7 +39,7 @@ const AFTER_HELP: &str = "\
 Each key can be set in three places; a later one overrides an earlier one:
   TOML file    --config gateway.toml    [cache]
                                         ttl = \"30s\"
-  environment  GATEWAY_CACHE_TTL=30s
+  environment  GATEWAY_CACHE_TTL=30s (an empty variable counts as unset)
   flag         --cache-ttl 30s
 
 Durations and sizes have units: 250ms, 30s, 5m; 512B, 64KiB, 256MiB.
@@ -53,7 +53,11 @@ pub fn parse() -> Action {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     action(
         &command().get_matches(),
-        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
+        std::env::vars_os()
+            // Templates of deployments set an empty variable where a value is missing.
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (text(name), text(value)))
+            .collect(),
     )
 }
 

@@ -15,6 +15,7 @@ use super::{
     cache::CacheConfig,
     graphql::GraphqlConfig,
     http::HttpConfig,
+    ignored_variables::{self, IgnoredVariables},
     key::{ConfigKey, VARIABLE_PREFIX, ValueKind},
     keys::KEYS,
     limits::Limits,
@@ -37,7 +38,7 @@ const FILE_VARIABLE: &str = "GATEWAY_CONFIG";
 pub struct Sources {
     /// The file that `--config` names.
     pub file: Option<PathBuf>,
-    /// The environment. Variables of other programs are ignored.
+    /// The environment, without empty variables, which count as unset. Variables of other programs are ignored.
     pub environment: BTreeMap<String, String>,
     /// Names of keys with their values on the command line.
     pub flags: Vec<(&'static str, String)>,
@@ -235,6 +236,14 @@ impl Loader {
 
     fn read_environment(&mut self, environment: &BTreeMap<String, String>) {
         for (name, value) in environment {
+            let ignored = &mut self.config.ignored_variables;
+            if ignored_variables::is_proxy(name) {
+                ignored.proxies.push(name.clone());
+            }
+            if ignored_variables::is_service_link(name, value) {
+                ignored.service_links.push(name.clone());
+                continue;
+            }
             if !name.starts_with(VARIABLE_PREFIX) || name == FILE_VARIABLE {
                 continue;
             }
@@ -242,13 +251,7 @@ impl Loader {
                 Some(key) => self.set(key, name.clone(), value),
                 None => {
                     let nearest = nearest(name, KEYS.iter().map(ConfigKey::variable));
-                    self.report(
-                        name.clone(),
-                        format!(
-                            "is not a configuration variable{nearest}; unset it. If an orchestrator injects it \
-                             (Kubernetes does so for a Service named \"gateway\"), give that service another name"
-                        ),
-                    );
+                    self.report(name.clone(), format!("is not a configuration variable{nearest}; unset it"));
                 }
             }
         }
@@ -296,6 +299,7 @@ impl Config {
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             files: Vec::new(),
+            ignored_variables: IgnoredVariables::default(),
         };
         for key in KEYS {
             let result = (key.set)(&mut config, key.default_in(profile));
@@ -378,7 +382,7 @@ mod tests {
 
     #[test]
     fn problems_of_all_layers_are_reported_together() {
-        let mut sources = environment(&[("GATEWAY_CACHE_TTLL", "x"), ("GATEWAY_PORT", "tcp://10.0.0.1:80")]);
+        let mut sources = environment(&[("GATEWAY_CACHE_TTLL", "x"), ("GATEWAY_PORT", "80")]);
         sources.file = Some("/does/not/exist.toml".into());
         sources.flags = vec![("http.deadline", "0".to_owned())];
         let error = Config::load(&sources).unwrap_err().to_string();

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod cache;
 pub mod graphql;
 pub mod http;
+pub mod ignored_variables;
 pub mod key;
 pub mod keys;
 pub mod limits;
@@ -32,6 +33,7 @@ use self::{
     cache::CacheConfig,
     graphql::GraphqlConfig,
     http::HttpConfig,
+    ignored_variables::IgnoredVariables,
     limits::Limits,
     live::LiveConfig,
     log::LogConfig,
@@ -81,4 +83,6 @@ pub struct Config {
     pub log: LogConfig,
     /// The configuration file and all files that keys name.
     pub files: Vec<NamedFile>,
+    /// Variables of the environment that look like settings and are none.
+    pub ignored_variables: IgnoredVariables,
 }

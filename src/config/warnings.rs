@@ -8,7 +8,7 @@ use super::{Config, profile::Profile, value::is_loopback};
 type Check = fn(&Config) -> Vec<String>;
 
 /// Checks for every profile.
-const ALWAYS: &[Check] = &[long_upstream_timeout, small_response_limit];
+const ALWAYS: &[Check] = &[long_upstream_timeout, small_response_limit, service_links, proxy_variables];
 
 /// Checks for production, where other users share the network and the machine.
 const IN_PRODUCTION: &[Check] = &[unencrypted_upstream, unencrypted_origins, exposed_files];
@@ -32,6 +32,36 @@ fn small_response_limit(config: &Config) -> Vec<String> {
     let warning = "limits.answer is below upstream.max_response: an appointment within upstream.max_response may be too \
                    large to serve; raise limits.answer";
     (config.limits.answer < config.upstream.max_response).then(|| warning.to_owned()).into_iter().collect()
+}
+
+fn service_links(config: &Config) -> Vec<String> {
+    let names = &config.ignored_variables.service_links;
+    let Some((first, others)) = names.split_first() else { return Vec::new() };
+    let names = match others.len() {
+        0 => first.clone(),
+        count => format!("{first} and {count} more"),
+    };
+    vec![format!(
+        "the environment has variables of a Kubernetes Service whose name begins with gateway, which are ignored ({names}); \
+         set enableServiceLinks: false in the pod's specification, and Kubernetes will not inject them"
+    )]
+}
+
+fn proxy_variables(config: &Config) -> Vec<String> {
+    let names = &config.ignored_variables.proxies;
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let names = names.join(", ");
+    vec![match &config.upstream.proxy {
+        Some(proxy) => format!(
+            "the environment sets {names}, which the gateway ignores: it uses upstream.proxy ({proxy})"
+        ),
+        None => format!(
+            "the environment sets {names}, which the gateway ignores: it calls the upstream directly; set upstream.proxy if \
+             a proxy is needed"
+        ),
+    }]
 }
 
 fn is_exposed(url: &Url) -> bool {
