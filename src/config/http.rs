@@ -23,6 +23,8 @@ pub struct HttpConfig {
     pub max_response_memory: ByteSize,
     /// `http.header_timeout`
     pub header_timeout: Duration,
+    /// `http.idle_timeout`
+    pub idle_timeout: Duration,
     /// `http.body_timeout`
     pub body_timeout: Duration,
     /// `http.drain_delay`

@@ -788,8 +788,17 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.header_timeout",
         default: "10s",
         kind: ValueKind::Duration,
-        help: "Timeout for reading the request headers, and the idle timeout of a connection.",
+        help: "Timeout for reading the request headers, from the opening of the connection or from the first byte of a \
+               further request.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.header_timeout = v),
+    },
+    ConfigKey {
+        name: "http.idle_timeout",
+        default: "75s",
+        kind: ValueKind::Duration,
+        help: "Time for which a connection is kept open between requests. Keep it above the idle timeout of the load \
+               balancer in front of the gateway, which is often 60s.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.idle_timeout = v),
     },
     ConfigKey {
         name: "http.body_timeout",

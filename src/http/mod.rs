@@ -15,6 +15,7 @@ pub mod hyper_errors;
 pub mod metrics;
 pub mod paths;
 pub mod rate_limit;
+pub mod read_timeout;
 pub mod refusal;
 pub mod request_framing;
 pub mod request_id;

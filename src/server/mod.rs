@@ -37,6 +37,7 @@ use crate::{
         graphql::{response_cache::ResponseCache, websocket::message_limits::PartialMessages},
         hyper_errors::HyperErrors,
         rate_limit::RateLimit,
+        read_timeout::{GuardedBody, ReadTimeout},
         router::Service,
         write_timeout::WriteTimeout,
     },
@@ -181,7 +182,8 @@ impl Connections {
         // hyper reads the head before the gateway can check it. Its own limit is higher, so that most violations get
         // the error response of `limits.headers`, which has a message.
         let buffer = gateway.limits.headers.as_u64() as usize + 16 * 1024;
-        http.timer(TokioTimer::new()).header_read_timeout(gateway.http.header_timeout).max_buf_size(buffer);
+        // `ReadTimeout` tells heads and idle connections apart.
+        http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(buffer);
         // A limit other than the default costs an allocation per request.
         if gateway.limits.header_count >= HYPER_DEFAULT_HEADERS {
             http.max_headers(gateway.limits.header_count + 1);
@@ -220,16 +222,21 @@ impl Connections {
     ) {
         // Responses are not delayed by Nagle's algorithm. A failure costs nothing else.
         let _ = stream.set_nodelay(true);
-        let stream = HyperErrors::new(WriteTimeout::new(stream, &self.gateway.http, socket));
+        let stream = WriteTimeout::new(stream, &self.gateway.http, socket);
+        let stream = ReadTimeout::new(stream, &self.gateway.http);
+        let requests = stream.requests();
+        let stream = HyperErrors::new(stream);
         let (service, is_upgraded) = (self.service.clone(), stream.is_upgraded());
         let service = service_fn(move |request| {
+            let mut guard = requests.begin();
             let (service, is_upgraded) = (service.clone(), is_upgraded.clone());
             async move {
                 let response = service.respond(request).await;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     is_upgraded.store(true, Ordering::Relaxed);
+                    guard.upgrade();
                 }
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, guard)))
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -246,9 +253,6 @@ impl Connections {
                 }
             };
             if let Err(error) = served {
-                if error.is_timeout() {
-                    metrics().limited.count(Limit::HeaderTimeout.as_str());
-                }
                 tracing::trace!(%error, "connection ended");
             }
         });
