@@ -24,7 +24,7 @@ use appointments_gateway::{
         self,
         access::{TOKEN_ALL, TOKEN_SOME},
     },
-    server::{self, Server},
+    server::{self, Listeners, Server},
     upstream::{client::UpstreamClient, service_token::ServiceToken},
 };
 use tokio::{net::TcpListener, signal};
@@ -83,10 +83,8 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     logging::start(&config.log).map_err(log_error)?;
     let signals = ShutdownSignals::install()?;
     let listener = bind("--listen", config.listen).await?;
-    let metrics = match config.metrics.listen {
-        Some(address) => Some(bind("--metrics-listen", address).await?),
-        None => None,
-    };
+    let metrics = bind_optional("--metrics-listen", config.metrics.listen).await?;
+    let admin = bind_optional("--admin-listen", config.admin.listen).await?;
     let (upstream, is_sandbox) = match config.upstream.url.clone() {
         Some(url) => (url, false),
         None => (start_sandbox(&config).await?, true),
@@ -109,6 +107,9 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
     } else if config.metrics.enabled {
         print(format_args!("  Metrics   {base}/metrics"));
     }
+    if let Some(admin) = &admin {
+        print(format_args!("  Admin     http://{}/ (livez, readyz, metrics)", address(admin)?));
+    }
     if is_sandbox {
         print(format_args!("  Upstream  built-in sandbox at {upstream}: all data is made up"));
     } else {
@@ -125,7 +126,8 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     tracing::info!(listen = %base, %upstream, profile = config.profile.name(), sandbox = is_sandbox, "serving");
-    server.serve(listener, metrics, shutdown_requested(signals)).await;
+    let listeners = Listeners { api: listener, metrics, admin };
+    server.serve(listeners, shutdown_requested(signals)).await;
     Ok(())
 }
 
@@ -227,11 +229,18 @@ async fn bind(flag: &str, listen: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
+async fn bind_optional(flag: &str, listen: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
+    match listen {
+        Some(listen) => bind(flag, listen).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
     listener.local_addr().map_err(|error| Failure::Setup(format!("listen: {error}")))
 }
 
-/// Handlers of SIGTERM and SIGINT. They are installed before the ports are bound, so no signal is lost.
+/// Handlers of SIGTERM and SIGINT. SIGHUP, which by default ends a process, is ignored. They are installed before the ports are bound, so no signal is lost.
 #[cfg(unix)]
 struct ShutdownSignals {
     terminate: signal::unix::Signal,
@@ -245,6 +254,12 @@ impl ShutdownSignals {
             signal::unix::signal(kind)
                 .map_err(|error| Failure::Setup(format!("cannot install signal handlers: {error}")))
         };
+        let mut hangups = install(signal::unix::SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                tracing::info!("SIGHUP ignored: the configuration is read only at start");
+            }
+        });
         Ok(Self {
             terminate: install(signal::unix::SignalKind::terminate())?,
             interrupt: install(signal::unix::SignalKind::interrupt())?,

@@ -757,8 +757,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.max_connections",
         default: "20000",
         kind: ValueKind::Count,
-        help: "Maximum number of connections, in addition to WebSockets. Further connections wait to be accepted. The \
-               limit on open files, less a reserve, bounds connections and WebSockets together.",
+        help: "Maximum number of connections, in addition to WebSockets. Further connections get 503 and are closed at \
+               once. The limit on open files, less a reserve, bounds connections and WebSockets together.",
         set: |c, v| count(v, 1..=1_000_000).map(|v| c.http.max_connections = v),
     },
     ConfigKey {
@@ -864,6 +864,14 @@ pub const KEYS: &[ConfigKey] = &[
         kind: ValueKind::Address,
         help: "Additional listen address that serves only /metrics, for a scraper on a private network.",
         set: |c, v| optional(v, address).map(|v| c.metrics.listen = v),
+    },
+    ConfigKey {
+        name: "admin.listen",
+        default: "",
+        kind: ValueKind::Address,
+        help: "Additional listen address that serves only /livez, /readyz and /metrics, whatever the load and the limits \
+               of the address of the API. It is served until the process exits.",
+        set: |c, v| optional(v, address).map(|v| c.admin.listen = v),
     },
     ConfigKey {
         name: "log.level",

@@ -11,6 +11,7 @@ use toml::{
 
 use super::{
     Config,
+    admin::AdminConfig,
     auth::{self, CallersConfig, IdentityConfig},
     cache::CacheConfig,
     graphql::GraphqlConfig,
@@ -297,6 +298,7 @@ impl Config {
             graphql: GraphqlConfig::default(),
             graphiql: false,
             metrics: MetricsConfig::default(),
+            admin: AdminConfig::default(),
             log: LogConfig::default(),
             files: Vec::new(),
             ignored_variables: IgnoredVariables::default(),

@@ -4,6 +4,7 @@
 //! command-line flags, `--help` and the table in `docs/configuration.md` are derived from it. Each component receives its
 //! own section of [`Config`].
 
+pub mod admin;
 pub mod auth;
 pub mod cache;
 pub mod graphql;
@@ -29,6 +30,7 @@ pub mod websocket;
 use std::net::SocketAddr;
 
 use self::{
+    admin::AdminConfig,
     auth::{CallersConfig, IdentityConfig},
     cache::CacheConfig,
     graphql::GraphqlConfig,
@@ -79,6 +81,8 @@ pub struct Config {
     pub graphiql: bool,
     /// `metrics.*`
     pub metrics: MetricsConfig,
+    /// `admin.*`
+    pub admin: AdminConfig,
     /// `log.*`
     pub log: LogConfig,
     /// The configuration file and all files that keys name.

@@ -35,6 +35,7 @@ named! {
         WatchedAppointments => "live.max_watched",
         Subscribers => "live.max_subscribers",
         Subscriptions => "live.max_subscriptions",
+        Connections => "http.max_connections",
         EventStreams => "live.max_event_streams",
         WebSocketInitTimeout => "websocket.init_timeout",
         WebSocketConnections => "websocket.max_connections",

@@ -44,8 +44,7 @@ struct Inner {
 impl Service {
     /// All routes at `listen`.
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        let mut routes =
-            Router::new().route("/livez", get(health::live)).route("/readyz", get(health::ready));
+        let mut routes = health_routes();
         if gateway.serves_metrics {
             routes = routes.route("/metrics", get(metrics::metrics_text));
         }
@@ -57,6 +56,12 @@ impl Service {
                 .route("/THIRD-PARTY-LICENSES.txt", get(graphiql::licences));
         }
         Self::with_routes(gateway, true, routes)
+    }
+
+    /// The routes at `admin.listen`: health checks and metrics.
+    pub fn for_admin(gateway: Arc<Gateway>) -> Self {
+        let routes = health_routes().route("/metrics", get(metrics::metrics_text));
+        Self::with_routes(gateway, false, routes)
     }
 
     /// The only route at `metrics.listen`: the metrics.
@@ -153,6 +158,10 @@ impl Service {
         let Ok(response) = Box::pin(routes.clone().oneshot(request)).await;
         response
     }
+}
+
+fn health_routes() -> Router<Arc<Gateway>> {
+    Router::new().route("/livez", get(health::live)).route("/readyz", get(health::ready))
 }
 
 async fn not_found() -> Refusal {

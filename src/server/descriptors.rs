@@ -6,6 +6,9 @@ use crate::config::Config;
 /// The maximum number of connections at `metrics.listen`.
 pub(crate) const MAX_METRICS_CONNECTIONS: usize = 16;
 
+/// The maximum number of connections at `admin.listen`.
+pub(crate) const MAX_ADMIN_CONNECTIONS: usize = 64;
+
 /// The descriptors of the process itself: standard streams, listeners, the runtime, name resolution, fetches of the
 /// gateway's own token and of JWK sets, and key files.
 const PROCESS_RESERVE: usize = 64;
@@ -64,7 +67,9 @@ fn affordable_sockets(config: &Config, limit: usize) -> usize {
     let calls = config.upstream.max_concurrent * PER_CALL;
     // The other ends of the sandbox's connections are in this process too.
     let ends = if config.upstream.url.is_none() { 2 } else { 1 };
-    limit.saturating_sub(PROCESS_RESERVE + MAX_METRICS_CONNECTIONS + calls * ends).max(MIN_SOCKETS)
+    let admin = if config.admin.listen.is_some() { MAX_ADMIN_CONNECTIONS } else { 0 };
+    let reserve = PROCESS_RESERVE + MAX_METRICS_CONNECTIONS + admin + calls * ends;
+    limit.saturating_sub(reserve).max(MIN_SOCKETS)
 }
 
 #[cfg(test)]
@@ -78,6 +83,8 @@ mod tests {
         assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 40);
         config.upstream.url = "http://a.example".parse().ok();
         assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 20);
+        config.admin.listen = "127.0.0.1:0".parse().ok();
+        assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 64 - 20);
         assert_eq!(affordable_sockets(&config, 0), MIN_SOCKETS);
     }
 }

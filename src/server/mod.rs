@@ -2,6 +2,7 @@
 //! graceful shutdown drains them.
 
 pub mod descriptors;
+mod refused_connection;
 
 #[cfg(test)]
 mod tests;
@@ -23,13 +24,13 @@ use tokio::{
 };
 use url::Url;
 
-use self::descriptors::MAX_METRICS_CONNECTIONS;
+use self::descriptors::{MAX_ADMIN_CONNECTIONS, MAX_METRICS_CONNECTIONS};
 use crate::{
     appointments::shared::Shared,
     auth::identity::Authenticator,
     config::Config,
     error::limit::Limit,
-    graceful_shutdown::GracefulShutdown,
+    graceful_shutdown::{GracefulShutdown, ShutdownGuard},
     graphql::api::Api,
     http::{
         concurrency::{AdmissionQueue, ConcurrencyLimit},
@@ -115,33 +116,21 @@ impl Server {
         Ok(Self { gateway: Arc::new(gateway), max_sockets: descriptors::max_sockets(config) })
     }
 
-    /// Serves `listener`, and metrics at the listener `metrics`, until `stop` completes. Then it shuts down gracefully:
-    /// it announces the shutdown for `http.drain_delay`, stops accepting, and returns when all requests in flight have
-    /// been answered or after `http.drain_deadline`.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        metrics: Option<TcpListener>,
-        stop: impl Future<Output = ()>,
-    ) {
+    /// Serves `listeners` until `stop` completes. Then it shuts down gracefully: it announces the shutdown for
+    /// `http.drain_delay`, stops accepting, and returns when all requests in flight have been answered or after
+    /// `http.drain_deadline`. `admin.listen` is served until then.
+    pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) {
         let Self { gateway, max_sockets } = self;
-        let connections = Connections::new(
-            gateway.clone(),
-            Service::new(gateway.clone()),
-            gateway.http.max_connections,
-            max_sockets,
-        );
-        let metrics_connections = Connections::new(
-            gateway.clone(),
-            Service::for_metrics(gateway.clone()),
-            MAX_METRICS_CONNECTIONS,
-            MAX_METRICS_CONNECTIONS,
-        );
-        let serve_metrics = async {
-            match &metrics {
-                Some(listener) => metrics_connections.accept(listener).await,
-                None => std::future::pending().await,
-            }
+        let Listeners { api, metrics, admin } = listeners;
+        let limits = (gateway.http.max_connections, max_sockets);
+        let connections = Connections::new(gateway.clone(), Service::new(gateway.clone()), limits);
+        let limits = (MAX_METRICS_CONNECTIONS, MAX_METRICS_CONNECTIONS);
+        let metrics_connections =
+            Connections::new(gateway.clone(), Service::for_metrics(gateway.clone()), limits);
+        let limits = (MAX_ADMIN_CONNECTIONS, MAX_ADMIN_CONNECTIONS);
+        let admin_connections = Connections {
+            outlives_shutdown: true,
+            ..Connections::new(gateway.clone(), Service::for_admin(gateway.clone()), limits)
         };
         let stop_requested = async {
             stop.await;
@@ -149,20 +138,40 @@ impl Server {
             tracing::info!(delay_ms = gateway.http.drain_delay.as_millis() as u64, "draining");
             tokio::time::sleep(gateway.http.drain_delay).await;
         };
-        tokio::select! {
-            () = connections.accept(&listener) => {}
-            () = serve_metrics => {}
-            () = stop_requested => {}
-        }
-        drop((listener, metrics));
-        match tokio::time::timeout(gateway.http.drain_deadline, gateway.shutdown.shut_down()).await {
-            Ok(()) => tracing::info!("drained"),
-            Err(_) => {
-                let open = gateway.shutdown.open_count();
-                tracing::warn!(connections = open, "http.drain_deadline reached; open connections aborted");
+        let serve = async {
+            tokio::select! {
+                () = connections.accept(Some(&api)) => {}
+                () = metrics_connections.accept(metrics.as_ref()) => {}
+                () = stop_requested => {}
             }
+            drop((api, metrics));
+            match tokio::time::timeout(gateway.http.drain_deadline, gateway.shutdown.shut_down()).await {
+                Ok(()) => tracing::info!("drained"),
+                Err(_) => {
+                    let open = gateway.shutdown.open_count();
+                    tracing::warn!(
+                        connections = open,
+                        "http.drain_deadline reached; open connections aborted"
+                    );
+                }
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            () = admin_connections.accept(admin.as_ref()) => {}
         }
     }
+}
+
+/// The listeners of a [`Server`].
+#[derive(Debug)]
+pub struct Listeners {
+    /// `listen`
+    pub api: TcpListener,
+    /// `metrics.listen`
+    pub metrics: Option<TcpListener>,
+    /// `admin.listen`
+    pub admin: Option<TcpListener>,
 }
 
 /// Accepts connections and serves them: HTTP/1.0, HTTP/1.1 and WebSockets upgraded from HTTP/1.1.
@@ -174,10 +183,20 @@ struct Connections {
     slots: Arc<Semaphore>,
     /// Free slots of the socket limit, which counts WebSockets too.
     sockets: Arc<Semaphore>,
+    /// The lower of both limits.
+    maximum: usize,
+    /// Whether connections are served during a graceful shutdown, which does not wait for them.
+    outlives_shutdown: bool,
+}
+
+/// The slots of a connection.
+struct Slots {
+    connection: OwnedSemaphorePermit,
+    socket: OwnedSemaphorePermit,
 }
 
 impl Connections {
-    fn new(gateway: Arc<Gateway>, service: Service, max_connections: usize, max_sockets: usize) -> Self {
+    fn new(gateway: Arc<Gateway>, service: Service, (connections, sockets): (usize, usize)) -> Self {
         let mut http = http1::Builder::new();
         // hyper reads the head before the gateway can check it. Its own limit is higher, so that most violations get
         // the error response of `limits.headers`, which has a message.
@@ -188,19 +207,23 @@ impl Connections {
         if gateway.limits.header_count >= HYPER_DEFAULT_HEADERS {
             http.max_headers(gateway.limits.header_count + 1);
         }
-        let [slots, sockets] = [max_connections, max_sockets].map(|limit| Arc::new(Semaphore::new(limit)));
-        Self { http, service, gateway, slots, sockets }
+        let maximum = connections.min(sockets);
+        let [slots, sockets] = [connections, sockets].map(|limit| Arc::new(Semaphore::new(limit)));
+        Self { http, service, gateway, slots, sockets, maximum, outlives_shutdown: false }
     }
 
-    /// The accept loop.
-    async fn accept(&self, listener: &TcpListener) {
+    /// The accept loop. Never returns.
+    async fn accept(&self, listener: Option<&TcpListener>) {
+        let Some(listener) = listener else { return std::future::pending().await };
         let mut logged: Option<Instant> = None;
         loop {
-            // At the limit, new connections wait in the listener's backlog, which the system bounds.
-            let slot = self.slots.clone().acquire_owned().await;
-            let socket = self.sockets.clone().acquire_owned().await;
             match listener.accept().await {
-                Ok((stream, _)) => self.serve(stream, slot.ok(), socket.ok()),
+                Ok((stream, _)) => match self.slots() {
+                    Some(slots) => self.serve(stream, slots),
+                    // Load balancers and clients learn at once that they have to go elsewhere. In the listener's backlog
+                    // they would wait without a sign of life.
+                    None => refused_connection::refuse(stream, self.maximum),
+                },
                 Err(error) if is_connection_error(&error) => {}
                 Err(error) => {
                     if logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_INTERVAL) {
@@ -213,13 +236,15 @@ impl Connections {
         }
     }
 
-    /// Serves `stream` in a task. It holds `slot` while it is an HTTP connection, and `socket` until it is closed.
-    fn serve(
-        &self,
-        stream: TcpStream,
-        slot: Option<OwnedSemaphorePermit>,
-        socket: Option<OwnedSemaphorePermit>,
-    ) {
+    /// The slots of a new connection; none at the limit.
+    fn slots(&self) -> Option<Slots> {
+        let connection = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Slots { connection, socket: self.sockets.clone().try_acquire_owned().ok()? })
+    }
+
+    /// Serves `stream` in a task. It holds the connection's slot while it is an HTTP connection, and the socket's slot
+    /// until it is closed.
+    fn serve(&self, stream: TcpStream, Slots { connection: slot, socket }: Slots) {
         // Responses are not delayed by Nagle's algorithm. A failure costs nothing else.
         let _ = stream.set_nodelay(true);
         let stream = WriteTimeout::new(stream, &self.gateway.http, socket);
@@ -240,14 +265,14 @@ impl Connections {
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        let shutdown = self.gateway.shutdown.guard();
+        let shutdown = (!self.outlives_shutdown).then(|| self.gateway.shutdown.guard());
         tokio::spawn(async move {
             let _slot = slot;
             let _gauge = metrics().connections.enter();
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,
-                () = shutdown.signalled() => {
+                () = signalled(shutdown.as_ref()) => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -256,6 +281,14 @@ impl Connections {
                 tracing::trace!(%error, "connection ended");
             }
         });
+    }
+}
+
+/// Returns when the shutdown is signalled to the guard, if there is one.
+async fn signalled(guard: Option<&ShutdownGuard>) {
+    match guard {
+        Some(guard) => guard.signalled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -96,7 +96,8 @@ async fn a_gateway_with_faults() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     std::io::Write::write_all(&mut io::stdout(), format!("\nserving {address}\n").as_bytes()).unwrap();
-    server.serve(listener, None, std::future::pending()).await;
+    let listeners = Listeners { api: listener, metrics: None, admin: None };
+    server.serve(listeners, std::future::pending()).await;
 }
 
 /// Responds to one upstream call.
