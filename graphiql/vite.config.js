@@ -4,6 +4,8 @@ import { licences } from './licences.js';
 const report = licences('THIRD-PARTY-LICENSES.txt');
 
 export default {
+  // Relative addresses, so that a proxy may serve the page under any path.
+  base: './',
   // No plugin for React: the compiler that Vite brings along already knows JSX.
   esbuild: { jsx: 'automatic' },
   plugins: [report.collect(), report.emit()],

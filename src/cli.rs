@@ -28,7 +28,7 @@ const ABOUT: &str = "A GraphQL gateway in front of the appointments REST API";
 const LONG_ABOUT: &str = "\
 A GraphQL gateway in front of the appointments REST API.
 
-Clients send GraphQL operations to /graphql with a bearer token. The gateway passes the token on to the upstream, or \
+Clients send GraphQL operations to /graphql (http.path) with a bearer token. The gateway passes the token on to the upstream, or \
 authenticates callers by JWT or API key and uses a token of its own (identity.mode). Concurrent requests for the same \
 appointment share one upstream call, and results are cached per caller.
 

@@ -96,7 +96,7 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         Profile::Production => ", profile production",
     };
     print(format_args!("appointments-gateway {}{profile}", env!("CARGO_PKG_VERSION")));
-    print(format_args!("  GraphQL   {base}/graphql"));
+    print(format_args!("  GraphQL   {base}{}", config.http.path));
     if config.graphiql {
         let note =
             if config.graphql.introspection { "" } else { " (no schema: graphql.introspection is off)" };

@@ -1,16 +1,17 @@
 import { useGraphiQL, useGraphiQLActions, useMonaco } from '@graphiql/react';
 import { GraphiQL } from 'graphiql';
-import { useEffect } from 'react';
+import { useEffect, useMemo } from 'react';
 import { examples } from './examples.js';
 import { fetcher, PASTE_HERE } from './fetcher.js';
 import logo from './logo.svg';
 import { preferences } from './preferences.js';
 
-const gateway = fetcher('/graphql');
 const storage = preferences();
 const pretty = (value) => JSON.stringify(value, null, 2);
 
-export function Page({ settings: { sandbox, token, ids } }) {
+export function Page({ settings: { sandbox, token, ids, endpoint } }) {
+  // Another fetcher would make GraphiQL load the schema again.
+  const gateway = useMemo(() => fetcher(endpoint), [endpoint]);
   const headers = pretty({ Authorization: `Bearer ${token ?? PASTE_HERE}` });
   const tabs = examples.map(({ query, variables }) => ({
     query: query.trim(),

@@ -1,14 +1,18 @@
 //! `http.*`: the HTTP server.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytesize::ByteSize;
 
 /// `http.*`: CORS, connections, timeouts and graceful shutdown.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
+    /// `http.path`
+    pub path: GraphqlPath,
     /// `http.origins`, each as in the `Origin` header of a browser
     pub origins: Vec<String>,
+    /// `http.cors_headers`, in lower case
+    pub cors_headers: Vec<String>,
     /// `http.compression`
     pub compression: bool,
     /// `http.deadline`
@@ -31,4 +35,109 @@ pub struct HttpConfig {
     pub drain_delay: Duration,
     /// `http.drain_deadline`
     pub drain_deadline: Duration,
+}
+
+/// The path of the GraphQL endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GraphqlPath(String);
+
+/// The other paths of the gateway. GraphiQL is at `/`.
+const RESERVED: [&str; 6] =
+    ["/assets", "/graphiql.json", "/livez", "/metrics", "/readyz", "/THIRD-PARTY-LICENSES.txt"];
+
+impl GraphqlPath {
+    /// Parses a path. A trailing slash has no meaning.
+    ///
+    /// # Errors
+    /// The problem and its remedy.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let path = text.strip_suffix('/').filter(|path| !path.is_empty() && *path != "/").unwrap_or(text);
+        let is_valid = |segment: &str| {
+            !matches!(segment, "" | "." | "..")
+                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        };
+        let segments =
+            path.strip_prefix('/').ok_or("does not begin with a slash; write a path such as /graphql")?;
+        if path != "/" && !segments.split('/').all(is_valid) {
+            return Err(
+                "is not a plain path; write segments of letters, digits and -._~, such as /api/graphql"
+                    .to_owned(),
+            );
+        }
+        if RESERVED.iter().any(|reserved| path == *reserved || path.starts_with(&format!("{reserved}/"))) {
+            return Err(
+                "is the path of another resource of the gateway; write another path, such as /graphql"
+                    .to_owned(),
+            );
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Whether a request for `path` is one for the endpoint. A trailing slash is accepted.
+    pub fn matches(&self, path: &str) -> bool {
+        path == self.0 || path.strip_suffix('/') == Some(&self.0)
+    }
+
+    /// The path, without a trailing slash except in `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the path of GraphiQL.
+    pub(crate) fn is_root(&self) -> bool {
+        self.0 == "/"
+    }
+}
+
+impl fmt::Display for GraphqlPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_plain_segments_and_is_not_reserved() {
+        for (text, path) in [
+            ("/graphql", "/graphql"),
+            ("/graphql/", "/graphql"),
+            ("/api/v1.0/gql", "/api/v1.0/gql"),
+            ("/", "/"),
+        ] {
+            assert_eq!(GraphqlPath::parse(text).map(|path| path.to_string()), Ok(path.to_owned()), "{text}");
+        }
+        for text in [
+            "",
+            "graphql",
+            "//",
+            "/a//b",
+            "/a//",
+            "/.",
+            "/a/../b",
+            "/a b",
+            "/a?b",
+            "/a%20b",
+            "/é",
+            "/livez",
+            "/livez/",
+            "/metrics/x",
+            "/assets/graphql",
+            "https://a/graphql",
+        ] {
+            assert!(GraphqlPath::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_trailing_slash_of_a_request_is_accepted() {
+        let path = GraphqlPath::parse("/api/graphql").unwrap();
+        assert!(path.matches("/api/graphql") && path.matches("/api/graphql/"));
+        for other in ["/api/graphql//", "/api", "/api/", "/api/graphqls", "/API/graphql", "/", ""] {
+            assert!(!path.matches(other), "{other}");
+        }
+        assert!(GraphqlPath::parse("/").unwrap().matches("/"));
+    }
 }

@@ -28,6 +28,10 @@ pub enum ValueKind {
     Url,
     /// `http://HOST` or `https://HOST`, separated by commas.
     Origins,
+    /// Names of HTTP headers, separated by commas.
+    HeaderNames,
+    /// The path of a URL.
+    Path,
     /// A single line of text.
     Text,
     /// A secret. It has no flag, because other users can read the command line of a process.
@@ -71,6 +75,8 @@ impl ValueKind {
             Self::Address => "IP:PORT",
             Self::Url => "URL",
             Self::Origins => "ORIGINS",
+            Self::HeaderNames => "HEADERS",
+            Self::Path => "PATH",
             Self::Text => "TEXT",
             Self::Secret => "SECRET",
             Self::Algorithms => "ALGORITHMS",

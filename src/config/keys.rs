@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::{
     auth::IdentityMode,
+    http::GraphqlPath,
     key::{ConfigKey, ValueKind},
     log::{LogFormat, LogLevel},
     profile::Profile,
     value::{
-        address, algorithms, base_url, contents, count, credentials_file, duration, file, one_of, optional, origins,
-        proxy_url, secret, secret_file, secure_url, size, switch, text,
+        address, algorithms, base_url, contents, count, credentials_file, duration, file, header_names,
+        one_of, optional, origins, proxy_url, secret, secret_file, secure_url, size, switch, text,
     },
 };
 use crate::credentials::{api_keys::ApiKeys, jwks::KeySet};
@@ -729,13 +730,29 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| count(v, 1..=10_000_000).map(|v| c.rate_limit.max_callers = v),
     },
     ConfigKey {
+        name: "http.path",
+        default: "/graphql",
+        kind: ValueKind::Path,
+        help: "Path of the GraphQL endpoint. Requests may add a trailing slash. With / GraphiQL must be off.",
+        set: |c, v| GraphqlPath::parse(v).map(|v| c.http.path = v),
+    },
+    ConfigKey {
         name: "http.origins",
         default: "",
         kind: ValueKind::Origins,
-        help: "Origins that CORS allows to call /graphql, separated by commas: \
+        help: "Origins that CORS allows to call the GraphQL endpoint, separated by commas: \
                https://app.example,https://admin.example:8443. They may also open WebSockets, in addition to pages \
                from the gateway's own host.",
         set: |c, v| origins(v).map(|v| c.http.origins = v),
+    },
+    ConfigKey {
+        name: "http.cors_headers",
+        default: "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
+                  apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,apollographql-client-name,\
+                  apollographql-client-version,traceparent,tracestate,baggage,sentry-trace",
+        kind: ValueKind::HeaderNames,
+        help: "Request headers that CORS allows to pages of http.origins, separated by commas.",
+        set: |c, v| header_names(v).map(|v| c.http.cors_headers = v),
     },
     ConfigKey {
         name: "http.compression",
@@ -848,14 +865,15 @@ pub const KEYS: &[ConfigKey] = &[
         name: "graphiql.enabled",
         default: "true",
         kind: ValueKind::Switch,
-        help: "Serve GraphiQL at /. Off: 404.",
+        help: "Serve GraphiQL at /. Its addresses are relative, so it works behind a proxy that strips a path prefix. \
+               Off: 404.",
         set: |c, v| switch(v).map(|v| c.graphiql = v),
     },
     ConfigKey {
         name: "metrics.enabled",
         default: "true",
         kind: ValueKind::Switch,
-        help: "Serve /metrics on the address of /graphql. Off: 404.",
+        help: "Serve /metrics on the address of the API. Off: 404.",
         set: |c, v| switch(v).map(|v| c.metrics.enabled = v),
     },
     ConfigKey {

@@ -138,6 +138,12 @@ impl Config {
             ),
             _ => {}
         }
+        if self.http.path.is_root() && self.graphiql {
+            report(
+                "http.path",
+                "is the path of GraphiQL too; write another path, or set graphiql.enabled to false",
+            );
+        }
         let is_sandbox = self.upstream.url.is_none();
         let of_identity = auth::contradictions(&self.identity, &self.callers, is_sandbox);
         for (key, message) in upstream::contradictions(&self.upstream).into_iter().chain(of_identity) {

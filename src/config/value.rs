@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use axum::http::HeaderName;
 use bytesize::ByteSize;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use url::{Host, Url};
@@ -41,10 +42,14 @@ pub(crate) fn base_url(text: &str) -> Result<Option<Url>, String> {
 pub(crate) fn proxy_url(text: &str) -> Result<Option<Url>, String> {
     let Some(url) = http_url(text)? else { return Ok(None) };
     if has_user_info(&url) {
-        return Err("contains a user name or password; write them into the file of upstream.proxy_auth_file".to_owned());
+        return Err("contains a user name or password; write them into the file of upstream.proxy_auth_file"
+            .to_owned());
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("contains a path, query (?) or fragment (#); write http://HOST:PORT or https://HOST:PORT".to_owned());
+        return Err(
+            "contains a path, query (?) or fragment (#); write http://HOST:PORT or https://HOST:PORT"
+                .to_owned(),
+        );
     }
     Ok(Some(url))
 }
@@ -120,7 +125,8 @@ pub(crate) fn credentials_file(path: &str) -> Result<Option<Secret>, String> {
     match credentials.as_ref().map(|credentials| credentials.expose().split_once(':')) {
         None => Ok(None),
         Some(Some((user, _))) if !user.is_empty() => Ok(credentials),
-        _ => Err("contains no user name and password; write user:password into the file, on a single line".to_owned()),
+        _ => Err("contains no user name and password; write user:password into the file, on a single line"
+            .to_owned()),
     }
 }
 
@@ -168,6 +174,19 @@ pub(crate) fn origins(text: &str) -> Result<Vec<String>, String> {
         })
     };
     text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(one).collect()
+}
+
+/// Names of HTTP headers, in lower case.
+pub(crate) fn header_names(text: &str) -> Result<Vec<String>, String> {
+    let one = |name: &str| {
+        // An asterisk is a valid name, but in CORS it stands for headers other than Authorization.
+        let name = HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| name != "*");
+        name.map(|name| name.as_str().to_owned()).ok_or_else(|| {
+            "contains an invalid header name; write names separated by commas, such as content-type,traceparent"
+                .to_owned()
+        })
+    };
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(one).collect()
 }
 
 pub(crate) fn file(text: &str) -> Result<Option<PathBuf>, String> {
@@ -270,6 +289,26 @@ mod tests {
     }
 
     #[test]
+    fn header_names_are_in_lower_case() {
+        assert_eq!(header_names(""), Ok(vec![]));
+        assert_eq!(header_names("X-Trace , accept,"), Ok(["x-trace", "accept"].map(str::to_owned).to_vec()));
+        for bad in ["*", "a b", "a:b", "a,é"] {
+            assert!(header_names(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn proxy_urls_have_neither_credentials_nor_a_path() {
+        assert_eq!(proxy_url(""), Ok(None));
+        for good in ["http://proxy:3128", "https://proxy.example", "http://[::1]:8080/"] {
+            assert!(proxy_url(good).is_ok_and(|url| url.is_some()), "{good}");
+        }
+        for bad in ["proxy:3128", "socks5://proxy", "http://u:p@proxy", "http://proxy/a", "http://proxy?a"] {
+            assert!(proxy_url(bad).is_err_and(|error| !error.contains("u:p")), "{bad}");
+        }
+    }
+
+    #[test]
     fn secure_urls_are_encrypted_or_local() {
         for good in
             ["https://a.example/oauth2/token", "http://127.0.0.1:1/t", "http://[::1]/t", "http://localhost/t"]
@@ -296,6 +335,7 @@ mod tests {
         fn parsers_never_panic(text: String) {
             let _ = (address(&text), base_url(&text), duration(&text, Duration::ZERO), size(&text, 0), switch(&text));
             let _ = (count(&text, 0..=9), origins(&text), secure_url(&text), algorithms(&text));
+            let _ = (proxy_url(&text), header_names(&text));
         }
     }
 }

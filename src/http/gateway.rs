@@ -76,4 +76,6 @@ pub struct GraphiqlSettings {
     pub token: Option<&'static str>,
     /// Ids for the example queries.
     pub ids: Vec<Uuid>,
+    /// The path of the GraphQL endpoint, relative to the page.
+    pub endpoint: String,
 }

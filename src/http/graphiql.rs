@@ -1,4 +1,5 @@
-//! GraphiQL at `/`: the compressed bundle of `graphiql/dist`, embedded in the program.
+//! GraphiQL at `/`: the compressed bundle of `graphiql/dist`, embedded in the program. The page addresses everything
+//! relative to its own address, so a proxy may serve it under another path.
 
 use std::{
     borrow::Cow,
@@ -40,18 +41,22 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
     form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /`
-pub(crate) async fn page(headers: HeaderMap) -> Response {
-    file("index.html", "no-cache", &headers)
+pub(crate) async fn page(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    file(&gateway, "index.html", "no-cache", &headers)
 }
 
 /// `GET /THIRD-PARTY-LICENSES.txt`: the licences of the bundled packages.
-pub(crate) async fn licences(headers: HeaderMap) -> Response {
-    file("THIRD-PARTY-LICENSES.txt", "no-cache", &headers)
+pub(crate) async fn licences(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
+    file(&gateway, "THIRD-PARTY-LICENSES.txt", "no-cache", &headers)
 }
 
 /// `GET /assets/{name}`: files with a content hash in their name.
-pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    file(&format!("assets/{name}"), "public, max-age=31536000, immutable", &headers)
+pub(crate) async fn asset(
+    State(gateway): State<Arc<Gateway>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    file(&gateway, &format!("assets/{name}"), "public, max-age=31536000, immutable", &headers)
 }
 
 /// `GET /graphiql.json`: the initial state of the page.
@@ -59,10 +64,10 @@ pub(crate) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
     Json(gateway.graphiql.clone().unwrap_or_default()).into_response()
 }
 
-fn file(name: &str, cache_control: &'static str, headers: &HeaderMap) -> Response {
+fn file(gateway: &Gateway, name: &str, cache_control: &'static str, headers: &HeaderMap) -> Response {
     match (Bundle::get(&format!("{name}.gz")), content_type(name)) {
         (Some(file), Some(content_type)) => send(name, file, content_type, cache_control, headers),
-        _ => Refusal::not_found().into_response(),
+        _ => Refusal::not_found(&gateway.http.path).into_response(),
     }
 }
 

@@ -13,7 +13,6 @@ pub mod header_limits;
 pub mod health;
 pub mod hyper_errors;
 pub mod metrics;
-pub mod paths;
 pub mod rate_limit;
 pub mod read_timeout;
 pub mod refusal;

@@ -9,8 +9,11 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::error::{self, ApiError, code::ErrorCode};
-use crate::metrics::metrics;
+use crate::{
+    config::http::GraphqlPath,
+    error::{self, ApiError, code::ErrorCode},
+    metrics::metrics,
+};
 
 /// The rejection of a request: a status, an error and response headers.
 #[derive(Debug)]
@@ -32,8 +35,8 @@ impl Refusal {
     }
 
     /// 404, for an unknown path.
-    pub(crate) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "Not found. The GraphQL endpoint is /graphql.")
+    pub(crate) fn not_found(graphql: &GraphqlPath) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("Not found. The GraphQL endpoint is {graphql}."))
     }
 
     /// The JSON document of the body. Counts the error in the metrics.

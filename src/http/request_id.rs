@@ -14,7 +14,6 @@ use axum::{
 use tracing::{Level, Span};
 use uuid::Uuid;
 
-use super::paths::GRAPHQL;
 use crate::metrics::metrics;
 
 /// The header that carries the request id.
@@ -85,16 +84,16 @@ pub(crate) async fn expose_route(route: Option<MatchedPath>, request: Request, n
 
 /// The access log entry of a request in progress.
 #[derive(Debug)]
-pub(crate) struct AccessLogEntry {
+pub(crate) struct AccessLogEntry<'a> {
     started: Instant,
     method: &'static str,
-    is_graphql: bool,
+    graphql_path: Option<&'a str>,
 }
 
-impl AccessLogEntry {
-    /// Starts the timer.
-    pub(crate) fn start(head: &Parts, is_graphql: bool) -> Self {
-        Self { started: Instant::now(), method: method_label(&head.method), is_graphql }
+impl<'a> AccessLogEntry<'a> {
+    /// Starts the timer. `graphql_path` is the path of the GraphQL endpoint, if the request is for it.
+    pub(crate) fn start(head: &Parts, graphql_path: Option<&'a str>) -> Self {
+        Self { started: Instant::now(), method: method_label(&head.method), graphql_path }
     }
 
     /// Records the response in the metrics and in the log.
@@ -103,9 +102,9 @@ impl AccessLogEntry {
         let duration = self.started.elapsed().as_secs_f64();
         metrics().requests.count(status_class(status));
         metrics().request_duration.observe(duration);
-        // Never the path or the query string, which may contain personal data.
+        // Never the path of the request or its query string, which may contain personal data.
         let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        let route = route.unwrap_or(if self.is_graphql { GRAPHQL } else { "(none)" });
+        let route = route.or(self.graphql_path).unwrap_or("(none)");
         let (method, status_code) = (self.method, status.as_u16());
         // Rounded to microseconds.
         let duration_ms = (duration * 1e6).round() / 1e3;

@@ -1,11 +1,12 @@
 //! The router, and the checks of every request in their order: request id, unread body, security headers, CORS, panic
-//! isolation, header limits; then `/graphql` or one of the other routes.
+//! isolation, header limits; then the GraphQL endpoint or one of the other routes.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
+    extract::State,
     http::{self, HeaderValue, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -21,7 +22,6 @@ use super::{
     cors,
     gateway::{Gateway, Request, RequestContext},
     graphiql, graphql, header_limits, health, metrics,
-    paths::GRAPHQL,
     refusal::Refusal,
     request_id::{self, AccessLogEntry, RequestId, SpanStart},
     security_headers, unread_body,
@@ -35,7 +35,7 @@ pub struct Service(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     gateway: Arc<Gateway>,
-    /// Whether `/graphql` is served. It bypasses `routes`, since axum's router boxes and clones per request.
+    /// Whether the GraphQL endpoint is served. It bypasses `routes`, since axum's router boxes and clones per request.
     has_graphql: bool,
     routes: Router,
     cors: Option<CorsLayer>,
@@ -75,13 +75,13 @@ impl Service {
             .method_not_allowed_fallback(method_not_allowed)
             .layer(middleware::from_fn(request_id::expose_route))
             .with_state(gateway.clone());
-        let cors = cors::cors(&gateway.http.origins);
+        let cors = cors::cors(&gateway.http);
         Self(Arc::new(Inner { gateway, has_graphql, routes, cors }))
     }
 
     /// Whether `path` is the GraphQL endpoint of this service.
     fn is_graphql(&self, path: &str) -> bool {
-        self.0.has_graphql && path == GRAPHQL
+        self.0.has_graphql && self.0.gateway.http.path.matches(path)
     }
 
     /// Responds to a request, which passes [`Self::apply_cors`], [`Self::catch_panic`] and [`Self::dispatch`] in this
@@ -91,7 +91,8 @@ impl Service {
         let expects_continue = head.headers.contains_key(header::EXPECT);
         // Every request has an id and an access log entry, and counts in the metrics.
         let id = RequestId::from_headers(&head.headers);
-        let log_entry = AccessLogEntry::start(&head, self.is_graphql(head.uri.path()));
+        let graphql_path = self.is_graphql(head.uri.path()).then(|| self.0.gateway.http.path.as_str());
+        let log_entry = AccessLogEntry::start(&head, graphql_path);
         let context = RequestContext { id: &id, body: &mut body };
         let handled = self.apply_cors(Request::from_parts(head, context));
         let mut response = match id.span(SpanStart::Arrival) {
@@ -164,8 +165,8 @@ fn health_routes() -> Router<Arc<Gateway>> {
     Router::new().route("/livez", get(health::live)).route("/readyz", get(health::ready))
 }
 
-async fn not_found() -> Refusal {
-    Refusal::not_found()
+async fn not_found(State(gateway): State<Arc<Gateway>>) -> Refusal {
+    Refusal::not_found(&gateway.http.path)
 }
 
 async fn method_not_allowed() -> Refusal {

@@ -77,13 +77,11 @@ impl Server {
         let is_pass_through = credentials.is_none();
         let service = credentials.map(|credentials| ServiceToken::start(credentials, http_client.clone()));
         let upstream = UpstreamClient::new(&config.upstream, upstream, service)?;
-        let graphiql = config.graphiql.then(|| match is_sandbox {
-            true => GraphiqlSettings {
-                sandbox: true,
-                token: is_pass_through.then_some(sandbox::access::TOKEN_ALL),
-                ids: sandbox::example_ids(),
-            },
-            false => GraphiqlSettings::default(),
+        let graphiql = config.graphiql.then(|| GraphiqlSettings {
+            sandbox: is_sandbox,
+            token: (is_sandbox && is_pass_through).then_some(sandbox::access::TOKEN_ALL),
+            ids: if is_sandbox { sandbox::example_ids() } else { Vec::new() },
+            endpoint: config.http.path.as_str().trim_start_matches('/').to_owned(),
         });
         let appointments = Shared::new(&config.cache, config.live.clone(), upstream);
         let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);

@@ -51,12 +51,9 @@ impl MediaType {
 
 /// Selects the acceptable media type with the highest weight, the first of equals. Without an `Accept` header, any type
 /// is acceptable.
-///
-/// # Errors
-/// 406 if no type is acceptable.
-pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Accepted, Refusal> {
+pub(crate) fn negotiate(headers: &HeaderMap) -> Option<Accepted> {
     if let Some(accepted) = common_case(headers) {
-        return Ok(accepted);
+        return Some(accepted);
     }
     let mut preferred: Option<(MediaType, f32)> = None;
     let (mut has_ranges, mut event_stream) = (false, false);
@@ -73,14 +70,23 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Accepted, Refusal> {
         }
     }
     match preferred {
-        Some((preferred, _)) => Ok(Accepted { preferred, event_stream }),
-        None if !has_ranges => Ok(Accepted { preferred: MediaType::Json, event_stream }),
-        None => Err(Refusal::new(
-            StatusCode::NOT_ACCEPTABLE,
-            "No acceptable media type. Accept application/graphql-response+json, application/json or text/event-stream. \
-             In a browser, open GraphiQL at /.",
-        )),
+        Some((preferred, _)) => Some(Accepted { preferred, event_stream }),
+        None if !has_ranges => Some(Accepted { preferred: MediaType::Json, event_stream }),
+        None => None,
     }
+}
+
+/// 406, if no media type is acceptable. Points people in a browser to GraphiQL, if it is served.
+pub(crate) fn not_acceptable(has_graphiql: bool) -> Refusal {
+    let hint =
+        if has_graphiql { " In a browser, open GraphiQL, which is at the root of this server." } else { "" };
+    Refusal::new(
+        StatusCode::NOT_ACCEPTABLE,
+        format!(
+            "No acceptable media type. Accept application/graphql-response+json, application/json or \
+             text/event-stream.{hint}"
+        ),
+    )
 }
 
 /// The result for the most common headers, compared literally: parsing media types costs more than all other checks.
@@ -111,7 +117,6 @@ pub(crate) fn media_ranges(headers: &HeaderMap) -> impl Iterator<Item = Option<M
 
 #[cfg(test)]
 mod tests {
-    use axum::response::IntoResponse as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -154,9 +159,9 @@ mod tests {
             ("text/html", None),
             ("nonsense", None),
         ] {
-            assert_eq!(negotiate(&headers(header::ACCEPT, accept)).ok(), expected, "{accept}");
+            assert_eq!(negotiate(&headers(header::ACCEPT, accept)), expected, "{accept}");
         }
-        assert_eq!(negotiate(&HeaderMap::new()).ok(), json);
+        assert_eq!(negotiate(&HeaderMap::new()), json);
     }
 
     #[test]
@@ -172,11 +177,11 @@ mod tests {
             // An empty item changes nothing, except that the header is parsed.
             let parsed = headers(header::ACCEPT, &format!("{accept},"));
             assert_eq!(common_case(&parsed), None);
-            assert_eq!(common_case(&headers(header::ACCEPT, accept)), negotiate(&parsed).ok(), "{accept}");
+            assert_eq!(common_case(&headers(header::ACCEPT, accept)), negotiate(&parsed), "{accept}");
         }
         let mut twice = headers(header::ACCEPT, "application/json");
         twice.append(header::ACCEPT, "text/event-stream".parse().unwrap());
-        assert_eq!(negotiate(&twice).ok(), Some(Accepted { preferred: MediaType::Json, event_stream: true }));
+        assert_eq!(negotiate(&twice), Some(Accepted { preferred: MediaType::Json, event_stream: true }));
     }
 
     #[test]
@@ -219,7 +224,7 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_never_panics(value: String) {
-            let _ = negotiate(&headers(header::ACCEPT, &value)).map_err(|refusal| refusal.into_response());
+            let _ = negotiate(&headers(header::ACCEPT, &value));
             let _ = reject_simple_get(&headers(header::ACCEPT, &value));
             let _ = require_json_body(&headers(header::CONTENT_TYPE, &value));
         }

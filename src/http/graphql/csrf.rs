@@ -7,7 +7,7 @@ use super::accept::media_ranges;
 use crate::http::refusal::Refusal;
 
 /// Headers that make a browser send a CORS preflight before a cross-site request.
-pub(crate) const FORCES_PREFLIGHT: [&str; 5] = [
+const FORCES_PREFLIGHT: [&str; 5] = [
     "authorization",
     "graphql-require-preflight",
     "apollo-require-preflight",

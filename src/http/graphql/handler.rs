@@ -1,4 +1,4 @@
-//! The handler of `/graphql`: from a request to its response, step by step.
+//! The handler of the GraphQL endpoint: from a request to its response, step by step.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// `POST /graphql` and `GET /graphql`.
+/// `POST` and `GET` of the GraphQL endpoint.
 pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Result<Response, Refusal> {
     let deadline = Instant::now() + gateway.http.deadline;
     let is_get = *request.method() == Method::GET;
@@ -52,7 +52,8 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         request::discard(body, &head.headers, gateway, deadline).await;
         return Err(error.into());
     }
-    let accepted = accept::negotiate(&head.headers)?;
+    let accepted =
+        accept::negotiate(&head.headers).ok_or_else(|| accept::not_acceptable(gateway.graphiql.is_some()))?;
     if sse::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
@@ -128,7 +129,7 @@ async fn execute(
         _ if operation.is_subscription() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             "Subscriptions need a streaming transport. Send \"Accept: text/event-stream\" (GraphQL over SSE), or open a \
-             WebSocket at /graphql with the sub-protocol graphql-transport-ws.",
+             WebSocket at the same address with the sub-protocol graphql-transport-ws.",
         )),
         Accepted { preferred, .. } => {
             let access = access(gateway, caller, deadline);

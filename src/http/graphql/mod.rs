@@ -1,4 +1,4 @@
-//! The endpoint `/graphql` and its transports: GraphQL over HTTP, server-sent events ([`sse`]) and WebSocket
+//! The GraphQL endpoint and its transports: GraphQL over HTTP, server-sent events ([`sse`]) and WebSocket
 //! ([`websocket`]).
 //!
 //! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, authentication, rate
