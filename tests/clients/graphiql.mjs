@@ -10,7 +10,8 @@ if (!url) {
   console.error('Usage: node graphiql.mjs URL [SCREENSHOT_DIR]');
   process.exit(2);
 }
-const home = new URL('/', url).href;
+// The page is at this address, under whatever path.
+const home = new URL('./', url.endsWith('/') ? url : `${url}/`).href;
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -57,7 +58,7 @@ let settings;
 
 try {
   await check('the gateway says that it serves its sandbox, with a token and ids', async () => {
-    settings = await (await fetch(new URL('/graphiql.json', url))).json();
+    settings = await (await fetch(new URL('graphiql.json', home))).json();
     assert.equal(settings.sandbox, true);
     assert.equal(typeof settings.token, 'string');
     assert.ok(settings.ids.length >= 2, 'fewer than two ids');
@@ -299,7 +300,7 @@ function operate(page) {
 }
 
 async function ask(query) {
-  const response = await fetch(new URL('/graphql', url), {
+  const response = await fetch(new URL(settings.endpoint, home), {
     method: 'POST',
     headers: { 'Content-Type': 'application/json', Accept: 'application/json' },
     body: JSON.stringify({ query }),

@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{process::Command, time::timeout};
 
-use support::{Gateway, TIMEOUT};
+use support::{Gateway, PrefixProxy, TIMEOUT, program as gateway_program};
 
 const AUDITS_PASSED: &str = "61 of 61 audits ok";
 
@@ -32,13 +32,18 @@ fn directory() -> PathBuf {
 
 /// Runs a Node.js program of this directory against `gateway` and returns its output.
 async fn run(program: &str, gateway: &Gateway) -> String {
+    run_at(program, gateway.base()).await
+}
+
+/// Runs a Node.js program of this directory against the gateway at `url` and returns its output.
+async fn run_at(program: &str, url: &str) -> String {
     assert!(
         directory().join("node_modules").is_dir(),
         "tests/clients/node_modules is missing. Run `npm ci --prefix tests/clients`. {INSTALL}"
     );
     let output = Command::new("node")
         .arg(directory().join(program))
-        .arg(gateway.base())
+        .arg(url)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -54,13 +59,13 @@ async fn run(program: &str, gateway: &Gateway) -> String {
 }
 
 /// Runs a program that drives Chromium.
-async fn run_in_browser(program: &str, gateway: &Gateway) {
+async fn run_in_browser(program: &str, url: &str) {
     let browser = std::env::var("CHROMIUM").unwrap_or("/usr/bin/chromium".to_owned());
     assert!(
         Path::new(&browser).exists(),
         "Chromium is missing at {browser}. Install it, or set CHROMIUM to its path. {INSTALL}"
     );
-    run(program, gateway).await;
+    run_at(program, url).await;
 }
 
 #[tokio::test]
@@ -96,11 +101,19 @@ async fn apollo_client_queries_mutates_and_subscribes() {
 
 #[tokio::test]
 async fn graphiql_works_in_a_browser() {
-    run_in_browser("graphiql.mjs", &Gateway::on_sandbox(&[]).await).await;
+    run_in_browser("graphiql.mjs", Gateway::on_sandbox(&[]).await.base()).await;
+}
+
+#[tokio::test]
+async fn graphiql_works_behind_a_path_prefix() {
+    let command = gateway_program(&["serve"], &[("http.path", "/api/graphql")]);
+    let gateway = Gateway::with_path(command, "/api/graphql").await;
+    let proxy = PrefixProxy::before(&gateway).await;
+    run_in_browser("graphiql.mjs", proxy.url()).await;
 }
 
 #[tokio::test]
 async fn a_browser_enforces_the_allowed_origins() {
     let settings = [("http.origins", "http://app.localhost")];
-    run_in_browser("origins.mjs", &Gateway::on_sandbox(&settings).await).await;
+    run_in_browser("origins.mjs", Gateway::on_sandbox(&settings).await.base()).await;
 }

@@ -110,6 +110,10 @@ function ask(page, query) {
           authorization: 'Bearer sandbox-all',
           'content-type': 'application/json',
           accept: 'application/graphql-response+json',
+          // As OpenTelemetry and Sentry add them.
+          traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+          baggage: 'sentry-environment=test',
+          'sentry-trace': '0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1',
         },
         body,
       });

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Gateway, GatewayResponse, RawConnection, RawResponse, raw};
+use crate::support::{FinishedRun, Gateway, GatewayResponse, RawConnection, RawResponse, program, raw};
 
 const APP: &str = "https://app.example";
 const NAMED: (&str, &str) = ("http.origins", "https://app.example,https://admin.example:8443");
@@ -67,8 +67,9 @@ async fn allowed_origins_may_call_and_read() {
             ("access-control-allow-methods", "GET,POST"),
             (
                 "access-control-allow-headers",
-                "content-type,accept,x-request-id,authorization,graphql-require-preflight,\
-                 apollo-require-preflight,x-apollo-operation-name,x-requested-with",
+                "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
+                 apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,\
+                 apollographql-client-name,apollographql-client-version,traceparent,tracestate,baggage,sentry-trace",
             ),
             ("access-control-max-age", "3600"),
             ("vary", "origin"),
@@ -83,6 +84,53 @@ async fn allowed_origins_may_call_and_read() {
         assert_eq!(header(&answer, "access-control-expose-headers"), "x-request-id,retry-after");
         assert_eq!(header(&answer, "vary"), "origin");
         assert_eq!(access_control(&answer).len(), 2, "no credentials: {answer:?}");
+    }
+}
+
+/// A browser compares the names of the preflight with this list.
+fn allowed_headers(preflight: &GatewayResponse) -> Vec<&str> {
+    header(preflight, "access-control-allow-headers").split(',').map(str::trim).collect()
+}
+
+#[tokio::test]
+async fn headers_of_common_clients_are_allowed_by_default() {
+    let gateway = Gateway::on_sandbox(&[NAMED]).await;
+    let preflight = preflight(&gateway, APP, "/graphql").await;
+    let allowed = allowed_headers(&preflight);
+    for (client, names) in [
+        (
+            "Apollo Client",
+            &[
+                "accept",
+                "content-type",
+                "apollo-require-preflight",
+                "x-apollo-operation-name",
+                "apollographql-client-name",
+                "apollographql-client-version",
+            ][..],
+        ),
+        ("Relay", &["accept", "content-type", "authorization", "x-requested-with"]),
+        ("urql", &["accept", "content-type", "authorization"]),
+        ("OpenTelemetry", &["traceparent", "tracestate", "baggage"]),
+        ("Sentry", &["sentry-trace", "baggage"]),
+    ] {
+        for name in names {
+            assert!(allowed.contains(name), "{name} of {client} in {allowed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn http_cors_headers_replaces_the_list() {
+    let gateway =
+        Gateway::on_sandbox(&[NAMED, ("http.cors_headers", "Authorization, X-Own-Header,,content-type")])
+            .await;
+    let preflight = preflight(&gateway, APP, "/graphql").await;
+    assert_eq!(allowed_headers(&preflight), ["authorization", "x-own-header", "content-type"]);
+    for invalid in ["*", "a b", "x-own:"] {
+        let ended = FinishedRun::of(program(&["check"], &[("http.cors_headers", invalid)])).await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("GATEWAY_HTTP_CORS_HEADERS"), "{ended:?}");
     }
 }
 
@@ -125,7 +173,7 @@ async fn any_other_origin_reads_nothing() {
 #[tokio::test]
 async fn a_named_origin_reads_graphql_and_nothing_else() {
     let gateway = Gateway::on_sandbox(&[NAMED]).await;
-    for path in ["/", "/graphiql.json", "/livez", "/readyz", "/metrics", "/nothing", "/graphql/"] {
+    for path in ["/", "/graphiql.json", "/livez", "/readyz", "/metrics", "/nothing", "/graphql//"] {
         for method in [Method::GET, Method::OPTIONS] {
             let reply = GatewayResponse::of(gateway.request(method, path).header("origin", APP)).await;
             assert!(!reply.headers.contains_key("access-control-allow-origin"), "{path}: {reply:?}");

@@ -1,11 +1,11 @@
 //! GraphiQL at `/`, as far as it can be tested without a browser.
 
-use std::io::Read as _;
+use std::{collections::BTreeSet, io::Read as _};
 
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Url};
 use serde_json::json;
 
-use crate::support::{Gateway, GatewayResponse};
+use crate::support::{Gateway, GatewayResponse, PrefixProxy, client, raw};
 
 async fn bytes(request: RequestBuilder) -> (reqwest::header::HeaderMap, Vec<u8>) {
     let response = request.send().await.unwrap();
@@ -99,7 +99,7 @@ async fn the_sandbox_fills_in_its_token_and_a_real_upstream_none() {
 
     let real = Gateway::before("http://127.0.0.1:9", &[]).await;
     let settings = GatewayResponse::of(real.request(Method::GET, "/graphiql.json")).await;
-    assert_eq!(settings.body, json!({ "sandbox": false, "token": null, "ids": [] }));
+    assert_eq!(settings.body, json!({ "sandbox": false, "token": null, "ids": [], "endpoint": "graphql" }));
 }
 
 #[tokio::test]
@@ -112,4 +112,58 @@ async fn switched_off_it_is_not_there() {
     }
     assert!(!off.stdout().contains("GraphiQL"), "{}", off.stdout());
     assert_eq!(off.query(None, "{ __typename }").await.status, 200);
+}
+
+/// All files that `text`, a file at `url`, refers to by a relative address.
+fn references(url: &Url, text: &str) -> Vec<Url> {
+    let quoted = text.split(['"', '\'', '`', '(', ')']);
+    // The names of bundled files end with a hash. Names of source files that remain in the bundle have none.
+    let files = quoted.filter(|part| {
+        let (stem, end) = part.rsplit_once('.').unwrap_or_default();
+        let hash = stem.get(stem.len().saturating_sub(9)..).unwrap_or_default();
+        ["js", "css", "svg", "ttf", "woff2"].contains(&end) && hash.len() == 9 && hash.starts_with('-')
+    });
+    files.filter_map(|part| url.join(part).ok()).collect()
+}
+
+#[tokio::test]
+async fn behind_a_path_prefix_all_addresses_of_the_page_lead_to_it() {
+    let gateway = Gateway::on_sandbox(&[]).await;
+    let proxy = PrefixProxy::before(&gateway).await;
+    let home: Url = proxy.url().parse().unwrap();
+    let get = async |url: Url| {
+        let response = client().get(url.clone()).header("accept", "application/json").send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap_or_default())
+    };
+    let (status, page) = get(home.clone()).await;
+    assert_eq!(status, 200);
+    let mut pending = references(&home, &page);
+    assert!(pending.len() >= 5, "{pending:?}");
+    let mut seen = BTreeSet::new();
+    while let Some(url) = pending.pop() {
+        if !seen.insert(url.clone()) {
+            continue;
+        }
+        assert!(url.as_str().starts_with(home.as_str()), "{url} is outside of the prefix");
+        let (status, text) = get(url.clone()).await;
+        if url.path().ends_with(".js") || url.path().ends_with(".css") {
+            assert_eq!(status, 200, "{url}");
+            assert!(
+                !text.contains("\"/assets/") && !text.contains("(/assets/"),
+                "an absolute address in {url}"
+            );
+            let names = references(&url, &text);
+            pending.extend(names.into_iter().filter(|url| url.path().ends_with(".js")));
+        }
+    }
+    let workers = seen.iter().filter(|url| url.path().contains(".worker-")).count();
+    assert!(seen.len() > 10 && workers >= 3, "{seen:#?}");
+
+    let (status, settings) = get(home.join("graphiql.json").unwrap()).await;
+    assert_eq!(status, 200);
+    let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
+    let endpoint = home.join(settings["endpoint"].as_str().unwrap()).unwrap();
+    let query = client().post(endpoint).header("content-type", "application/json");
+    let reply = GatewayResponse::of(query.body(raw::query("{ __typename }"))).await;
+    assert_eq!(reply.body, json!({ "data": { "__typename": "Query" } }));
 }

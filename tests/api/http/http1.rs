@@ -82,7 +82,8 @@ async fn a_connection_continues_after_a_rejection() {
 
 #[tokio::test]
 async fn slow_headers_and_idle_connections_time_out() {
-    let gateway = Gateway::on_sandbox(&[("http.header_timeout", "300ms")]).await;
+    let timeouts = [("http.header_timeout", "300ms"), ("http.idle_timeout", "300ms")];
+    let gateway = Gateway::on_sandbox(&timeouts).await;
     let mut silent = RawConnection::connect(&gateway).await;
     let mut slow = RawConnection::connect(&gateway).await;
     slow.send("POST /graphql HTTP/1.1\r\nHost: gat").await.unwrap();
@@ -132,20 +133,4 @@ async fn a_client_that_reads_nothing_is_let_go() {
     let _ = timeout(TIMEOUT, stream.read_to_end(&mut answers)).await.expect("an end");
     assert!(answers.len() < asked * whole, "{} bytes", answers.len());
     assert_eq!(gateway.rejections("http.write_timeout").await, 1.0);
-}
-
-#[tokio::test]
-async fn excess_connections_wait_to_be_accepted() {
-    let gateway = Gateway::on_sandbox(&[("http.max_connections", "1")]).await;
-    let mut first = TcpStream::connect(gateway.address()).await.unwrap();
-    let request = b"GET /livez HTTP/1.1\r\nHost: g\r\n\r\n";
-    first.write_all(request).await.unwrap();
-    assert!(first.read(&mut [0; 1024]).await.unwrap() > 0);
-    let mut second = TcpStream::connect(gateway.address()).await.unwrap();
-    second.write_all(request).await.unwrap();
-    let mut answer = [0; 1024];
-    assert!(timeout(Duration::from_millis(300), second.read(&mut answer)).await.is_err(), "it waits");
-    drop(first);
-    let length = timeout(TIMEOUT, second.read(&mut answer)).await.expect("its turn").unwrap();
-    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
 }

@@ -3,9 +3,12 @@
 mod browser;
 mod compression;
 mod concurrency_limit;
+mod excess_connections;
 mod fair_admission;
 mod graphiql;
+mod graphql_path;
 mod http1;
+mod idle_connections;
 mod open_files;
 mod protocol;
 mod rate_limit;

@@ -180,6 +180,24 @@ async fn media_types_that_are_not_spoken_are_406_and_415() {
     assert!(packed.rejected(415, "BAD_REQUEST").contains("Content-Encoding"));
 }
 
+/// A person who opens the endpoint in a browser.
+#[tokio::test]
+async fn a_406_names_graphiql_only_if_it_is_served() {
+    let production = [("profile", "production"), ("sandbox.enabled", "true")];
+    let both = [&production[..], &[("graphiql.enabled", "true")]].concat();
+    for (settings, is_served) in
+        [(&[][..], true), (&production, false), (&both, true), (&[("graphiql.enabled", "false")], false)]
+    {
+        let gateway = Gateway::on_sandbox(settings).await;
+        let request = gateway.request(Method::GET, "/graphql").header("accept", "text/html");
+        let reply = GatewayResponse::of(request).await;
+        let message = reply.rejected(406, "BAD_REQUEST");
+        assert_eq!(message.contains("GraphiQL"), is_served, "{message}");
+        let page = GatewayResponse::of(gateway.request(Method::GET, "/")).await;
+        assert_eq!(page.status == 200, is_served);
+    }
+}
+
 #[tokio::test]
 async fn requests_possible_without_cors_preflight_are_rejected() {
     let gateway = Gateway::on_sandbox(&[]).await;

@@ -1,7 +1,9 @@
 //! Running the gateway: commands, configuration, logs, metrics, shutdown.
 
+mod admin_listener;
 mod commands;
 mod configuration;
+mod containers;
 mod failing_operations;
 mod lifecycle;
 mod logs;

@@ -66,13 +66,18 @@ impl Gateway {
 
     /// Starts a gateway by `command`.
     pub async fn of(command: Command) -> Self {
-        Self::logging_to(Output::of, command).await
+        Self::with_path(command, "/graphql").await
+    }
+
+    /// Starts a gateway whose GraphQL endpoint is at `path`.
+    pub async fn with_path(command: Command, path: &str) -> Self {
+        Self::logging_to(Output::of, command, path).await
     }
 
     /// Starts a gateway whose log is not read until [`Gateway::read_log`].
     pub async fn with_unread_log(upstream: &str, settings: &[(&str, &str)]) -> Self {
         let settings = [&[("upstream.url", upstream)], settings].concat();
-        Self::logging_to(Output::unread, program(&["serve"], &settings)).await
+        Self::logging_to(Output::unread, program(&["serve"], &settings), "/graphql").await
     }
 
     /// Starts to read the log.
@@ -80,7 +85,7 @@ impl Gateway {
         self.stderr.read();
     }
 
-    async fn logging_to(log: fn(OwnedFd) -> Output, mut command: Command) -> Self {
+    async fn logging_to(log: fn(OwnedFd) -> Output, mut command: Command, path: &str) -> Self {
         let mut child = command.spawn().unwrap();
         let stdout = Output::of(child.stdout.take().unwrap().into_owned_fd().unwrap());
         let stderr = log(child.stderr.take().unwrap().into_owned_fd().unwrap());
@@ -88,7 +93,7 @@ impl Gateway {
             loop {
                 let text = stdout.text();
                 let base = text.lines().find_map(|line| {
-                    line.trim().strip_prefix("GraphQL")?.trim().strip_suffix("/graphql").map(str::to_owned)
+                    line.trim().strip_prefix("GraphQL")?.trim().strip_suffix(path).map(str::to_owned)
                 });
                 // The address of the upstream comes last, or the tokens of the sandbox.
                 let is_all = text.contains("  Tokens ") || text.contains("  Upstream  http");

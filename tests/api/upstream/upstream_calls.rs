@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::{Call, Gateway, TlsUpstream, Upstream, id, ids, program, served};
 
 #[tokio::test]
-async fn a_call_is_a_get_that_carries_only_the_callers_token() {
+async fn a_call_is_a_get_with_only_the_token_and_the_request_id() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let query = format!(r#"{{ appointment(id: "{}") {{ id }} }}"#, id(1));
@@ -19,7 +19,7 @@ async fn a_call_is_a_get_that_carries_only_the_callers_token() {
         .header("x-forwarded-for", "192.0.2.1")
         .header("proxy-authorization", "Basic secret")
         .body(json!({ "query": query }).to_string());
-    reply.send().await.unwrap();
+    let reply = reply.send().await.unwrap();
 
     let call = upstream.seen(|seen| seen.calls[0].clone());
     assert_eq!(call.method, "GET");
@@ -31,6 +31,7 @@ async fn a_call_is_a_get_that_carries_only_the_callers_token() {
         ("authorization", "Bearer 17|token.with~all-of+it/=="),
         ("host", upstream.url().trim_start_matches("http://")),
         ("user-agent", concat!("appointments-gateway/", env!("CARGO_PKG_VERSION"))),
+        ("x-request-id", reply.headers()["x-request-id"].to_str().unwrap()),
     ];
     assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
