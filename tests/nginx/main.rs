@@ -65,7 +65,9 @@ impl Nginx {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("nginx is missing ({error}). tests/run installs it where it can."));
+            .unwrap_or_else(|error| {
+                panic!("nginx is missing ({error}). tests/run installs it where it can.")
+            });
         let mut nginx = Self { base: format!("http://127.0.0.1:{port}"), process, directory };
         timeout(TIMEOUT, nginx.until_listening(port)).await.expect("nginx listens in time");
         nginx
@@ -163,7 +165,11 @@ async fn every_status_passes_nginx_with_its_body() {
                 };
                 let what = format!("{} in {accepted} with {directives:?}", case.body);
                 let (direct, through) = (ask(gateway.base()).await, ask(&nginx.base).await);
-                assert_eq!((direct.status, through.status), (case.status, case.status), "{what}: {through:?}");
+                assert_eq!(
+                    (direct.status, through.status),
+                    (case.status, case.status),
+                    "{what}: {through:?}"
+                );
                 assert_eq!(through.body, direct.body, "{what}");
                 assert_eq!(through.body.get("errors").is_some(), case.code.is_some(), "{what}");
                 assert!(through.codes().iter().all(|code| Some(*code) == case.code), "{what}");

@@ -305,13 +305,7 @@ impl Judge {
     }
 
     /// Checks an event of a subscription, and returns the version that it shows, or none for an expected end.
-    pub fn event(
-        &self,
-        asked: &Asked,
-        appointment: usize,
-        seen: u64,
-        body: &Value,
-    ) -> Verdict<Option<u64>> {
+    pub fn event(&self, asked: &Asked, appointment: usize, seen: u64, body: &Value) -> Verdict<Option<u64>> {
         self.counts.events.fetch_add(1, Ordering::Relaxed);
         let mut answer = Answer::of(body)?;
         let value = &body["data"]["appointmentChanged"];

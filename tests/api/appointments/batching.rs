@@ -129,12 +129,12 @@ async fn malformed_uuids_are_rejected_without_a_call() {
     ] {
         let one = "query ($id: UUID!) { appointment(id: $id) { id } }";
         let reply = gateway.query_with(Some("token"), one, json!({ "id": bad })).await;
-        assert_eq!((reply.status, reply.codes()), (400, vec!["BAD_USER_INPUT"]), "{bad}");
+        assert_eq!((reply.status, reply.codes()), (422, vec!["BAD_USER_INPUT"]), "{bad}");
         assert_eq!(reply.body.get("data"), None, "{bad}");
 
         let many = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }";
         let reply = gateway.query_with(Some("token"), many, json!({ "ids": [good, bad] })).await;
-        assert_eq!((reply.status, reply.codes()), (400, vec!["BAD_USER_INPUT"]), "{bad}");
+        assert_eq!((reply.status, reply.codes()), (422, vec!["BAD_USER_INPUT"]), "{bad}");
         assert_eq!(reply.body.get("data"), None, "{bad}");
 
         let literal = format!("{{ appointment(id: {bad}) {{ id }} }}");

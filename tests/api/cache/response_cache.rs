@@ -414,13 +414,11 @@ async fn failed_and_partial_responses_are_not_cached() {
     // Request errors are detected each time.
     for wrong in ["{", "{ nothing }", "{ appointment(id: 1) { id } }"] {
         for _ in 0..2 {
-            RequestForm::POST.ask(&gateway, "token", wrong).await.rejected(
-                400,
-                match wrong {
-                    "{" => "GRAPHQL_PARSE_FAILED",
-                    _ => "GRAPHQL_VALIDATION_FAILED",
-                },
-            );
+            let (status, code) = match wrong {
+                "{" => (400, "GRAPHQL_PARSE_FAILED"),
+                _ => (422, "GRAPHQL_VALIDATION_FAILED"),
+            };
+            RequestForm::POST.ask(&gateway, "token", wrong).await.rejected(status, code);
         }
     }
     assert_eq!(hits(&gateway).await, 0.0);
