@@ -90,11 +90,8 @@ pub(crate) struct Refused;
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        tracing::debug!(
-            http.status = self.status.as_u16(),
-            code = self.error.code().as_str(),
-            "request refused"
-        );
+        // The access log has the status, which may depend on the media type.
+        tracing::debug!(code = self.error.code().as_str(), "request refused");
         let content_type =
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let (status, headers) = (self.status, self.headers.clone());

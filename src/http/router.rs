@@ -1,5 +1,5 @@
-//! The router, and the checks of every request in their order: request id, unread body, security headers, CORS, panic
-//! isolation, header limits; then `/graphql` or one of the other routes.
+//! The router, and the checks of every request in their order: request id, content negotiation, unread body, form of a
+//! refusal, security headers, CORS, panic isolation, header limits; then `/graphql` or one of the other routes.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 

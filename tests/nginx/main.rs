@@ -181,3 +181,30 @@ async fn every_status_passes_nginx_with_its_body() {
         }
     }
 }
+
+/// These directives have a list of statuses without 294.
+#[tokio::test]
+async fn nginx_neither_compresses_294_nor_adds_headers_unless_always() {
+    let upstream = Upstream::answering(|call| match call.id == id(403) {
+        true => UpstreamResponse::status(403),
+        false => call.appointment(),
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url(), &[("http.compression", "false")]).await;
+    let nginx = Nginx::before(
+        &gateway,
+        "add_header X-Listed 1; add_header X-Always 1 always; gzip on; gzip_proxied any; gzip_min_length 1;
+         gzip_types application/graphql-response+json;",
+    )
+    .await;
+    for (number, status, is_listed) in [(1, 200, true), (403, 294, false)] {
+        let case = Case::new(status, None, &format!("{{ appointment(id: \"{}\") {{ id }} }}", id(number)));
+        let request = case.request(&gateway, &nginx.base).header("accept-encoding", "gzip");
+        let reply = GatewayResponse::of(request).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert!(reply.headers.contains_key("x-always"), "{reply:?}");
+        for name in ["x-listed", "content-encoding"] {
+            assert_eq!(reply.headers.contains_key(name), is_listed, "{name}: {reply:?}");
+        }
+    }
+}
