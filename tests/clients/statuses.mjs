@@ -23,6 +23,7 @@ const id = (number) => `${number.toString(16).padStart(8, '0')}-0000-4000-8000-0
 const one = (number) => `appointment(id: "${id(number)}") { id }`;
 const BOTH = `query Both { served: ${one(1)} refused: ${one(403)} }`;
 const CANCEL = `mutation Cancel { cancelAppointment(id: "${id(403)}") { appointment { id } } }`;
+const MANY = `query Many { ${Array.from({ length: 60 }, (_, n) => `a${n}: ${one(1)}`).join(' ')} }`;
 const SERVED = `query Served { ${one(1)} }`;
 
 /** Each client: from a document, headers and a `fetch` to the data and the error codes that an app finds. */
@@ -97,7 +98,7 @@ const cases = [
   { name: 'no token', text: SERVED, token: null, status: 401, codes: ['UNAUTHENTICATED'] },
   { name: 'a malformed token', text: SERVED, token: 'a b', status: 401, codes: ['UNAUTHENTICATED'] },
   { name: 'an unknown field', text: 'query Q { nonsense }', status: 422, codes: ['GRAPHQL_VALIDATION_FAILED'] },
-  { name: 'a limit', text: `query Q { ${'a: __typename '.repeat(60)} }`, status: 422, codes: ['QUERY_TOO_COMPLEX'] },
+  { name: 'a limit', text: MANY, status: 422, codes: ['QUERY_TOO_COMPLEX'] },
   {
     name: 'a variable',
     status: 422,
@@ -151,7 +152,12 @@ async function judge(name, ask, expected) {
   assert.equal(response.status, expected.status);
   assert.equal(response.headers.get('Content-Type'), MEDIA_TYPE);
   assert.deepEqual(answer.codes, expected.codes);
-  assert.deepEqual(answer.data ?? null, expected.data ?? null);
+  assert.deepEqual(withoutTypes(answer.data ?? null), expected.data ?? null);
+}
+
+/** The data without the names of types, which Apollo Client asks for. */
+function withoutTypes(data) {
+  return JSON.parse(JSON.stringify(data, (key, value) => (key === '__typename' ? undefined : value)));
 }
 
 /** Takes the slots of the gateway for operations, until the returned function is called. */

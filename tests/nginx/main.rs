@@ -89,6 +89,15 @@ impl Drop for Nginx {
     }
 }
 
+/// An upstream that denies access to `id(403)`.
+async fn upstream() -> Upstream {
+    Upstream::answering(|call| match call.path.contains(&id(403)) {
+        true => UpstreamResponse::status(403),
+        false => call.appointment(),
+    })
+    .await
+}
+
 /// A request of a table: what is sent, and the expected status and code.
 struct Case {
     status: u16,
@@ -141,11 +150,7 @@ fn cases() -> Vec<Case> {
 
 #[tokio::test]
 async fn every_status_passes_nginx_with_its_body() {
-    let upstream = Upstream::answering(|call| match call.id == id(403) {
-        true => UpstreamResponse::status(403),
-        false => call.appointment(),
-    })
-    .await;
+    let upstream = upstream().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     for directives in [
         "",
@@ -185,11 +190,7 @@ async fn every_status_passes_nginx_with_its_body() {
 /// These directives have a list of statuses without 294.
 #[tokio::test]
 async fn nginx_neither_compresses_294_nor_adds_headers_unless_always() {
-    let upstream = Upstream::answering(|call| match call.id == id(403) {
-        true => UpstreamResponse::status(403),
-        false => call.appointment(),
-    })
-    .await;
+    let upstream = upstream().await;
     let gateway = Gateway::before(upstream.url(), &[("http.compression", "false")]).await;
     let nginx = Nginx::before(
         &gateway,

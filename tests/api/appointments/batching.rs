@@ -139,7 +139,7 @@ async fn malformed_uuids_are_rejected_without_a_call() {
 
         let literal = format!("{{ appointment(id: {bad}) {{ id }} }}");
         let reply = gateway.query(Some("token"), &literal).await;
-        assert_eq!(reply.status, 400, "{literal}");
+        assert_eq!(reply.status, 422, "{literal}");
         assert_eq!(reply.body.get("data"), None, "{literal}");
     }
     assert_eq!(upstream.calls(), 0);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::support::{
-    APPOINTMENT_AT, CREATED, Call, ChangeKind, Gate, Gateway, GatewayResponse, UPSTREAM_TEXT, Upstream,
-    UpstreamResponse, id,
+    APPOINTMENT_AT, CREATED, Call, ChangeKind, Gate, Gateway, GatewayResponse, RequestForm, UPSTREAM_TEXT,
+    Upstream, UpstreamResponse, id,
 };
 
 #[tokio::test]
@@ -185,7 +185,9 @@ async fn no_token_no_call() {
     let upstream = Upstream::answering(Call::changed).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let query = format!("mutation {{ cancelAppointment(id: \"{}\") {{ userErrors {{ message }} }} }}", id(1));
-    let reply = gateway.query(None, &query).await;
+    gateway.query(None, &query).await.rejected(401, "UNAUTHENTICATED");
+    let form = RequestForm::POST.accepting("application/json");
+    let reply = GatewayResponse::of(form.request(&gateway, None, &query)).await;
     assert_eq!(reply.paths_and_codes(), [(r#"["cancelAppointment"]"#.to_owned(), "UNAUTHENTICATED")]);
     assert_eq!(reply.body["data"], Value::Null);
     assert_eq!(upstream.calls(), 0);
