@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     auth::IdentityMode,
+    http::StatusEdition,
     key::{ConfigKey, ValueKind},
     log::{LogFormat, LogLevel},
     profile::Profile,
@@ -18,6 +19,7 @@ const MODES: &[&str] = &["pass-through", "service"];
 const PROFILES: &[&str] = &["development", "production"];
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
+const STATUSES: &[&str] = &["2026", "2025"];
 
 /// All configuration keys, in the order of `docs/configuration.md`.
 pub const KEYS: &[ConfigKey] = &[
@@ -689,6 +691,21 @@ pub const KEYS: &[ConfigKey] = &[
         help: "Maximum number of token buckets, at about 100 bytes each. Further callers share the bucket of callers \
                without a token.",
         set: |c, v| count(v, 1..=10_000_000).map(|v| c.rate_limit.max_callers = v),
+    },
+    ConfigKey {
+        name: "http.statuses",
+        default: "2026",
+        kind: ValueKind::Choice(STATUSES),
+        help: "HTTP statuses of responses in application/graphql-response+json: those of GraphQL over HTTP, edition \
+               September 2026, or of the drafts up to 2025. Clients of application/json always get the latter.",
+        set: |c, v| {
+            c.http.statuses = match v {
+                "2026" => StatusEdition::Edition2026,
+                "2025" => StatusEdition::Edition2025,
+                _ => return Err(one_of(STATUSES)),
+            };
+            Ok(())
+        },
     },
     ConfigKey {
         name: "http.origins",

@@ -20,7 +20,9 @@ pub(crate) const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A client-visible error. Messages never contain the upstream's response, its address or a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// The token is missing, malformed or rejected by the upstream.
+    /// The request has no token.
+    CredentialMissing,
+    /// The token is malformed or rejected.
     Unauthenticated(Cow<'static, str>),
     /// The upstream denies the caller access.
     Forbidden,
@@ -71,7 +73,7 @@ impl ApiError {
     /// The `extensions.code`.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Unauthenticated(_) => ErrorCode::Unauthenticated,
+            Self::CredentialMissing | Self::Unauthenticated(_) => ErrorCode::Unauthenticated,
             Self::Forbidden => ErrorCode::Forbidden,
             Self::NotFound => ErrorCode::NotFound,
             Self::Conflict => ErrorCode::Conflict,
@@ -96,6 +98,9 @@ impl ApiError {
     /// The problem and its remedy.
     pub fn message(&self) -> Cow<'static, str> {
         match self {
+            Self::CredentialMissing => {
+                "The bearer token is missing. Send the header \"Authorization: Bearer <token>\".".into()
+            }
             Self::Unauthenticated(text) | Self::BadRequest(text) => text.clone(),
             Self::Forbidden => "Access denied. The token does not permit this operation.".into(),
             Self::NotFound => "Appointment not found. Check the id.".into(),

@@ -13,11 +13,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
-use super::{refusal::Refusal, request_framing::FramingGuard, security_headers};
+use super::{graphql::accept, refusal::Refusal, request_framing::FramingGuard, security_headers};
 use crate::error::{
     ApiError,
     limit::{Limit, LimitExceeded},
@@ -50,8 +50,9 @@ impl<S> HyperErrors<S> {
     }
 }
 
-/// The completed response, if `written` is one of hyper's own errors. Only those lack an `x-request-id`.
-fn complete_error(written: &[u8]) -> Option<Vec<u8>> {
+/// The completed response, if `written` is one of hyper's own errors. Only those lack an `x-request-id`. `accept` is the
+/// value of the client's `Accept` header, as far as it was received.
+fn complete_error(written: &[u8], accept: &[u8]) -> Option<Vec<u8>> {
     if !written.starts_with(b"HTTP/1.1 4") || !written.ends_with(b"\r\n\r\n") {
         return None;
     }
@@ -81,8 +82,11 @@ fn complete_error(written: &[u8]) -> Option<Vec<u8>> {
     let id = Uuid::new_v4();
     tracing::debug!(request.id = %id, http.status = status.as_u16(), "request head rejected by hyper");
     let document = Refusal::with_status(status, error).into_document();
+    let accept = accept.iter().map(|byte| if *byte == b'\r' { b' ' } else { *byte }).collect::<Vec<_>>();
+    let accept = HeaderValue::from_bytes(&accept).ok().map(|accept| (header::ACCEPT, accept));
+    let content_type = accept::negotiate(&accept.into_iter().collect()).errors.content_type();
     let mut headers = format!(
-        "\r\ncontent-type: application/json; charset=utf-8\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
+        "\r\ncontent-type: {content_type}\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
         document.len()
     );
     for (name, value) in security_headers::HEADERS {
@@ -109,7 +113,7 @@ impl<S: AsyncWrite + Unpin> HyperErrors<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_replacement(cx))?;
-        if let Some(response) = complete_error(buf) {
+        if let Some(response) = complete_error(buf, self.framing.accept()) {
             self.replacement = response;
             return Poll::Ready(Ok(buf.len()));
         }
@@ -123,7 +127,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_replacement(cx))?;
         if let [buf] = bufs
-            && let Some(response) = complete_error(buf)
+            && let Some(response) = complete_error(buf, self.framing.accept())
         {
             self.replacement = response;
             return Poll::Ready(Ok(buf.len()));

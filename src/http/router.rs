@@ -1,5 +1,5 @@
-//! The router, and the checks of every request in their order: request id, unread body, security headers, CORS, panic
-//! isolation, header limits; then `/graphql` or one of the other routes.
+//! The router, and the checks of every request in their order: request id, content negotiation, unread body, form of a
+//! refusal, security headers, CORS, panic isolation, header limits; then `/graphql` or one of the other routes.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
@@ -20,7 +20,9 @@ use tracing::{Instrument as _, Span};
 use super::{
     cors,
     gateway::{Gateway, Request, RequestContext},
-    graphiql, graphql, header_limits, health, metrics,
+    graphiql,
+    graphql::{self, accept, status::ResponseForm},
+    header_limits, health, metrics,
     paths::GRAPHQL,
     refusal::Refusal,
     request_id::{self, AccessLogEntry, RequestId, SpanStart},
@@ -87,13 +89,16 @@ impl Service {
         // Every request has an id and an access log entry, and counts in the metrics.
         let id = RequestId::from_headers(&head.headers);
         let log_entry = AccessLogEntry::start(&head, self.is_graphql(head.uri.path()));
-        let context = RequestContext { id: &id, body: &mut body };
+        let negotiation = accept::negotiate(&head.headers);
+        let context = RequestContext { id: &id, body: &mut body, negotiation };
         let handled = self.apply_cors(Request::from_parts(head, context));
         let mut response = match id.span(SpanStart::Arrival) {
             Some(span) => Box::pin(handled).instrument(span).await,
             None => handled.await,
         };
         unread_body::discard_or_close(&mut response, body, expects_continue).await;
+        let edition = self.0.gateway.http.statuses;
+        ResponseForm { media_type: negotiation.errors, edition }.apply_to(&mut response);
         security_headers::apply(&mut response);
         log_entry.finish(&response, &id);
         id.add_to(&mut response);

@@ -18,6 +18,15 @@ pub(crate) enum MediaType {
 
 /// The result of content negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Negotiation {
+    /// `None` if no media type is acceptable.
+    accepted: Option<Accepted>,
+    /// The media type of an error document: the preferred JSON type, or `application/json` without one.
+    pub(crate) errors: MediaType,
+}
+
+/// The acceptable media types of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Accepted {
     /// The preferred media type.
     pub(crate) preferred: MediaType,
@@ -49,16 +58,35 @@ impl MediaType {
     }
 }
 
+impl Negotiation {
+    /// For clients that prefer a JSON type and accept no event stream.
+    fn json(media_type: MediaType) -> Self {
+        let accepted = Accepted { preferred: media_type, event_stream: false };
+        Self { accepted: Some(accepted), errors: media_type }
+    }
+
+    /// The acceptable media types.
+    ///
+    /// # Errors
+    /// 406 if no type is acceptable.
+    pub(crate) fn accepted(self) -> Result<Accepted, Refusal> {
+        self.accepted.ok_or_else(|| {
+            Refusal::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "No acceptable media type. Accept application/graphql-response+json, application/json or \
+                 text/event-stream. In a browser, open GraphiQL at /.",
+            )
+        })
+    }
+}
+
 /// Selects the acceptable media type with the highest weight, the first of equals. Without an `Accept` header, any type
 /// is acceptable.
-///
-/// # Errors
-/// 406 if no type is acceptable.
-pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Accepted, Refusal> {
-    if let Some(accepted) = common_case(headers) {
-        return Ok(accepted);
+pub(crate) fn negotiate(headers: &HeaderMap) -> Negotiation {
+    if let Some(negotiation) = common_case(headers) {
+        return negotiation;
     }
-    let mut preferred: Option<(MediaType, f32)> = None;
+    let [mut preferred, mut preferred_json]: [Option<(MediaType, f32)>; 2] = [None, None];
     let (mut has_ranges, mut event_stream) = (false, false);
     for range in media_ranges(headers) {
         has_ranges = true;
@@ -66,25 +94,25 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Accepted, Refusal> {
         let weight = range.get_param("q").map_or(1.0, |q| q.as_str().parse().unwrap_or(0.0));
         let media_type = MediaType::matching(&range);
         event_stream |= media_type == Some(MediaType::EventStream) && weight > 0.0;
-        if let Some(media_type) = media_type
-            && weight > preferred.map_or(0.0, |(_, weight)| weight)
-        {
-            preferred = Some((media_type, weight));
+        let Some(media_type) = media_type else { continue };
+        let is_json = media_type != MediaType::EventStream;
+        for best in [Some(&mut preferred), is_json.then_some(&mut preferred_json)].into_iter().flatten() {
+            if weight > best.map_or(0.0, |(_, weight)| weight) {
+                *best = Some((media_type, weight));
+            }
         }
     }
-    match preferred {
-        Some((preferred, _)) => Ok(Accepted { preferred, event_stream }),
-        None if !has_ranges => Ok(Accepted { preferred: MediaType::Json, event_stream }),
-        None => Err(Refusal::new(
-            StatusCode::NOT_ACCEPTABLE,
-            "No acceptable media type. Accept application/graphql-response+json, application/json or text/event-stream. \
-             In a browser, open GraphiQL at /.",
-        )),
+    if !has_ranges {
+        return Negotiation::json(MediaType::Json);
+    }
+    Negotiation {
+        accepted: preferred.map(|(preferred, _)| Accepted { preferred, event_stream }),
+        errors: preferred_json.map_or(MediaType::Json, |(media_type, _)| media_type),
     }
 }
 
 /// The result for the most common headers, compared literally: parsing media types costs more than all other checks.
-fn common_case(headers: &HeaderMap) -> Option<Accepted> {
+fn common_case(headers: &HeaderMap) -> Option<Negotiation> {
     let preferred = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
         None | Some(b"*/*" | b"application/json" | b"application/json, */*") => MediaType::Json,
         Some(
@@ -95,7 +123,7 @@ fn common_case(headers: &HeaderMap) -> Option<Accepted> {
         Some(_) => return None,
     };
     let is_single = headers.get_all(header::ACCEPT).iter().nth(1).is_none();
-    is_single.then_some(Accepted { preferred, event_stream: false })
+    is_single.then(|| Negotiation::json(preferred))
 }
 
 /// The media ranges of the `Accept` headers in order. Malformed ones are `None`.
@@ -154,9 +182,28 @@ mod tests {
             ("text/html", None),
             ("nonsense", None),
         ] {
-            assert_eq!(negotiate(&headers(header::ACCEPT, accept)).ok(), expected, "{accept}");
+            assert_eq!(negotiate(&headers(header::ACCEPT, accept)).accepted, expected, "{accept}");
         }
-        assert_eq!(negotiate(&HeaderMap::new()).ok(), json);
+        assert_eq!(negotiate(&HeaderMap::new()).accepted, json);
+    }
+
+    #[test]
+    fn errors_use_the_preferred_json_type() {
+        for (accept, expected) in [
+            ("application/graphql-response+json", MediaType::GraphqlResponse),
+            ("application/graphql-response+json;q=0.1, text/event-stream", MediaType::GraphqlResponse),
+            ("text/event-stream, application/graphql-response+json, */*", MediaType::GraphqlResponse),
+            ("text/html, application/graphql-response+json;q=0.1", MediaType::GraphqlResponse),
+            ("application/json;q=0.2, application/graphql-response+json;q=0.1", MediaType::Json),
+            ("application/graphql-response+json;q=0, text/event-stream", MediaType::Json),
+            ("application/graphql-response+json; charset=utf-16", MediaType::Json),
+            ("text/event-stream", MediaType::Json),
+            ("text/html", MediaType::Json),
+            ("*/*", MediaType::Json),
+            ("", MediaType::Json),
+        ] {
+            assert_eq!(negotiate(&headers(header::ACCEPT, accept)).errors, expected, "{accept}");
+        }
     }
 
     #[test]
@@ -172,11 +219,14 @@ mod tests {
             // An empty item changes nothing, except that the header is parsed.
             let parsed = headers(header::ACCEPT, &format!("{accept},"));
             assert_eq!(common_case(&parsed), None);
-            assert_eq!(common_case(&headers(header::ACCEPT, accept)), negotiate(&parsed).ok(), "{accept}");
+            assert_eq!(common_case(&headers(header::ACCEPT, accept)), Some(negotiate(&parsed)), "{accept}");
         }
         let mut twice = headers(header::ACCEPT, "application/json");
         twice.append(header::ACCEPT, "text/event-stream".parse().unwrap());
-        assert_eq!(negotiate(&twice).ok(), Some(Accepted { preferred: MediaType::Json, event_stream: true }));
+        assert_eq!(
+            negotiate(&twice).accepted,
+            Some(Accepted { preferred: MediaType::Json, event_stream: true })
+        );
     }
 
     #[test]
@@ -219,7 +269,7 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_never_panics(value: String) {
-            let _ = negotiate(&headers(header::ACCEPT, &value)).map_err(|refusal| refusal.into_response());
+            let _ = negotiate(&headers(header::ACCEPT, &value)).accepted().map_err(|refusal| refusal.into_response());
             let _ = reject_simple_get(&headers(header::ACCEPT, &value));
             let _ = require_json_body(&headers(header::CONTENT_TYPE, &value));
         }

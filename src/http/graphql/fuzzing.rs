@@ -71,7 +71,7 @@ pub fn headers(bytes: &[u8]) {
         .filter_map(|(name, value): (HeaderName, _)| Some((name, value?)))
         .collect();
     for result in [
-        accept::negotiate(&headers).map(drop),
+        accept::negotiate(&headers).accepted().map(drop),
         csrf::reject_simple_get(&headers),
         csrf::require_json_body(&headers),
     ] {

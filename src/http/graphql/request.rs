@@ -1,6 +1,6 @@
 //! Parsing of request bodies and query strings to a [`GraphqlRequest`] (GraphQL over HTTP, section 5).
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{borrow::Cow, future::poll_fn, pin::pin, task::Poll};
 
 use async_graphql::Variables;
 use axum::{
@@ -9,7 +9,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -121,8 +121,14 @@ fn too_large(max_length: usize) -> Refusal {
     Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
-fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+/// A request that cannot be parsed.
+fn unparsable(message: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
+}
+
+/// A request that is not well-formed: JSON whose parameters are missing, duplicated or of the wrong type.
+fn malformed(message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
 }
 
 /// The parameters of a request (GraphQL over HTTP, section 5.1), before their types are checked.
@@ -138,38 +144,54 @@ pub(crate) struct Parameters {
 /// Parses the body of a POST.
 ///
 /// # Errors
-/// 400. The message has the position of the error, but repeats nothing of the body.
+/// 400 for invalid JSON, 422 for a request that is not well-formed. The message has the position of the error, but repeats
+/// nothing of the body.
 pub(crate) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
+    let invalid = |error: serde_json::Error| {
+        // serde_json's own message may repeat parts of the body.
+        let (line, column) = (error.line(), error.column());
+        unparsable(format!("Request body is not valid JSON (line {line}, column {column})."))
+    };
+    // The parser of the parameters stops at the first of the wrong kind, before the rest has been parsed.
+    let is_json = || serde_json::from_slice::<IgnoredAny>(body).map_err(invalid);
     match body.trim_ascii_start().first() {
         Some(b'{') | None => {}
         Some(b'[') => {
-            return Err(bad(
+            is_json()?;
+            return Err(malformed(
                 "Array batching is not supported. Send one operation per request, or request several fields in one \
                  operation.",
             ));
         }
         Some(_) => {
-            return Err(bad("Request body must be a JSON object such as {\"query\": \"{ __typename }\"}."));
+            is_json()?;
+            return Err(malformed(
+                "Request body must be a JSON object such as {\"query\": \"{ __typename }\"}.",
+            ));
         }
     }
-    let parameters: Parameters = serde_json::from_slice(body).map_err(|error| {
-        // serde_json's own message may repeat parts of the body.
-        let fault = match error.classify() {
-            serde_json::error::Category::Data => "has a duplicate parameter",
-            _ => "is not valid JSON",
-        };
-        bad(format!("Request body {fault} (line {}, column {}).", error.line(), error.column()))
-    })?;
+    let parameters: Parameters = match serde_json::from_slice(body) {
+        Ok(parameters) => parameters,
+        Err(error) if error.is_data() => {
+            is_json()?;
+            let (line, column) = (error.line(), error.column());
+            return Err(malformed(format!(
+                "Request body has a duplicate parameter (line {line}, column {column})."
+            )));
+        }
+        Err(error) => return Err(invalid(error)),
+    };
     parameters.try_into()
 }
 
 /// Parses the query string of a GET.
 ///
 /// # Errors
-/// 400. The message repeats nothing of the query string.
+/// 400 for invalid encoding or JSON, 422 for a request that is not well-formed. The message repeats nothing of the query
+/// string.
 pub(crate) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal> {
-    let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_bytes(query).map_err(|_| bad("Query string is not valid URL encoding."))?;
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(query)
+        .map_err(|_| unparsable("Query string is not valid URL encoding."))?;
     let mut parameters = Parameters::default();
     for (name, text) in pairs {
         let (slot, is_json) = match name.as_str() {
@@ -180,12 +202,12 @@ pub(crate) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal>
             _ => continue,
         };
         if slot.is_some() {
-            return Err(bad(format!("Parameter \"{name}\" is duplicated. Send it once.")));
+            return Err(malformed(format!("Parameter \"{name}\" is duplicated. Send it once.")));
         }
         *slot = Some(match is_json {
             true if text.is_empty() => Value::Null,
             true => serde_json::from_str(&text)
-                .map_err(|_| bad(format!("Parameter \"{name}\" is not valid JSON.")))?,
+                .map_err(|_| unparsable(format!("Parameter \"{name}\" is not valid JSON.")))?,
             false => Value::String(text),
         });
     }
@@ -199,7 +221,7 @@ impl TryFrom<Parameters> for GraphqlRequest {
         let extensions = match parameters.extensions {
             None | Some(Value::Null) => None,
             Some(Value::Object(extensions)) => Some(extensions),
-            Some(_) => return Err(bad("Parameter \"extensions\" must be an object.")),
+            Some(_) => return Err(malformed("Parameter \"extensions\" must be an object.")),
         };
         let query = match parameters.query {
             Some(Value::String(query)) => query,
@@ -207,22 +229,25 @@ impl TryFrom<Parameters> for GraphqlRequest {
                 let persisted =
                     extensions.is_some_and(|extensions| extensions.contains_key("persistedQuery"));
                 return Err(if persisted {
-                    ApiError::PersistedQueryNotSupported.into()
+                    Refusal::with_status(
+                        StatusCode::UNPROCESSABLE_ENTITY,
+                        ApiError::PersistedQueryNotSupported,
+                    )
                 } else {
-                    bad("Parameter \"query\" is missing.")
+                    malformed("Parameter \"query\" is missing.")
                 });
             }
-            Some(_) => return Err(bad("Parameter \"query\" must be a string.")),
+            Some(_) => return Err(malformed("Parameter \"query\" must be a string.")),
         };
         let operation_name = match parameters.operation_name {
             None | Some(Value::Null) => None,
             Some(Value::String(name)) => Some(name),
-            Some(_) => return Err(bad("Parameter \"operationName\" must be a string.")),
+            Some(_) => return Err(malformed("Parameter \"operationName\" must be a string.")),
         };
         let variables = match parameters.variables {
             None | Some(Value::Null) => Variables::default(),
             Some(variables @ Value::Object(_)) => Variables::from_json(variables),
-            Some(_) => return Err(bad("Parameter \"variables\" must be an object.")),
+            Some(_) => return Err(malformed("Parameter \"variables\" must be an object.")),
         };
         Ok(Self { query, operation_name, variables })
     }

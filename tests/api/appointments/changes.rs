@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::support::{
-    APPOINTMENT_AT, CREATED, Call, ChangeKind, Gate, Gateway, GatewayResponse, UPSTREAM_TEXT, Upstream,
-    UpstreamResponse, id,
+    APPOINTMENT_AT, CREATED, Call, ChangeKind, Gate, Gateway, GatewayResponse, RequestForm, UPSTREAM_TEXT,
+    Upstream, UpstreamResponse, id,
 };
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn every_other_status_has_its_code_and_is_not_tried_again() {
         for (n, kind) in ChangeKind::EACH.into_iter().enumerate() {
             let reply = kind.make(&gateway).await;
             assert_eq!(reply.paths_and_codes(), [(format!("[\"{}\"]", kind.field()), code)], "{status}");
-            assert_eq!((reply.status, &reply.body["data"]), (200, &Value::Null));
+            assert_eq!((reply.status, &reply.body["data"]), (294, &Value::Null));
             let wait = if status == 429 { json!(3) } else { Value::Null };
             assert_eq!(reply.body["errors"][0]["extensions"]["retryAfterSeconds"], wait);
             assert!(!reply.body.to_string().contains(UPSTREAM_TEXT));
@@ -185,7 +185,9 @@ async fn no_token_no_call() {
     let upstream = Upstream::answering(Call::changed).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let query = format!("mutation {{ cancelAppointment(id: \"{}\") {{ userErrors {{ message }} }} }}", id(1));
-    let reply = gateway.query(None, &query).await;
+    gateway.query(None, &query).await.rejected(401, "UNAUTHENTICATED");
+    let form = RequestForm::POST.accepting("application/json");
+    let reply = GatewayResponse::of(form.request(&gateway, None, &query)).await;
     assert_eq!(reply.paths_and_codes(), [(r#"["cancelAppointment"]"#.to_owned(), "UNAUTHENTICATED")]);
     assert_eq!(reply.body["data"], Value::Null);
     assert_eq!(upstream.calls(), 0);
@@ -248,7 +250,7 @@ async fn a_failed_change_has_an_error_at_its_path() {
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let reply = gateway.query(Some("token"), &three()).await;
     assert_eq!(reply.paths_and_codes(), [(r#"["a2"]"#.to_owned(), "CONFLICT")]);
-    assert_eq!((reply.status, &reply.body["data"]), (200, &Value::Null));
+    assert_eq!((reply.status, &reply.body["data"]), (294, &Value::Null));
     // The first was made; whether the third is begun after a failure is left open (GraphQL, section 6.4.4), but none is
     // sent twice.
     let calls = upstream.calls();

@@ -105,7 +105,7 @@ async fn invalid_tokens_never_reach_the_upstream() {
         let series = format!("gateway_rejected_callers_total{{reason=\"{reason}\"}}");
         let before = gateway.metrics().await[&series];
         let reply = gateway.appointment(&token, &id(1)).await;
-        assert_eq!((reply.status, reply.codes()), (200, vec!["UNAUTHENTICATED"]), "{reason}: {reply:?}");
+        assert_eq!((reply.status, reply.codes()), (401, vec!["UNAUTHENTICATED"]), "{reason}: {reply:?}");
         let message = reply.body["errors"][0]["message"].as_str().unwrap();
         assert!(!message.contains(token.trim()) && !message.contains("alice"), "{message}");
         assert_eq!(gateway.metrics().await[&series], before + 1.0, "{reason}: {message}");

@@ -93,6 +93,7 @@ async fn allowed_origins_can_read_rejections() {
     let get = |path: &str| gateway.request(Method::GET, path).header("origin", APP);
     for (request, status) in [
         (get("/graphql").header("accept", "application/json"), 400),
+        (get("/graphql").header("accept", "application/graphql-response+json"), 422),
         (get("/graphql?query=%7B__typename%7D"), 403),
         (get("/graphql").header("accept", "image/png"), 406),
         (gateway.request(Method::PUT, "/graphql").header("origin", APP), 405),

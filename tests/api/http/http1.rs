@@ -65,7 +65,7 @@ async fn pipelined_requests_are_served_in_order() {
     raw.send([&slow, &quick, &refused, unknown, &quick].concat()).await.unwrap();
     assert_eq!(raw.reply().await.parsed().body, json!({ "data": { "appointment": { "id": id } } }));
     assert_eq!(raw.reply().await.parsed().body, served());
-    raw.reply().await.parsed().rejected(400, "BAD_REQUEST");
+    raw.reply().await.parsed().rejected(422, "BAD_REQUEST");
     raw.reply().await.parsed().rejected(404, "BAD_REQUEST");
     assert_eq!(raw.reply().await.parsed().body, served());
 }

@@ -11,3 +11,4 @@ mod protocol;
 mod rate_limit;
 mod request_smuggling;
 mod response_memory;
+mod statuses;
