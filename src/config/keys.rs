@@ -774,7 +774,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.body_timeout",
         default: "5s",
         kind: ValueKind::Duration,
-        help: "Timeout for reading a request body. Then the request gets 408.",
+        help: "Timeout for reading a request body. Then the request gets 408. Also the time for which the rest of a \
+               rejected body is discarded before its connection is closed.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.body_timeout = v),
     },
     ConfigKey {

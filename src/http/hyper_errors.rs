@@ -6,10 +6,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     task::{Context, Poll, ready},
 };
 
@@ -17,7 +13,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
-use super::{graphql::accept, refusal::Refusal, request_framing::FramingGuard, security_headers};
+use super::{
+    connection_state::ConnectionState, graphql::accept, refusal::Refusal, request_framing::FramingGuard,
+    security_headers,
+};
 use crate::error::{
     ApiError,
     limit::{Limit, LimitExceeded},
@@ -30,23 +29,22 @@ pub struct HyperErrors<S> {
     /// The unwritten rest of a completed error response.
     replacement: Vec<u8>,
     framing: FramingGuard,
-    is_upgraded: Arc<AtomicBool>,
+    state: ConnectionState,
 }
 
 impl<S> HyperErrors<S> {
     /// Wraps `stream`.
-    pub fn new(stream: S) -> Self {
-        Self {
-            stream,
-            replacement: Vec::new(),
-            framing: FramingGuard::default(),
-            is_upgraded: Arc::default(),
-        }
+    pub fn new(stream: S, state: ConnectionState) -> Self {
+        Self { stream, replacement: Vec::new(), framing: FramingGuard::default(), state }
     }
 
-    /// A flag to set when the connection is upgraded and carries no more HTTP requests.
-    pub fn is_upgraded(&self) -> Arc<AtomicBool> {
-        self.is_upgraded.clone()
+    /// Completes `written` if it is one of hyper's own errors. Returns whether it is.
+    fn replace_error(&mut self, written: &[u8]) -> bool {
+        let Some(response) = complete_error(written, self.framing.accept()) else { return false };
+        self.replacement = response;
+        // hyper stops reading.
+        self.state.cut_short();
+        true
     }
 }
 
@@ -113,8 +111,7 @@ impl<S: AsyncWrite + Unpin> HyperErrors<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_replacement(cx))?;
-        if let Some(response) = complete_error(buf, self.framing.accept()) {
-            self.replacement = response;
+        if self.replace_error(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, buf)
@@ -127,9 +124,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_replacement(cx))?;
         if let [buf] = bufs
-            && let Some(response) = complete_error(buf, self.framing.accept())
+            && self.replace_error(buf)
         {
-            self.replacement = response;
             return Poll::Ready(Ok(buf.len()));
         }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
@@ -158,7 +154,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HyperErrors<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if !self.is_upgraded.load(Ordering::Relaxed) {
+        if !self.state.is_upgraded() {
             self.framing.inspect(&mut buf.filled_mut()[before..]);
         }
         read

@@ -1,5 +1,5 @@
 //! The router, and the checks of every request in their order: request id, content negotiation, unread body, form of a
-//! refusal, security headers, CORS, panic isolation, header limits; then `/graphql` or one of the other routes.
+//! refusal, security headers, CORS, panic isolation, header limits and `Host`; then `/graphql` or one of the other routes.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
@@ -22,7 +22,7 @@ use super::{
     gateway::{Gateway, Request, RequestContext},
     graphiql,
     graphql::{self, accept, status::ResponseForm},
-    header_limits, health, metrics,
+    header_limits, health, host, metrics,
     paths::GRAPHQL,
     refusal::Refusal,
     request_id::{self, AccessLogEntry, RequestId, SpanStart},
@@ -110,7 +110,7 @@ impl Service {
         let Some(cors) = &self.0.cors else { return self.catch_panic(request).await };
         // The layer responds to preflights itself, before `dispatch` would check the head.
         if *request.method() == Method::OPTIONS
-            && let Err(refusal) = header_limits::check(&request, &self.0.gateway.limits)
+            && let Err(refusal) = self.check_head(&request)
         {
             return refusal.into_response();
         }
@@ -143,10 +143,15 @@ impl Service {
         AssertUnwindSafe(self.dispatch(request)).catch_unwind().await.unwrap_or_else(refuse)
     }
 
-    /// Checks the limits on the head, and calls the handler.
+    fn check_head(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        header_limits::check(request, &self.0.gateway.limits)?;
+        host::check(request)
+    }
+
+    /// Checks the head, and calls the handler.
     async fn dispatch(&self, request: Request<'_>) -> Response {
         let Inner { gateway, routes, .. } = &*self.0;
-        if let Err(refusal) = header_limits::check(&request, &gateway.limits) {
+        if let Err(refusal) = self.check_head(&request) {
             return refusal.into_response();
         }
         if self.is_graphql(request.uri().path()) {

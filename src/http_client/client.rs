@@ -24,7 +24,13 @@ pub(crate) fn client(config: &UpstreamConfig) -> Result<Client, String> {
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .no_proxy();
+        .no_proxy()
+        // Tolerance for old servers, which may compare the names of headers case-sensitively, or break lines of headers,
+        // insert spaces before colons or send lines that are no headers.
+        .http1_title_case_headers()
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true);
     if let Some(path) = &config.ca_file {
         let fault = |cause: &dyn std::fmt::Display| format!("upstream.ca_file: {}: {cause}", path.display());
         let pem = std::fs::read(path).map_err(|error| fault(&error))?;

@@ -10,11 +10,10 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::http::StatusCode;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -33,9 +32,11 @@ use crate::{
     graphql::api::Api,
     http::{
         concurrency::{AdmissionQueue, ConcurrencyLimit},
+        connection_state::ConnectionState,
         gateway::{Gateway, GraphiqlSettings},
         graphql::{response_cache::ResponseCache, websocket::message_limits::PartialMessages},
         hyper_errors::HyperErrors,
+        lingering_close::LingeringClose,
         rate_limit::RateLimit,
         router::Service,
         write_timeout::WriteTimeout,
@@ -220,15 +221,16 @@ impl Connections {
     ) {
         // Responses are not delayed by Nagle's algorithm. A failure costs nothing else.
         let _ = stream.set_nodelay(true);
-        let stream = HyperErrors::new(WriteTimeout::new(stream, &self.gateway.http, socket));
-        let (service, is_upgraded) = (self.service.clone(), stream.is_upgraded());
+        let (config, state) = (&self.gateway.http, ConnectionState::default());
+        let stream = WriteTimeout::new(stream, config, socket);
+        let stream = LingeringClose::new(stream, state.clone(), config.body_timeout);
+        let stream = HyperErrors::new(stream, state.clone());
+        let service = self.service.clone();
         let service = service_fn(move |request| {
-            let (service, is_upgraded) = (service.clone(), is_upgraded.clone());
+            let (service, state) = (service.clone(), state.clone());
             async move {
                 let response = service.respond(request).await;
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    is_upgraded.store(true, Ordering::Relaxed);
-                }
+                state.record(&response);
                 Ok::<_, Infallible>(response)
             }
         });

@@ -43,16 +43,13 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         };
         return Err(method_not_allowed(message, "GET, POST"));
     }
-    if websocket::is_upgrade(request.headers()) {
+    if websocket::is_upgrade(&request) {
         return websocket::upgrade(gateway, request);
     }
     let (head, RequestContext { id, body, negotiation }) = request.into_parts();
     let token = bearer::token(&head.headers, &gateway.limits);
     let caller = bearer::identify(&token, &gateway.identity, deadline).await;
-    if let Err(error) = gateway.rate_limit.admit(&caller, &token) {
-        request::discard(body, &head.headers, gateway, deadline).await;
-        return Err(error.into());
-    }
+    gateway.rate_limit.admit(&caller, &token)?;
     let accepted = negotiation.accepted()?;
     if sse::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
@@ -64,7 +61,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         CacheRequest { form: Form::QueryString, media_type: accepted.preferred, text: query.as_bytes() }
     } else {
         csrf::require_json_body(&head.headers)?;
-        whole_body = request::read(body, &head.headers, gateway, deadline).await?;
+        whole_body = request::read(body, gateway, deadline).await?;
         CacheRequest { form: Form::Body, media_type: accepted.preferred, text: &whole_body }
     };
     let coding = AcceptEncoding::from_headers(&head.headers).preferred().filter(|_| gateway.http.compression);

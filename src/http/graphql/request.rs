@@ -5,7 +5,7 @@ use std::{borrow::Cow, future::poll_fn, pin::pin, task::Poll};
 use async_graphql::Variables;
 use axum::{
     body::Bytes,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
 };
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -22,22 +22,17 @@ use crate::{
     http::{gateway::Gateway, refusal::Refusal},
 };
 
-/// The maximum number of bytes of a rejected body that are read and discarded. Without that, closing the connection
-/// while the client still sends could destroy the error response on its way.
-const MAX_SKIPPED: usize = 64 << 20;
-
 /// Reads a body of at most `limits.body` bytes.
 ///
 /// # Errors
-/// 413 for a larger body, 408 for one that is incomplete after `http.body_timeout` or at the deadline, 400 for a broken
-/// connection.
+/// 413 for a larger body, as soon as that is known; 408 for one that is incomplete after `http.body_timeout` or at the
+/// deadline, 400 for a broken connection. The first two close the connection.
 pub(crate) async fn read(
     body: &mut Incoming,
-    headers: &HeaderMap,
     gateway: &Gateway,
     deadline: Instant,
 ) -> Result<Bytes, Refusal> {
-    let mut read = pin!(read_whole(body, headers, gateway.limits.body.as_u64() as usize));
+    let mut read = pin!(read_whole(body, gateway.limits.body.as_u64() as usize));
     // Most bodies arrive with their head and are complete at the second poll. A timer would cost more than reading
     // them.
     let mut is_second_poll = false;
@@ -57,18 +52,13 @@ pub(crate) async fn read(
     Box::pin(timeout_at(deadline.min(body_deadline), read)).await.unwrap_or_else(|_| {
         let limit = if deadline < body_deadline { Limit::Deadline } else { Limit::BodyTimeout };
         let message = format!("Request body not received in time ({limit}). Send the request again.");
-        Err(Refusal::with_status(
-            StatusCode::REQUEST_TIMEOUT,
-            LimitExceeded::bad_request(limit, None, None, message),
-        ))
+        Err(unread(StatusCode::REQUEST_TIMEOUT, LimitExceeded::bad_request(limit, None, None, message)))
     })
 }
 
-async fn read_whole(body: &mut Incoming, headers: &HeaderMap, max_length: usize) -> Result<Bytes, Refusal> {
-    let content_length = body.size_hint().exact();
-    // A client that expects "100 Continue" has not sent the body, and is not asked to.
-    if content_length.is_some_and(|length| length > max_length as u64) && headers.contains_key(header::EXPECT)
-    {
+async fn read_whole(body: &mut Incoming, max_length: usize) -> Result<Bytes, Refusal> {
+    // The Content-Length, if there is one.
+    if body.size_hint().lower() > max_length as u64 {
         return Err(too_large(max_length));
     }
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
@@ -82,9 +72,6 @@ async fn read_whole(body: &mut Incoming, headers: &HeaderMap, max_length: usize)
         // Trailers are ignored.
         let Ok(piece) = frame.into_data() else { continue };
         if first.len() + rest.len() + piece.len() > max_length {
-            // Frees the memory while the rest arrives.
-            drop((first, rest, piece));
-            skip(body).await;
             return Err(too_large(max_length));
         }
         if first.is_empty() {
@@ -97,28 +84,15 @@ async fn read_whole(body: &mut Incoming, headers: &HeaderMap, max_length: usize)
     if rest.is_empty() { Ok(first) } else { Ok([first.as_ref(), &rest].concat().into()) }
 }
 
-/// Reads and discards the body of a rejected request, so that the client finishes sending and reads the error response.
-pub(crate) async fn discard(body: &mut Incoming, headers: &HeaderMap, gateway: &Gateway, deadline: Instant) {
-    // A client that expects "100 Continue" has not sent the body, and is not asked to.
-    if !headers.contains_key(header::EXPECT) {
-        let _ = read(body, headers, gateway, deadline).await;
-    }
-}
-
-async fn skip(body: &mut Incoming) {
-    let mut left = MAX_SKIPPED;
-    while let Some(Ok(frame)) = body.frame().await {
-        left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
-        if left == 0 {
-            return;
-        }
-    }
-}
-
 fn too_large(max_length: usize) -> Refusal {
     let message = format!("Request body exceeds the {max_length}-byte limit (limits.body).");
     let error = LimitExceeded::bad_request(Limit::Body, Some(max_length as u64), None, message);
-    Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, error)
+    unread(StatusCode::PAYLOAD_TOO_LARGE, error)
+}
+
+/// A refusal of a body that is not read to its end. The response does not wait for the rest.
+fn unread(status: StatusCode, error: ApiError) -> Refusal {
+    Refusal::with_status(status, error).with_header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// A request that cannot be parsed.

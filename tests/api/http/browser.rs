@@ -166,6 +166,7 @@ async fn every_response_has_the_security_headers() {
             (raw::post("Accept: text/event-stream\r\n", &raw::query("{ __typename }")), 200),
             // These never get as far as a route.
             ("GET / HTTP/1.1\r\nBad Header\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
             (format!("GET /{} HTTP/1.1\r\nHost: gateway\r\n\r\n", "x".repeat(70_000)), 431),
         ] {
             let reply: RawResponse = RawConnection::once(&gateway, &request).await;

@@ -3,9 +3,12 @@
 mod browser;
 mod compression;
 mod concurrency_limit;
+mod early_refusals;
 mod fair_admission;
 mod graphiql;
+mod host_header;
 mod http1;
+mod media_types;
 mod open_files;
 mod protocol;
 mod rate_limit;

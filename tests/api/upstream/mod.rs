@@ -5,5 +5,6 @@ mod bulkhead;
 mod failures;
 mod fair_queue;
 mod hedging;
+mod old_servers;
 mod retries;
 mod upstream_calls;
