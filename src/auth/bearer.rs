@@ -42,8 +42,8 @@ pub(crate) async fn identify(
             Err(ApiError::IdentityUnavailable(rejection.text()))
         }
         Ok(Err(Rejection::OverBudget)) => Err(LimitExceeded::at_capacity(Limit::TokenVerifications)),
-        Ok(Err(rejection)) => Err(ApiError::Unauthenticated(rejection.text().into())),
-        Err(_) => Err(ApiError::UpstreamTimeout),
+        Ok(Err(rejection)) => Err(ApiError::Unauthenticated(rejection.text())),
+        Err(_) => Err(ApiError::IdentityTimeout),
     }
 }
 

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use super::{
-    auth::IdentityMode,
+    auth::{AuthMethod, IdentityMode},
     http::StatusEdition,
     key::{ConfigKey, ValueKind},
     log::{LogFormat, LogLevel},
     profile::Profile,
     value::{
         address, algorithms, base_url, contents, count, duration, file, one_of, optional, origins, secret,
-        secret_file, secure_url, size, switch, text,
+        secret_file, secure_url, size, switch, text, texts, token_parameters,
     },
 };
 use crate::credentials::{api_keys::ApiKeys, jwks::KeySet};
 
 const MODES: &[&str] = &["pass-through", "service"];
+const AUTH_METHODS: &[&str] = &["basic", "post"];
 const PROFILES: &[&str] = &["development", "production"];
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
@@ -184,8 +185,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "identity.token_url",
         default: "",
         kind: ValueKind::Url,
-        help: "OAuth 2.0 token endpoint for the gateway's own token (client credentials). upstream.timeout, \
-               upstream.max_response and upstream.ca_file apply.",
+        help: "OAuth 2.0 token endpoint for the gateway's own token (client credentials). A query string is sent with it. \
+               upstream.timeout, upstream.max_response and upstream.ca_file apply.",
         set: |c, v| secure_url(v).map(|v| c.identity.token_url = v),
     },
     ConfigKey {
@@ -210,11 +211,34 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| secret_file(v).map(|v| c.identity.client_secret_file = v),
     },
     ConfigKey {
+        name: "identity.auth_method",
+        default: "basic",
+        kind: ValueKind::Choice(AUTH_METHODS),
+        help: "How the token request sends the client id and secret: in the Authorization header (basic) or in the form \
+               (post).",
+        set: |c, v| {
+            c.identity.auth_method = match v {
+                "basic" => AuthMethod::Basic,
+                "post" => AuthMethod::Post,
+                _ => return Err(one_of(AUTH_METHODS)),
+            };
+            Ok(())
+        },
+    },
+    ConfigKey {
         name: "identity.scope",
         default: "",
         kind: ValueKind::Text,
         help: "OAuth scopes to request, separated by spaces. Without it, the client's default scopes.",
         set: |c, v| text(v).map(|v| c.identity.scope = v),
+    },
+    ConfigKey {
+        name: "identity.parameters",
+        default: "",
+        kind: ValueKind::Text,
+        help: "Further parameters of the token request, form-encoded, such as \
+               audience=https%3A%2F%2Fapi.example&resource=appointments.",
+        set: |c, v| token_parameters(v).map(|v| c.identity.parameters = v),
     },
     ConfigKey {
         name: "identity.retry_interval",
@@ -236,8 +260,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "callers.jwks_url",
         default: "",
         kind: ValueKind::Url,
-        help: "JWKS URL of the issuer of the callers' JWTs. upstream.timeout, upstream.max_response and \
-               upstream.ca_file apply.",
+        help: "JWKS URL of the issuer of the callers' JWTs. Redirects within its origin are followed. upstream.timeout, \
+               upstream.max_response and upstream.ca_file apply.",
         set: |c, v| secure_url(v).map(|v| c.callers.jwks_url = v),
     },
     ConfigKey {
@@ -267,8 +291,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "callers.issuer",
         default: "",
         kind: ValueKind::Text,
-        help: "Required issuer (iss) of the callers' JWTs.",
-        set: |c, v| text(v).map(|v| c.callers.issuer = v),
+        help: "Accepted issuers (iss) of the callers' JWTs, separated by commas. All of them sign with the same key set.",
+        set: |c, v| texts(v).map(|v| c.callers.issuers = v),
     },
     ConfigKey {
         name: "callers.audience",
@@ -288,7 +312,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "callers.leeway",
         default: "5s",
         kind: ValueKind::Duration,
-        help: "Tolerated clock skew between the issuer and the gateway, for exp and nbf.",
+        help: "Tolerated clock skew between the issuer and the gateway, for exp and nbf. In pass-through mode, the time \
+               past exp after which a subscription ends.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.callers.leeway = v),
     },
     ConfigKey {

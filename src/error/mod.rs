@@ -46,8 +46,10 @@ pub enum ApiError {
         /// When to retry, if known.
         retry_after: Option<Duration>,
     },
-    /// The caller's identity cannot be verified at the moment.
-    IdentityUnavailable(&'static str),
+    /// The caller's identity cannot be verified at the moment, or the gateway has no accepted token of its own.
+    IdentityUnavailable(Cow<'static, str>),
+    /// The caller's identity could not be verified in time.
+    IdentityTimeout,
     /// The upstream failed while it processed a change.
     ChangeFailed,
     /// The upstream's response violates its API.
@@ -80,7 +82,7 @@ impl ApiError {
             Self::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             Self::BadUserInput(_) => ErrorCode::BadUserInput,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::UpstreamTimeout => ErrorCode::UpstreamTimeout,
+            Self::UpstreamTimeout | Self::IdentityTimeout => ErrorCode::UpstreamTimeout,
             Self::UpstreamUnavailable { .. } | Self::IdentityUnavailable(_) | Self::ChangeFailed => {
                 ErrorCode::UpstreamUnavailable
             }
@@ -101,8 +103,10 @@ impl ApiError {
             Self::CredentialMissing => {
                 "The bearer token is missing. Send the header \"Authorization: Bearer <token>\".".into()
             }
-            Self::Unauthenticated(text) | Self::BadRequest(text) => text.clone(),
-            Self::Forbidden => "Access denied. The token does not permit this operation.".into(),
+            Self::Unauthenticated(text) | Self::IdentityUnavailable(text) | Self::BadRequest(text) => text.clone(),
+            Self::Forbidden => {
+                "The appointments service denied access. The token does not permit this operation.".into()
+            }
             Self::NotFound => "Appointment not found. Check the id.".into(),
             Self::Conflict => "The appointment's current state does not allow this change. Read the appointment before you retry.".into(),
             Self::OutcomeUnknown => {
@@ -112,10 +116,15 @@ impl ApiError {
                 echo::truncate_names(text).into_owned().into()
             }
             Self::RateLimited { retry_after: Some(wait) } => {
-                format!("Too many requests. Retry in {} s.", whole_seconds(*wait)).into()
+                format!("The appointments service limits the rate. Retry in {} s.", whole_seconds(*wait)).into()
             }
-            Self::RateLimited { retry_after: None } => "Too many requests. Retry later.".into(),
+            Self::RateLimited { retry_after: None } => {
+                "The appointments service limits the rate. Retry later.".into()
+            }
             Self::UpstreamTimeout => "The appointments service did not respond in time. Retry.".into(),
+            Self::IdentityTimeout => {
+                "The gateway could not verify the token in time: the keys of its issuer did not arrive. Retry.".into()
+            }
             Self::UpstreamUnavailable { .. } => {
                 "The appointments service is unavailable. Retry later.".into()
             }
@@ -124,7 +133,7 @@ impl ApiError {
                  appointment before you retry."
                     .into()
             }
-            Self::UpstreamInvalidResponse(text) | Self::IdentityUnavailable(text) => (*text).into(),
+            Self::UpstreamInvalidResponse(text) => (*text).into(),
             Self::LimitExceeded(exceeded) => exceeded.message.clone(),
             Self::PersistedQueryNotSupported => "PersistedQueryNotSupported".into(),
             Self::ChangeSkipped => "This change was skipped because an earlier change failed.".into(),

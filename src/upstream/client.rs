@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH},
 };
 use tokio::time::timeout;
 use url::Url;
@@ -25,15 +25,13 @@ use crate::{
     config::upstream::UpstreamConfig,
     http_client::{
         client::{self, causes, is_exhausted},
+        redirect::{self, MAX_REDIRECTS},
         retry_after_header::retry_after,
     },
     model::change::Change,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// The maximum number of redirects per call. Only redirects within the upstream's origin are followed.
-const MAX_REDIRECTS: usize = 3;
 
 /// The maximum length of a stored `ETag`.
 const MAX_ETAG: usize = 256;
@@ -265,13 +263,9 @@ impl UpstreamClient {
                 request = request.header(IF_NONE_MATCH, etag);
             }
             let response = request.send().await.map_err(transport_error)?;
-            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            match location.and_then(|location| url.join(location).ok()) {
-                Some(next) if is_redirect && next.origin() == url.origin() && !has_user_info(&next) => {
-                    url = next
-                }
-                _ => return Ok(response),
+            match redirect::target(response.status(), response.headers(), &url) {
+                Some(target) => url = target,
+                None => return Ok(response),
             }
         }
         Err(UpstreamError::Invalid("it redirects too often"))
@@ -323,11 +317,6 @@ impl UpstreamClient {
 
 fn page_item(item: wire::ListItem) -> PageItem {
     PageItem { appointment: Arc::new(item.appointment), is_complete: item.is_complete }
-}
-
-/// Whether `url` has a user name or a password. The HTTP client would send them as a credential.
-fn has_user_info(url: &Url) -> bool {
-    !url.username().is_empty() || url.password().is_some()
 }
 
 /// Appends `segments` to the path of `url`.

@@ -13,10 +13,14 @@ impl From<UpstreamError> for ApiError {
             UpstreamError::Unauthenticated => Self::Unauthenticated(
                 "The appointments service rejected the token: it is invalid or has expired. Send a new token.".into(),
             ),
-            // The caller's credential is valid, so this is not `UNAUTHENTICATED`.
-            UpstreamError::NoServiceToken(_) | UpstreamError::ServiceTokenRefused => {
-                Self::UpstreamUnavailable { retry_after: None }
-            }
+            // The caller's credential is valid, so these are not `UNAUTHENTICATED`.
+            UpstreamError::NoServiceToken(_) => Self::IdentityUnavailable(
+                "The gateway could not get its own token for the appointments service. Retry later.".into(),
+            ),
+            UpstreamError::ServiceTokenRefused => Self::IdentityUnavailable(
+                "The appointments service rejected the gateway's own token. Report this to the gateway's operator."
+                    .into(),
+            ),
             UpstreamError::Forbidden => Self::Forbidden,
             UpstreamError::NotFound => Self::NotFound,
             UpstreamError::Conflict => Self::Conflict,

@@ -277,7 +277,7 @@ async fn the_token_of_the_first_message_beats_that_of_the_handshake() {
 #[tokio::test]
 async fn a_subscription_ends_with_its_token_and_the_socket_goes_on() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::before(upstream.url(), &[]).await;
+    let gateway = Gateway::before(upstream.url(), &[("callers.leeway", "0")]).await;
     let mut socket = Socket::connect(&gateway, &jwt(2)).await;
     socket.subscribe("1", &watch(&id(1))).await;
     assert!(socket.receive().await["payload"]["data"]["appointmentChanged"].is_object());
