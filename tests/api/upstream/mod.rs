@@ -2,8 +2,11 @@
 
 mod breaker;
 mod bulkhead;
+mod connections;
+mod content_encoding;
 mod failures;
 mod fair_queue;
 mod hedging;
+mod http2;
 mod retries;
 mod upstream_calls;
