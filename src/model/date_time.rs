@@ -140,7 +140,10 @@ mod tests {
     #[test]
     fn sums_beyond_the_years_of_rfc_3339_are_none() {
         let instant = |text| DateTime::parse(text).unwrap();
-        assert_eq!(instant("9999-12-31T23:00:00Z").checked_add_minutes(59), Some(instant("9999-12-31T23:59:00Z")));
+        assert_eq!(
+            instant("9999-12-31T23:00:00Z").checked_add_minutes(59),
+            Some(instant("9999-12-31T23:59:00Z"))
+        );
         assert_eq!(instant("9999-12-31T23:00:00Z").checked_add_minutes(60), None);
         assert_eq!(instant("0001-01-01T00:00:00Z").checked_add_minutes(i32::MIN), None);
     }

@@ -327,7 +327,11 @@ mod tests {
             assert_eq!(subject.record(burst[0], Health::Healthy), BreakerState::HalfOpen);
         }
         let burst = std::iter::from_fn(|| subject.admit().ok()).take(100).collect::<Vec<_>>();
-        assert_eq!(subject.record(burst[0], Health::Unhealthy), BreakerState::Open, "one failure ends the recovery");
+        assert_eq!(
+            subject.record(burst[0], Health::Unhealthy),
+            BreakerState::Open,
+            "one failure ends the recovery"
+        );
     }
 
     #[test]

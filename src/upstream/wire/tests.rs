@@ -338,13 +338,12 @@ fn an_invalid_text_costs_only_its_own_value() {
     ] {
         assert!(read(text) == Field::Malformed, "{text:?}");
     }
-    for (text, expected) in
-        [("a\tb\nc\0", "a\tb\nc\0"), ("\\\\\t", "\\\t"), ("\x01\\\"\\u0041", "\x01\"A")]
-    {
+    for (text, expected) in [("a\tb\nc\0", "a\tb\nc\0"), ("\\\\\t", "\\\t"), ("\x01\\\"\\u0041", "\x01\"A")] {
         assert!(read(text.as_bytes()) == value(expected), "{text:?}");
     }
     // In a member name, it makes the name unknown.
-    let body = [br#"{"data": {"stat"#, &b"\xff"[..], format!(r#"us": 7, "id": "{ID}"}}}}"#).as_bytes()].concat();
+    let body =
+        [br#"{"data": {"stat"#, &b"\xff"[..], format!(r#"us": 7, "id": "{ID}"}}}}"#).as_bytes()].concat();
     assert!(appointment(&body).unwrap().status == Field::Absent);
     // Elsewhere, it is not JSON.
     for body in [&b"{\"data\": \xff}"[..], b"{\"data\": 7\x01}", b"{\"data\": \\\"}", b"{\"data\": \"\xff"] {

@@ -214,7 +214,11 @@ async fn timestamps_are_those_of_rfc_3339() {
     ] {
         let body = json!({ "data": { "id": ID, "reference": "R", "created_at": sent } }).to_string();
         let reply = fields_of(body, "reference createdAt").await;
-        assert_eq!(reply.body["data"]["appointment"], json!({ "reference": "R", "createdAt": served }), "{sent}");
+        assert_eq!(
+            reply.body["data"]["appointment"],
+            json!({ "reference": "R", "createdAt": served }),
+            "{sent}"
+        );
         assert_eq!(reply.codes().len(), usize::from(served.is_none()), "{sent}");
     }
 }
@@ -233,7 +237,11 @@ async fn the_end_of_time_costs_only_ends_at() {
             "appointmentAt": start, "durationInMinutes": minutes, "endsAt": end, "phase": "SCHEDULED",
         });
         assert_eq!(reply.body["data"]["appointment"], expected);
-        let errors = if end.is_none() { vec![(r#"["appointment","endsAt"]"#.to_owned(), "UPSTREAM_INVALID_RESPONSE")] } else { vec![] };
+        let errors = if end.is_none() {
+            vec![(r#"["appointment","endsAt"]"#.to_owned(), "UPSTREAM_INVALID_RESPONSE")]
+        } else {
+            vec![]
+        };
         assert_eq!(reply.paths_and_codes(), errors);
     }
 }

@@ -102,7 +102,8 @@ async fn an_item_with_every_member_serves_as_an_appointment() {
 #[tokio::test]
 async fn odd_notations_cost_no_item_and_no_page() {
     let items = ["\"status\": \"a\"", "\"status\": \"caf\u{e9}\"", "\"status\": \"b\", \"department\": []"];
-    let items = items.iter().enumerate().map(|(n, item)| format!(r#""{}": {{"id": "{}", {item}}}"#, 2 * n, id(n)));
+    let items =
+        items.iter().enumerate().map(|(n, item)| format!(r#""{}": {{"id": "{}", {item}}}"#, 2 * n, id(n)));
     let body = format!(
         "\u{feff}{{\"data\": {{{}}}, \"meta\": {{\"per_page\": 5, \"total\": 3}}, \"links\": []}}",
         items.collect::<Vec<_>>().join(", ")

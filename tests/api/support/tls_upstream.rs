@@ -40,7 +40,8 @@ impl TlsListener {
         let address = listener.local_addr().unwrap();
         let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         // The port makes the name this test's own.
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("authority-{}.pem", address.port()));
+        let path =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("authority-{}.pem", address.port()));
         std::fs::write(&path, identity.cert.pem()).unwrap();
 
         let _ = rustls::crypto::ring::default_provider().install_default();

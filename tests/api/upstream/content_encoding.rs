@@ -70,7 +70,9 @@ const ENCODINGS: [(&str, Encoder); 14] = [
 fn body_of(call: &Call) -> Value {
     let record = |id: &str| served(id, call.token(), call.nth);
     match call.id.as_str() {
-        "appointments" if !call.is_change() => json!({ "data": [record(&id(1))], "meta": { "per_page": 1, "total": 1 } }),
+        "appointments" if !call.is_change() => {
+            json!({ "data": [record(&id(1))], "meta": { "per_page": 1, "total": 1 } })
+        }
         "cancel" => json!({ "data": record(&id(1)) }),
         _ => json!({ "data": record(&call.id) }),
     }
@@ -91,7 +93,11 @@ async fn every_encoding_is_decoded_on_every_call() {
         let reply = gateway.appointment("token", &id(2)).await;
         assert_eq!(*reply.appointment(), served(&id(2), "token", 1), "{coding}");
         let list = gateway.list("token", json!({ "first": 1 })).await;
-        assert_eq!((list.codes(), list.body["data"]["appointments"]["nodes"].as_array().map(Vec::len)), (vec![], Some(1)), "{coding}");
+        assert_eq!(
+            (list.codes(), list.body["data"]["appointments"]["nodes"].as_array().map(Vec::len)),
+            (vec![], Some(1)),
+            "{coding}"
+        );
         for kind in [ChangeKind::Update, ChangeKind::Cancel] {
             assert_eq!(kind.make(&gateway).await.changed()["id"], id(1), "{coding}: {kind:?}");
         }
@@ -104,7 +110,8 @@ async fn an_encoded_rejection_names_its_fields() {
     let upstream = Upstream::answering(|_| {
         let body = json!({ "errors": { "claimant.email": ["The email must be a valid email address."] } });
         let encoded = gzip(body.to_string().as_bytes());
-        let head = format!("HTTP/1.1 422 No\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", encoded.len());
+        let head =
+            format!("HTTP/1.1 422 No\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", encoded.len());
         UpstreamResponse::raw([head.as_bytes(), &encoded].concat())
     })
     .await;
@@ -119,15 +126,31 @@ async fn a_body_that_is_not_encoded_as_stated_is_invalid() {
     let damages: [(&'static str, Encoder); 6] = [
         ("gzip", plain),
         ("br", gzip),
-        ("gzip", |body| { let mut it = gzip(body); it.truncate(it.len() - 9); it }),
-        ("deflate", |body| { let mut it = zlib(body); it.truncate(it.len() - 9); it }),
-        ("br", |body| { let mut it = brotli(body); it.truncate(it.len() - 9); it }),
+        ("gzip", |body| {
+            let mut it = gzip(body);
+            it.truncate(it.len() - 9);
+            it
+        }),
+        ("deflate", |body| {
+            let mut it = zlib(body);
+            it.truncate(it.len() - 9);
+            it
+        }),
+        ("br", |body| {
+            let mut it = brotli(body);
+            it.truncate(it.len() - 9);
+            it
+        }),
         ("gzip, gzip, gzip, gzip", |body| gzip(&gzip(&gzip(&gzip(body))))),
     ];
     for (coding, encode) in damages {
         let upstream = upstream_that_encodes(coding, encode).await;
         let gateway = Gateway::before(upstream.url(), &[]).await;
-        assert_eq!(gateway.appointment("token", &id(1)).await.codes(), ["UPSTREAM_INVALID_RESPONSE"], "{coding}");
+        assert_eq!(
+            gateway.appointment("token", &id(1)).await.codes(),
+            ["UPSTREAM_INVALID_RESPONSE"],
+            "{coding}"
+        );
         assert_eq!(ChangeKind::Update.make(&gateway).await.codes(), ["OUTCOME_UNKNOWN"], "{coding}");
         assert_eq!(upstream.calls(), 2);
     }
@@ -159,11 +182,21 @@ async fn the_size_limit_counts_decoded_bytes() {
     for (coding, encode) in ENCODINGS {
         let upstream = Upstream::start().await;
         for (n, length) in [(1, 8192), (2, 8193)] {
-            upstream.on(&id(n), move |call| UpstreamResponse::encoded(coding, &encode(padded(call, length).as_bytes())));
+            upstream.on(&id(n), move |call| {
+                UpstreamResponse::encoded(coding, &encode(padded(call, length).as_bytes()))
+            });
         }
         let gateway = Gateway::before(upstream.url(), &[("upstream.max_response", "8KiB")]).await;
-        assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), served(&id(1), "token", 1), "{coding}");
-        assert_eq!(gateway.appointment("token", &id(2)).await.codes(), ["UPSTREAM_INVALID_RESPONSE"], "{coding}");
+        assert_eq!(
+            *gateway.appointment("token", &id(1)).await.appointment(),
+            served(&id(1), "token", 1),
+            "{coding}"
+        );
+        assert_eq!(
+            gateway.appointment("token", &id(2)).await.codes(),
+            ["UPSTREAM_INVALID_RESPONSE"],
+            "{coding}"
+        );
     }
 }
 
@@ -172,11 +205,16 @@ async fn the_size_limit_counts_decoded_bytes() {
 async fn a_decompression_bomb_is_stopped_early() {
     let (small, large) = (vec![b' '; 1 << 20], vec![b' '; 64 << 20]);
     let members = gzip(&small).repeat(256);
-    for (coding, body) in [("gzip", members.clone()), ("gzip, gzip", gzip(&members)), ("br", brotli(&large))] {
+    for (coding, body) in [("gzip", members.clone()), ("gzip, gzip", gzip(&members)), ("br", brotli(&large))]
+    {
         let upstream = Upstream::answering(move |_| UpstreamResponse::encoded(coding, &body)).await;
         let gateway = Gateway::before(upstream.url(), &[]).await;
         let before = peak_memory(&gateway);
-        assert_eq!(gateway.appointment("token", &id(1)).await.codes(), ["UPSTREAM_INVALID_RESPONSE"], "{coding}");
+        assert_eq!(
+            gateway.appointment("token", &id(1)).await.codes(),
+            ["UPSTREAM_INVALID_RESPONSE"],
+            "{coding}"
+        );
         let grown = peak_memory(&gateway) - before;
         assert!(grown < 32 << 10, "{coding}: {grown} KiB");
     }

@@ -273,7 +273,9 @@ async fn upstream_responses_at_the_size_limit_are_read() {
 #[tokio::test]
 async fn a_404_that_is_not_of_the_api_is_no_absence() {
     for status in [404, 410] {
-        for body in ["", "<html>Not Found</html>", "Not Found", "\"Not Found\"", "null", "[1]", r#"{"message": "#] {
+        for body in
+            ["", "<html>Not Found</html>", "Not Found", "\"Not Found\"", "null", "[1]", r#"{"message": "#]
+        {
             let upstream =
                 Upstream::answering(move |_| UpstreamResponse::text(status, "application/json", body)).await;
             let gateway = Gateway::before(upstream.url(), &[]).await;

@@ -199,10 +199,13 @@ proptest! {
         byte in 0x80..=0xff_u8,
         place: usize,
     ) {
-        let json = Value::from(text.as_str()).to_string();
-        let inner = &json[1..json.len() - 1];
-        let places = inner.char_indices().map(|(at, _)| at).chain([inner.len()]).collect::<Vec<_>>();
-        let (before, after) = inner.split_at(places[place % places.len()]);
+        let places = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect::<Vec<_>>();
+        let (before, after) = text.split_at(places[place % places.len()]);
+        let escaped = |text: &str| {
+            let json = Value::from(text).to_string();
+            json[1..json.len() - 1].to_owned()
+        };
+        let (before, after) = (escaped(before), escaped(after));
         let head = format!(r#"{{"data": {{"id": "{ID}", "status": "{before}"#);
         let tail = format!(r#"{after}", "url": "https://rooms.example/7"}}}}"#);
         let read = appointment(&[head.as_bytes(), &[byte], tail.as_bytes()].concat()).unwrap();
