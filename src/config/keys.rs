@@ -75,10 +75,27 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.timeout = v),
     },
     ConfigKey {
+        name: "upstream.idle_timeout",
+        default: "4s",
+        kind: ValueKind::Duration,
+        help: "Time for which an idle connection to the upstream is kept open. Keep it below the upstream's keep-alive \
+               timeout; if the upstream states one (Keep-Alive: timeout=…), connections are closed a second before it. \
+               Changes use connections that were idle for at most 1s. 0: no connection is reused.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.upstream.idle_timeout = v),
+    },
+    ConfigKey {
+        name: "upstream.max_connection_age",
+        default: "5m",
+        kind: ValueKind::Duration,
+        help: "Maximum age of connections to the upstream, less up to 20 % jitter. Calls in flight finish. New \
+               connections find new addresses of the upstream's name.",
+        set: |c, v| duration(v, Duration::from_millis(100)).map(|v| c.upstream.max_connection_age = v),
+    },
+    ConfigKey {
         name: "upstream.max_response",
         default: "1MiB",
         kind: ValueKind::Size,
-        help: "Maximum size of an upstream response body.",
+        help: "Maximum size of an upstream response body, after decompression.",
         set: |c, v| size(v, 1).map(|v| c.upstream.max_response = v),
     },
     ConfigKey {
@@ -162,8 +179,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "upstream.breaker_pause",
         default: "5s",
         kind: ValueKind::Duration,
-        help: "Time for which a circuit breaker stays open, plus up to 20 % jitter, before three trial calls \
-               (half-open).",
+        help: "Time for which a circuit breaker stays open, plus up to 20 % jitter, before it admits trial calls \
+               (half-open): three, and many more after each success. The third success closes it.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.breaker.pause = v),
     },
     ConfigKey {

@@ -1,19 +1,22 @@
 //! HTTP calls other than those to the appointments API, made on behalf of no caller: the token endpoint and the JWK
 //! sets of token issuers. They use the timeouts and limits of `upstream.*`, but a connection pool of their own, so that
-//! they never compete with appointment calls. [`client`], [`redirect`] and [`retry_after_header`] serve both.
+//! they never compete with appointment calls. The modules serve both.
 
+pub mod body;
 pub mod client;
+pub mod connections;
 pub mod redirect;
+pub mod replay;
 pub mod retry_after_header;
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use oauth2::{HttpRequest, HttpResponse};
-use reqwest::{Body, Client, Request, StatusCode, Url, header::ACCEPT};
+use reqwest::{Client, Request, StatusCode, Url, header::ACCEPT};
 use tokio::time::timeout;
 
 use self::{
+    body::BodyError,
     client::causes,
     redirect::{MAX_REDIRECTS, is_redirect},
     retry_after_header::retry_after,
@@ -38,7 +41,7 @@ impl HttpClient {
     /// A text for the operator, if the TLS library or the extra certificates cannot be loaded.
     pub fn new(config: &UpstreamConfig) -> Result<Self, String> {
         Ok(Self {
-            http: client::client(config)?,
+            http: client::client(config, config.idle_timeout)?,
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
         })
@@ -79,14 +82,15 @@ impl HttpClient {
     }
 
     async fn exchange(&self, request: Request) -> Result<HttpResponse, Failure> {
-        let mut response = self.http.execute(request).await.map_err(unreachable)?;
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let body = Limited::new(Body::from(response), self.max_response).collect().await;
-        let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => Failure::new("response larger than upstream.max_response"),
-            None => Failure::new(&format!("incomplete response: {}", causes(error.as_ref()))),
+        let response = self.http.execute(request).await.map_err(unreachable)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = body::read(response, self.max_response).await.map_err(|error| match error {
+            BodyError::TooLarge => Failure::new("response larger than upstream.max_response"),
+            BodyError::Encoding => Failure::new("response not encoded as its Content-Encoding states"),
+            BodyError::Broken(error) => {
+                Failure::new(&format!("incomplete response: {}", causes(&error.without_url())))
+            }
         })?;
-        let body = body.to_bytes();
         let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
         let mut response = HttpResponse::new(json.to_vec());
         (*response.status_mut(), *response.headers_mut()) = (status, headers);

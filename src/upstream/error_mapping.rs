@@ -30,7 +30,7 @@ impl From<UpstreamError> for ApiError {
             UpstreamError::BreakerOpen { retry_after } => {
                 Self::UpstreamUnavailable { retry_after: Some(retry_after) }
             }
-            UpstreamError::Unreachable(_) | UpstreamError::Broken(_) => {
+            UpstreamError::Unreachable(_) | UpstreamError::Unprocessed(_) | UpstreamError::Broken(_) => {
                 Self::UpstreamUnavailable { retry_after: None }
             }
             UpstreamError::ChangeFailed { .. } => Self::ChangeFailed,
@@ -67,6 +67,7 @@ mod tests {
             (UpstreamError::RateLimited { retry_after: wait }, "RATE_LIMITED"),
             (UpstreamError::Failed { status: 503, retry_after: wait }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Unreachable("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Unprocessed("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Broken("host.internal reset".into()), "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::BreakerOpen { retry_after: Duration::ZERO }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::ChangeFailed { status: 502 }, "UPSTREAM_UNAVAILABLE"),

@@ -269,6 +269,37 @@ async fn upstream_responses_at_the_size_limit_are_read() {
     assert_eq!(reply.body, json!({ "data": { "appointmentsByIds": expected } }));
 }
 
+/// A proxy, or another application at a wrong base path, says nothing about the appointment.
+#[tokio::test]
+async fn a_404_that_is_not_of_the_api_is_no_absence() {
+    for status in [404, 410] {
+        for body in
+            ["", "<html>Not Found</html>", "Not Found", "\"Not Found\"", "null", "[1]", r#"{"message": "#]
+        {
+            let upstream =
+                Upstream::answering(move |_| UpstreamResponse::text(status, "application/json", body)).await;
+            let gateway = Gateway::before(upstream.url(), &[]).await;
+            for calls in 1..=2 {
+                let reply = gateway.appointment("token", &id(1)).await;
+                assert_eq!(reply.codes(), ["UPSTREAM_INVALID_RESPONSE"], "{status}: {body}");
+                assert_eq!(upstream.calls(), calls, "{status}: {body}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_404_of_the_api_is_an_absence_in_any_notation() {
+    for body in [r#"{"message": "No query results"}"#, "{}", "[]", "\u{feff}{}"] {
+        let upstream = Upstream::answering(move |_| UpstreamResponse::text(404, "text/html", body)).await;
+        let gateway = Gateway::before(upstream.url(), &[]).await;
+        for _ in 0..2 {
+            assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), Value::Null, "{body}");
+        }
+        assert_eq!(upstream.calls(), 1, "{body}");
+    }
+}
+
 #[tokio::test]
 async fn status_410_means_absent() {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(410)).await;
