@@ -344,7 +344,10 @@ mod tests {
         }
         let mut twice = headers(header::ACCEPT, "application/json");
         twice.append(header::ACCEPT, "text/event-stream".parse().unwrap());
-        assert_eq!(negotiate(&twice).accepted, Some(Accepted { preferred: MediaType::Json, event_stream: true }));
+        assert_eq!(
+            negotiate(&twice).accepted,
+            Some(Accepted { preferred: MediaType::Json, event_stream: true })
+        );
     }
 
     #[test]
