@@ -3,6 +3,7 @@
 //! A leaf module without knowledge of HTTP or GraphQL.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fmt,
     sync::Arc,
@@ -104,13 +105,20 @@ pub enum Credential {
     Service,
 }
 
+/// The reason for which the gateway ends a subscription whose token is passed through and past its `exp`.
+const PAST_EXPIRY: &str = "The gateway has ended the subscription: by its clock, the token has expired (exp). Subscribe \
+    again with a new token.";
+
 /// A verified credential that its issuer can revoke before it expires.
 pub trait RevocableCredential: Send + Sync {
     /// The reason why the credential is no longer accepted; `None` while it is.
-    fn rejection(&self) -> Option<&'static str>;
+    fn rejection(&self) -> Option<Cow<'static, str>>;
 
     /// Completes with the reason once the credential is revoked.
-    fn revoked(&self) -> BoxFuture<'_, &'static str>;
+    fn revoked(&self) -> BoxFuture<'_, Cow<'static, str>>;
+
+    /// The reason for an end at the time of its expiry.
+    fn expired(&self) -> Cow<'static, str>;
 }
 
 /// An authenticated caller. Cheap to clone.
@@ -120,6 +128,8 @@ pub struct Caller {
     scope: Scope,
     credential: Credential,
     expires: Option<SystemTime>,
+    /// How long a subscription may continue past `expires`.
+    grace: Duration,
     /// `None` if the credential cannot be revoked before it expires.
     revocable: Option<Arc<dyn RevocableCredential>>,
     /// The id of the request that the caller has sent, for the logs of the upstream.
@@ -131,21 +141,36 @@ impl Caller {
     pub fn with_token(token: &str, key: &ScopeKey) -> Self {
         let scope = key.scope(ScopeSource::Token(token));
         let credential = Credential::Token(token.into());
+        let expires = jwt_expiry(token);
         Self {
             identity: scope,
             scope,
             credential,
-            expires: jwt_expiry(token),
+            expires,
+            grace: Duration::ZERO,
             revocable: None,
             request_id: None,
         }
+    }
+
+    /// Lets subscriptions continue for `grace` past the expiry of the token: the clocks of issuer and gateway may differ.
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
 
     /// A caller in service mode, for calls with the gateway's own token. `identity` tells callers apart, `scope`
     /// isolates their data; the two differ with `callers.share_cache`.
     pub fn with_service_token(identity: Scope, scope: Scope, expires: Option<SystemTime>) -> Self {
         let credential = Credential::Service;
-        Self { identity, scope, credential, expires, revocable: None, request_id: None }
+        Self {
+            identity,
+            scope,
+            credential,
+            expires,
+            grace: Duration::ZERO,
+            revocable: None,
+            request_id: None,
+        }
     }
 
     /// Adds the revocable credential of the caller.
@@ -165,13 +190,18 @@ impl Caller {
 
     /// The reason why the caller's credential is no longer accepted; `None` while it is, or if only the upstream
     /// decides.
-    pub fn rejection(&self) -> Option<&'static str> {
+    pub fn rejection(&self) -> Option<Cow<'static, str>> {
         self.revocable.as_ref().and_then(|credential| credential.rejection())
     }
 
-    /// Completes once the caller's credential has expired or is revoked. Returns the reason, if there is one other than
-    /// the time.
-    pub async fn until_rejected(&self) -> Option<&'static str> {
+    /// Whether the token is passed through and past its `exp`. Only the upstream can say whether it still accepts it.
+    pub fn is_past_expiry(&self) -> bool {
+        self.time_left().is_some_and(|left| left.is_zero())
+    }
+
+    /// Completes with the reason once a subscription of the caller has to end: its credential is revoked or has expired. A
+    /// grace past the expiry begins no earlier than now.
+    pub async fn until_rejected(&self) -> Cow<'static, str> {
         let revoked = async {
             match &self.revocable {
                 Some(credential) => credential.revoked().await,
@@ -180,14 +210,14 @@ impl Caller {
         };
         let expired = async {
             match self.valid_for() {
-                Some(left) => sleep(left).await,
+                Some(left) => sleep(left.saturating_add(self.grace)).await,
                 None => pending().await,
             }
         };
         tokio::select! {
             biased;
-            reason = revoked => Some(reason),
-            () = expired => self.rejection(),
+            reason = revoked => reason,
+            () = expired => self.revocable.as_ref().map_or(PAST_EXPIRY.into(), |credential| credential.expired()),
         }
     }
 

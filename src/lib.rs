@@ -58,7 +58,7 @@
 //!    cache never evict entries of callers below it.
 //! 7. **Privacy.** No log, metric or error contains personal data or a token, at any level. Only events of this crate are
 //!    logged ([`logging`]), and types with such data redact it in their `Debug` output.
-//! 8. **Upstream protection.** Active and waiting calls are bounded, in total and per caller. A change is sent once. A GET
+//! 8. **Upstream protection.** Active and waiting calls are bounded, in total and per caller. A change is made at most once. A GET
 //!    is retried within the retry budget, and never before a `Retry-After`. An open circuit breaker rejects calls. Each
 //!    watched appointment has one poller per caller.
 //! 9. **Partial data.** An invalid field never loses an appointment: it is null, with an error at its path.

@@ -166,7 +166,7 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
         Some(url) => {
             record(check_upstream(&config, url).await?);
             if let Some(credentials) = config.identity.client_credentials(url, false) {
-                let token_url = credentials.token_url.clone();
+                let token_url = without_query(&credentials.token_url);
                 let token = ServiceToken::start(credentials, http_client.clone()).check().await;
                 record(match token {
                     Ok(()) => Ok(format!("{token_url} issued a token")),
@@ -178,12 +178,20 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
     }
     if let Some(url) = &config.callers.jwks_url {
         let keys = fetched_keys(&config.callers, url.clone(), http_client);
+        let url = without_query(url);
         record(match keys.current().await {
             Ok(_) => Ok(format!("{url} supplied keys for the callers' JWTs")),
             Err(reason) => Err(format!("{url} supplied no keys for the callers' JWTs: {reason}")),
         });
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::Running(failures.join("\n"))) }
+}
+
+/// The address of an identity provider for the output. Its query may hold a secret.
+fn without_query(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    url
 }
 
 async fn check_upstream(config: &Config, url: &Url) -> Result<Result<String, String>, Failure> {

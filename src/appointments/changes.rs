@@ -151,6 +151,7 @@ impl CacheEffect {
             | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
             | UpstreamError::Unreachable(_)
+            | UpstreamError::Unprocessed(_)
             | UpstreamError::Broken(_)
             | UpstreamError::BreakerOpen { .. }
             | UpstreamError::AttemptTimeout

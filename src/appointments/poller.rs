@@ -21,7 +21,7 @@ use crate::{
     cache::read_through::Read,
     caller::Caller,
     config::live::LiveConfig,
-    model::{Appointment, SharedAppointment},
+    model::{Appointment, DateTime, SharedAppointment},
     upstream::error::UpstreamError,
 };
 
@@ -178,12 +178,13 @@ fn interval(appointment: &Appointment, now: Timestamp, config: &LiveConfig) -> D
         return config.fast_interval;
     }
     let Some(at) = appointment.appointment_at.value() else { return config.slow_interval };
-    let away = at.0.duration_since(now).unsigned_abs();
+    let until = at.duration_since(DateTime::from(now));
+    let away = until.unsigned_abs();
     if away <= config.near {
         return config.fast_interval;
     }
     // Not past the moment from which on it is near.
-    let until_near = if at.0 > now { away - config.near } else { config.slow_interval };
+    let until_near = if until.is_positive() { away - config.near } else { config.slow_interval };
     until_near.clamp(config.fast_interval, config.slow_interval)
 }
 
@@ -202,10 +203,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::{
-        config::Config,
-        model::{DateTime, Field},
-    };
+    use crate::{config::Config, model::Field};
 
     #[test]
     fn failures_never_shorten_the_interval() {
@@ -225,7 +223,7 @@ mod tests {
     fn the_interval_follows_the_appointment() {
         let config = Config::default().live;
         let now = Timestamp::UNIX_EPOCH;
-        let at = |seconds: i64| Field::Value(DateTime(now + SignedDuration::from_secs(seconds)));
+        let at = |seconds: i64| Field::Value(DateTime::from(now + SignedDuration::from_secs(seconds)));
         let with = |change: &dyn Fn(&mut Appointment)| {
             let mut appointment = Appointment::bare(Uuid::nil());
             change(&mut appointment);

@@ -34,8 +34,7 @@ pub(crate) async fn identify(
     deadline: Instant,
 ) -> Result<Caller, ApiError> {
     let Some(BearerToken(token)) = token.as_ref().map_err(Clone::clone)? else {
-        let text = "The bearer token is missing. Send the header \"Authorization: Bearer <token>\".";
-        return Err(ApiError::Unauthenticated(text.into()));
+        return Err(ApiError::CredentialMissing);
     };
     match timeout_at(deadline, authenticator.caller(token)).await {
         Ok(Ok(caller)) => Ok(caller),
@@ -43,8 +42,8 @@ pub(crate) async fn identify(
             Err(ApiError::IdentityUnavailable(rejection.text()))
         }
         Ok(Err(Rejection::OverBudget)) => Err(LimitExceeded::at_capacity(Limit::TokenVerifications)),
-        Ok(Err(rejection)) => Err(ApiError::Unauthenticated(rejection.text().into())),
-        Err(_) => Err(ApiError::UpstreamTimeout),
+        Ok(Err(rejection)) => Err(ApiError::Unauthenticated(rejection.text())),
+        Err(_) => Err(ApiError::IdentityTimeout),
     }
 }
 

@@ -5,8 +5,9 @@
 use std::time::{Duration, SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, Header, decode_header};
-use serde::{Deserialize, Deserializer};
+use jsonwebtoken::Algorithm;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::credentials::rejection::Rejection;
 
@@ -23,7 +24,7 @@ pub(crate) struct UnverifiedJwt<'t> {
 /// The checked claims, with their types of RFC 7519, section 4.1.
 #[derive(Deserialize)]
 pub(crate) struct Claims {
-    iss: String,
+    pub(crate) iss: String,
     pub(crate) sub: String,
     aud: Audience,
     exp: f64,
@@ -39,9 +40,27 @@ enum Audience {
     Several(Vec<String>),
 }
 
+/// The used members of the header (RFC 7515, section 4.1). Others may be of any type.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    /// Only a string is an id.
+    kid: Option<Value>,
+    crit: Option<Value>,
+}
+
+/// The registered names of algorithms, for the message. It repeats no other text of the token.
+#[rustfmt::skip]
+const REGISTERED: [&str; 41] = [
+    "none", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+    "ES256K", "EdDSA", "Ed25519", "Ed448", "ESP256", "ESP384", "ESP512", "ESB256", "ESB320", "ESB384", "ESB512",
+    "ML-DSA-44", "ML-DSA-65", "ML-DSA-87", "RSA1_5", "RSA-OAEP", "RSA-OAEP-256", "A128KW", "A192KW", "A256KW",
+    "A128GCMKW", "A192GCMKW", "A256GCMKW", "dir", "ECDH-ES", "ECDH-ES+A128KW", "ECDH-ES+A192KW", "ECDH-ES+A256KW",
+];
+
 /// The required values of the claims.
 pub(crate) struct ExpectedClaims {
-    pub(crate) issuer: String,
+    pub(crate) issuers: Vec<String>,
     pub(crate) audience: String,
     pub(crate) leeway: Duration,
 }
@@ -52,17 +71,17 @@ impl<'t> UnverifiedJwt<'t> {
     /// # Errors
     /// A fault of its form, its algorithm or the types of its claims.
     pub(crate) fn read(token: &'t str, algorithms: &[Algorithm]) -> Result<Self, Rejection> {
+        let (header, _) = token.split_once('.').ok_or(Rejection::Malformed)?;
+        let header: Header = decoded_object(header).ok_or(Rejection::Malformed)?;
+        // Checked before the number of parts: an encrypted JWT has five.
+        let algorithm = accepted(&header.alg, algorithms)?;
         let (message, signature) = token.rsplit_once('.').ok_or(Rejection::Malformed)?;
         let (_, payload) = message.split_once('.').ok_or(Rejection::Malformed)?;
-        let Header { alg: algorithm, kid: key_id, crit, .. } =
-            decode_header(token).map_err(|_| Rejection::Malformed)?;
-        if !algorithms.contains(&algorithm) {
-            return Err(Rejection::Algorithm);
-        }
         // Critical extensions must be understood, and none is supported (RFC 7515, section 4.1.11).
-        if crit.is_some() {
+        if header.crit.is_some() {
             return Err(Rejection::Malformed);
         }
+        let key_id = header.kid.as_ref().and_then(Value::as_str).map(str::to_owned);
         let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Rejection::Malformed)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Rejection::Signature)?;
         let claims = Claims::read(&payload).ok_or(Rejection::Claims)?;
@@ -72,9 +91,7 @@ impl<'t> UnverifiedJwt<'t> {
 
 impl Claims {
     fn read(json: &[u8]) -> Option<Self> {
-        // serde would also accept an array.
-        let is_object = json.trim_ascii_start().starts_with(b"{");
-        serde_json::from_slice(json).ok().filter(|claims: &Self| is_object && !claims.sub.is_empty())
+        object(json).filter(|claims: &Self| !claims.sub.is_empty())
     }
 
     /// Checks the claims at the time `now`. Returns the time at which the token expires, including the leeway.
@@ -82,8 +99,8 @@ impl Claims {
     /// # Errors
     /// The reason for the first claim that does not match.
     pub(crate) fn check(&self, expected: &ExpectedClaims, now: SystemTime) -> Result<SystemTime, Rejection> {
-        let ExpectedClaims { issuer, audience, leeway } = expected;
-        if self.iss != *issuer {
+        let ExpectedClaims { issuers, audience, leeway } = expected;
+        if !issuers.contains(&self.iss) {
             return Err(Rejection::Issuer);
         }
         let matches_audience = match &self.aud {
@@ -106,6 +123,25 @@ impl Claims {
     }
 }
 
+/// The algorithm with this `name`, if it is among the accepted `algorithms`.
+fn accepted(name: &str, algorithms: &[Algorithm]) -> Result<Algorithm, Rejection> {
+    let accepted = name.parse().ok().filter(|algorithm| algorithms.contains(algorithm));
+    accepted.ok_or_else(|| {
+        let name = REGISTERED.into_iter().find(|registered| *registered == name);
+        Rejection::Algorithm { name }
+    })
+}
+
+fn decoded_object<T: DeserializeOwned>(part: &str) -> Option<T> {
+    object(&URL_SAFE_NO_PAD.decode(part).ok()?)
+}
+
+/// Parses a JSON object. serde would also accept an array.
+fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(json).ok()).flatten()
+}
+
 fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<f64>, D::Error> {
     f64::deserialize(value).map(Some)
 }
@@ -126,8 +162,11 @@ mod tests {
     const NOW: u64 = 1_000_000;
 
     fn check(claims: &Value) -> Result<SystemTime, Rejection> {
-        let expected =
-            ExpectedClaims { issuer: "issuer".into(), audience: "us".into(), leeway: Duration::from_secs(5) };
+        let expected = ExpectedClaims {
+            issuers: vec!["old-issuer".into(), "issuer".into()],
+            audience: "us".into(),
+            leeway: Duration::from_secs(5),
+        };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
         Claims::read(claims.to_string().as_bytes()).ok_or(Rejection::Claims)?.check(&expected, now)
     }
@@ -145,6 +184,7 @@ mod tests {
         for changes in [
             json!({}),
             json!({ "aud": ["them", "us"] }),
+            json!({ "iss": "old-issuer" }),
             json!({ "exp": NOW as f64 + 0.5 }),
             json!({ "exp": NOW - 4, "nbf": NOW + 5 }),
             json!({ "nbf": -1, "iat": "whenever", "other": [1, { "nested": true }] }),
@@ -159,6 +199,7 @@ mod tests {
     fn claims_of_a_wrong_type_or_value_are_rejected() {
         for (changes, rejection) in [
             (json!({ "iss": "other" }), Rejection::Issuer),
+            (json!({ "iss": "old-issuer,issuer" }), Rejection::Issuer),
             (json!({ "aud": "them" }), Rejection::Audience),
             (json!({ "aud": [] }), Rejection::Audience),
             (json!({ "exp": NOW - 5 }), Rejection::Expired),
@@ -186,6 +227,43 @@ mod tests {
         }
         let twice = br#"{"iss":"issuer","iss":"issuer","sub":"a","aud":"us","exp":2e9}"#;
         assert!(Claims::read(twice).is_none(), "a duplicate claim is ambiguous");
+    }
+
+    #[test]
+    fn the_header_needs_only_an_accepted_algorithm() {
+        let read = |header: &str| {
+            let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+            let token = format!("{}.{}.", part(header), part(&with(json!({})).to_string()));
+            UnverifiedJwt::read(&token, &[Algorithm::ES256]).map(|token| token.key_id)
+        };
+        for (header, key_id) in [
+            (r#"{"alg":"ES256"}"#, None),
+            (r#"{"alg":"ES256","kid":"a","typ":1,"x5c":"text","cty":[],"jwk":1e3,"crit":null}"#, Some("a")),
+            (r#"{"alg":"ES256","kid":null}"#, None),
+            (r#"{"alg":"ES256","kid":7}"#, None),
+        ] {
+            assert_eq!(read(header), Ok(key_id.map(str::to_owned)), "{header}");
+        }
+        for name in REGISTERED.into_iter().filter(|name| *name != "ES256") {
+            let header = json!({ "alg": name, "enc": "A256GCM" }).to_string();
+            assert_eq!(read(&header), Err(Rejection::Algorithm { name: Some(name) }));
+        }
+        for name in ["", "None", "es256", "ES256 ", "secret"] {
+            let header = json!({ "alg": name }).to_string();
+            assert_eq!(read(&header), Err(Rejection::Algorithm { name: None }), "{name}");
+        }
+        for header in [
+            "{}",
+            r#"{"alg":null}"#,
+            r#"{"alg":["ES256"]}"#,
+            r#"["ES256",null,null]"#,
+            r#"{"alg":"ES256","alg":"none"}"#,
+            r#"{"alg":"ES256","crit":[]}"#,
+            r#""ES256""#,
+            "",
+        ] {
+            assert_eq!(read(header), Err(Rejection::Malformed), "{header}");
+        }
     }
 
     proptest! {

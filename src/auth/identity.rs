@@ -20,6 +20,8 @@ use crate::{
 /// Authenticates callers.
 pub struct Authenticator {
     key: ScopeKey,
+    /// `callers.leeway`
+    leeway: Duration,
     /// `None` in pass-through mode.
     service_mode: Option<ServiceMode>,
 }
@@ -44,7 +46,7 @@ impl Authenticator {
                 share_cache: config.share_cache,
             }
         });
-        Self { key, service_mode }
+        Self { key, leeway: config.leeway, service_mode }
     }
 
     /// Returns the caller with this token.
@@ -52,8 +54,10 @@ impl Authenticator {
     /// # Errors
     /// The reason why the token is rejected.
     pub async fn caller(&self, token: &str) -> Result<Caller, Rejection> {
-        let Some(service_mode) = &self.service_mode else { return Ok(Caller::with_token(token, &self.key)) };
-        service_mode.caller(token, &self.key).await.map_err(report)
+        match &self.service_mode {
+            Some(service_mode) => service_mode.caller(token, &self.key).await.map_err(report),
+            None => Ok(Caller::with_token(token, &self.key).with_grace(self.leeway)),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! the key, and the signature, within a budget ([`verification_budget`](super::verification_budget)). A verified token
 //! is cached until it expires or its key is replaced.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, fmt, sync::Arc, time::SystemTime};
 
 use futures_util::future::BoxFuture;
 use jsonwebtoken::Algorithm;
@@ -19,7 +19,7 @@ use crate::{
     caller::{RevocableCredential, Scope, ScopeKey, ScopeSource},
     config::auth::CallersConfig,
     credentials::{
-        jwks::{KeyLookupError, KeyReference, KeySet},
+        jwks::{KeyReference, KeySet},
         rejection::Rejection,
         signature,
     },
@@ -35,7 +35,7 @@ pub(crate) enum KeySource {
     Fetched(AutoRefresh<KeySet>),
 }
 
-/// Verifies tokens of one issuer for one audience.
+/// Verifies tokens for one audience, of issuers that share a key set.
 pub(crate) struct JwtVerifier {
     keys: KeySource,
     algorithms: Vec<Algorithm>,
@@ -65,18 +65,19 @@ pub(crate) struct JwtCredential {
 impl JwtVerifier {
     /// Creates a verifier. Returns `None` if `config` has no issuer or no audience.
     pub(crate) fn new(config: &CallersConfig, keys: KeySource, key: ScopeKey) -> Option<Self> {
-        let (issuer, audience) = (config.issuer.clone()?, config.audience.clone()?);
+        let issuers = Some(config.issuers.clone()).filter(|issuers| !issuers.is_empty())?;
+        let audience = config.audience.clone()?;
         Some(Self {
             keys,
             algorithms: config.algorithms.clone(),
-            expected: ExpectedClaims { issuer, audience, leeway: config.leeway },
+            expected: ExpectedClaims { issuers, audience, leeway: config.leeway },
             verified: Cache::new(config.max_verified as u64),
             budget: VerificationBudget::new(config),
             key,
         })
     }
 
-    /// Verifies `token`. Fetches the keys early if they lack the token's key.
+    /// Verifies `token`. Fetches the keys early if the token's key may be a newer one.
     pub(crate) async fn verify(&self, token: &str) -> Result<VerifiedJwt, Rejection> {
         let digest = self.key.scope(ScopeSource::Token(token)).digest();
         if let Some(verified) = self.verified.get(&digest)
@@ -86,26 +87,44 @@ impl JwtVerifier {
         }
         let token = UnverifiedJwt::read(token, &self.algorithms)?;
         let expires = token.claims.check(&self.expected, SystemTime::now())?;
-        let (algorithm, id) = (token.algorithm, token.key_id.as_deref());
-        let mut keys = self.keys.current().await?;
-        if keys.set.find(id, algorithm).is_err_and(|error| error == KeyLookupError::NotFound) {
-            keys = self.keys.newer_than(&keys).await?;
-        }
-        let key = keys.set.find(id, algorithm).map_err(|_| Rejection::UnknownKey)?;
-        let subject = ScopeSource::Subject { issuer: &self.expected.issuer, subject: &token.claims.sub };
+        let subject = ScopeSource::Subject { issuer: &token.claims.iss, subject: &token.claims.sub };
         let identity = self.key.scope(subject);
-        if !self.budget.take(identity) {
-            return Err(Rejection::OverBudget);
-        }
-        if !signature::is_valid(algorithm, &key.decoding, token.message, &token.signature) {
-            return Err(Rejection::Signature);
-        }
+        let keys = self.keys.current().await?;
+        let key = match self.signer(&keys.set, &token, identity) {
+            Err(rejection @ (Rejection::UnknownKey | Rejection::Signature))
+                if !keys.set.has(token.key_id.as_deref()) =>
+            {
+                let newer = self.keys.newer_than(&keys).await?.ok_or(rejection)?;
+                self.signer(&newer.set, &token, identity)?
+            }
+            found => found?,
+        };
         self.budget.add_subject(identity);
-        let credential =
-            JwtCredential { expires, key: key.reference(id, algorithm), keys: self.keys.clone() };
+        let credential = JwtCredential { expires, key, keys: self.keys.clone() };
         let verified = VerifiedJwt { identity, credential: Arc::new(credential) };
         self.verified.insert(digest, verified.clone());
         Ok(verified)
+    }
+
+    /// Finds the key that has signed `token`: each one of `keys` that fits is tried, and every try takes from the budget.
+    fn signer(
+        &self,
+        keys: &KeySet,
+        token: &UnverifiedJwt<'_>,
+        identity: Scope,
+    ) -> Result<KeyReference, Rejection> {
+        let (algorithm, id) = (token.algorithm, token.key_id.as_deref());
+        let mut rejection = Rejection::UnknownKey;
+        for key in keys.fitting(id, algorithm) {
+            if !self.budget.take(identity) {
+                return Err(Rejection::OverBudget);
+            }
+            if signature::is_valid(algorithm, &key.decoding, token.message, &token.signature) {
+                return Ok(key.reference(id, algorithm));
+            }
+            rejection = Rejection::Signature;
+        }
+        Err(rejection)
     }
 }
 
@@ -123,11 +142,15 @@ impl JwtCredential {
 }
 
 impl RevocableCredential for JwtCredential {
-    fn rejection(&self) -> Option<&'static str> {
+    fn rejection(&self) -> Option<Cow<'static, str>> {
         self.check().err().map(|rejection| report(rejection).text())
     }
 
-    fn revoked(&self) -> BoxFuture<'_, &'static str> {
+    fn expired(&self) -> Cow<'static, str> {
+        report(Rejection::Expired).text()
+    }
+
+    fn revoked(&self) -> BoxFuture<'_, Cow<'static, str>> {
         Box::pin(async {
             match &self.keys {
                 KeySource::Fetched(keys) => {
@@ -162,15 +185,14 @@ impl KeySource {
         }
     }
 
-    async fn newer_than(&self, known: &KeySnapshot) -> Result<KeySnapshot, Rejection> {
-        let (Self::Fetched(keys), Some(known)) = (self, &known.fetched) else {
-            return Err(Rejection::UnknownKey);
-        };
+    /// A newer set, if there is one.
+    async fn newer_than(&self, known: &KeySnapshot) -> Result<Option<KeySnapshot>, Rejection> {
+        let (Self::Fetched(keys), Some(known)) = (self, &known.fetched) else { return Ok(None) };
         match keys.newer_than(known).await {
-            Some(newer) => Ok(KeySnapshot::fetched(newer)),
+            Some(newer) => Ok(Some(KeySnapshot::fetched(newer))),
             // The issuer may have the key, so the client must not be told to get a new token.
             None if keys.is_failing() => Err(Rejection::KeysUnavailable),
-            None => Err(Rejection::UnknownKey),
+            None => Ok(None),
         }
     }
 }

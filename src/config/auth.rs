@@ -24,8 +24,12 @@ pub struct IdentityConfig {
     pub client_secret: Option<Secret>,
     /// The contents of `identity.client_secret_file`
     pub client_secret_file: Option<Secret>,
+    /// `identity.auth_method`
+    pub auth_method: AuthMethod,
     /// `identity.scope`
     pub scope: Option<String>,
+    /// `identity.parameters`
+    pub parameters: Vec<(String, String)>,
     /// `identity.retry_interval`
     pub retry_interval: Duration,
     /// `identity.refresh_interval`
@@ -44,7 +48,7 @@ pub struct CallersConfig {
     /// `callers.jwks_refresh_interval`
     pub jwks_refresh_interval: Duration,
     /// `callers.issuer`
-    pub issuer: Option<String>,
+    pub issuers: Vec<String>,
     /// `callers.audience`
     pub audience: Option<String>,
     /// `callers.algorithms`
@@ -71,6 +75,16 @@ pub enum IdentityMode {
     Service,
 }
 
+/// The place of the client secret in a token request (RFC 6749, section 2.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuthMethod {
+    /// The `Authorization` header.
+    #[default]
+    Basic,
+    /// The form in the body.
+    Post,
+}
+
 /// OAuth 2.0 client credentials of the gateway (RFC 6749, section 4.4).
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
@@ -80,8 +94,12 @@ pub struct ClientCredentials {
     pub client_id: String,
     /// The client secret.
     pub client_secret: Secret,
+    /// The place of the client secret in the request.
+    pub auth_method: AuthMethod,
     /// The scopes to request; without them, the client's default scopes.
     pub scope: Option<String>,
+    /// Further parameters of the request.
+    pub parameters: Vec<(String, String)>,
     /// The initial backoff after a failed request.
     pub retry_interval: Duration,
     /// The minimum interval between refreshes that a 401 from the upstream triggers.
@@ -105,7 +123,9 @@ impl IdentityConfig {
             token_url,
             client_id,
             client_secret,
+            auth_method: self.auth_method,
             scope: self.scope.clone(),
+            parameters: self.parameters.clone(),
             retry_interval: self.retry_interval,
             refresh_interval: self.refresh_interval,
         })
@@ -125,15 +145,17 @@ pub(crate) fn contradictions(
         ("identity.client_id", identity.client_id.is_some()),
         ("identity.client_secret", identity.client_secret.is_some()),
         ("identity.client_secret_file", identity.client_secret_file.is_some()),
+        ("identity.auth_method", identity.auth_method != AuthMethod::default()),
     ];
     let token_keys = [
         ("callers.jwks_url", callers.jwks_url.is_some()),
         ("callers.jwks_file", callers.jwks_file.is_some()),
-        ("callers.issuer", callers.issuer.is_some()),
+        ("callers.issuer", !callers.issuers.is_empty()),
         ("callers.audience", callers.audience.is_some()),
     ];
     let other_keys = [
         ("identity.scope", identity.scope.is_some()),
+        ("identity.parameters", !identity.parameters.is_empty()),
         ("callers.api_keys_file", callers.api_keys_file.is_some()),
         ("callers.share_cache", callers.share_cache),
     ];

@@ -4,11 +4,24 @@ use std::{fmt, time::Duration};
 
 use bytesize::ByteSize;
 
-/// `http.*`: CORS, connections, timeouts and graceful shutdown.
+/// `http.statuses`: the edition of GraphQL over HTTP that determines the statuses of responses in
+/// `application/graphql-response+json`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StatusEdition {
+    /// September 2026
+    #[default]
+    Edition2026,
+    /// The drafts up to 2025.
+    Edition2025,
+}
+
+/// `http.*`: statuses, CORS, connections, timeouts and graceful shutdown.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
     /// `http.path`
     pub path: GraphqlPath,
+    /// `http.statuses`
+    pub statuses: StatusEdition,
     /// `http.origins`, each as in the `Origin` header of a browser
     pub origins: Vec<String>,
     /// `http.cors_headers`, in lower case

@@ -3,22 +3,25 @@
 use std::time::Duration;
 
 use super::{
-    auth::IdentityMode,
-    http::GraphqlPath,
+    auth::{AuthMethod, IdentityMode},
+    http::{GraphqlPath, StatusEdition},
     key::{ConfigKey, ValueKind},
     log::{LogFormat, LogLevel},
     profile::Profile,
     value::{
         address, algorithms, base_url, contents, count, credentials_file, duration, file, header_names,
-        one_of, optional, origins, proxy_url, secret, secret_file, secure_url, size, switch, text,
+        one_of, optional, origins, proxy_url, secret, secret_file, secure_url, size, switch, text, texts,
+        token_parameters,
     },
 };
 use crate::credentials::{api_keys::ApiKeys, jwks::KeySet};
 
 const MODES: &[&str] = &["pass-through", "service"];
+const AUTH_METHODS: &[&str] = &["basic", "post"];
 const PROFILES: &[&str] = &["development", "production"];
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
+const STATUSES: &[&str] = &["2026", "2025"];
 
 /// All configuration keys, in the order of `docs/configuration.md`.
 pub const KEYS: &[ConfigKey] = &[
@@ -111,10 +114,27 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.timeout = v),
     },
     ConfigKey {
+        name: "upstream.idle_timeout",
+        default: "4s",
+        kind: ValueKind::Duration,
+        help: "Time for which an idle connection to the upstream is kept open. Keep it below the upstream's keep-alive \
+               timeout; if the upstream states one (Keep-Alive: timeout=…), connections are closed a second before it. \
+               Changes use connections that were idle for at most 1s. 0: no connection is reused.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.upstream.idle_timeout = v),
+    },
+    ConfigKey {
+        name: "upstream.max_connection_age",
+        default: "5m",
+        kind: ValueKind::Duration,
+        help: "Maximum age of connections to the upstream, less up to 20 % jitter. Calls in flight finish. New \
+               connections find new addresses of the upstream's name.",
+        set: |c, v| duration(v, Duration::from_millis(100)).map(|v| c.upstream.max_connection_age = v),
+    },
+    ConfigKey {
         name: "upstream.max_response",
         default: "1MiB",
         kind: ValueKind::Size,
-        help: "Maximum size of an upstream response body.",
+        help: "Maximum size of an upstream response body, after decompression.",
         set: |c, v| size(v, 1).map(|v| c.upstream.max_response = v),
     },
     ConfigKey {
@@ -198,8 +218,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "upstream.breaker_pause",
         default: "5s",
         kind: ValueKind::Duration,
-        help: "Time for which a circuit breaker stays open, plus up to 20 % jitter, before three trial calls \
-               (half-open).",
+        help: "Time for which a circuit breaker stays open, plus up to 20 % jitter, before it admits trial calls \
+               (half-open): three, and many more after each success. The third success closes it.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.upstream.breaker.pause = v),
     },
     ConfigKey {
@@ -221,8 +241,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "identity.token_url",
         default: "",
         kind: ValueKind::Url,
-        help: "OAuth 2.0 token endpoint for the gateway's own token (client credentials). upstream.timeout, \
-               upstream.max_response and upstream.ca_file apply.",
+        help: "OAuth 2.0 token endpoint for the gateway's own token (client credentials). A query string is sent with it. \
+               upstream.timeout, upstream.max_response and upstream.ca_file apply.",
         set: |c, v| secure_url(v).map(|v| c.identity.token_url = v),
     },
     ConfigKey {
@@ -247,11 +267,34 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| secret_file(v).map(|v| c.identity.client_secret_file = v),
     },
     ConfigKey {
+        name: "identity.auth_method",
+        default: "basic",
+        kind: ValueKind::Choice(AUTH_METHODS),
+        help: "How the token request sends the client id and secret: in the Authorization header (basic) or in the form \
+               (post).",
+        set: |c, v| {
+            c.identity.auth_method = match v {
+                "basic" => AuthMethod::Basic,
+                "post" => AuthMethod::Post,
+                _ => return Err(one_of(AUTH_METHODS)),
+            };
+            Ok(())
+        },
+    },
+    ConfigKey {
         name: "identity.scope",
         default: "",
         kind: ValueKind::Text,
         help: "OAuth scopes to request, separated by spaces. Without it, the client's default scopes.",
         set: |c, v| text(v).map(|v| c.identity.scope = v),
+    },
+    ConfigKey {
+        name: "identity.parameters",
+        default: "",
+        kind: ValueKind::Text,
+        help: "Further parameters of the token request, form-encoded, such as \
+               audience=https%3A%2F%2Fapi.example&resource=appointments.",
+        set: |c, v| token_parameters(v).map(|v| c.identity.parameters = v),
     },
     ConfigKey {
         name: "identity.retry_interval",
@@ -273,8 +316,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "callers.jwks_url",
         default: "",
         kind: ValueKind::Url,
-        help: "JWKS URL of the issuer of the callers' JWTs. upstream.timeout, upstream.max_response and \
-               upstream.ca_file apply.",
+        help: "JWKS URL of the issuer of the callers' JWTs. Redirects within its origin are followed. upstream.timeout, \
+               upstream.max_response and upstream.ca_file apply.",
         set: |c, v| secure_url(v).map(|v| c.callers.jwks_url = v),
     },
     ConfigKey {
@@ -304,8 +347,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "callers.issuer",
         default: "",
         kind: ValueKind::Text,
-        help: "Required issuer (iss) of the callers' JWTs.",
-        set: |c, v| text(v).map(|v| c.callers.issuer = v),
+        help: "Accepted issuers (iss) of the callers' JWTs, separated by commas. All of them sign with the same key set.",
+        set: |c, v| texts(v).map(|v| c.callers.issuers = v),
     },
     ConfigKey {
         name: "callers.audience",
@@ -325,7 +368,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "callers.leeway",
         default: "5s",
         kind: ValueKind::Duration,
-        help: "Tolerated clock skew between the issuer and the gateway, for exp and nbf.",
+        help: "Tolerated clock skew between the issuer and the gateway, for exp and nbf. In pass-through mode, the time \
+               past exp after which a subscription ends.",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.callers.leeway = v),
     },
     ConfigKey {
@@ -737,6 +781,21 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| GraphqlPath::parse(v).map(|v| c.http.path = v),
     },
     ConfigKey {
+        name: "http.statuses",
+        default: "2026",
+        kind: ValueKind::Choice(STATUSES),
+        help: "HTTP statuses of responses in application/graphql-response+json: those of GraphQL over HTTP, edition \
+               September 2026, or of the drafts up to 2025. Clients of application/json always get the latter.",
+        set: |c, v| {
+            c.http.statuses = match v {
+                "2026" => StatusEdition::Edition2026,
+                "2025" => StatusEdition::Edition2025,
+                _ => return Err(one_of(STATUSES)),
+            };
+            Ok(())
+        },
+    },
+    ConfigKey {
         name: "http.origins",
         default: "",
         kind: ValueKind::Origins,
@@ -821,7 +880,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.body_timeout",
         default: "5s",
         kind: ValueKind::Duration,
-        help: "Timeout for reading a request body. Then the request gets 408.",
+        help: "Timeout for reading a request body. Then the request gets 408. Also the time for which the rest of a \
+               rejected body is discarded before its connection is closed.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.body_timeout = v),
     },
     ConfigKey {

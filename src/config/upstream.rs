@@ -31,6 +31,10 @@ pub struct UpstreamConfig {
     pub connect_timeout: Duration,
     /// `upstream.timeout`
     pub timeout: Duration,
+    /// `upstream.idle_timeout`
+    pub idle_timeout: Duration,
+    /// `upstream.max_connection_age`
+    pub max_connection_age: Duration,
     /// `upstream.max_response`
     pub max_response: ByteSize,
     /// `upstream.max_concurrent`

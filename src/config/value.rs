@@ -7,7 +7,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use axum::http::HeaderName;
 use bytesize::ByteSize;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
-use url::{Host, Url};
+use url::{Host, Url, form_urlencoded};
 
 use super::secret::Secret;
 
@@ -27,13 +27,21 @@ pub(crate) fn optional<T>(
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
+/// A URL to which the gateway appends paths.
 pub(crate) fn base_url(text: &str) -> Result<Option<Url>, String> {
+    match url(text)? {
+        Some(url) if url.query().is_some() => Err("contains a query (?); remove it".to_owned()),
+        url => Ok(url),
+    }
+}
+
+fn url(text: &str) -> Result<Option<Url>, String> {
     let Some(url) = http_url(text)? else { return Ok(None) };
     if has_user_info(&url) {
         return Err("contains a user name or password; remove them: requests carry bearer tokens".to_owned());
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("contains a query (?) or fragment (#); remove it".to_owned());
+    if url.fragment().is_some() {
+        return Err("contains a fragment (#); remove it".to_owned());
     }
     Ok(Some(url))
 }
@@ -72,9 +80,9 @@ fn has_user_info(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// A URL that receives secrets or supplies keys: it must be encrypted, or local.
+/// A URL that receives secrets or supplies keys: it must be encrypted, or local. It may have a query.
 pub(crate) fn secure_url(text: &str) -> Result<Option<Url>, String> {
-    let Some(url) = base_url(text)? else { return Ok(None) };
+    let Some(url) = url(text)? else { return Ok(None) };
     if url.scheme() == "https" || is_loopback(&url) {
         Ok(Some(url))
     } else {
@@ -98,6 +106,35 @@ pub(crate) fn text(text: &str) -> Result<Option<String>, String> {
     }
     let text = text.trim();
     Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// Texts separated by commas.
+pub(crate) fn texts(value: &str) -> Result<Vec<String>, String> {
+    let Some(value) = text(value)? else { return Ok(Vec::new()) };
+    Ok(value.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect())
+}
+
+/// Additional parameters of a token request, form-encoded.
+pub(crate) fn token_parameters(value: &str) -> Result<Vec<(String, String)>, String> {
+    /// The parameters that other keys set.
+    const RESERVED: [(&str, &str); 4] = [
+        ("grant_type", "the gateway sends client_credentials"),
+        ("client_id", "set identity.client_id instead"),
+        ("client_secret", "set identity.client_secret_file instead"),
+        ("scope", "set identity.scope instead"),
+    ];
+    let Some(value) = text(value)? else { return Ok(Vec::new()) };
+    for pair in value.split('&') {
+        if pair.find('=').is_none_or(|name_length| name_length == 0) {
+            return Err("is not form-encoded; write NAME=VALUE pairs joined by &, such as audience=https%3A%2F%2Fapi.example"
+                .to_owned());
+        }
+    }
+    let parameters: Vec<_> = form_urlencoded::parse(value.as_bytes()).into_owned().collect();
+    match RESERVED.iter().find(|(reserved, _)| parameters.iter().any(|(name, _)| name == reserved)) {
+        Some((name, remedy)) => Err(format!("contains {name}; remove it: {remedy}")),
+        None => Ok(parameters),
+    }
 }
 
 pub(crate) fn secret(value: &str) -> Result<Option<Secret>, String> {
@@ -310,15 +347,38 @@ mod tests {
 
     #[test]
     fn secure_urls_are_encrypted_or_local() {
-        for good in
-            ["https://a.example/oauth2/token", "http://127.0.0.1:1/t", "http://[::1]/t", "http://localhost/t"]
-        {
+        for good in [
+            "https://a.example/oauth2/token?clientid=a",
+            "http://127.0.0.1:1/t",
+            "http://[::1]/t",
+            "http://localhost/t",
+        ] {
             assert!(secure_url(good).is_ok_and(|url| url.is_some()), "{good}");
         }
-        for bad in
-            ["http://a.example/t", "http://10.0.0.1/t", "http://127.0.0.1.example/t", "https://u:p@a/t"]
-        {
+        for bad in [
+            "http://a.example/t",
+            "https://a.example/t#a",
+            "http://10.0.0.1/t",
+            "http://127.0.0.1.example/t",
+            "https://u:p@a/t",
+        ] {
             assert!(secure_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn token_parameters_are_decoded_once_and_keep_their_order() {
+        let expected =
+            [("audience", "https://api.example/a b"), ("resource", "1"), ("resource", "a=&b"), ("x", "")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let text = "audience=https%3A%2F%2Fapi.example/a+b&resource=1&resource=a=%26b&x=";
+        assert_eq!(token_parameters(text), Ok(expected));
+        assert_eq!(token_parameters(" "), Ok(vec![]));
+        for bad in ["audience", "=a", "a=1&", "&a=1", "a=1&&b=2", "a=1\nb=2"] {
+            assert!(token_parameters(bad).is_err(), "{bad}");
+        }
+        for reserved in ["grant_type=x", "a=1&client_id=x", "client_secret=planted", "sc%6Fpe=x"] {
+            assert!(token_parameters(reserved).is_err_and(|error| !error.contains("planted")), "{reserved}");
         }
     }
 
@@ -336,6 +396,7 @@ mod tests {
             let _ = (address(&text), base_url(&text), duration(&text, Duration::ZERO), size(&text, 0), switch(&text));
             let _ = (count(&text, 0..=9), origins(&text), secure_url(&text), algorithms(&text));
             let _ = (proxy_url(&text), header_names(&text));
+            let _ = (texts(&text), token_parameters(&text));
         }
     }
 }

@@ -1,15 +1,18 @@
 //! A JWK set (RFC 7517): the public keys of the issuer of the callers' tokens.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{rejection::Rejection, signature};
+
+/// The members of a key that are used (RFC 7517, section 4; RFC 7518, section 6; RFC 8037, section 2).
+const MEMBERS: [&str; 10] = ["kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y"];
 
 /// The maximum number of keys of a set that are used. Issuers have a handful.
 const MAX_KEYS: usize = 100;
@@ -35,15 +38,6 @@ pub(crate) struct KeyReference {
     fingerprint: blake3::Hash,
 }
 
-/// The reason why a set has no key for a token.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum KeyLookupError {
-    /// No such key. A newer set may have it.
-    NotFound,
-    /// The key does not support the algorithm, or several keys fit and the token names none.
-    Unusable,
-}
-
 impl KeySet {
     /// Parses a file with a set.
     ///
@@ -57,47 +51,46 @@ impl KeySet {
     pub(crate) fn read(json: &[u8]) -> Result<Self, &'static str> {
         #[derive(Deserialize)]
         struct Set {
-            keys: Vec<Value>,
+            keys: Vec<Box<RawValue>>,
         }
         let Set { keys } = serde_json::from_slice(json).map_err(|_| "is not a JWK set")?;
-        let keys: Arc<[PublicKey]> = keys.into_iter().take(MAX_KEYS).filter_map(PublicKey::read).collect();
+        let keys: Arc<[PublicKey]> =
+            keys.iter().take(MAX_KEYS).filter_map(|key| PublicKey::read(key.get())).collect();
         if keys.is_empty() {
             return Err("has no public key for signature verification");
         }
         Ok(Self(keys))
     }
 
-    /// Finds the key with the `id` of a token, or the only key for its algorithm if the token names none.
-    pub(crate) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<&PublicKey, KeyLookupError> {
-        let mut named = self.0.iter().filter(|key| id.is_none() || key.id.as_deref() == id).peekable();
-        if named.peek().is_none() {
-            return Err(KeyLookupError::NotFound);
-        }
-        let mut fitting = named.filter(|key| key.algorithms.contains(&algorithm));
-        match (fitting.next(), fitting.next()) {
-            (Some(key), None) => Ok(key),
-            (None, _) if id.is_none() => Err(KeyLookupError::NotFound),
-            _ => Err(KeyLookupError::Unusable),
-        }
+    /// Whether the set has a key with this `id`.
+    pub(crate) fn has(&self, id: Option<&str>) -> bool {
+        id.is_some() && self.0.iter().any(|key| key.id.as_deref() == id)
     }
-}
 
-impl KeySet {
+    /// The keys that may have signed a token with `algorithm`: those with the `id` that it names, or those without an id if
+    /// there are none. For a token that names none, all keys.
+    pub(crate) fn fitting<'s>(
+        &'s self,
+        id: Option<&'s str>,
+        algorithm: Algorithm,
+    ) -> impl Iterator<Item = &'s PublicKey> {
+        let named = id.filter(|_| self.has(id));
+        let is_named = move |key: &&PublicKey| id.is_none() || key.id.as_deref() == named;
+        self.0.iter().filter(is_named).filter(move |key| key.algorithms.contains(&algorithm))
+    }
+
     /// Checks without cryptography that a token verified with `key` would still be verified.
     ///
     /// # Errors
     /// The key was removed or replaced.
     pub(crate) fn confirm(&self, key: &KeyReference) -> Result<(), Rejection> {
-        if key.id.is_none() {
-            // A newer key makes new tokens without an id ambiguous, but does not affect verified ones.
-            let is_same =
-                |it: &PublicKey| it.fingerprint == key.fingerprint && it.algorithms.contains(&key.algorithm);
-            return if self.0.iter().any(is_same) { Ok(()) } else { Err(Rejection::UnknownKey) };
-        }
-        match self.find(key.id.as_deref(), key.algorithm) {
-            Ok(found) if found.fingerprint == key.fingerprint => Ok(()),
-            Ok(_) => Err(Rejection::Signature),
-            Err(_) => Err(Rejection::UnknownKey),
+        let fitting = || self.fitting(key.id.as_deref(), key.algorithm);
+        if fitting().any(|it| it.fingerprint == key.fingerprint) {
+            Ok(())
+        } else if key.id.is_some() && fitting().next().is_some() {
+            Err(Rejection::Signature)
+        } else {
+            Err(Rejection::UnknownKey)
         }
     }
 }
@@ -108,9 +101,16 @@ impl PublicKey {
         KeyReference { id: id.map(Into::into), algorithm, fingerprint: self.fingerprint }
     }
 
-    fn read(value: Value) -> Option<Self> {
+    fn read(json: &str) -> Option<Self> {
+        let members: HashMap<String, &RawValue> = serde_json::from_str(json).ok()?;
+        // Other members may be of any type, and null counts as absent.
+        let value: Map<_, _> = MEMBERS
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), serde_json::from_str(members.get(name)?.get()).ok()?)))
+            .filter(|(_, value): &(String, Value)| !value.is_null())
+            .collect();
         let named = value.get("alg").map(|name| name.as_str().and_then(|name| name.parse().ok()));
-        let jwk: Jwk = serde_json::from_value(value).ok()?;
+        let jwk: Jwk = serde_json::from_value(value.into()).ok()?;
         let is_for_signatures = match (&jwk.common.public_key_use, &jwk.common.key_operations) {
             (Some(used), _) => *used == PublicKeyUse::Signature,
             (None, Some(operations)) => operations.contains(&KeyOperations::Verify),
@@ -168,48 +168,70 @@ mod tests {
         KeySet::read(json!({ "keys": keys }).to_string().as_bytes())
     }
 
-    fn find(set: &KeySet, id: Option<&str>, algorithm: Algorithm) -> Result<Option<String>, KeyLookupError> {
-        set.find(id, algorithm).map(|key| key.id.clone())
+    /// The `x` coordinate of another point on P-256.
+    const OTHER: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+
+    fn fitting(set: &KeySet, id: Option<&str>, algorithm: Algorithm) -> Vec<Option<String>> {
+        set.fitting(id, algorithm).map(|key| key.id.clone()).collect()
     }
 
     #[test]
-    fn a_token_gets_only_the_key_that_it_names() {
-        let set = set(&[ec(json!({ "kid": "a" })), ec(json!({ "kid": "b", "alg": "ES256", "use": "sig" }))])
-            .unwrap();
-        assert_eq!(find(&set, Some("a"), Algorithm::ES256), Ok(Some("a".to_owned())));
-        assert_eq!(find(&set, Some("b"), Algorithm::ES256), Ok(Some("b".to_owned())));
-        assert_eq!(find(&set, Some("c"), Algorithm::ES256), Err(KeyLookupError::NotFound));
+    fn a_token_gets_only_keys_that_it_names() {
+        let set = set(&[
+            ec(json!({ "kid": "a" })),
+            ec(json!({ "kid": "b", "alg": "ES256", "use": "sig" })),
+            ec(json!({ "kid": "b", "x": OTHER })),
+        ])
+        .unwrap();
+        let named = |id: &str| Some(id.to_owned());
+        assert_eq!(fitting(&set, Some("a"), Algorithm::ES256), [named("a")]);
+        assert_eq!(fitting(&set, Some("b"), Algorithm::ES256), [named("b"), named("b")]);
+        assert_eq!(fitting(&set, Some("c"), Algorithm::ES256), []);
+        assert_eq!(fitting(&set, None, Algorithm::ES256), [named("a"), named("b"), named("b")]);
         for algorithm in [Algorithm::RS256, Algorithm::HS256, Algorithm::ES384, Algorithm::EdDSA] {
-            assert_eq!(find(&set, Some("a"), algorithm), Err(KeyLookupError::Unusable), "{algorithm:?}");
+            assert_eq!(fitting(&set, Some("a"), algorithm), [], "{algorithm:?}");
+            assert_eq!(fitting(&set, None, algorithm), [], "{algorithm:?}");
         }
-        assert_eq!(find(&set, None, Algorithm::ES256), Err(KeyLookupError::Unusable), "two keys fit");
+        assert_eq!(["a", "b", "c"].map(|id| set.has(Some(id))), [true, true, false]);
+        assert!(!set.has(None));
     }
 
     #[test]
-    fn a_token_without_a_key_id_gets_the_only_key() {
-        for key in [ec(json!({})), ec(json!({ "kid": "a" }))] {
-            let set = set(&[key, json!({ "kty": "oct", "k": "c2VjcmV0" })]).unwrap();
-            assert!(find(&set, None, Algorithm::ES256).is_ok());
-            assert_eq!(find(&set, None, Algorithm::RS256), Err(KeyLookupError::NotFound));
-        }
+    fn keys_without_an_id_fit_tokens_that_name_no_key_of_the_set() {
+        let keys = [ec(json!({})), ec(json!({ "kid": "a" })), json!({ "kty": "oct", "k": "c2VjcmV0" })];
+        let set = set(&keys).unwrap();
+        assert_eq!(fitting(&set, Some("a"), Algorithm::ES256), [Some("a".to_owned())]);
+        assert_eq!(fitting(&set, Some("b"), Algorithm::ES256), [None]);
+        assert_eq!(fitting(&set, None, Algorithm::ES256), [None, Some("a".to_owned())]);
     }
 
     #[test]
     fn a_key_is_confirmed_by_its_material_not_by_its_id() {
         let confirmed = |set: &KeySet, key: &KeyReference| set.confirm(key);
         let before = set(&[ec(json!({ "kid": "a" }))]).unwrap();
-        let key = before.find(Some("a"), Algorithm::ES256).unwrap().reference(Some("a"), Algorithm::ES256);
-        let replaced = ec(json!({ "kid": "a", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU" }));
+        let verified_by =
+            |id| before.fitting(id, Algorithm::ES256).next().unwrap().reference(id, Algorithm::ES256);
+        let (key, nameless) = (verified_by(Some("a")), verified_by(None));
+        let replaced = ec(json!({ "kid": "a", "x": OTHER }));
         for (keys, expected) in [
             (vec![ec(json!({ "kid": "a" }))], Ok(())),
             (
                 vec![ec(json!({ "kid": "b" })), ec(json!({ "kid": "a", "alg": "ES256", "use": "sig" }))],
                 Ok(()),
             ),
+            (vec![replaced.clone(), ec(json!({ "kid": "a" }))], Ok(())),
+            (vec![ec(json!({}))], Ok(())),
             (vec![ec(json!({ "kid": "b" }))], Err(Rejection::UnknownKey)),
-            (vec![replaced], Err(Rejection::Signature)),
+            (vec![replaced.clone()], Err(Rejection::Signature)),
+            (vec![ec(json!({})), replaced.clone()], Err(Rejection::Signature)),
         ] {
             assert_eq!(confirmed(&set(&keys).unwrap(), &key), expected);
+        }
+        for (keys, expected) in [
+            (vec![replaced.clone(), ec(json!({ "kid": "b" }))], Ok(())),
+            (vec![replaced], Err(Rejection::UnknownKey)),
+        ] {
+            assert_eq!(confirmed(&set(&keys).unwrap(), &nameless), expected);
         }
     }
 
@@ -228,10 +250,19 @@ mod tests {
         ];
         assert!(set(&useless).is_err());
         let with_one = [useless.as_slice(), &[ec(json!({ "kid": "c" }))]].concat();
-        assert!(find(&set(&with_one).unwrap(), Some("c"), Algorithm::ES256).is_ok());
+        assert_eq!(fitting(&set(&with_one).unwrap(), Some("c"), Algorithm::ES256), [Some("c".to_owned())]);
         for no_set in [&b""[..], b"{}", b"[]", b"{\"keys\":1}", b"{\"keys\":[]}", b"\xff"] {
             assert!(KeySet::read(no_set).is_err());
         }
+    }
+
+    #[test]
+    fn members_that_are_not_used_may_be_anything() {
+        let key = r#"{"x5c":"text","x5t":7,"x5u":[],"exp":1e999,"\u006bid":"a","use":null,"alg":null,"key_ops":null,"kty":"EC","#;
+        let key = key.to_owned() + &ec(json!({})).to_string()[1..];
+        let json = format!("{{\"keys\":[1e999,{key}]}}");
+        let set = KeySet::read(json.as_bytes()).unwrap();
+        assert_eq!(fitting(&set, Some("a"), Algorithm::ES256), [Some("a".to_owned())]);
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! The reasons for the rejection of a token.
 
+use std::borrow::Cow;
+
 /// The reason why a token is rejected, or cannot be verified at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
@@ -8,7 +10,10 @@ pub enum Rejection {
     /// A malformed JWT.
     Malformed,
     /// An algorithm that is not accepted.
-    Algorithm,
+    Algorithm {
+        /// Its registered name.
+        name: Option<&'static str>,
+    },
     /// A key that is not among the issuer's keys.
     UnknownKey,
     /// An invalid signature.
@@ -34,7 +39,7 @@ impl Rejection {
     pub const ALL: [Self; 12] = [
         Self::UnknownApiKey,
         Self::Malformed,
-        Self::Algorithm,
+        Self::Algorithm { name: None },
         Self::UnknownKey,
         Self::Signature,
         Self::Claims,
@@ -51,7 +56,7 @@ impl Rejection {
         match self {
             Self::UnknownApiKey => "unknown_api_key",
             Self::Malformed => "malformed",
-            Self::Algorithm => "algorithm",
+            Self::Algorithm { .. } => "algorithm",
             Self::UnknownKey => "unknown_key",
             Self::Signature => "signature",
             Self::Claims => "claims",
@@ -64,36 +69,55 @@ impl Rejection {
         }
     }
 
-    /// The message for the client. It does not quote the token.
-    pub fn text(self) -> &'static str {
-        match self {
+    /// The message for the client: the gateway's verdict, not that of the upstream. It does not quote the token.
+    pub fn text(self) -> Cow<'static, str> {
+        let text = match self {
             Self::UnknownApiKey => {
-                "Unknown API key. Send the header \"Authorization: Bearer <key>\" with a key from the gateway's operator."
+                "The gateway does not know this API key. Send the header \"Authorization: Bearer <key>\" with a key from \
+                 the gateway's operator."
             }
-            Self::Malformed => "Malformed JWT. Send the complete token from its issuer.",
-            Self::Algorithm => {
-                "The token's signature algorithm is not accepted. Get a token with one of the gateway's algorithms \
-                 (callers.algorithms)."
+            Self::Malformed => {
+                "The gateway rejected the token: it is not a well-formed JWT. Send the complete token from its issuer."
+            }
+            Self::Algorithm { name: Some(name) } => {
+                return format!(
+                    "The gateway does not accept the token's signature algorithm, {name}. Get a token with one of the \
+                     gateway's algorithms (callers.algorithms)."
+                )
+                .into();
+            }
+            Self::Algorithm { name: None } => {
+                "The gateway does not accept the token's signature algorithm. Get a token with one of the gateway's \
+                 algorithms (callers.algorithms)."
             }
             Self::UnknownKey => {
-                "The token is signed with a key that is not among its issuer's current keys. Get a new token."
+                "The gateway rejected the token: it is signed with a key that is not among its issuer's current keys. Get \
+                 a new token."
             }
-            Self::Signature => "The token's signature is invalid. Send the unchanged token from its issuer.",
+            Self::Signature => {
+                "The gateway rejected the token: its signature is invalid. Send the unchanged token from its issuer."
+            }
             Self::Claims => {
-                "A claim of the token is missing or invalid: exp, iss, aud and sub are required, nbf must be a number."
+                "The gateway rejected the token: a claim is missing or invalid. exp, iss, aud and sub are required, nbf \
+                 must be a number."
             }
             Self::Issuer => {
-                "The token's issuer (iss) is not trusted by this gateway. Get a token from its issuer."
+                "The gateway does not trust the token's issuer (iss). Get a token from one of the gateway's issuers."
             }
-            Self::Audience => "The token's audience (aud) is not this gateway. Get a token for this gateway.",
-            Self::Expired => "The token has expired. Get a new token.",
+            Self::Audience => {
+                "The gateway rejected the token: it is meant for another audience (aud). Get a token for this gateway."
+            }
+            Self::Expired => "The gateway rejected the token: it has expired. Get a new token.",
             Self::NotYetValid => {
-                "The token is not valid yet (nbf). Retry later, or correct the clock of its issuer."
+                "The gateway rejected the token: it is not valid yet (nbf). Retry later, or correct the clock of its \
+                 issuer."
             }
             Self::KeysUnavailable => {
-                "Tokens cannot be verified at the moment: their issuer's keys could not be fetched. Try again later."
+                "Tokens cannot be verified at the moment: the gateway could not fetch their issuer's keys. Try again \
+                 later."
             }
             Self::OverBudget => "The limit of token verifications per second is reached. Try again shortly.",
-        }
+        };
+        text.into()
     }
 }

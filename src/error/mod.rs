@@ -20,7 +20,9 @@ pub(crate) const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A client-visible error. Messages never contain the upstream's response, its address or a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// The token is missing, malformed or rejected by the upstream.
+    /// The request has no token.
+    CredentialMissing,
+    /// The token is malformed or rejected.
     Unauthenticated(Cow<'static, str>),
     /// The upstream denies the caller access.
     Forbidden,
@@ -44,8 +46,10 @@ pub enum ApiError {
         /// When to retry, if known.
         retry_after: Option<Duration>,
     },
-    /// The caller's identity cannot be verified at the moment.
-    IdentityUnavailable(&'static str),
+    /// The caller's identity cannot be verified at the moment, or the gateway has no accepted token of its own.
+    IdentityUnavailable(Cow<'static, str>),
+    /// The caller's identity could not be verified in time.
+    IdentityTimeout,
     /// The upstream failed while it processed a change.
     ChangeFailed,
     /// The upstream's response violates its API.
@@ -71,14 +75,14 @@ impl ApiError {
     /// The `extensions.code`.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Unauthenticated(_) => ErrorCode::Unauthenticated,
+            Self::CredentialMissing | Self::Unauthenticated(_) => ErrorCode::Unauthenticated,
             Self::Forbidden => ErrorCode::Forbidden,
             Self::NotFound => ErrorCode::NotFound,
             Self::Conflict => ErrorCode::Conflict,
             Self::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             Self::BadUserInput(_) => ErrorCode::BadUserInput,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::UpstreamTimeout => ErrorCode::UpstreamTimeout,
+            Self::UpstreamTimeout | Self::IdentityTimeout => ErrorCode::UpstreamTimeout,
             Self::UpstreamUnavailable { .. } | Self::IdentityUnavailable(_) | Self::ChangeFailed => {
                 ErrorCode::UpstreamUnavailable
             }
@@ -96,8 +100,13 @@ impl ApiError {
     /// The problem and its remedy.
     pub fn message(&self) -> Cow<'static, str> {
         match self {
-            Self::Unauthenticated(text) | Self::BadRequest(text) => text.clone(),
-            Self::Forbidden => "Access denied. The token does not permit this operation.".into(),
+            Self::CredentialMissing => {
+                "The bearer token is missing. Send the header \"Authorization: Bearer <token>\".".into()
+            }
+            Self::Unauthenticated(text) | Self::IdentityUnavailable(text) | Self::BadRequest(text) => text.clone(),
+            Self::Forbidden => {
+                "The appointments service denied access. The token does not permit this operation.".into()
+            }
             Self::NotFound => "Appointment not found. Check the id.".into(),
             Self::Conflict => "The appointment's current state does not allow this change. Read the appointment before you retry.".into(),
             Self::OutcomeUnknown => {
@@ -107,10 +116,15 @@ impl ApiError {
                 echo::truncate_names(text).into_owned().into()
             }
             Self::RateLimited { retry_after: Some(wait) } => {
-                format!("Too many requests. Retry in {} s.", whole_seconds(*wait)).into()
+                format!("The appointments service limits the rate. Retry in {} s.", whole_seconds(*wait)).into()
             }
-            Self::RateLimited { retry_after: None } => "Too many requests. Retry later.".into(),
+            Self::RateLimited { retry_after: None } => {
+                "The appointments service limits the rate. Retry later.".into()
+            }
             Self::UpstreamTimeout => "The appointments service did not respond in time. Retry.".into(),
+            Self::IdentityTimeout => {
+                "The gateway could not verify the token in time: the keys of its issuer did not arrive. Retry.".into()
+            }
             Self::UpstreamUnavailable { .. } => {
                 "The appointments service is unavailable. Retry later.".into()
             }
@@ -119,7 +133,7 @@ impl ApiError {
                  appointment before you retry."
                     .into()
             }
-            Self::UpstreamInvalidResponse(text) | Self::IdentityUnavailable(text) => (*text).into(),
+            Self::UpstreamInvalidResponse(text) => (*text).into(),
             Self::LimitExceeded(exceeded) => exceeded.message.clone(),
             Self::PersistedQueryNotSupported => "PersistedQueryNotSupported".into(),
             Self::ChangeSkipped => "This change was skipped because an earlier change failed.".into(),

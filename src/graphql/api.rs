@@ -387,6 +387,11 @@ impl Operation {
         self.plan.kind() == OperationType::Subscription
     }
 
+    /// Whether a root field needs access to appointments.
+    pub fn needs_access(&self) -> bool {
+        self.plan.needs_access()
+    }
+
     fn into_request(
         self,
         access: Access,

@@ -80,7 +80,7 @@ fn check(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
 
     // Without a credential, the response is complete without any upstream call.
     let selected = response_names(&document);
-    let access = Err(ApiError::Unauthenticated("The token is missing.".into()));
+    let access = Err(ApiError::CredentialMissing);
     let response = if operation.is_subscription() {
         let mut responses = std::pin::pin!(api.subscribe(operation, access));
         responses.next().now_or_never().flatten().expect("a rejected subscription emits an error")

@@ -19,6 +19,7 @@ use brotli::{CompressorWriter, enc::BrotliEncoderParams};
 use flate2::{Compression, write::GzEncoder};
 use tokio::sync::Semaphore;
 
+use super::quality_value;
 use crate::response_memory::ResponseMemory;
 
 /// A content coding. Brotli is preferred.
@@ -173,7 +174,7 @@ impl AcceptEncoding {
                     b"*" => &mut others,
                     _ => continue,
                 };
-                *slot = parts.next().map_or(Some(1000), parse_weight).or(*slot);
+                *slot = parts.next().map_or(Some(quality_value::MAX), parse_weight).or(*slot);
             }
         }
         let weight = |named: Option<u16>| named.or(others).unwrap_or(0);
@@ -198,20 +199,10 @@ impl AcceptEncoding {
     }
 }
 
-/// Parses `q=` and a number from 0 to 1 with up to three decimals (section 12.4.2), in thousandths.
+/// Parses `q=` and a quality value, in thousandths.
 fn parse_weight(parameter: &[u8]) -> Option<u16> {
     let number = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="))?;
-    let (whole, digits) = match number {
-        [whole, b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
-        [whole] => (whole, &[][..]),
-        _ => return None,
-    };
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
-    let mut thousandths = digit(whole)?;
-    for n in 0..3 {
-        thousandths = thousandths * 10 + digits.get(n).map_or(Some(0), digit)?;
-    }
-    (thousandths <= 1000).then_some(thousandths)
+    quality_value::parse(number)
 }
 
 #[cfg(test)]

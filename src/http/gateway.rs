@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::{
     concurrency::{AdmissionQueue, ConcurrencyLimit},
-    graphql::{response_cache::ResponseCache, websocket::message_limits::PartialMessages},
+    graphql::{
+        accept::Negotiation, response_cache::ResponseCache, websocket::message_limits::PartialMessages,
+    },
     rate_limit::RateLimit,
     request_id::RequestId,
 };
@@ -58,11 +60,12 @@ pub struct Gateway {
     pub shutdown: GracefulShutdown,
 }
 
-/// The request id and the body, borrowed so that the router can discard the rest of the body after the handler.
+/// The request id, the negotiated media types, and the body, borrowed so that the router can discard the rest of the body after the handler.
 #[derive(Debug)]
 pub(crate) struct RequestContext<'r> {
     pub(crate) id: &'r RequestId,
     pub(crate) body: &'r mut Incoming,
+    pub(crate) negotiation: Negotiation,
 }
 
 pub(crate) type Request<'r> = http::Request<RequestContext<'r>>;

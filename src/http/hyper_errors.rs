@@ -6,18 +6,17 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     task::{Context, Poll, ready},
 };
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
-use super::{refusal::Refusal, request_framing::FramingGuard, security_headers};
+use super::{
+    connection_state::ConnectionState, graphql::accept, refusal::Refusal, request_framing::FramingGuard,
+    security_headers,
+};
 use crate::error::{
     ApiError,
     limit::{Limit, LimitExceeded},
@@ -30,28 +29,28 @@ pub struct HyperErrors<S> {
     /// The unwritten rest of a completed error response.
     replacement: Vec<u8>,
     framing: FramingGuard,
-    is_upgraded: Arc<AtomicBool>,
+    state: ConnectionState,
 }
 
 impl<S> HyperErrors<S> {
     /// Wraps `stream`.
-    pub fn new(stream: S) -> Self {
-        Self {
-            stream,
-            replacement: Vec::new(),
-            framing: FramingGuard::default(),
-            is_upgraded: Arc::default(),
-        }
+    pub fn new(stream: S, state: ConnectionState) -> Self {
+        Self { stream, replacement: Vec::new(), framing: FramingGuard::default(), state }
     }
 
-    /// A flag to set when the connection is upgraded and carries no more HTTP requests.
-    pub fn is_upgraded(&self) -> Arc<AtomicBool> {
-        self.is_upgraded.clone()
+    /// Completes `written` if it is one of hyper's own errors. Returns whether it is.
+    fn replace_error(&mut self, written: &[u8]) -> bool {
+        let Some(response) = complete_error(written, self.framing.accept()) else { return false };
+        self.replacement = response;
+        // hyper stops reading.
+        self.state.cut_short();
+        true
     }
 }
 
-/// The completed response, if `written` is one of hyper's own errors. Only those lack an `x-request-id`.
-fn complete_error(written: &[u8]) -> Option<Vec<u8>> {
+/// The completed response, if `written` is one of hyper's own errors. Only those lack an `x-request-id`. `accept` is the
+/// value of the client's `Accept` header, as far as it was received.
+fn complete_error(written: &[u8], accept: &[u8]) -> Option<Vec<u8>> {
     if !written.starts_with(b"HTTP/1.1 4") || !written.ends_with(b"\r\n\r\n") {
         return None;
     }
@@ -81,8 +80,11 @@ fn complete_error(written: &[u8]) -> Option<Vec<u8>> {
     let id = Uuid::new_v4();
     tracing::debug!(request.id = %id, http.status = status.as_u16(), "request head rejected by hyper");
     let document = Refusal::with_status(status, error).into_document();
+    let accept = accept.iter().map(|byte| if *byte == b'\r' { b' ' } else { *byte }).collect::<Vec<_>>();
+    let accept = HeaderValue::from_bytes(&accept).ok().map(|accept| (header::ACCEPT, accept));
+    let content_type = accept::negotiate(&accept.into_iter().collect()).errors.content_type();
     let mut headers = format!(
-        "\r\ncontent-type: application/json; charset=utf-8\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
+        "\r\ncontent-type: {content_type}\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
         document.len()
     );
     for (name, value) in security_headers::HEADERS {
@@ -109,8 +111,7 @@ impl<S: AsyncWrite + Unpin> HyperErrors<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_replacement(cx))?;
-        if let Some(response) = complete_error(buf) {
-            self.replacement = response;
+        if self.replace_error(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, buf)
@@ -123,9 +124,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HyperErrors<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_replacement(cx))?;
         if let [buf] = bufs
-            && let Some(response) = complete_error(buf)
+            && self.replace_error(buf)
         {
-            self.replacement = response;
             return Poll::Ready(Ok(buf.len()));
         }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
@@ -154,7 +154,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HyperErrors<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if !self.is_upgraded.load(Ordering::Relaxed) {
+        if !self.state.is_upgraded() {
             self.framing.inspect(&mut buf.filled_mut()[before..]);
         }
         read

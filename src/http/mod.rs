@@ -5,14 +5,18 @@
 
 pub mod compression;
 pub mod concurrency;
+pub mod connection_state;
 pub mod cors;
 pub mod gateway;
 pub mod graphiql;
 pub mod graphql;
 pub mod header_limits;
 pub mod health;
+pub mod host;
 pub mod hyper_errors;
+pub mod lingering_close;
 pub mod metrics;
+pub mod quality_value;
 pub mod rate_limit;
 pub mod read_timeout;
 pub mod refusal;

@@ -4,10 +4,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -18,6 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::connection_state::{ConnectionState, RequestGuard};
 use crate::{config::http::HttpConfig, error::limit::Limit, metrics::metrics};
 
 /// A connection that ends when its client takes longer than `http.header_timeout` to send the head of a request, or is
@@ -25,10 +22,10 @@ use crate::{config::http::HttpConfig, error::limit::Limit, metrics::metrics};
 #[derive(Debug)]
 pub struct ReadTimeout<S> {
     stream: S,
+    state: ConnectionState,
     header_timeout: Duration,
     idle_timeout: Duration,
-    requests: RequestCounter,
-    /// The last known state of the counter.
+    /// The last known number of beginnings and ends of requests.
     seen: usize,
     awaited: Awaited,
     /// Whether the timer runs for `awaited`.
@@ -45,44 +42,6 @@ enum Awaited {
     Request,
     /// The last byte of the head.
     Head,
-}
-
-/// Counts the beginnings and ends of requests on a connection: it is odd while one is in progress. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct RequestCounter(Arc<AtomicUsize>);
-
-/// A request in progress, until it is dropped.
-#[derive(Debug)]
-pub struct RequestGuard {
-    counter: RequestCounter,
-    is_upgraded: bool,
-}
-
-impl RequestCounter {
-    /// Counts a request until the guard is dropped.
-    pub fn begin(&self) -> RequestGuard {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        RequestGuard { counter: self.clone(), is_upgraded: false }
-    }
-
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl RequestGuard {
-    /// Makes the request last as long as its connection, which carries no more requests.
-    pub fn upgrade(&mut self) {
-        self.is_upgraded = true;
-    }
-}
-
-impl Drop for RequestGuard {
-    fn drop(&mut self) {
-        if !self.is_upgraded {
-            self.counter.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }
 
 /// A response body. Its request is in progress until hyper drops the body.
@@ -121,12 +80,12 @@ impl<B: Body + Unpin> Body for GuardedBody<B> {
 
 impl<S> ReadTimeout<S> {
     /// Wraps `stream`. The first timeout begins now.
-    pub fn new(stream: S, config: &HttpConfig) -> Self {
+    pub fn new(stream: S, state: ConnectionState, config: &HttpConfig) -> Self {
         Self {
             stream,
+            state,
             header_timeout: config.header_timeout,
             idle_timeout: config.idle_timeout,
-            requests: RequestCounter::default(),
             seen: 0,
             // A new connection is opened for a request.
             awaited: Awaited::Head,
@@ -136,20 +95,15 @@ impl<S> ReadTimeout<S> {
         }
     }
 
-    /// The counter of the requests on this connection.
-    pub fn requests(&self) -> RequestCounter {
-        self.requests.clone()
-    }
-
     /// Whether the connection waits for a request.
     fn is_waiting(&mut self) -> bool {
-        let count = self.requests.get();
-        if count != self.seen {
-            self.seen = count;
+        let events = self.state.request_events();
+        if events != self.seen {
+            self.seen = events;
             self.expect(Awaited::Request);
         }
         // The client may still read the last response, within the write timeouts.
-        count % 2 == 0 && self.is_flushed
+        events % 2 == 0 && self.is_flushed && !self.state.is_upgraded()
     }
 
     fn expect(&mut self, awaited: Awaited) {

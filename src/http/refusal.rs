@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use async_graphql::ServerError;
 use axum::{
+    Extension,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -24,7 +25,8 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// A `BAD_REQUEST` error. `message` says what is wrong and what to do.
+    /// A `BAD_REQUEST` error. `message` says what is wrong and what to do. For a request that is not well-formed, `status`
+    /// is 422, as in the newer edition of [`StatusEdition`](crate::config::http::StatusEdition).
     pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { status, error: Box::new(ApiError::BadRequest(message.into())), headers: HeaderMap::new() }
     }
@@ -71,24 +73,32 @@ impl From<ApiError> for Refusal {
         };
         let seconds = error.retry_after().map(error::whole_seconds);
         let retry_after = seconds.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
-        // RFC 9110, section 15.5.2 requires it with 401.
-        let challenge = (status == StatusCode::UNAUTHORIZED)
-            .then_some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        // RFC 9110, section 15.5.2 requires it with 401. RFC 6750, section 3.1 forbids the error for a request without a
+        // credential.
+        let challenge = (status == StatusCode::UNAUTHORIZED).then(|| {
+            let challenge = match error {
+                ApiError::CredentialMissing => "Bearer",
+                _ => "Bearer error=\"invalid_token\"",
+            };
+            (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+        });
         Self { status, error: Box::new(error), headers: retry_after.into_iter().chain(challenge).collect() }
     }
 }
 
+/// Marks the response of a [`Refusal`], in its extensions. The router gives it the media type that the client accepts:
+/// [`ResponseForm::apply_to`](crate::http::graphql::status::ResponseForm::apply_to).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refused;
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        tracing::debug!(
-            http.status = self.status.as_u16(),
-            code = self.error.code().as_str(),
-            "request refused"
-        );
+        // The access log has the status, which may depend on the media type.
+        tracing::debug!(code = self.error.code().as_str(), "request refused");
         let content_type =
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
         let (status, headers) = (self.status, self.headers.clone());
-        (status, headers, [content_type], self.into_document()).into_response()
+        (status, Extension(Refused), headers, [content_type], self.into_document()).into_response()
     }
 }
 

@@ -1,4 +1,5 @@
 //! Protection against request smuggling: requests that state the length of their body more than once are rejected.
+//! Also records the `Accept` headers, for the rejection of a head that hyper cannot parse.
 //!
 //! If a proxy and the gateway disagree on the length of a body, they disagree on where the next request starts. hyper
 //! resolves a Content-Length beside a Transfer-Encoding, or repeated equal Content-Lengths, without a trace for
@@ -8,6 +9,9 @@
 /// The length of the longest name of a framing header.
 const MAX_NAME: usize = "transfer-encoding".len();
 
+/// The maximum length of recorded `Accept` headers. Longer ones are cut off.
+const MAX_ACCEPT: usize = 1024;
+
 /// An incremental parser of the requests on one connection. It finds the same boundaries as hyper. After a syntax error
 /// hyper closes the connection, so this parser need not detect one.
 #[derive(Debug, Default)]
@@ -16,6 +20,8 @@ pub(crate) struct FramingGuard {
     name: NameBuffer,
     /// The framing of the current body, from the headers parsed so far.
     framing: Option<Framing>,
+    /// The values of the `Accept` headers in the current or last head, as a comma-separated list.
+    accept: Vec<u8>,
     #[cfg(test)]
     heads: Vec<Option<Framing>>,
 }
@@ -35,6 +41,8 @@ enum ParserState {
     Name,
     /// In the value of a Content-Length.
     Length(u64),
+    /// In the value of an `Accept`.
+    Accept,
     /// In the value of any other header.
     Value,
     /// In a body, with this number of bytes left.
@@ -89,6 +97,7 @@ impl FramingGuard {
                     b'\n' if !is_empty => self.start_header(),
                     b'\n' | b'\r' => ParserState::RequestLine { is_empty },
                     _ => {
+                        self.accept.clear();
                         skip_to_line_feed(&mut bytes);
                         ParserState::RequestLine { is_empty: false }
                     }
@@ -111,6 +120,16 @@ impl FramingGuard {
                     // hyper accepts nothing but spaces around the digits.
                     _ => ParserState::Length(length),
                 },
+                ParserState::Accept if *byte == b'\n' => {
+                    self.record_accept(b",");
+                    self.start_header()
+                }
+                ParserState::Accept => {
+                    self.record_accept(&[*byte]);
+                    let value = skip_to_line_feed(&mut bytes);
+                    self.record_accept(value);
+                    ParserState::Accept
+                }
                 ParserState::Value if *byte == b'\n' => self.start_header(),
                 ParserState::Value => {
                     skip_to_line_feed(&mut bytes);
@@ -141,6 +160,16 @@ impl FramingGuard {
         }
     }
 
+    /// The values of the `Accept` headers in the current or last head, as a comma-separated list.
+    pub(crate) fn accept(&self) -> &[u8] {
+        &self.accept
+    }
+
+    fn record_accept(&mut self, bytes: &[u8]) {
+        let room = MAX_ACCEPT - self.accept.len();
+        self.accept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
     /// At the start of a header, or of the empty line after the headers.
     fn start_header(&mut self) -> ParserState {
         self.name.length = 0;
@@ -152,6 +181,7 @@ impl FramingGuard {
         let (framing, state) = match self.name.as_bytes() {
             b"content-length" => (Framing::Length(0), ParserState::Length(0)),
             b"transfer-encoding" => (Framing::Chunked, ParserState::Value),
+            b"accept" => return ParserState::Accept,
             _ => return ParserState::Value,
         };
         if self.framing.replace(framing).is_some() {
@@ -177,10 +207,12 @@ fn append_digit(number: u64, radix: u64, digit: u8) -> u64 {
     number.saturating_mul(radix).saturating_add(digit.into())
 }
 
-/// Advances `bytes` to the next line feed.
-fn skip_to_line_feed(bytes: &mut &mut [u8]) {
+/// Advances `bytes` to the next line feed, and returns the bytes before it.
+fn skip_to_line_feed<'b>(bytes: &mut &'b mut [u8]) -> &'b [u8] {
     let skipped = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-    *bytes = &mut std::mem::take(bytes)[skipped..];
+    let (before, rest) = std::mem::take(bytes).split_at_mut(skipped);
+    *bytes = rest;
+    before
 }
 
 /// Skips the rest of a body or chunk in `bytes`, of which `left` includes the byte just read. Returns the number of
@@ -286,6 +318,25 @@ mod tests {
             let (bytes, heads) = inspect(&text, cut);
             assert_eq!(String::from_utf8(bytes).unwrap(), text);
             assert_eq!(heads, [length, chunks, None, chunks, length, None]);
+        }
+    }
+
+    #[test]
+    fn the_accept_headers_of_the_last_head_are_recorded() {
+        let head = |headers: &str| format!("GET / HTTP/1.1\r\n{headers}\r\n");
+        let long = format!("Accept: {}\r\n", "a".repeat(2 * MAX_ACCEPT));
+        for (text, expected) in [
+            (head("Host: a\r\n"), String::new()),
+            (head("aCCEPT: a/b;q=0.5\r\nHost: a\r\nAccept:c/d\r\n"), " a/b;q=0.5\r,c/d\r,".to_owned()),
+            (head("Accept: a/b\r\n") + &head("Accept-Encoding: br\r\n"), String::new()),
+            (head(&long) + "GET / HTTP/1.1\r\nAccept: a", " a".to_owned()),
+            (head(&long), format!(" {}", "a".repeat(MAX_ACCEPT - 1))),
+        ] {
+            for cut in [1, 2, 7, text.len()] {
+                let mut guard = FramingGuard::default();
+                text.clone().into_bytes().chunks_mut(cut).for_each(|part| guard.inspect(part));
+                assert_eq!(String::from_utf8_lossy(guard.accept()), expected, "{text:?}");
+            }
         }
     }
 

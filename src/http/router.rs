@@ -1,5 +1,6 @@
-//! The router, and the checks of every request in their order: request id, unread body, security headers, CORS, panic
-//! isolation, header limits; then the GraphQL endpoint or one of the other routes.
+//! The router, and the checks of every request in their order: request id, content negotiation, unread body, form of a
+//! refusal, security headers, CORS, panic isolation, header limits and `Host`; then the GraphQL endpoint or one of the
+//! other routes.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
@@ -21,7 +22,9 @@ use tracing::{Instrument as _, Span};
 use super::{
     cors,
     gateway::{Gateway, Request, RequestContext},
-    graphiql, graphql, header_limits, health, metrics,
+    graphiql,
+    graphql::{self, accept, status::ResponseForm},
+    header_limits, health, host, metrics,
     refusal::Refusal,
     request_id::{self, AccessLogEntry, RequestId, SpanStart},
     security_headers, unread_body,
@@ -93,13 +96,16 @@ impl Service {
         let id = RequestId::from_headers(&head.headers);
         let graphql_path = self.is_graphql(head.uri.path()).then(|| self.0.gateway.http.path.as_str());
         let log_entry = AccessLogEntry::start(&head, graphql_path);
-        let context = RequestContext { id: &id, body: &mut body };
+        let negotiation = accept::negotiate(&head.headers);
+        let context = RequestContext { id: &id, body: &mut body, negotiation };
         let handled = self.apply_cors(Request::from_parts(head, context));
         let mut response = match id.span(SpanStart::Arrival) {
             Some(span) => Box::pin(handled).instrument(span).await,
             None => handled.await,
         };
         unread_body::discard_or_close(&mut response, body, expects_continue).await;
+        let edition = self.0.gateway.http.statuses;
+        ResponseForm { media_type: negotiation.errors, edition }.apply_to(&mut response);
         security_headers::apply(&mut response);
         log_entry.finish(&response, &id);
         id.add_to(&mut response);
@@ -111,7 +117,7 @@ impl Service {
         let Some(cors) = &self.0.cors else { return self.catch_panic(request).await };
         // The layer responds to preflights itself, before `dispatch` would check the head.
         if *request.method() == Method::OPTIONS
-            && let Err(refusal) = header_limits::check(&request, &self.0.gateway.limits)
+            && let Err(refusal) = self.check_head(&request)
         {
             return refusal.into_response();
         }
@@ -144,10 +150,15 @@ impl Service {
         AssertUnwindSafe(self.dispatch(request)).catch_unwind().await.unwrap_or_else(refuse)
     }
 
-    /// Checks the limits on the head, and calls the handler.
+    fn check_head(&self, request: &Request<'_>) -> Result<(), Refusal> {
+        header_limits::check(request, &self.0.gateway.limits)?;
+        host::check(request)
+    }
+
+    /// Checks the head, and calls the handler.
     async fn dispatch(&self, request: Request<'_>) -> Response {
         let Inner { gateway, routes, .. } = &*self.0;
-        if let Err(refusal) = header_limits::check(&request, &gateway.limits) {
+        if let Err(refusal) = self.check_head(&request) {
             return refusal.into_response();
         }
         if self.is_graphql(request.uri().path()) {

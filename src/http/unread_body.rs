@@ -1,5 +1,5 @@
 //! Unread request bodies: a short rest is discarded, so that the connection can be reused. Otherwise the response
-//! announces that the connection closes.
+//! announces that the connection closes, and [`super::lingering_close`] protects it.
 
 use std::time::Duration;
 
@@ -16,13 +16,20 @@ const MAX_DISCARDED: usize = 64 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Discards the rest of `body`, or else adds `Connection: close` to `response`: hyper then closes the connection, and a
-/// client without that notice might lose its next request (RFC 9112, section 9.6). A client that `expects_continue` has
-/// not sent its body, and is not asked to.
+/// client without that notice might lose its next request (RFC 9112, section 9.6). A response that closes the connection
+/// anyway, or a rest known to be long, does not wait. A client that `expects_continue` has not sent its body, and is not
+/// asked to.
 pub(crate) async fn discard_or_close(response: &mut Response, body: Incoming, expects_continue: bool) {
-    let is_read = body.is_end_stream()
-        || !expects_continue && Box::pin(timeout(DISCARD_TIMEOUT, discard(body))).await.unwrap_or(false);
+    let close = HeaderValue::from_static("close");
+    if body.is_end_stream() || response.headers().get(header::CONNECTION) == Some(&close) {
+        return;
+    }
+    let is_long = body.size_hint().lower() > MAX_DISCARDED as u64;
+    let is_read = !expects_continue
+        && !is_long
+        && Box::pin(timeout(DISCARD_TIMEOUT, discard(body))).await.unwrap_or(false);
     if !is_read {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(header::CONNECTION, close);
     }
 }
 

@@ -6,6 +6,7 @@
 //! The types hold personal data, so their `Debug` output is redacted.
 
 pub mod change;
+pub mod date_time;
 pub mod heap_size;
 pub mod opaque_debug;
 pub mod user_error;
@@ -15,8 +16,8 @@ use std::{fmt, sync::Arc};
 /// The text of an opaque identifier of the upstream, the `ID` scalar of the schema.
 pub use async_graphql::ID as OpaqueId;
 use async_graphql::{ComplexObject, Enum, SimpleObject};
-use jiff::{SignedDuration, Timestamp};
 
+pub use self::date_time::DateTime;
 use self::{
     heap_size::{HeapSize, allocation, heap_sized, without_heap},
     opaque_debug::opaque_debug,
@@ -75,10 +76,6 @@ impl<T> Default for Entries<T> {
         Self { items: Vec::new(), malformed: false }
     }
 }
-
-/// An instant, RFC 3339 in UTC with `Z`, with a fraction only if it is not zero: 2021-01-01T00:00:00Z.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DateTime(pub Timestamp);
 
 /// A calendar date, RFC 3339 full-date: 1990-12-25.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,9 +161,7 @@ impl Appointment {
             Field::Absent => return Field::Absent,
             Field::Malformed => return Field::Malformed,
         };
-        self.appointment_at.and_then(|DateTime(start)| {
-            start.checked_add(SignedDuration::from_mins(i64::from(minutes))).ok().map(DateTime)
-        })
+        self.appointment_at.and_then(|start| start.checked_add_minutes(minutes))
     }
 
     /// The value of `phase`.

@@ -13,8 +13,9 @@ pub(crate) const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// gateway's own token and of JWK sets, and key files.
 const PROCESS_RESERVE: usize = 64;
 
-/// The descriptors for each unit of `upstream.max_concurrent`: a call in flight and an idle pooled connection.
-const PER_CALL: usize = 2;
+/// The descriptors for each unit of `upstream.max_concurrent`: a call in flight, and an idle connection for reads and one
+/// for changes.
+const PER_CALL: usize = 3;
 
 /// The minimum number of client sockets, whatever the limit.
 const MIN_SOCKETS: usize = 16;
@@ -80,11 +81,11 @@ mod tests {
     fn client_sockets_get_the_limit_minus_the_reserve() {
         let mut config = Config::default();
         config.upstream.max_concurrent = 10;
-        assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 40);
+        assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 60);
         config.upstream.url = "http://a.example".parse().ok();
-        assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 20);
+        assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 30);
         config.admin.listen = "127.0.0.1:0".parse().ok();
-        assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 64 - 20);
+        assert_eq!(affordable_sockets(&config, 1024), 1024 - 64 - 16 - 64 - 30);
         assert_eq!(affordable_sockets(&config, 0), MIN_SOCKETS);
     }
 }

@@ -11,11 +11,10 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::http::StatusCode;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -34,9 +33,11 @@ use crate::{
     graphql::api::Api,
     http::{
         concurrency::{AdmissionQueue, ConcurrencyLimit},
+        connection_state::ConnectionState,
         gateway::{Gateway, GraphiqlSettings},
         graphql::{response_cache::ResponseCache, websocket::message_limits::PartialMessages},
         hyper_errors::HyperErrors,
+        lingering_close::LingeringClose,
         rate_limit::RateLimit,
         read_timeout::{GuardedBody, ReadTimeout},
         router::Service,
@@ -245,20 +246,18 @@ impl Connections {
     fn serve(&self, stream: TcpStream, Slots { connection: slot, socket }: Slots) {
         // Responses are not delayed by Nagle's algorithm. A failure costs nothing else.
         let _ = stream.set_nodelay(true);
-        let stream = WriteTimeout::new(stream, &self.gateway.http, socket);
-        let stream = ReadTimeout::new(stream, &self.gateway.http);
-        let requests = stream.requests();
-        let stream = HyperErrors::new(stream);
-        let (service, is_upgraded) = (self.service.clone(), stream.is_upgraded());
+        let (config, state) = (&self.gateway.http, ConnectionState::default());
+        let stream = WriteTimeout::new(stream, config, socket);
+        let stream = LingeringClose::new(stream, state.clone(), config.body_timeout);
+        let stream = ReadTimeout::new(stream, state.clone(), config);
+        let stream = HyperErrors::new(stream, state.clone());
+        let service = self.service.clone();
         let service = service_fn(move |request| {
-            let mut guard = requests.begin();
-            let (service, is_upgraded) = (service.clone(), is_upgraded.clone());
+            let guard = state.begin_request();
+            let (service, state) = (service.clone(), state.clone());
             async move {
                 let response = service.respond(request).await;
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    is_upgraded.store(true, Ordering::Relaxed);
-                    guard.upgrade();
-                }
+                state.record(&response);
                 Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, guard)))
             }
         });

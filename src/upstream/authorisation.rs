@@ -25,8 +25,9 @@ impl Authorisation {
     pub(crate) async fn of(caller: &Caller, service: Option<&ServiceToken>) -> Result<Self, UpstreamError> {
         match (caller.credential(), service) {
             (Credential::Token(token), _) => {
-                let mut header = HeaderValue::try_from(format!("Bearer {token}"))
-                    .map_err(|_| UpstreamError::Unauthenticated)?;
+                // Never fails: tokens that a header cannot hold are rejected before.
+                let mut header =
+                    HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| UpstreamError::Lost)?;
                 header.set_sensitive(true);
                 Ok(Self { header, service: None })
             }

@@ -3,13 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{
-    Client, Method, RequestBuilder, Response, StatusCode,
-    header::{
-        ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
-        LOCATION,
-    },
+    Method, RequestBuilder, Response, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 use uuid::Uuid;
 
@@ -27,7 +24,11 @@ use crate::{
     caller::Caller,
     config::upstream::UpstreamConfig,
     http_client::{
-        client::{self, causes, is_exhausted},
+        body::{self, BodyError},
+        client::{causes, is_exhausted},
+        connections::Connections,
+        redirect::{self, MAX_REDIRECTS},
+        replay::is_unprocessed,
         retry_after_header::retry_after,
     },
     model::change::Change,
@@ -37,11 +38,15 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The maximum number of redirects per call. Only redirects within the upstream's origin are followed.
-const MAX_REDIRECTS: usize = 3;
-
 /// The maximum length of a stored `ETag`.
 const MAX_ETAG: usize = 256;
+
+/// The maximum idle time of a connection before a change is sent on it. If the server closes the connection at the same
+/// moment, the outcome is unknown.
+const CHANGE_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The share of `upstream.timeout` after which the body of a response that decides the outcome by its status is given up.
+const BODY_SHARE: f64 = 0.9;
 
 /// A client for the upstream. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,7 +54,8 @@ pub struct UpstreamClient(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    http: Client,
+    reads: Connections,
+    changes: Connections,
     service: Option<ServiceToken>,
     /// Ends with `/appointments`.
     appointments_url: Url,
@@ -60,13 +66,14 @@ struct Inner {
 }
 
 impl UpstreamClient {
-    /// Creates a client for the upstream at `url`. `service` is the gateway's own token in service mode.
+    /// Creates a client for the upstream at `url`, within a runtime. `service` is the gateway's own token in service mode.
     ///
     /// # Errors
     /// A text for the operator if the certificates or the proxy cannot be used.
     pub fn new(config: &UpstreamConfig, url: &Url, service: Option<ServiceToken>) -> Result<Self, String> {
         Ok(Self(Arc::new(Inner {
-            http: client::client(config, client::is_https(url))?,
+            reads: Connections::open(config, config.idle_timeout)?,
+            changes: Connections::open(config, config.idle_timeout.min(CHANGE_IDLE_TIMEOUT))?,
             service,
             appointments_url: with_segments(url, &["api", "v1", "appointments"]),
             timeout: config.timeout,
@@ -94,7 +101,7 @@ impl UpstreamClient {
         deadline: &Deadline,
     ) -> Result<AppointmentResponse, UpstreamError> {
         let read = |headers| async {
-            let mut response = self.get(headers, self.appointment_url(id, &[]), etag).await?;
+            let response = self.get(headers, self.appointment_url(id, &[]), etag).await?;
             let directives = cache_control::parse(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let answer = AppointmentResponse {
@@ -105,7 +112,7 @@ impl UpstreamClient {
             };
             match response.status() {
                 StatusCode::OK => {
-                    let body = self.body(&mut response).await?;
+                    let body = self.body(response).await?;
                     let appointment =
                         wire::appointment(&body).map_err(|error| UpstreamError::Invalid(error.message()))?;
                     if appointment.id.0 != id {
@@ -116,15 +123,15 @@ impl UpstreamClient {
                 StatusCode::NOT_MODIFIED if etag.is_some() => {
                     Ok(AppointmentResponse { is_unchanged: true, ..answer })
                 }
-                StatusCode::NOT_FOUND => {
-                    // A 404 of a proxy may say nothing about the appointment, so it is not cached.
-                    let body = self.body(&mut response).await?;
-                    let directives =
-                        if wire::is_object(&body) { directives } else { CacheDirectives::NO_STORE };
+                status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
+                    // A proxy, or another application at a wrong base path, says nothing about the appointment.
+                    if !wire::is_object(&self.body(response).await?) {
+                        return Err(UpstreamError::UnexpectedStatus { status: status.as_u16() });
+                    }
+                    // The API documents only 404.
+                    let is_documented = status == StatusCode::NOT_FOUND;
+                    let directives = if is_documented { directives } else { CacheDirectives::NO_STORE };
                     Ok(AppointmentResponse { directives, ..answer })
-                }
-                StatusCode::GONE => {
-                    Ok(AppointmentResponse { directives: CacheDirectives::NO_STORE, ..answer })
                 }
                 _ => Err(status_error(&response)),
             }
@@ -150,11 +157,11 @@ impl UpstreamClient {
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
                 .append_pair("per_page", &per_page.to_string());
-            let mut response = self.get(headers, url, None).await?;
+            let response = self.get(headers, url, None).await?;
             let directives = cache_control::parse(response.headers());
             match response.status() {
                 StatusCode::OK => {
-                    let body = self.body(&mut response).await?;
+                    let body = self.body(response).await?;
                     let list = wire::list(&body).map_err(|error| UpstreamError::Invalid(error.message()))?;
                     Ok(Page {
                         items: list.items.into_iter().map(|item| item.map(page_item)).collect(),
@@ -180,7 +187,7 @@ impl UpstreamClient {
         self.0.policy.change_permit(caller).await
     }
 
-    /// Sends `change` exactly once. A change is never retried.
+    /// Sends `change` exactly once. A change is repeated only if the server has certainly not processed it.
     ///
     /// # Errors
     /// [`UpstreamError::OutcomeUnknown`] if the change may have been made. Other errors are definite.
@@ -197,7 +204,7 @@ impl UpstreamClient {
         };
         let body = wire::change::encode(change);
         let send = self.authorised(caller, |headers| {
-            let request = self.request(method.clone(), headers, url.clone());
+            let request = api_request(&self.0.changes, method.clone(), headers, url.clone());
             self.send_change(request.header(CONTENT_TYPE, JSON).body(body.clone()), id)
         });
         permit.execute(send).await.map_err(UpstreamError::into_change_error)
@@ -210,27 +217,32 @@ impl UpstreamClient {
         request: RequestBuilder,
         id: Option<Uuid>,
     ) -> Result<ChangeResponse, UpstreamError> {
-        let mut response = request.send().await.map_err(transport_error)?;
+        let body_deadline = Instant::now() + self.0.timeout.mul_f64(BODY_SHARE);
+        let response = self.0.changes.send(request).await.map_err(send_error)?;
         let directives = cache_control::parse(response.headers());
+        // If the status decides the outcome, an incomplete body counts as an empty one.
+        let complete_body = |response| async move {
+            timeout_at(body_deadline, self.body(response)).await.ok().and_then(Result::ok).unwrap_or_default()
+        };
         match response.status() {
             StatusCode::NO_CONTENT => Ok(ChangeResponse::Applied { appointment: None, directives }),
             status if status.is_success() => {
-                let body = self.body(&mut response).await?;
-                if body.trim_ascii().is_empty() {
-                    return Ok(ChangeResponse::Applied { appointment: None, directives });
-                }
-                let appointment =
-                    wire::appointment(&body).map_err(|error| UpstreamError::Invalid(error.message()))?;
-                if id.is_some_and(|id| id != appointment.id.0) {
+                let appointment = wire::change::applied(&self.body(response).await?)
+                    .map_err(|error| UpstreamError::Invalid(error.message()))?;
+                if id.zip(appointment.as_ref()).is_some_and(|(id, appointment)| id != appointment.id.0) {
                     return Err(UpstreamError::Invalid("it has the id of another appointment"));
                 }
-                Ok(ChangeResponse::Applied { appointment: Some(Arc::new(appointment)), directives })
+                Ok(ChangeResponse::Applied { appointment: appointment.map(Arc::new), directives })
             }
             StatusCode::UNPROCESSABLE_ENTITY => {
-                let body = self.body(&mut response).await.unwrap_or_default();
-                Ok(ChangeResponse::Rejected(wire::change::faults(&body)))
+                Ok(ChangeResponse::Rejected(wire::change::faults(&complete_body(response).await)))
             }
-            StatusCode::NOT_FOUND | StatusCode::GONE => Err(UpstreamError::NotFound),
+            // There is nothing to be found when an appointment is created.
+            StatusCode::NOT_FOUND | StatusCode::GONE if id.is_some() => {
+                let error = status_error(&response);
+                let is_absent = wire::is_object(&complete_body(response).await);
+                Err(if is_absent { UpstreamError::NotFound } else { error })
+            }
             StatusCode::CONFLICT => Err(UpstreamError::Conflict),
             _ => Err(status_error(&response)),
         }
@@ -241,11 +253,11 @@ impl UpstreamClient {
     /// # Errors
     /// A timeout or an error of the connection.
     pub async fn probe(&self) -> Result<u16, UpstreamError> {
-        let request = self.0.http.get(self.0.appointments_url.clone()).header(ACCEPT, JSON).send();
-        let response = timeout(self.0.timeout, request)
+        let request = self.0.reads.request(Method::GET, self.0.appointments_url.clone()).header(ACCEPT, JSON);
+        let response = timeout(self.0.timeout, self.0.reads.send(request))
             .await
             .map_err(|_| UpstreamError::AttemptTimeout)?
-            .map_err(transport_error)?;
+            .map_err(send_error)?;
         Ok(response.status().as_u16())
     }
 
@@ -253,10 +265,6 @@ impl UpstreamClient {
         let mut text = Uuid::encode_buffer();
         let id: &str = id.hyphenated().encode_lower(&mut text);
         with_segments(&self.0.appointments_url, &[&[id], rest].concat())
-    }
-
-    fn request(&self, method: Method, headers: HeaderMap, url: Url) -> RequestBuilder {
-        self.0.http.request(method, url).headers(headers)
     }
 
     /// The headers of every call of `caller`.
@@ -274,18 +282,14 @@ impl UpstreamClient {
         etag: Option<&str>,
     ) -> Result<Response, UpstreamError> {
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.request(Method::GET, headers.clone(), url.clone());
+            let mut request = api_request(&self.0.reads, Method::GET, headers.clone(), url.clone());
             if let Some(etag) = etag {
                 request = request.header(IF_NONE_MATCH, etag);
             }
-            let response = request.send().await.map_err(transport_error)?;
-            let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-            match location.and_then(|location| url.join(location).ok()) {
-                Some(next) if is_redirect && next.origin() == url.origin() && !has_user_info(&next) => {
-                    url = next
-                }
-                _ => return Ok(response),
+            let response = self.0.reads.send(request).await.map_err(send_error)?;
+            match redirect::target(response.status(), response.headers(), &url) {
+                Some(target) => url = target,
+                None => return Ok(response),
             }
         }
         Err(UpstreamError::Invalid("it redirects too often"))
@@ -318,31 +322,22 @@ impl UpstreamClient {
         }
     }
 
-    /// Reads the body up to `upstream.max_response`. A larger `Content-Length` fails at once; a smaller one is not
-    /// trusted.
-    async fn body(&self, response: &mut Response) -> Result<Vec<u8>, UpstreamError> {
-        let stated = response.content_length().unwrap_or(0);
-        if stated > self.0.max_response as u64 {
-            return Err(UpstreamError::TooLarge);
-        }
-        let mut body = Vec::with_capacity(stated as usize);
-        while let Some(chunk) = response.chunk().await.map_err(transport_error)? {
-            if body.len() + chunk.len() > self.0.max_response {
-                return Err(UpstreamError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+    /// Reads the body up to `upstream.max_response`.
+    async fn body(&self, response: Response) -> Result<Vec<u8>, UpstreamError> {
+        body::read(response, self.0.max_response).await.map_err(|error| match error {
+            BodyError::TooLarge => UpstreamError::TooLarge,
+            BodyError::Encoding => UpstreamError::Invalid("it is not encoded as its Content-Encoding states"),
+            BodyError::Broken(error) => transport_error(error),
+        })
     }
+}
+
+fn api_request(connections: &Connections, method: Method, headers: HeaderMap, url: Url) -> RequestBuilder {
+    connections.request(method, url).headers(headers)
 }
 
 fn page_item(item: wire::ListItem) -> PageItem {
     PageItem { appointment: Arc::new(item.appointment), is_complete: item.is_complete }
-}
-
-/// Whether `url` has a user name or a password. The HTTP client would send them as a credential.
-fn has_user_info(url: &Url) -> bool {
-    !url.username().is_empty() || url.password().is_some()
 }
 
 /// Appends `segments` to the path of `url`.
@@ -368,6 +363,14 @@ fn status_error(response: &Response) -> UpstreamError {
         }
         status => UpstreamError::UnexpectedStatus { status: status.as_u16() },
     }
+}
+
+/// The error of a request without a response.
+fn send_error(error: reqwest::Error) -> UpstreamError {
+    if is_unprocessed(&error) {
+        return UpstreamError::Unprocessed(causes(&error.without_url()).into());
+    }
+    transport_error(error)
 }
 
 fn transport_error(error: reqwest::Error) -> UpstreamError {

@@ -25,7 +25,7 @@ pub enum UpstreamError {
     /// 403: the caller may not see this appointment.
     #[error("the upstream forbade access (403)")]
     Forbidden,
-    /// 404 or 410 to a change or a watched appointment.
+    /// The API's own 404 or 410 to an update, a cancellation or a watched appointment.
     #[error("the upstream has no appointment with this id (404)")]
     NotFound,
     /// 409: the state of the appointment does not allow the change.
@@ -63,6 +63,9 @@ pub enum UpstreamError {
     /// No connection was established. Nothing was sent.
     #[error("the upstream could not be reached: {0}")]
     Unreachable(Arc<str>),
+    /// The server refused the request, or closed its connection, and has certainly not processed it.
+    #[error("the upstream did not process the request: {0}")]
+    Unprocessed(Arc<str>),
     /// The connection broke before the response was complete.
     #[error("the connection to the upstream broke: {0}")]
     Broken(Arc<str>),
@@ -134,6 +137,7 @@ impl UpstreamError {
             | Self::Failed { .. }
             | Self::UnexpectedStatus { status: 408 }
             | Self::Unreachable(_)
+            | Self::Unprocessed(_)
             | Self::Broken(_)
             | Self::BreakerOpen { .. }
             | Self::AttemptTimeout
@@ -185,7 +189,11 @@ impl UpstreamError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Failed { status, .. } => matches!(status, 502..=504),
-            Self::RateLimited { .. } | Self::Unreachable(_) | Self::Broken(_) | Self::AttemptTimeout => true,
+            Self::RateLimited { .. }
+            | Self::Unreachable(_)
+            | Self::Unprocessed(_)
+            | Self::Broken(_)
+            | Self::AttemptTimeout => true,
             _ => false,
         }
     }
@@ -222,7 +230,7 @@ impl UpstreamError {
             Self::RateLimited { .. } => CallOutcome::RateLimited,
             Self::Failed { .. } | Self::ChangeFailed { .. } => CallOutcome::Failed,
             Self::UnexpectedStatus { .. } => CallOutcome::Unexpected,
-            Self::Unreachable(_) | Self::Broken(_) => CallOutcome::Unreachable,
+            Self::Unreachable(_) | Self::Unprocessed(_) | Self::Broken(_) => CallOutcome::Unreachable,
             Self::AttemptTimeout => CallOutcome::Timeout,
             Self::TooLarge | Self::Invalid(_) | Self::OutcomeUnknown(_) => CallOutcome::Invalid,
             // These errors say nothing about the upstream.

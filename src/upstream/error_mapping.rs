@@ -13,10 +13,14 @@ impl From<UpstreamError> for ApiError {
             UpstreamError::Unauthenticated => Self::Unauthenticated(
                 "The appointments service rejected the token: it is invalid or has expired. Send a new token.".into(),
             ),
-            // The caller's credential is valid, so this is not `UNAUTHENTICATED`.
-            UpstreamError::NoServiceToken(_) | UpstreamError::ServiceTokenRefused => {
-                Self::UpstreamUnavailable { retry_after: None }
-            }
+            // The caller's credential is valid, so these are not `UNAUTHENTICATED`.
+            UpstreamError::NoServiceToken(_) => Self::IdentityUnavailable(
+                "The gateway could not get its own token for the appointments service. Retry later.".into(),
+            ),
+            UpstreamError::ServiceTokenRefused => Self::IdentityUnavailable(
+                "The appointments service rejected the gateway's own token. Report this to the gateway's operator."
+                    .into(),
+            ),
             UpstreamError::Forbidden => Self::Forbidden,
             UpstreamError::NotFound => Self::NotFound,
             UpstreamError::Conflict => Self::Conflict,
@@ -26,7 +30,7 @@ impl From<UpstreamError> for ApiError {
             UpstreamError::BreakerOpen { retry_after } => {
                 Self::UpstreamUnavailable { retry_after: Some(retry_after) }
             }
-            UpstreamError::Unreachable(_) | UpstreamError::Broken(_) => {
+            UpstreamError::Unreachable(_) | UpstreamError::Unprocessed(_) | UpstreamError::Broken(_) => {
                 Self::UpstreamUnavailable { retry_after: None }
             }
             UpstreamError::ChangeFailed { .. } => Self::ChangeFailed,
@@ -63,6 +67,7 @@ mod tests {
             (UpstreamError::RateLimited { retry_after: wait }, "RATE_LIMITED"),
             (UpstreamError::Failed { status: 503, retry_after: wait }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Unreachable("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Unprocessed("host.internal refused".into()), "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::Broken("host.internal reset".into()), "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::BreakerOpen { retry_after: Duration::ZERO }, "UPSTREAM_UNAVAILABLE"),
             (UpstreamError::ChangeFailed { status: 502 }, "UPSTREAM_UNAVAILABLE"),

@@ -17,4 +17,5 @@ pub mod outcome;
 pub mod resilience;
 pub mod response;
 pub mod service_token;
+pub mod token_response;
 pub mod wire;

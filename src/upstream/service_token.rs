@@ -8,14 +8,22 @@ use std::{
 };
 
 use oauth2::{
-    ClientId, ClientSecret, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
-    basic::{BasicClient, BasicTokenResponse, BasicTokenType},
+    AuthType, Client, ClientId, ClientSecret, HttpResponse, RequestTokenError, Scope, StandardRevocableToken,
+    TokenResponse as _, TokenUrl,
+    basic::{
+        BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
+    },
 };
-use reqwest::header::HeaderValue;
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde::Deserialize;
 
+use super::token_response::AccessTokenResponse;
 use crate::{
     caller::jwt_expiry,
-    config::auth::ClientCredentials,
+    config::auth::{AuthMethod, ClientCredentials},
     http_client::{HttpClient, unexpected_status},
     metrics::{fetch_outcome, metrics},
     refresh::{AutoRefresh, Current, Failure, Fetched, RefreshIntervals},
@@ -23,6 +31,31 @@ use crate::{
 
 /// The lifetime of a token if neither the token response nor the token states one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// The error codes that token endpoints define (RFC 6749, section 5.2; RFC 8707; OpenID Connect and common practice).
+/// The log names no others: any other text of a response may hold a secret.
+const ERROR_CODES: [&str; 11] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "invalid_target",
+    "invalid_resource",
+    "access_denied",
+    "server_error",
+    "temporarily_unavailable",
+];
+
+/// The OAuth client. Of its type parameters, only the token response is not the library's own.
+type OAuthClient = Client<
+    BasicErrorResponse,
+    AccessTokenResponse,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+>;
 
 /// The value of an `Authorization` header, `Bearer …`.
 pub(crate) struct Bearer(pub(crate) HeaderValue);
@@ -81,43 +114,81 @@ impl ServiceToken {
 }
 
 async fn fetch(credentials: &ClientCredentials, http: &HttpClient) -> Result<Fetched<Bearer>, Failure> {
-    let client = BasicClient::new(ClientId::new(credentials.client_id.clone()))
+    let client = OAuthClient::new(ClientId::new(credentials.client_id.clone()))
         .set_client_secret(ClientSecret::new(credentials.client_secret.expose().to_owned()))
+        .set_auth_type(match credentials.auth_method {
+            AuthMethod::Basic => AuthType::BasicAuth,
+            AuthMethod::Post => AuthType::RequestBody,
+        })
         .set_token_uri(TokenUrl::from_url(credentials.token_url.clone()));
     let scopes = credentials.scope.iter().flat_map(|scopes| scopes.split_whitespace());
     let request =
         client.exchange_client_credentials().add_scopes(scopes.map(|scope| Scope::new(scope.to_owned())));
+    let request = credentials
+        .parameters
+        .iter()
+        .fold(request, |request, (name, value)| request.add_extra_param(name.as_str(), value.as_str()));
     let send = |request| {
         let http = http.clone();
         async move {
             let response = http.post(request).await.map_err(TokenRequestError)?;
             match response.status().as_u16() {
-                200 => Ok(response),
-                status @ (400 | 401 | 403) => Err(TokenRequestError(Failure::new(&format!(
-                    "it does not accept identity.client_id, identity.client_secret or identity.scope ({status})"
-                )))),
+                200..=299 => Ok(decodable(response)),
+                400 | 401 | 403 => Err(TokenRequestError(refusal(&response))),
                 _ => Err(TokenRequestError(unexpected_status(&response))),
             }
         }
     };
     let response = request.request_async(&send).await.map_err(|error| match error {
         RequestTokenError::Request(TokenRequestError(failure)) => failure,
-        // Other error texts quote the response body, which may hold a token.
-        _ => Failure::new("its response is not an access token response (RFC 6749, section 5.1)"),
+        // The texts of `AccessTokenResponse` quote nothing. Other texts quote the body, which may hold a token.
+        RequestTokenError::Parse(error, _) if error.inner().is_data() => {
+            malformed(&error.inner().to_string())
+        }
+        _ => malformed("it is not JSON"),
     })?;
+    if !response.ignored().is_empty() {
+        let members = response.ignored().join(", ");
+        tracing::warn!(%members, "members of an unexpected type in the token response were ignored");
+    }
     bearer(&response, credentials.retry_interval)
 }
 
-fn bearer(response: &BasicTokenResponse, min_lifetime: Duration) -> Result<Fetched<Bearer>, Failure> {
+/// Leaves it to the body whether `response` holds a token: some servers label their JSON as text, or respond with 201.
+fn decodable(mut response: HttpResponse) -> HttpResponse {
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
+/// The failure of a request that the token endpoint has refused.
+fn refusal(response: &HttpResponse) -> Failure {
+    #[derive(Deserialize)]
+    struct ErrorResponse {
+        error: String,
+    }
+    let error =
+        serde_json::from_slice(response.body()).map_or_else(|_| String::new(), |it: ErrorResponse| it.error);
+    let known = ERROR_CODES.into_iter().find(|code| *code == error);
+    let code = known.map(|code| format!(", {code}")).unwrap_or_default();
+    let status = response.status().as_u16();
+    Failure::new(&format!(
+        "it does not accept identity.client_id, identity.client_secret, identity.auth_method, identity.scope or \
+         identity.parameters ({status}{code})"
+    ))
+}
+
+fn malformed(fault: &str) -> Failure {
+    Failure::new(&format!("its response is not an access token response (RFC 6749, section 5.1): {fault}"))
+}
+
+fn bearer(response: &AccessTokenResponse, min_lifetime: Duration) -> Result<Fetched<Bearer>, Failure> {
     if *response.token_type() != BasicTokenType::Bearer {
-        return Err(Failure::new("the token type in its response is not Bearer"));
+        return Err(Failure::new("token_type in its response is not Bearer"));
     }
     let token = response.access_token().secret();
-    if token.is_empty() {
-        return Err(Failure::new("its response has no access token"));
-    }
     let mut header = HeaderValue::try_from(format!("Bearer {token}"))
-        .map_err(|_| Failure::new("the token in its response has characters that a header cannot hold"))?;
+        .map_err(|_| Failure::new("access_token in its response has characters that a header cannot hold"))?;
     header.set_sensitive(true);
     // `expires_in` is relative, so it holds even if the two clocks differ; `exp` is the fallback.
     let jwt_lifetime =

@@ -1,5 +1,5 @@
-//! Third-party clients against a gateway on its sandbox: the `graphql-http` audits, client libraries for subscriptions,
-//! Apollo Client, and a real browser.
+//! Third-party clients against a gateway: the `graphql-http` audits, client libraries for queries and subscriptions, and
+//! a real browser.
 //!
 //! `cargo test --test clients` runs them. They need Node.js with npm, the packages of this directory, and Chromium, so
 //! they are not part of a plain `cargo test`. `tests/run` installs all of these.
@@ -12,13 +12,14 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
 use tokio::{process::Command, time::timeout};
 
-use support::{Gateway, PrefixProxy, TIMEOUT, program as gateway_program};
+use support::{Gateway, PrefixProxy, TIMEOUT, Upstream, UpstreamResponse, id, program as gateway_program};
 
 const AUDITS_PASSED: &str = "61 of 61 audits ok";
 
@@ -30,13 +31,21 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// Runs a Node.js program of this directory against `gateway` and returns its output.
+/// Runs a Node.js program of this directory against `gateway`, which must succeed, and returns its output.
 async fn run(program: &str, gateway: &Gateway) -> String {
     run_at(program, gateway.base()).await
 }
 
-/// Runs a Node.js program of this directory against the gateway at `url` and returns its output.
+/// Runs a Node.js program of this directory against the gateway at `url`, which must succeed, and returns its output.
 async fn run_at(program: &str, url: &str) -> String {
+    let (is_success, text) = try_run(program, url).await;
+    assert!(is_success, "{program}:\n{text}");
+    text
+}
+
+/// Runs a Node.js program of this directory against the gateway at `url`, and returns whether it succeeded, with its
+/// output.
+async fn try_run(program: &str, url: &str) -> (bool, String) {
     assert!(
         directory().join("node_modules").is_dir(),
         "tests/clients/node_modules is missing. Run `npm ci --prefix tests/clients`. {INSTALL}"
@@ -54,8 +63,7 @@ async fn run_at(program: &str, url: &str) -> String {
         .unwrap_or_else(|error| panic!("Node.js 20 or later is missing ({error}). {INSTALL}"));
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(output.status.success(), "{program}:\n{text}");
-    text
+    (output.status.success(), text)
 }
 
 /// Runs a program that drives Chromium.
@@ -70,8 +78,25 @@ async fn run_in_browser(program: &str, url: &str) {
 
 #[tokio::test]
 async fn graphql_over_http_audits_pass() {
-    let text = run("graphql-http.mjs", &Gateway::on_sandbox(&[]).await).await;
+    let gateway = Gateway::on_sandbox(&[("http.statuses", "2025")]).await;
+    let text = run("graphql-http.mjs", &gateway).await;
     assert!(text.contains(AUDITS_PASSED), "{text}");
+}
+
+/// The audits were written for the drafts up to 2025.
+#[tokio::test]
+async fn the_audits_that_differ_in_the_newer_edition_are_documented() {
+    let (_, text) = try_run("graphql-http.mjs", Gateway::on_sandbox(&[]).await.base()).await;
+    let of_line = |line: &str, prefix| Some(line.strip_prefix(prefix)?.trim_start().get(..4)?.to_owned());
+    let different = text.lines().filter(|line| !line.contains("audits"));
+    let different = different.filter_map(|line| {
+        ["failed", "error", "warn", "notice"].into_iter().find_map(|prefix| of_line(line, prefix))
+    });
+    let document = include_str!("../../docs/api.md");
+    let (_, section) = document.split_once("| Audit |").expect("docs/api.md has a table of audits");
+    let (section, _) = section.split_once("\n\n").unwrap();
+    let documented = section.lines().filter_map(|line| of_line(line, "| `"));
+    assert_eq!(different.collect::<BTreeSet<_>>(), documented.collect::<BTreeSet<_>>(), "{text}");
 }
 
 #[tokio::test]
@@ -79,6 +104,7 @@ async fn graphql_over_http_audits_pass_in_production() {
     // Four of the audits read a type of the schema.
     let settings =
         [("profile", "production"), ("sandbox.enabled", "true"), ("graphql.introspection", "true")];
+    let settings = [settings.as_slice(), &[("http.statuses", "2025")]].concat();
     let text = run("graphql-http.mjs", &Gateway::on_sandbox(&settings).await).await;
     assert!(text.contains(AUDITS_PASSED), "{text}");
 }
@@ -91,6 +117,27 @@ async fn graphql_ws_subscribes() {
 #[tokio::test]
 async fn graphql_sse_subscribes() {
     run("graphql-sse.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
+
+/// Partial responses, and every refusal that a client library can cause.
+#[tokio::test]
+async fn clients_lose_neither_data_nor_codes_under_any_status() {
+    let upstream = Upstream::answering(|call| match &call.path {
+        path if path.contains(&id(403)) => UpstreamResponse::status(403),
+        path if path.contains(&id(503)) => UpstreamResponse::never(),
+        _ => call.appointment(),
+    })
+    .await;
+    let settings = [
+        ("limits.uri", "8KiB"),
+        ("limits.headers", "12000B"),
+        ("limits.operations", "1"),
+        ("limits.operations_waiting", "0"),
+        ("rate_limit.per_second", "5"),
+        ("rate_limit.burst", "20"),
+        ("http.body_timeout", "200ms"),
+    ];
+    run("statuses.mjs", &Gateway::before(upstream.url(), &settings).await).await;
 }
 
 /// Includes the list with `relayStylePagination`, and a mutation that updates the client's cache.

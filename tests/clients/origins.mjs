@@ -47,7 +47,7 @@ try {
 
   await check('it reads why it was refused, too', async () => {
     const { status, body } = await ask(app, '{ nothing }');
-    assert.equal(status, 400);
+    assert.equal(status, 422);
     assert.equal(body.errors[0].extensions.code, 'GRAPHQL_VALIDATION_FAILED');
     const get = await app.evaluate(async (target) => (await fetch(`${target}?query={__typename}`)).json(), endpoint);
     assert.equal(get.errors[0].extensions.code, 'BAD_REQUEST');

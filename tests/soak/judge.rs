@@ -305,17 +305,10 @@ impl Judge {
     }
 
     /// Checks an event of a subscription, and returns the version that it shows, or none for an expected end.
-    pub fn event(
-        &self,
-        asked: &Asked,
-        appointment: usize,
-        seen: u64,
-        answer: &Value,
-    ) -> Verdict<Option<u64>> {
+    pub fn event(&self, asked: &Asked, appointment: usize, seen: u64, body: &Value) -> Verdict<Option<u64>> {
         self.counts.events.fetch_add(1, Ordering::Relaxed);
-        let reply = Reply { status: 200, headers: Vec::new(), body: answer.clone() };
-        let mut answer = Answer::read(&reply)?;
-        let value = &reply.body["data"]["appointmentChanged"];
+        let mut answer = Answer::of(body)?;
+        let value = &body["data"]["appointmentChanged"];
         let path = json!(["appointmentChanged"]);
         if value.is_null() {
             let code = answer.errors.remove(&path.to_string()).ok_or("no appointment, and no error")?;
@@ -445,12 +438,18 @@ struct Answer {
 }
 
 impl Answer {
+    /// Reads a response over HTTP, as `application/graphql-response+json`.
     fn read(reply: &Reply) -> Verdict<Self> {
-        if reply.status != 200 {
-            return Err("the status is not 200".to_owned());
+        let status = if reply.body.get("errors").is_some() { 294 } else { 200 };
+        if reply.status != status {
+            return Err(format!("the status is not {status}"));
         }
+        Self::of(&reply.body)
+    }
+
+    fn of(body: &Value) -> Verdict<Self> {
         let mut errors = BTreeMap::new();
-        for error in reply.body["errors"].as_array().into_iter().flatten() {
+        for error in body["errors"].as_array().into_iter().flatten() {
             let code = error["extensions"]["code"].as_str().ok_or("an error without a code")?;
             if error["message"].as_str().is_none_or(str::is_empty) {
                 return Err("an error without a message".to_owned());
@@ -459,15 +458,15 @@ impl Answer {
                 return Err("two errors at one place".to_owned());
             }
         }
-        if reply.body.get("data").is_none() {
+        if body.get("data").is_none() {
             return Err("no data".to_owned());
         }
         let mut stale = BTreeMap::new();
-        for place in reply.body["extensions"]["stale"].as_array().into_iter().flatten() {
+        for place in body["extensions"]["stale"].as_array().into_iter().flatten() {
             let age = place["ageSeconds"].as_u64().ok_or("something stale of no age")?;
             stale.insert(place["path"].to_string(), age);
         }
-        if reply.body.get("extensions").is_some() && stale.is_empty() {
+        if body.get("extensions").is_some() && stale.is_empty() {
             return Err("extensions that say nothing".to_owned());
         }
         Ok(Self { errors, stale, is_stale: false, troubles: 0, gaps: 0 })

@@ -24,26 +24,24 @@ impl Malformed {
             0 => (with_body("no JSON"), 400, &["BAD_REQUEST"]),
             1 => (with_body("[[[["), 400, &["BAD_REQUEST"]),
             2 => (query("{ appointment(id: "), 400, &["GRAPHQL_PARSE_FAILED"]),
-            3 => (query("{ appointment(id: 1) { secret } }"), 400, &["GRAPHQL_VALIDATION_FAILED"]),
+            3 => (query("{ appointment(id: 1) { secret } }"), 422, &["GRAPHQL_VALIDATION_FAILED"]),
             4 => {
                 let text = "query ($id: UUID!) { appointment(id: $id) { id } }";
-                (Request::post(Some(token), text, &json!({ "id": "no id" }), false), 400, &["BAD_USER_INPUT"])
+                (Request::post(Some(token), text, &json!({ "id": "no id" }), false), 422, &["BAD_USER_INPUT"])
             }
-            5 => {
-                (query(&"{ a: appointment ".repeat(60)), 400, &["GRAPHQL_PARSE_FAILED", "QUERY_TOO_COMPLEX"])
-            }
+            5 => (query(&"{ a: appointment ".repeat(60)), 422, &["QUERY_TOO_COMPLEX"]),
             6 => {
                 let aliases = (0..60).map(|number| format!("a{number}: __typename ")).collect::<String>();
-                (query(&format!("{{ {aliases} }}")), 400, &["QUERY_TOO_COMPLEX"])
+                (query(&format!("{{ {aliases} }}")), 422, &["QUERY_TOO_COMPLEX"])
             }
             7 => {
                 let ids = (0..101).map(id).collect::<Vec<_>>();
                 let text = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }";
-                (Request::post(Some(token), text, &json!({ "ids": ids }), false), 200, &["BAD_USER_INPUT"])
+                (Request::post(Some(token), text, &json!({ "ids": ids }), false), 294, &["BAD_USER_INPUT"])
             }
             8 => {
                 let text = format!("{{ appointment(id: \"{}\") {{ id }} }}", id(0));
-                (Request::post(None, &text, &json!({}), false), 200, &["UNAUTHENTICATED"])
+                (Request::post(None, &text, &json!({}), false), 401, &["UNAUTHENTICATED"])
             }
             9 => {
                 let head = query("").head.replace("application/json\r\n", "text/plain\r\n");

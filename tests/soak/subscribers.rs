@@ -214,7 +214,9 @@ impl Subscriber {
     }
 
     fn judge_query(&self, (asked, appointment, _): &(Asked, usize, Instant), payload: &Value) {
-        let reply = crate::connection::Reply { status: 200, headers: Vec::new(), body: payload.clone() };
+        // The status that the response would have over HTTP.
+        let status = if payload.get("errors").is_some() { 294 } else { 200 };
+        let reply = crate::connection::Reply { status, headers: Vec::new(), body: payload.clone() };
         let judge = &self.load.judge;
         let verdict = judge.appointments(asked, "appointment", &[*appointment], Selection::Full, &reply);
         judge.settle("asked over a WebSocket", &reply, verdict);

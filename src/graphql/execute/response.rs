@@ -36,8 +36,21 @@ pub struct GraphqlResponse {
 pub struct EncodedJson {
     /// The JSON document with its prefix and suffix.
     pub body: Bytes,
+    /// The kind of the response.
+    pub kind: ResponseKind,
     /// Whether the response has data, no errors and no stale parts.
     pub is_complete: bool,
+}
+
+/// The kind of a response, from which the HTTP status follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseKind {
+    /// `data` without `errors`.
+    Success,
+    /// `data`, even null, with `errors`.
+    Partial,
+    /// `errors` without `data`: the operation was not executed. With the code of the first error.
+    Rejected(Option<ErrorCode>),
 }
 
 /// Writes the JSON document of one response. Copied parts are freed at once.
@@ -137,14 +150,14 @@ impl GraphqlResponse {
         out.extend_from_slice(after);
         metrics().count_errors(&self.errors);
         let reservation = draft.map_or_else(|| memory.reservation(), |draft| draft.into_reservation());
-        let is_complete = excess.is_none() && self.is_complete() && malformed.count == 0;
-        Ok(EncodedJson { body: reservation.into_bytes(out), is_complete })
-    }
-
-    fn is_complete(&self) -> bool {
-        self.data.as_ref().is_some_and(|data| !data.is_null())
-            && self.errors.is_empty()
-            && self.stale.is_empty()
+        let has_errors = !self.errors.is_empty() || malformed.count > 0;
+        let kind = match self.data {
+            None => ResponseKind::Rejected(self.errors.first().and_then(error::code)),
+            Some(_) if has_errors => ResponseKind::Partial,
+            Some(_) => ResponseKind::Success,
+        };
+        let is_complete = kind == ResponseKind::Success && self.stale.is_empty();
+        Ok(EncodedJson { body: reservation.into_bytes(out), kind, is_complete })
     }
 
     /// An estimate of the encoded length.

@@ -285,8 +285,11 @@ impl Write for Uuid {
 
 impl Write for DateTime {
     fn write(&self, _: &SelectedField, _: &ResponsePath<'_>, to: &mut Writer<'_>) {
-        // Writing to a vector cannot fail.
-        to.quoted(|out| drop(TIMES.print_timestamp(&self.0, out)));
+        to.quoted(|out| {
+            // Writing to a vector cannot fail.
+            let _ = TIMES.print_datetime(&self.civil(), &mut *out);
+            out.push(b'Z');
+        });
     }
 }
 

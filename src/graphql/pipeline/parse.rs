@@ -25,11 +25,11 @@ use crate::{
 ///
 /// # Errors
 /// `QUERY_TOO_COMPLEX`, naming the limit. `GRAPHQL_PARSE_FAILED`. `GRAPHQL_VALIDATION_FAILED` for cyclic and unknown
-/// fragments, which cannot be counted, and for repeated input fields, which the parser drops.
+/// fragments, which cannot be counted, for repeated input fields, which the parser drops, and for the rules of validation
+/// that the parser checks.
 pub(crate) fn parse(text: &str, limits: &Limits) -> Result<ExecutableDocument, ApiError> {
     check_tokens(text, limits)?;
-    let document =
-        parser::parse_query(text).map_err(|error| ApiError::ParseFailed(syntax_message(&error)))?;
+    let document = parser::parse_query(text).map_err(|error| rejection(&error))?;
     if let Some(name) = tokens::repeated_field(text) {
         return Err(ApiError::ValidationFailed(format!(
             "The field \"{name}\" appears more than once in one input object. Remove the duplicates."
@@ -113,15 +113,36 @@ fn check_tokens(text: &str, limits: &Limits) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// The parser also checks rules of validation: unique names (sections 5.2.2.1 and 5.5.1.1), and a lone anonymous operation
+/// (section 5.2.3.1). A document without an operation selects none.
+fn rejection(error: &parser::Error) -> ApiError {
+    let problem = match error {
+        parser::Error::OperationDuplicated { operation, .. } => {
+            format!("Operation \"{operation}\" is defined twice. Name each operation differently")
+        }
+        parser::Error::FragmentDuplicated { fragment, .. } => {
+            format!("Fragment \"{fragment}\" is defined twice. Name each fragment differently")
+        }
+        parser::Error::MultipleOperations { .. } => {
+            "The document has several operations, one of them without a name. Name each operation".to_owned()
+        }
+        parser::Error::MissingOperation => {
+            "The document has no operation. Add a query, a mutation or a subscription".to_owned()
+        }
+        _ => return ApiError::ParseFailed(syntax_message(error)),
+    };
+    ApiError::ValidationFailed(match error.positions().next() {
+        Some(at) => format!("{problem} (line {}, column {}).", at.line, at.column),
+        None => format!("{problem}."),
+    })
+}
+
 /// Shortens the parser's multi-line report to one sentence with the position.
 fn syntax_message(error: &parser::Error) -> String {
     let text = error.to_string();
     let reason = text.lines().rev().find_map(|line| line.trim_start().strip_prefix("= ")).unwrap_or(&text);
-    // Grammar rules such as `selection_set` read better without underscores. Names of the document stay unchanged.
-    let reason = match error {
-        parser::Error::Syntax { .. } => reason.replace('_', " "),
-        _ => reason.to_owned(),
-    };
+    // Grammar rules such as `selection_set` read better without underscores.
+    let reason = reason.replace('_', " ");
     match error.positions().next() {
         Some(at) => format!("Syntax error at line {}, column {}: {reason}.", at.line, at.column),
         None => format!("Syntax error: {}.", reason.trim_end_matches('.')),
@@ -219,14 +240,33 @@ mod tests {
             panic!("invalid text was accepted")
         };
         assert!(text.starts_with("Syntax error at line 3, column 1: expected"), "{text}");
-        let Err(ApiError::ParseFailed(text)) = parse("query A { a } query A { b }", &limits()) else {
-            panic!()
-        };
-        assert_eq!(text, "Syntax error at line 1, column 15: operation A is defined twice.");
-        let Err(ApiError::ParseFailed(text)) = parse("query A_b { a } query A_b { b }", &limits()) else {
-            panic!()
-        };
-        assert!(text.ends_with("operation A_b is defined twice."), "{text}");
+    }
+
+    #[test]
+    fn rules_of_validation_are_no_syntax_errors() {
+        for (text, expected) in [
+            (
+                "query A_b { a } query A_b { b }",
+                "Operation \"A_b\" is defined twice. Name each operation differently (line 1, column 17).",
+            ),
+            (
+                "{ ...F } fragment F on T { a } fragment F on T { a }",
+                "Fragment \"F\" is defined twice. Name each fragment differently (line 1, column 32).",
+            ),
+            (
+                "{ a } query A { a }",
+                "The document has several operations, one of them without a name. Name each operation (line 1, column 1).",
+            ),
+            (
+                "fragment F on T { a }",
+                "The document has no operation. Add a query, a mutation or a subscription.",
+            ),
+        ] {
+            let Err(ApiError::ValidationFailed(message)) = parse(text, &limits()) else {
+                panic!("{text} was accepted, or is a syntax error")
+            };
+            assert_eq!(message, expected);
+        }
     }
 
     proptest! {

@@ -50,6 +50,12 @@ impl Plan {
         self.operation.ty
     }
 
+    /// Whether a root field needs access to appointments: any but `__schema`, `__type` and `__typename`.
+    pub(crate) fn needs_access(&self) -> bool {
+        normalize::fields(&self.operation.selection_set.node)
+            .any(|field| !matches!(field.node.name.node.as_str(), "__schema" | "__type" | "__typename"))
+    }
+
     /// The document for async-graphql to execute.
     pub(crate) fn document(&self) -> ExecutableDocument {
         let operation = Positioned::new(self.operation.clone(), Pos::default());

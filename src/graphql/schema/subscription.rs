@@ -8,7 +8,6 @@ use crate::{
     error::ApiError,
     graphql::execute::{projection::ProjectedAppointment, run::Execution},
     model::Uuid,
-    upstream::error::UpstreamError,
 };
 
 /// The subscription root type.
@@ -35,23 +34,21 @@ impl Subscription {
     }
 }
 
-/// Ends `updates` with an error once the credential of `caller` expires or is revoked.
+/// Ends `updates` with an error once the credential of `caller` is revoked or has expired. If it had expired before, the
+/// upstream decides on the first update.
 fn until_rejected<T: Send>(
     caller: Caller,
     updates: impl Stream<Item = Result<T, ApiError>> + Send,
 ) -> impl Stream<Item = Result<T, ApiError>> + Send {
-    stream::unfold(Some((caller, Box::pin(updates))), async |state| {
-        let (caller, mut updates) = state?;
+    let is_judged = !caller.is_past_expiry();
+    let rejected = Box::pin(async move { caller.until_rejected().await });
+    let start = Some((is_judged, rejected, Box::pin(updates)));
+    stream::unfold(start, async |state| {
+        let (is_judged, mut rejected, mut updates) = state?;
         tokio::select! {
             biased;
-            reason = caller.until_rejected() => {
-                let error = reason.map_or_else(
-                    || UpstreamError::Unauthenticated.into(),
-                    |reason| ApiError::Unauthenticated(reason.into()),
-                );
-                Some((Err(error), None))
-            }
-            next = updates.next() => next.map(|next| (next, Some((caller, updates)))),
+            reason = &mut rejected, if is_judged => Some((Err(ApiError::Unauthenticated(reason)), None)),
+            next = updates.next() => next.map(|next| (next, Some((true, rejected, updates)))),
         }
     })
 }

@@ -1,9 +1,8 @@
 //! CSRF protection: requests that a page of another site can send without a CORS preflight are rejected.
 
 use axum::http::{HeaderMap, StatusCode, header};
-use mime::Mime;
 
-use super::accept::media_ranges;
+use super::accept::{self, media_ranges};
 use crate::http::refusal::Refusal;
 
 /// Headers that make a browser send a CORS preflight before a cross-site request.
@@ -20,9 +19,9 @@ const FORCES_PREFLIGHT: [&str; 5] = [
 /// # Errors
 /// 403.
 pub(crate) fn reject_simple_get(headers: &HeaderMap) -> Result<(), Refusal> {
-    let accepts_json = media_ranges(headers)
-        .flatten()
-        .any(|range| matches!(range.essence_str(), "application/json" | "application/graphql-response+json"));
+    let accepts_json = media_ranges(headers).flatten().any(|range| {
+        ["json", "graphql-response+json"].iter().any(|subtype| range.mime.matches("application", subtype))
+    });
     if accepts_json || FORCES_PREFLIGHT.iter().any(|name| headers.contains_key(*name)) {
         return Ok(());
     }
@@ -39,15 +38,10 @@ pub(crate) fn reject_simple_get(headers: &HeaderMap) -> Result<(), Refusal> {
 /// # Errors
 /// 415, also for a compressed body.
 pub(crate) fn require_json_body(headers: &HeaderMap) -> Result<(), Refusal> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut content_types = headers.get_all(header::CONTENT_TYPE).iter();
+    let content_type = content_types.next().filter(|_| content_types.next().is_none());
     // The most common value needs no parsing.
-    let is_plain_json = content_type == Some("application/json");
-    let is_json = is_plain_json
-        || content_type.and_then(|value| value.parse::<Mime>().ok()).is_some_and(|value| {
-            value.essence_str() == "application/json"
-                && value.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8)
-        });
-    if !is_json {
+    if !content_type.is_some_and(|value| value == "application/json" || is_json(value.as_bytes())) {
         return Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Unsupported Content-Type. Send a JSON body in UTF-8 with \"Content-Type: application/json\".",
@@ -61,4 +55,12 @@ pub(crate) fn require_json_body(headers: &HeaderMap) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Whether `content_type` is JSON in UTF-8.
+fn is_json(content_type: &[u8]) -> bool {
+    accept::parse(content_type).is_some_and(|mime| {
+        mime.matches("application", "json")
+            && mime.get_parameter("charset").is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"))
+    })
 }

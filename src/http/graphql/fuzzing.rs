@@ -1,7 +1,7 @@
 //! Entry points and assertions of the fuzz targets in `fuzz` that parse HTTP requests.
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Request, header},
     response::IntoResponse as _,
 };
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::{
     auth::bearer,
     config::Config,
     graphql::api::GraphqlRequest,
-    http::{compression, refusal::Refusal},
+    http::{compression, host, refusal::Refusal},
 };
 
 /// Parses `bytes` as a request body, and as a query string.
@@ -70,8 +70,11 @@ pub fn headers(bytes: &[u8]) {
         .zip(values)
         .filter_map(|(name, value): (HeaderName, _)| Some((name, value?)))
         .collect();
+    let mut request = Request::new(());
+    *request.headers_mut() = headers.clone();
     for result in [
-        accept::negotiate(&headers).map(drop).ok_or_else(|| accept::not_acceptable(true)),
+        accept::negotiate(&headers).accepted(true).map(drop),
+        host::check(&request),
         csrf::reject_simple_get(&headers),
         csrf::require_json_body(&headers),
     ] {
@@ -81,6 +84,6 @@ pub fn headers(bytes: &[u8]) {
     }
     compression::AcceptEncoding::from_headers(&headers).preferred();
     let _ = bearer::token(&headers, &Config::default().limits);
-    websocket::is_upgrade(&headers);
+    websocket::is_upgrade(&request);
     websocket::is_allowed_origin(&headers, &["https://app.example".to_owned()]);
 }

@@ -10,17 +10,18 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{
-    accept::{self, Accepted, MediaType},
+    accept::{Accepted, MediaType},
     csrf, request,
     response_cache::{CacheRequest, EncodedResponse, Form},
     run::access,
     sse::{self, NO_SINGLE_CONNECTION},
+    status::ResponseForm,
     websocket,
 };
 use crate::{
     auth::bearer,
     caller::Caller,
-    error::ApiError,
+    error::{ApiError, code::ErrorCode},
     graphql::execute::response::{EncodedJson, GraphqlResponse},
     http::{
         compression::{AcceptEncoding, Coding},
@@ -42,18 +43,14 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         };
         return Err(method_not_allowed(message, "GET, POST"));
     }
-    if websocket::is_upgrade(request.headers()) {
+    if websocket::is_upgrade(&request) {
         return websocket::upgrade(gateway, request);
     }
-    let (head, RequestContext { id, body }) = request.into_parts();
+    let (head, RequestContext { id, body, negotiation }) = request.into_parts();
     let token = bearer::token(&head.headers, &gateway.limits);
     let caller = bearer::identify(&token, &gateway.identity, deadline).await;
-    if let Err(error) = gateway.rate_limit.admit(&caller, &token) {
-        request::discard(body, &head.headers, gateway, deadline).await;
-        return Err(error.into());
-    }
-    let accepted =
-        accept::negotiate(&head.headers).ok_or_else(|| accept::not_acceptable(gateway.graphiql.is_some()))?;
+    gateway.rate_limit.admit(&caller, &token)?;
+    let accepted = negotiation.accepted(gateway.graphiql.is_some())?;
     if sse::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
@@ -64,7 +61,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         CacheRequest { form: Form::QueryString, media_type: accepted.preferred, text: query.as_bytes() }
     } else {
         csrf::require_json_body(&head.headers)?;
-        whole_body = request::read(body, &head.headers, gateway, deadline).await?;
+        whole_body = request::read(body, gateway, deadline).await?;
         CacheRequest { form: Form::Body, media_type: accepted.preferred, text: &whole_body }
     };
     let coding = AcceptEncoding::from_headers(&head.headers).preferred().filter(|_| gateway.http.compression);
@@ -133,6 +130,14 @@ async fn execute(
         )),
         Accepted { preferred, .. } => {
             let access = access(gateway, caller, deadline);
+            let form = ResponseForm { media_type: preferred, edition: gateway.http.statuses };
+            if let Err(error) = &access
+                && error.code() == ErrorCode::Unauthenticated
+                && form.is_2026()
+                && operation.needs_access()
+            {
+                return Err(error.clone().into());
+            }
             let appointments = access.as_ref().ok().filter(|_| !is_mutation).cloned();
             let response = gateway.api.execute(operation, access).await;
             let (encoded, is_complete) = encode(gateway, response, preferred)?;
@@ -150,9 +155,6 @@ async fn execute(
 
 /// Encodes a response. The Boolean says whether it is complete, so that it may be cached.
 ///
-/// The status follows GraphQL over HTTP, section 6.4: a request that was not executed has 400 under
-/// `application/graphql-response+json`, and 200 under `application/json`.
-///
 /// # Errors
 /// 503, if there is no response memory left for a query.
 fn encode(
@@ -160,10 +162,7 @@ fn encode(
     response: GraphqlResponse,
     media_type: MediaType,
 ) -> Result<(EncodedResponse, bool), Refusal> {
-    let status = match (media_type, &response.data) {
-        (MediaType::GraphqlResponse, None) => StatusCode::BAD_REQUEST,
-        _ => StatusCode::OK,
-    };
-    let EncodedJson { body, is_complete } = gateway.api.encode(response)?;
-    Ok((EncodedResponse::plain(status, media_type, body), is_complete))
+    let EncodedJson { body, kind, is_complete } = gateway.api.encode(response)?;
+    let form = ResponseForm { media_type, edition: gateway.http.statuses };
+    Ok((EncodedResponse::plain(form.status(kind), media_type, body), is_complete))
 }

@@ -3,7 +3,7 @@
 //!
 //! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, authentication, rate
 //! limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body or query string ([`request`]), response
-//! cache ([`response_cache`]), parameters, concurrency limit, operation, response.
+//! cache ([`response_cache`]), parameters, concurrency limit, operation, response ([`status`]).
 
 pub mod accept;
 pub mod csrf;
@@ -14,4 +14,5 @@ pub mod request;
 pub mod response_cache;
 pub mod run;
 pub mod sse;
+pub mod status;
 pub mod websocket;

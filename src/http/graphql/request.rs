@@ -1,15 +1,15 @@
 //! Parsing of request bodies and query strings to a [`GraphqlRequest`] (GraphQL over HTTP, section 5).
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{borrow::Cow, future::poll_fn, pin::pin, task::Poll};
 
 use async_graphql::Variables;
 use axum::{
     body::Bytes,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
 };
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,22 +22,17 @@ use crate::{
     http::{gateway::Gateway, refusal::Refusal},
 };
 
-/// The maximum number of bytes of a rejected body that are read and discarded. Without that, closing the connection
-/// while the client still sends could destroy the error response on its way.
-const MAX_SKIPPED: usize = 64 << 20;
-
 /// Reads a body of at most `limits.body` bytes.
 ///
 /// # Errors
-/// 413 for a larger body, 408 for one that is incomplete after `http.body_timeout` or at the deadline, 400 for a broken
-/// connection.
+/// 413 for a larger body, as soon as that is known; 408 for one that is incomplete after `http.body_timeout` or at the
+/// deadline, 400 for a broken connection. The first two close the connection.
 pub(crate) async fn read(
     body: &mut Incoming,
-    headers: &HeaderMap,
     gateway: &Gateway,
     deadline: Instant,
 ) -> Result<Bytes, Refusal> {
-    let mut read = pin!(read_whole(body, headers, gateway.limits.body.as_u64() as usize));
+    let mut read = pin!(read_whole(body, gateway.limits.body.as_u64() as usize));
     // Most bodies arrive with their head and are complete at the second poll. A timer would cost more than reading
     // them.
     let mut is_second_poll = false;
@@ -57,18 +52,13 @@ pub(crate) async fn read(
     Box::pin(timeout_at(deadline.min(body_deadline), read)).await.unwrap_or_else(|_| {
         let limit = if deadline < body_deadline { Limit::Deadline } else { Limit::BodyTimeout };
         let message = format!("Request body not received in time ({limit}). Send the request again.");
-        Err(Refusal::with_status(
-            StatusCode::REQUEST_TIMEOUT,
-            LimitExceeded::bad_request(limit, None, None, message),
-        ))
+        Err(unread(StatusCode::REQUEST_TIMEOUT, LimitExceeded::bad_request(limit, None, None, message)))
     })
 }
 
-async fn read_whole(body: &mut Incoming, headers: &HeaderMap, max_length: usize) -> Result<Bytes, Refusal> {
-    let content_length = body.size_hint().exact();
-    // A client that expects "100 Continue" has not sent the body, and is not asked to.
-    if content_length.is_some_and(|length| length > max_length as u64) && headers.contains_key(header::EXPECT)
-    {
+async fn read_whole(body: &mut Incoming, max_length: usize) -> Result<Bytes, Refusal> {
+    // The Content-Length, if there is one.
+    if body.size_hint().lower() > max_length as u64 {
         return Err(too_large(max_length));
     }
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
@@ -82,9 +72,6 @@ async fn read_whole(body: &mut Incoming, headers: &HeaderMap, max_length: usize)
         // Trailers are ignored.
         let Ok(piece) = frame.into_data() else { continue };
         if first.len() + rest.len() + piece.len() > max_length {
-            // Frees the memory while the rest arrives.
-            drop((first, rest, piece));
-            skip(body).await;
             return Err(too_large(max_length));
         }
         if first.is_empty() {
@@ -97,32 +84,25 @@ async fn read_whole(body: &mut Incoming, headers: &HeaderMap, max_length: usize)
     if rest.is_empty() { Ok(first) } else { Ok([first.as_ref(), &rest].concat().into()) }
 }
 
-/// Reads and discards the body of a rejected request, so that the client finishes sending and reads the error response.
-pub(crate) async fn discard(body: &mut Incoming, headers: &HeaderMap, gateway: &Gateway, deadline: Instant) {
-    // A client that expects "100 Continue" has not sent the body, and is not asked to.
-    if !headers.contains_key(header::EXPECT) {
-        let _ = read(body, headers, gateway, deadline).await;
-    }
-}
-
-async fn skip(body: &mut Incoming) {
-    let mut left = MAX_SKIPPED;
-    while let Some(Ok(frame)) = body.frame().await {
-        left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len()));
-        if left == 0 {
-            return;
-        }
-    }
-}
-
 fn too_large(max_length: usize) -> Refusal {
     let message = format!("Request body exceeds the {max_length}-byte limit (limits.body).");
     let error = LimitExceeded::bad_request(Limit::Body, Some(max_length as u64), None, message);
-    Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, error)
+    unread(StatusCode::PAYLOAD_TOO_LARGE, error)
 }
 
-fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+/// A refusal of a body that is not read to its end. The response does not wait for the rest.
+fn unread(status: StatusCode, error: ApiError) -> Refusal {
+    Refusal::with_status(status, error).with_header(header::CONNECTION, HeaderValue::from_static("close"))
+}
+
+/// A request that cannot be parsed.
+fn unparsable(message: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
+}
+
+/// A request that is not well-formed: JSON whose parameters are missing, duplicated or of the wrong type.
+fn malformed(message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
 }
 
 /// The parameters of a request (GraphQL over HTTP, section 5.1), before their types are checked.
@@ -138,38 +118,54 @@ pub(crate) struct Parameters {
 /// Parses the body of a POST.
 ///
 /// # Errors
-/// 400. The message has the position of the error, but repeats nothing of the body.
+/// 400 for invalid JSON, 422 for a request that is not well-formed. The message has the position of the error, but repeats
+/// nothing of the body.
 pub(crate) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
+    let invalid = |error: serde_json::Error| {
+        // serde_json's own message may repeat parts of the body.
+        let (line, column) = (error.line(), error.column());
+        unparsable(format!("Request body is not valid JSON (line {line}, column {column})."))
+    };
+    // The parser of the parameters stops at the first of the wrong kind, before the rest has been parsed.
+    let is_json = || serde_json::from_slice::<IgnoredAny>(body).map_err(invalid);
     match body.trim_ascii_start().first() {
         Some(b'{') | None => {}
         Some(b'[') => {
-            return Err(bad(
+            is_json()?;
+            return Err(malformed(
                 "Array batching is not supported. Send one operation per request, or request several fields in one \
                  operation.",
             ));
         }
         Some(_) => {
-            return Err(bad("Request body must be a JSON object such as {\"query\": \"{ __typename }\"}."));
+            is_json()?;
+            return Err(malformed(
+                "Request body must be a JSON object such as {\"query\": \"{ __typename }\"}.",
+            ));
         }
     }
-    let parameters: Parameters = serde_json::from_slice(body).map_err(|error| {
-        // serde_json's own message may repeat parts of the body.
-        let fault = match error.classify() {
-            serde_json::error::Category::Data => "has a duplicate parameter",
-            _ => "is not valid JSON",
-        };
-        bad(format!("Request body {fault} (line {}, column {}).", error.line(), error.column()))
-    })?;
+    let parameters: Parameters = match serde_json::from_slice(body) {
+        Ok(parameters) => parameters,
+        Err(error) if error.is_data() => {
+            is_json()?;
+            let (line, column) = (error.line(), error.column());
+            return Err(malformed(format!(
+                "Request body has a duplicate parameter (line {line}, column {column})."
+            )));
+        }
+        Err(error) => return Err(invalid(error)),
+    };
     parameters.try_into()
 }
 
 /// Parses the query string of a GET.
 ///
 /// # Errors
-/// 400. The message repeats nothing of the query string.
+/// 400 for invalid encoding or JSON, 422 for a request that is not well-formed. The message repeats nothing of the query
+/// string.
 pub(crate) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal> {
-    let pairs: Vec<(String, String)> =
-        serde_urlencoded::from_bytes(query).map_err(|_| bad("Query string is not valid URL encoding."))?;
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(query)
+        .map_err(|_| unparsable("Query string is not valid URL encoding."))?;
     let mut parameters = Parameters::default();
     for (name, text) in pairs {
         let (slot, is_json) = match name.as_str() {
@@ -180,12 +176,12 @@ pub(crate) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal>
             _ => continue,
         };
         if slot.is_some() {
-            return Err(bad(format!("Parameter \"{name}\" is duplicated. Send it once.")));
+            return Err(malformed(format!("Parameter \"{name}\" is duplicated. Send it once.")));
         }
         *slot = Some(match is_json {
             true if text.is_empty() => Value::Null,
             true => serde_json::from_str(&text)
-                .map_err(|_| bad(format!("Parameter \"{name}\" is not valid JSON.")))?,
+                .map_err(|_| unparsable(format!("Parameter \"{name}\" is not valid JSON.")))?,
             false => Value::String(text),
         });
     }
@@ -199,7 +195,7 @@ impl TryFrom<Parameters> for GraphqlRequest {
         let extensions = match parameters.extensions {
             None | Some(Value::Null) => None,
             Some(Value::Object(extensions)) => Some(extensions),
-            Some(_) => return Err(bad("Parameter \"extensions\" must be an object.")),
+            Some(_) => return Err(malformed("Parameter \"extensions\" must be an object.")),
         };
         let query = match parameters.query {
             Some(Value::String(query)) => query,
@@ -207,22 +203,25 @@ impl TryFrom<Parameters> for GraphqlRequest {
                 let persisted =
                     extensions.is_some_and(|extensions| extensions.contains_key("persistedQuery"));
                 return Err(if persisted {
-                    ApiError::PersistedQueryNotSupported.into()
+                    Refusal::with_status(
+                        StatusCode::UNPROCESSABLE_ENTITY,
+                        ApiError::PersistedQueryNotSupported,
+                    )
                 } else {
-                    bad("Parameter \"query\" is missing.")
+                    malformed("Parameter \"query\" is missing.")
                 });
             }
-            Some(_) => return Err(bad("Parameter \"query\" must be a string.")),
+            Some(_) => return Err(malformed("Parameter \"query\" must be a string.")),
         };
         let operation_name = match parameters.operation_name {
             None | Some(Value::Null) => None,
             Some(Value::String(name)) => Some(name),
-            Some(_) => return Err(bad("Parameter \"operationName\" must be a string.")),
+            Some(_) => return Err(malformed("Parameter \"operationName\" must be a string.")),
         };
         let variables = match parameters.variables {
             None | Some(Value::Null) => Variables::default(),
             Some(variables @ Value::Object(_)) => Variables::from_json(variables),
-            Some(_) => return Err(bad("Parameter \"variables\" must be an object.")),
+            Some(_) => return Err(malformed("Parameter \"variables\" must be an object.")),
         };
         Ok(Self { query, operation_name, variables })
     }

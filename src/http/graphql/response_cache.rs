@@ -20,7 +20,7 @@ use axum::{
 };
 use foldhash::quality::RandomState;
 
-use super::accept::MediaType;
+use super::{accept::MediaType, status};
 use crate::{
     appointments::{
         dependent_cache::{DependentCache, DependentValue},
@@ -290,6 +290,7 @@ impl IntoResponse for EncodedResponse {
         if let Some(coding) = coding {
             headers.insert(header::CONTENT_ENCODING, coding.header_value());
         }
+        status::add_reason_phrase(&mut response);
         response
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn access(
 ) -> Result<Appointments, ApiError> {
     let caller = caller?;
     match caller.rejection() {
-        Some(reason) => Err(ApiError::Unauthenticated(reason.into())),
+        Some(reason) => Err(ApiError::Unauthenticated(reason)),
         None => Ok(Appointments::new(gateway.appointments.clone(), caller, deadline)),
     }
 }

@@ -1,4 +1,5 @@
-//! A circuit breaker: after too many failures on a route, calls fail at once, until a few probes succeed.
+//! A circuit breaker: after too many failures on a route, calls fail at once, until a few probes succeed. Each success
+//! admits many more calls, so that a burst after the first one is served.
 //!
 //! The breaker reads no clock. Callers pass the current time.
 
@@ -8,8 +9,13 @@ use tokio::time::Instant;
 
 use crate::{config::upstream::BreakerConfig, upstream::outcome::Health};
 
-/// The number of probes in the half-open state. The breaker closes once all of them have succeeded.
+/// The number of successes in the half-open state that close the breaker. Without a success, as many calls may be in
+/// flight.
 const PROBES: u32 = 3;
+
+/// The factor by which each success in the half-open state raises the limit of calls in flight. After the first success,
+/// the limit exceeds the default of `upstream.max_concurrent`.
+const GROWTH: u32 = 32;
 
 /// The retry time of a rejected call while probes are in flight.
 const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -88,7 +94,7 @@ impl CircuitBreaker {
     pub(crate) fn check(&self, now: Instant) -> Result<(), Duration> {
         match self.phase {
             Phase::Open { until } if now < until => Err(until - now),
-            Phase::HalfOpen { in_flight, succeeded } if in_flight + succeeded >= PROBES => {
+            Phase::HalfOpen { in_flight, succeeded } if in_flight >= half_open_limit(succeeded) => {
                 Err(PROBE_RETRY_AFTER)
             }
             _ => Ok(()),
@@ -147,6 +153,11 @@ impl CircuitBreaker {
         self.phase = phase;
         self.epoch += 1;
     }
+}
+
+/// The limit of calls in flight in the half-open state.
+fn half_open_limit(succeeded: u32) -> u32 {
+    PROBES * GROWTH.pow(succeeded)
 }
 
 /// Calls and failures within a sliding window of time.
@@ -299,10 +310,28 @@ mod tests {
         assert!(subject.admit().is_err());
         for probe in rest {
             assert_eq!(subject.record(probe, Health::Healthy), BreakerState::HalfOpen);
-            assert!(subject.admit().is_err(), "no more probes than needed");
         }
         assert_eq!(subject.record(again, Health::Healthy), BreakerState::Closed);
         assert_eq!(subject.call(Health::Unhealthy), BreakerState::Closed, "the window starts empty");
+    }
+
+    #[test]
+    fn each_success_admits_many_more_calls() {
+        let mut subject = Clocked::opened(AFTER_PAUSE);
+        for succeeded in 0..PROBES - 1 {
+            let burst = std::iter::from_fn(|| subject.admit().ok()).collect::<Vec<_>>();
+            assert_eq!(burst.len(), half_open_limit(succeeded) as usize, "after {succeeded} successes");
+            for call in &burst[1..] {
+                subject.record(*call, Health::Unknown);
+            }
+            assert_eq!(subject.record(burst[0], Health::Healthy), BreakerState::HalfOpen);
+        }
+        let burst = std::iter::from_fn(|| subject.admit().ok()).take(100).collect::<Vec<_>>();
+        assert_eq!(
+            subject.record(burst[0], Health::Unhealthy),
+            BreakerState::Open,
+            "one failure ends the recovery"
+        );
     }
 
     #[test]
@@ -336,15 +365,16 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of calls, results and time: an open breaker admits nothing, a half-open one only its probes,
-        /// and none is stuck.
+        /// In any order of calls, results and time: an open breaker admits nothing, a half-open one as many calls as
+        /// its successes permit, and none is stuck.
         #[test]
         fn no_order_of_events_admits_too_many_calls(
             events in prop::collection::vec((0..5_u8, 0..3_usize, 0..4000_u64), 1..400),
         ) {
             let mut subject = Clocked::new(CONFIG);
             let mut under_way = Vec::new();
-            let mut probes = 0;
+            // Probes in flight, and those that have succeeded.
+            let (mut probes, mut succeeded) = (0, 0);
             for (event, which, millis) in events {
                 let health = [Health::Healthy, Health::Unhealthy, Health::Unknown][which];
                 let before = subject.breaker.state();
@@ -354,20 +384,23 @@ mod tests {
                         let admitted = subject.admit();
                         prop_assert_eq!(checked.is_ok(), admitted.is_ok());
                         under_way.extend(admitted);
-                        if subject.breaker.state() == BreakerState::HalfOpen {
-                            probes = if before == BreakerState::Open { 1 } else { probes + u32::from(admitted.is_ok()) };
+                        match (before, subject.breaker.state()) {
+                            (BreakerState::Open, BreakerState::HalfOpen) => (probes, succeeded) = (1, 0),
+                            (_, BreakerState::HalfOpen) => probes += u32::from(admitted.is_ok()),
+                            _ => {}
                         }
                     }
                     2 | 3 if !under_way.is_empty() => {
                         let call = under_way.swap_remove(millis as usize % under_way.len());
                         let is_probe = call.epoch == subject.breaker.epoch && before == BreakerState::HalfOpen;
                         subject.record(call, health);
-                        probes -= u32::from(is_probe && health == Health::Unknown);
+                        probes -= u32::from(is_probe);
+                        succeeded += u32::from(is_probe && health == Health::Healthy);
                     }
                     _ => subject.now += Duration::from_millis(millis),
                 }
                 if subject.breaker.state() == BreakerState::HalfOpen {
-                    prop_assert!(probes <= PROBES);
+                    prop_assert!(probes <= PROBES * GROWTH.pow(succeeded));
                 }
             }
             // Once all results are recorded and the pause is over, it closes.

@@ -2,9 +2,12 @@
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::json::{elements, members, string};
+use super::{
+    DecodeError, appointment,
+    json::{document, elements, members, string, trimmed},
+};
 use crate::model::{
-    Bandwidth, Date, DateTime, OpaqueId,
+    Appointment, Bandwidth, Date, DateTime, OpaqueId,
     change::{
         Change, ClaimantInput, CreateAppointmentInput, FeaturesInput, InputFault, MaybeUndefined,
         UpdateAppointmentInput,
@@ -150,7 +153,7 @@ fn person(claimant: &ClaimantInput) -> Value {
     Value::Object(person.0)
 }
 
-fn instant(DateTime(instant): &DateTime) -> Value {
+fn instant(instant: &DateTime) -> Value {
     instant.to_string().into()
 }
 
@@ -162,11 +165,26 @@ fn id(id: &OpaqueId) -> Value {
     }
 }
 
+/// Decodes the body of a success. `None` if it is complete and shows no appointment: the change was made nevertheless.
+///
+/// # Errors
+/// The body is neither empty nor JSON, so it is not the API's response.
+pub(crate) fn applied(body: &[u8]) -> Result<Option<Appointment>, DecodeError> {
+    if trimmed(body).is_empty() {
+        return Ok(None);
+    }
+    match appointment(body) {
+        Ok(appointment) => Ok(Some(appointment)),
+        Err(DecodeError::NoData | DecodeError::NoId) => Ok(None),
+        Err(error @ DecodeError::NotJson) => Err(error),
+    }
+}
+
 /// Decodes the validation errors of a 422: `{"errors": {"claimant.email": ["…"]}}`. A body of any other form becomes
 /// one fault without a field.
 pub(crate) fn faults(body: &[u8]) -> Vec<InputFault> {
     let mut faults = Vec::new();
-    if let Ok(body) = serde_json::from_slice::<&RawValue>(body) {
+    document(body, |body| {
         members(body, |name, errors| {
             if name == b"errors" {
                 members(errors, |name, messages| {
@@ -177,8 +195,8 @@ pub(crate) fn faults(body: &[u8]) -> Vec<InputFault> {
                     }
                 });
             }
-        });
-    }
+        })
+    });
     if faults.is_empty() {
         faults.push(InputFault {
             field: None,

@@ -4,16 +4,16 @@
 //! `data` that has an `id`. Any other field may be absent, null or invalid. An invalid field becomes
 //! [`Field::Malformed`] and affects no other field. For this reason each value is first taken as [`RawValue`], which
 //! only has to be JSON, and is decoded on its own: a number out of range or a broken `\u` escape fails one field only.
+//! [`json`] accepts what PHP applications write in place of JSON.
 
 pub mod change;
 pub mod json;
 
 use std::str::FromStr;
 
-use jiff::{Timestamp, civil, tz::Offset};
 use serde_json::value::RawValue;
 
-use self::json::{elements, members, string};
+use self::json::{document, elements, members, string};
 use crate::model::{
     Appointment, Bandwidth, Claimant, ClaimantField, Date, DateTime, Department, Entries, Field, Meeting,
     OpaqueId,
@@ -46,14 +46,16 @@ impl DecodeError {
 /// # Errors
 /// The reason why the body holds no appointment. An invalid field is not an error.
 pub fn appointment(body: &[u8]) -> Result<Appointment, DecodeError> {
-    let body: &RawValue = serde_json::from_slice(body).map_err(|_| DecodeError::NotJson)?;
-    let mut data = None;
-    members(body, |name, value| {
-        if name == b"data" {
-            data = Some(value);
-        }
+    let appointment = document(body, |body| {
+        let mut data = None;
+        members(body, |name, value| {
+            if name == b"data" {
+                data = Some(value);
+            }
+        });
+        appointment_object(data.ok_or(DecodeError::NoData)?)
     });
-    appointment_object(data.ok_or(DecodeError::NoData)?)
+    appointment.unwrap_or(Err(DecodeError::NotJson))
 }
 
 /// A page of the list with the pagination data of the response.
@@ -76,7 +78,10 @@ pub(crate) struct ListItem {
 
 /// Decodes `{"data": [appointment, …]}` with the optional members `meta` and `links`.
 pub(crate) fn list(body: &[u8]) -> Result<ListPage, DecodeError> {
-    let body: &RawValue = serde_json::from_slice(body).map_err(|_| DecodeError::NotJson)?;
+    document(body, list_document).unwrap_or(Err(DecodeError::NotJson))
+}
+
+fn list_document(body: &RawValue) -> Result<ListPage, DecodeError> {
     let mut page = ListPage::default();
     let (mut is_list, mut next, mut current, mut last) = (false, None, None, None);
     members(body, |name, value| match name {
@@ -194,7 +199,7 @@ fn has_nested_members(object: &RawValue, documented: &[&[u8]]) -> bool {
 
 /// Whether `body` is a JSON object, like every response of the API.
 pub(crate) fn is_object(body: &[u8]) -> bool {
-    serde_json::from_slice::<&RawValue>(body).is_ok_and(|body| body.get().starts_with('{'))
+    document(body, |body| members(body, |_, _| {})) == Some(true)
 }
 
 /// Decodes a number. Some senders quote it.
@@ -318,20 +323,8 @@ fn integer(value: &RawValue) -> Field<i32> {
     })
 }
 
-/// Decodes an instant with any number of fraction digits and any offset. Without an offset it is in UTC.
 fn date_time(value: &RawValue) -> Field<DateTime> {
-    field(value, |json| {
-        let text = string(json)?;
-        // A date alone is not an instant. RFC 3339 has neither negative years nor time zone names.
-        if !text.is_ascii() || text.len() < 16 || text.starts_with('-') || text.contains('[') {
-            return None;
-        }
-        let instant = text
-            .parse::<Timestamp>()
-            .or_else(|_| Offset::UTC.to_timestamp(text.parse::<civil::DateTime>()?))
-            .ok()?;
-        (Offset::UTC.to_datetime(instant).year() >= 0).then_some(DateTime(instant))
-    })
+    field(value, |json| DateTime::parse(&string(json)?))
 }
 
 fn date(value: &RawValue) -> Field<Date> {

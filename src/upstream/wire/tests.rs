@@ -148,7 +148,7 @@ fn instants_have_any_fraction_and_any_offset_or_none() {
         ("session_started_at", |it| it.session_started_at),
         ("session_ended_at", |it| it.session_ended_at),
     ];
-    let at = |text: &str| Field::Value(DateTime(text.parse().unwrap()));
+    let at = |text: &str| Field::Value(DateTime::from(text.parse::<jiff::Timestamp>().unwrap()));
     let right = [
         ("2021-01-01T00:00:00.000Z", "2021-01-01T00:00:00Z"),
         ("2025-08-19T16:50:00.123000Z", "2025-08-19T16:50:00.123Z"),
@@ -159,6 +159,8 @@ fn instants_have_any_fraction_and_any_offset_or_none() {
         ("2021-01-30T08:30:00", "2021-01-30T08:30:00Z"),
         ("2021-01-30T08:30:00.25", "2021-01-30T08:30:00.25Z"),
         ("2021-01-30 08:30:00", "2021-01-30T08:30:00Z"),
+        ("2021-01-30T08:30:00.12345678901234567890Z", "2021-01-30T08:30:00.123456789Z"),
+        ("2021-01-30T08:30:00-23:59", "2021-01-31T08:29:00Z"),
     ];
     let wrong = [
         r#""""#,
@@ -169,6 +171,7 @@ fn instants_have_any_fraction_and_any_offset_or_none() {
         r#""2021-13-01T00:00:00Z""#,
         r#""2021-01-30T25:00:00Z""#,
         r#""2021-01-30T08:30:00[Europe/London]""#,
+        r#""2021-01-30T08:30:00+24:00""#,
         r#""-002021-01-30T08:30:00Z""#,
         r#""99999-01-30T08:30:00Z""#,
         r#""２０21-01-30T08:30:00Z""#,
@@ -229,15 +232,23 @@ fn bandwidth_is_one_of_three_values() {
 
 #[test]
 fn nested_objects_may_omit_every_member() {
-    let wrong = [r#""text""#, "7", "true", "[]", "[{}]"];
-    let cases = |empty| wrong.map(|json| (json, Field::Malformed)).into_iter().chain([("{}", empty)]);
+    let wrong = [r#""text""#, "7", "true", "[[]]", "[{}]"];
+    // PHP writes an empty object as an empty array.
+    let cases = |empty: Field<bool>| {
+        let empty = ["{}", "[]", "[ ]"].map(|json| (json, empty));
+        wrong.map(|json| (json, Field::Malformed)).into_iter().chain(empty)
+    };
     let departments = cases(Field::Value(false)).collect::<Vec<_>>();
     let has_name = |it: &Appointment| it.department.clone().and_then(|it| Some(it.name.value().is_some()));
     check("department", has_name, &departments);
     check("meeting", |it| it.meeting.clone(), &wrong.map(|json| (json, Field::Malformed)));
-    check("meeting", |it| it.meeting.clone(), &[("{}", Field::Value(Meeting::default()))]);
+    for empty in ["{}", "[]"] {
+        check("meeting", |it| it.meeting.clone(), &[(empty, Field::Value(Meeting::default()))]);
+    }
     check("claimant", |it| it.claimant.clone(), &wrong.map(|json| (json, Field::Malformed)));
-    check("claimant", |it| it.claimant.clone(), &[("{}", Field::Value(Claimant::default()))]);
+    for empty in ["{}", "[]"] {
+        check("claimant", |it| it.claimant.clone(), &[(empty, Field::Value(Claimant::default()))]);
+    }
 }
 
 #[test]
@@ -256,9 +267,14 @@ fn entries_of_claimant_data_that_are_no_objects_are_dropped() {
         ("null", vec![], false),
         (r#"[{"name": "a"}, {"name": "b"}]"#, vec![name("a"), name("b")], false),
         (r#"[{"name": "a"}, 7, {"name": "b"}]"#, vec![name("a"), name("b")], true),
-        (r#"[null, {"name": "a"}, []]"#, vec![name("a")], true),
+        (r#"[null, {"name": "a"}, []]"#, vec![name("a"), None], true),
         (r#"[{"name": 7}, {}]"#, vec![None, None], false),
-        ("{}", vec![], true),
+        // PHP writes a list with gaps as an object.
+        ("{}", vec![], false),
+        (r#"{"0": {"name": "a"}, "2": {"name": "b"}}"#, vec![name("a"), name("b")], false),
+        (r#"{"7": 7, "10": {"name": "b"}}"#, vec![name("b")], true),
+        (r#"{"0": {"name": "a"}, "x": {"name": "b"}}"#, vec![], true),
+        (r#"{"": {"name": "a"}}"#, vec![], true),
         (r#"{"name": "a"}"#, vec![], true),
         ("7", vec![], true),
         (r#""a""#, vec![], true),
@@ -281,7 +297,8 @@ fn only_bodies_without_an_appointment_are_errors() {
         ("[]", DecodeError::NoData),
         ("{}", DecodeError::NoData),
         (r#"{"data": null}"#, DecodeError::NoData),
-        (r#"{"data": []}"#, DecodeError::NoData),
+        (r#"{"data": [[]]}"#, DecodeError::NoData),
+        (r#"{"data": []}"#, DecodeError::NoId),
         (r#"{"data": "text"}"#, DecodeError::NoData),
         (r#"{"id": "9a0f170e-0aa0-47db-ab14-4ddcdcbad061"}"#, DecodeError::NoData),
         (r#"{"data": {}}"#, DecodeError::NoId),
@@ -295,7 +312,68 @@ fn only_bodies_without_an_appointment_are_errors() {
     ] {
         assert_eq!(appointment(body.as_bytes()).err(), Some(expected), "{body}");
     }
-    assert_eq!(appointment(b"{\"data\": {\"id\": \"\xff\"}}").err(), Some(DecodeError::NotJson));
+    assert_eq!(appointment(b"{\"data\": {\"id\": \"\xff\"}}").err(), Some(DecodeError::NoId));
+}
+
+#[test]
+fn an_invalid_text_costs_only_its_own_value() {
+    let read = |text: &[u8]| {
+        let head = format!(r#"{{"data": {{"id": "{ID}", "reference": "a", "status": ""#);
+        let body = [head.as_bytes(), text, br#"", "url": "b"}}"#].concat();
+        let read = appointment(&body).unwrap();
+        assert!(read.reference == value("a") && read.url == value("b"), "{text:?}");
+        read.status
+    };
+    for text in [
+        &b"caf\xe9"[..],
+        b"\xff",
+        b"\xf0\x9f\x98",
+        b"\xed\xa0\x80",
+        b"\\\xff",
+        b"\\\\\xff",
+        b"\\x",
+        b"\\u12",
+        b"\\u12g4",
+        b"\\'",
+    ] {
+        assert!(read(text) == Field::Malformed, "{text:?}");
+    }
+    for (text, expected) in [("a\tb\nc\0", "a\tb\nc\0"), ("\\\\\t", "\\\t"), ("\x01\\\"\\u0041", "\x01\"A")] {
+        assert!(read(text.as_bytes()) == value(expected), "{text:?}");
+    }
+    // In a member name, it makes the name unknown.
+    let body =
+        [br#"{"data": {"stat"#, &b"\xff"[..], format!(r#"us": 7, "id": "{ID}"}}}}"#).as_bytes()].concat();
+    assert!(appointment(&body).unwrap().status == Field::Absent);
+    // Elsewhere, it is not JSON.
+    for body in [&b"{\"data\": \xff}"[..], b"{\"data\": 7\x01}", b"{\"data\": \\\"}", b"{\"data\": \"\xff"] {
+        assert_eq!(appointment(body).err(), Some(DecodeError::NotJson), "{body:?}");
+    }
+}
+
+#[test]
+fn byte_order_marks_are_ignored() {
+    let mark = "\u{feff}";
+    for before in [mark.to_owned(), mark.repeat(3), format!("\n{mark}\r\n {mark}\t")] {
+        let body = format!(r#"{before}{{"data": {{"id": "{ID}", "status": "{mark}ok"}}}}"#);
+        assert!(appointment(body.as_bytes()).unwrap().status == value(format!("{mark}ok")));
+        assert_eq!(list_of(&format!(r#"{before}{{"data": [{{"id": "{ID}"}}]}}"#)).items.len(), 1);
+        assert!(is_object(format!("{before}{{}}").as_bytes()));
+    }
+}
+
+#[test]
+fn a_list_may_be_an_object_with_numeric_names() {
+    let item = format!(r#"{{"id": "{ID}"}}"#);
+    for (data, items) in [
+        ("{}".to_owned(), vec![]),
+        (format!(r#"{{"3": {item}, "1": 7, "10": {item}}}"#), vec![true, false, true]),
+    ] {
+        let list = list_of(&format!(r#"{{"data": {data}, "meta": {{"total": 5}}}}"#));
+        assert_eq!(list.items.iter().map(Option::is_some).collect::<Vec<_>>(), items, "{data}");
+        assert_eq!(list.total, Some(5));
+    }
+    assert_eq!(list(format!(r#"{{"data": {item}}}"#).as_bytes()).err(), Some(DecodeError::NoData));
 }
 
 #[test]

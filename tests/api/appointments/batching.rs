@@ -129,17 +129,17 @@ async fn malformed_uuids_are_rejected_without_a_call() {
     ] {
         let one = "query ($id: UUID!) { appointment(id: $id) { id } }";
         let reply = gateway.query_with(Some("token"), one, json!({ "id": bad })).await;
-        assert_eq!((reply.status, reply.codes()), (400, vec!["BAD_USER_INPUT"]), "{bad}");
+        assert_eq!((reply.status, reply.codes()), (422, vec!["BAD_USER_INPUT"]), "{bad}");
         assert_eq!(reply.body.get("data"), None, "{bad}");
 
         let many = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }";
         let reply = gateway.query_with(Some("token"), many, json!({ "ids": [good, bad] })).await;
-        assert_eq!((reply.status, reply.codes()), (400, vec!["BAD_USER_INPUT"]), "{bad}");
+        assert_eq!((reply.status, reply.codes()), (422, vec!["BAD_USER_INPUT"]), "{bad}");
         assert_eq!(reply.body.get("data"), None, "{bad}");
 
         let literal = format!("{{ appointment(id: {bad}) {{ id }} }}");
         let reply = gateway.query(Some("token"), &literal).await;
-        assert_eq!(reply.status, 400, "{literal}");
+        assert_eq!(reply.status, 422, "{literal}");
         assert_eq!(reply.body.get("data"), None, "{literal}");
     }
     assert_eq!(upstream.calls(), 0);

@@ -286,3 +286,24 @@ async fn creations_are_sent_unchanged() {
     assert_eq!(gateway.create("token", json!({ "reference": "R" })).await.codes(), ["BAD_USER_INPUT"]);
     assert_eq!(upstream.calls(), before);
 }
+
+#[tokio::test]
+async fn every_instant_of_rfc_3339_reaches_the_upstream() {
+    let upstream = Upstream::answering(Call::changed).await;
+    let gateway = Gateway::before(upstream.url(), &[]).await;
+    for (text, expected) in [
+        ("0001-01-01T00:00:00Z", Some("0001-01-01T00:00:00Z")),
+        ("9999-12-31T23:59:59Z", Some("9999-12-31T23:59:59Z")),
+        ("2031-03-01T09:00:00.12345678901234567890Z", Some("2031-03-01T09:00:00.123456789Z")),
+        ("2031-03-01T09:00:00+23:59", Some("2031-02-28T09:01:00Z")),
+        ("2031-03-01T09:00:00+24:00", None),
+        ("2031-03-01T09:00:00-99:99", None),
+    ] {
+        let before = upstream.calls();
+        let reply = gateway.update("token", &id(1), json!({ "appointmentAt": text })).await;
+        let sent = upstream.seen(|seen| seen.calls[before..].iter().map(Call::json).collect::<Vec<_>>());
+        let expected = expected.map(|text| json!({ "appointment_at": text }));
+        assert_eq!(sent, expected.into_iter().collect::<Vec<_>>(), "{text}");
+        assert_eq!(reply.codes().is_empty(), !sent.is_empty(), "{text}");
+    }
+}

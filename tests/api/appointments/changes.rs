@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::support::{
-    APPOINTMENT_AT, CREATED, Call, ChangeKind, Gate, Gateway, GatewayResponse, UPSTREAM_TEXT, Upstream,
-    UpstreamResponse, id,
+    APPOINTMENT_AT, CREATED, Call, ChangeKind, Gate, Gateway, GatewayResponse, RequestForm, UPSTREAM_TEXT,
+    Upstream, UpstreamResponse, id,
 };
 
 #[tokio::test]
@@ -73,11 +73,75 @@ async fn a_success_that_shows_nothing_is_a_success_with_null() {
             UpstreamResponse::text(204, "text/plain", ""),
             UpstreamResponse::text(200, "application/json", ""),
             UpstreamResponse::text(202, "text/plain", "\r\n"),
+            UpstreamResponse::text(200, "text/html", "\u{feff}\n"),
+            // Complete JSON that is not an appointment.
+            UpstreamResponse::text(200, "application/json", "null"),
+            UpstreamResponse::text(201, "application/json", "{}"),
+            UpstreamResponse::text(200, "application/json", "[]"),
+            UpstreamResponse::text(200, "text/plain", "\"OK\""),
+            UpstreamResponse::text(200, "text/plain", "true"),
+            UpstreamResponse::text(200, "application/json", "\u{feff}{\"message\": \"Accepted.\"}"),
+            UpstreamResponse::status(200),
+            UpstreamResponse::status(202),
+            UpstreamResponse::json(200, &json!({ "data": null })),
+            UpstreamResponse::json(200, &json!({ "data": [] })),
+            UpstreamResponse::json(200, &json!({ "data": { "reference": UPSTREAM_TEXT } })),
+            UpstreamResponse::json(200, &json!({ "data": { "id": 7 } })),
+            UpstreamResponse::json(200, &json!({ "id": id(1) })),
         ] {
             let upstream = Upstream::answering(move |_| answer.clone()).await;
             let gateway = Gateway::before(upstream.url(), &[]).await;
             let reply = kind.make(&gateway).await;
             assert_eq!(*reply.payload(), json!({ "appointment": null, "userErrors": [] }), "{kind:?}");
+            assert_eq!(upstream.calls(), 1);
+        }
+    }
+}
+
+/// The copies from before are outdated, whether the upstream shows the appointment or not.
+#[tokio::test]
+async fn a_success_that_shows_nothing_ends_older_copies() {
+    let upstream = Upstream::answering(|call| match call.is_change() {
+        true => UpstreamResponse::status(202),
+        false => call.appointment(),
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url(), &[]).await;
+    for (n, kind) in [ChangeKind::Update, ChangeKind::Cancel].into_iter().enumerate() {
+        let status = format!("call {}", n + 1);
+        for _ in 0..2 {
+            assert_eq!(gateway.appointment("token", &id(1)).await.appointment()["status"], status);
+        }
+        kind.make(&gateway).await.payload();
+    }
+}
+
+#[tokio::test]
+async fn a_404_that_is_not_of_the_api_is_no_absence() {
+    let html = |status| move |_: &Call| UpstreamResponse::text(status, "text/html", UPSTREAM_TEXT);
+    for answer in [404, 410].map(html) {
+        let upstream = Upstream::answering(answer).await;
+        let gateway = Gateway::before(upstream.url(), &[]).await;
+        for (n, kind) in ChangeKind::EACH.into_iter().enumerate() {
+            assert_eq!(kind.make(&gateway).await.codes(), ["UPSTREAM_INVALID_RESPONSE"], "{kind:?}");
+            assert_eq!(upstream.calls(), n + 1);
+        }
+    }
+}
+
+/// The status alone tells that the change was not made.
+#[tokio::test]
+async fn the_body_of_a_rejection_need_not_be_complete() {
+    for (status, code) in [(404, Some("UPSTREAM_INVALID_RESPONSE")), (409, Some("CONFLICT")), (422, None)] {
+        for stalls in [false, true] {
+            let upstream = Upstream::answering(move |_| {
+                let answer = UpstreamResponse::status(status);
+                if stalls { answer.stalled_at(5) } else { answer.short_of(5) }
+            })
+            .await;
+            let gateway = Gateway::before(upstream.url(), &[("upstream.timeout", "1s")]).await;
+            let reply = ChangeKind::Update.make(&gateway).await;
+            assert_eq!(reply.codes(), code.into_iter().collect::<Vec<_>>(), "{status}, {stalls}");
             assert_eq!(upstream.calls(), 1);
         }
     }
@@ -153,8 +217,13 @@ async fn every_other_status_has_its_code_and_is_not_tried_again() {
         let gateway = Gateway::before(upstream.url(), &[("log.level", "trace")]).await;
         for (n, kind) in ChangeKind::EACH.into_iter().enumerate() {
             let reply = kind.make(&gateway).await;
+            let code = match (kind, code) {
+                // There is nothing to be found when an appointment is created.
+                (ChangeKind::Create, "NOT_FOUND") => "UPSTREAM_INVALID_RESPONSE",
+                _ => code,
+            };
             assert_eq!(reply.paths_and_codes(), [(format!("[\"{}\"]", kind.field()), code)], "{status}");
-            assert_eq!((reply.status, &reply.body["data"]), (200, &Value::Null));
+            assert_eq!((reply.status, &reply.body["data"]), (294, &Value::Null));
             let wait = if status == 429 { json!(3) } else { Value::Null };
             assert_eq!(reply.body["errors"][0]["extensions"]["retryAfterSeconds"], wait);
             assert!(!reply.body.to_string().contains(UPSTREAM_TEXT));
@@ -185,7 +254,9 @@ async fn no_token_no_call() {
     let upstream = Upstream::answering(Call::changed).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let query = format!("mutation {{ cancelAppointment(id: \"{}\") {{ userErrors {{ message }} }} }}", id(1));
-    let reply = gateway.query(None, &query).await;
+    gateway.query(None, &query).await.rejected(401, "UNAUTHENTICATED");
+    let form = RequestForm::POST.accepting("application/json");
+    let reply = GatewayResponse::of(form.request(&gateway, None, &query)).await;
     assert_eq!(reply.paths_and_codes(), [(r#"["cancelAppointment"]"#.to_owned(), "UNAUTHENTICATED")]);
     assert_eq!(reply.body["data"], Value::Null);
     assert_eq!(upstream.calls(), 0);
@@ -248,7 +319,7 @@ async fn a_failed_change_has_an_error_at_its_path() {
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let reply = gateway.query(Some("token"), &three()).await;
     assert_eq!(reply.paths_and_codes(), [(r#"["a2"]"#.to_owned(), "CONFLICT")]);
-    assert_eq!((reply.status, &reply.body["data"]), (200, &Value::Null));
+    assert_eq!((reply.status, &reply.body["data"]), (294, &Value::Null));
     // The first was made; whether the third is begun after a failure is left open (GraphQL, section 6.4.4), but none is
     // sent twice.
     let calls = upstream.calls();

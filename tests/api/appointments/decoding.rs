@@ -56,7 +56,7 @@ async fn other_notations_of_the_same_are_read() {
 #[tokio::test]
 async fn fields_of_wrong_type_are_null_with_an_error_at_their_path() {
     let (reply, served) = ask(fixture!("wrong")).await;
-    assert_eq!(reply.status, 200);
+    assert_eq!(reply.status, 294);
     assert_eq!(reply.body["data"], json!({ "appointment": served }));
     let paths = [
         "reference",
@@ -123,6 +123,141 @@ async fn invalid_fields_that_are_not_selected_cause_no_error() {
         "phase": "SCHEDULED",
     });
     assert_eq!(*reply.appointment(), expected);
+}
+
+/// Asks for `fields` of an appointment that the upstream sends as `body`.
+async fn fields_of(body: impl Into<Vec<u8>>, fields: &str) -> GatewayResponse {
+    let body = body.into();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answer = [head.into_bytes(), body].concat();
+    let upstream = Upstream::answering(move |_| UpstreamResponse::raw(answer.clone())).await;
+    let gateway = Gateway::before(upstream.url(), &[]).await;
+    gateway.query(Some("token"), &format!(r#"{{ appointment(id: "{ID}") {{ {fields} }} }}"#)).await
+}
+
+const ID: &str = "5b6f1f2e-3d1a-4c86-9a55-0d2f5f6c7a01";
+
+#[tokio::test]
+async fn an_invalid_byte_costs_only_its_text() {
+    let body = [
+        format!(r#"{{"data": {{"id": "{ID}", "reference": "R", "claimant": {{"name": "Zo"#).as_bytes(),
+        b"\xeb",
+        br#"", "email": "zoe@person.example"}, "status": "a\x"}}"#,
+    ]
+    .concat();
+    let reply = fields_of(body, "reference status claimant { name email }").await;
+    let expected = json!({
+        "reference": "R", "status": null, "claimant": { "name": null, "email": "zoe@person.example" },
+    });
+    assert_eq!(reply.body["data"]["appointment"], expected);
+    let invalid = |path: &str| (path.to_owned(), "UPSTREAM_INVALID_RESPONSE");
+    let paths = [r#"["appointment","claimant","name"]"#, r#"["appointment","status"]"#];
+    assert_eq!(reply.paths_and_codes(), paths.map(invalid));
+}
+
+#[tokio::test]
+async fn phps_notations_of_the_same_are_read() {
+    let body = format!(
+        "\u{feff}\r\n\u{feff}{}",
+        json!({
+            "data": {
+                "id": ID,
+                "department": [],
+                "meeting": [],
+                "claimant": { "name": "Zoë\u{feff}", "data": { "1": { "name": "a" }, "3": { "name": "b" } } },
+                "features_messages_chat_enable": true,
+            },
+            "meta": [],
+        })
+    );
+    let fields = "department { id name } meeting { id roomName startDate } claimant { name data { name value } } features { messagesChat }";
+    let reply = fields_of(body, fields).await;
+    let expected = json!({
+        "department": { "id": null, "name": null },
+        "meeting": { "id": null, "roomName": null, "startDate": null },
+        "claimant": {
+            "name": "Zoë\u{feff}",
+            "data": [{ "name": "a", "value": null }, { "name": "b", "value": null }],
+        },
+        "features": { "messagesChat": true },
+    });
+    assert_eq!(*reply.appointment(), expected);
+    let empty = fields_of(
+        format!(r#"{{"data": {{"id": "{ID}", "claimant": {{"data": {{}}}}}}}}"#),
+        "claimant { data { name } }",
+    );
+    assert_eq!(*empty.await.appointment(), json!({ "claimant": { "data": [] } }));
+}
+
+#[tokio::test]
+async fn timestamps_are_those_of_rfc_3339() {
+    for (sent, served) in [
+        ("0001-01-01T00:00:00Z", Some("0001-01-01T00:00:00Z")),
+        ("9999-12-31T23:59:59.999999Z", Some("9999-12-31T23:59:59.999999Z")),
+        ("9999-12-31T22:59:59-01:00", Some("9999-12-31T23:59:59Z")),
+        ("2031-06-01T10:00:00.1234567890123456Z", Some("2031-06-01T10:00:00.123456789Z")),
+        ("2031-06-01T10:00:00.00000000000000000001Z", Some("2031-06-01T10:00:00Z")),
+        ("2031-06-01t10:00:00z", Some("2031-06-01T10:00:00Z")),
+        ("2031-06-01 10:00:00", Some("2031-06-01T10:00:00Z")),
+        ("2031-06-01T10:00:00+23:59", Some("2031-05-31T10:01:00Z")),
+        ("2031-06-01T10:00:00-23:59", Some("2031-06-02T09:59:00Z")),
+        ("2031-06-01T10:00:00+0200", Some("2031-06-01T08:00:00Z")),
+        ("2016-12-31T23:59:60Z", Some("2016-12-31T23:59:59Z")),
+        ("2031-06-01T10:00:00+24:00", None),
+        ("2031-06-01T10:00:00-24:00", None),
+        ("2031-06-01T10:00:00+25:59", None),
+        ("2031-06-01T10:00:00+10:60", None),
+        ("9999-12-31T23:59:59-00:01", None),
+        ("10000-01-01T00:00:00Z", None),
+        ("-000001-11-30T00:00:00.000000Z", None),
+        ("0000-00-00 00:00:00", None),
+    ] {
+        let body = json!({ "data": { "id": ID, "reference": "R", "created_at": sent } }).to_string();
+        let reply = fields_of(body, "reference createdAt").await;
+        assert_eq!(
+            reply.body["data"]["appointment"],
+            json!({ "reference": "R", "createdAt": served }),
+            "{sent}"
+        );
+        assert_eq!(reply.codes().len(), usize::from(served.is_none()), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_time_costs_only_ends_at() {
+    for (start, minutes, end) in [
+        ("9999-12-31T23:00:00Z", 59, Some("9999-12-31T23:59:00Z")),
+        ("9999-12-31T23:00:00Z", 60, None),
+        ("9999-12-31T23:59:59Z", i32::MAX, None),
+        ("0001-01-01T00:00:00Z", i32::MIN, None),
+    ] {
+        let body = json!({ "data": { "id": ID, "appointment_at": start, "duration_in_minutes": minutes } });
+        let reply = fields_of(body.to_string(), "appointmentAt durationInMinutes endsAt phase").await;
+        let expected = json!({
+            "appointmentAt": start, "durationInMinutes": minutes, "endsAt": end, "phase": "SCHEDULED",
+        });
+        assert_eq!(reply.body["data"]["appointment"], expected);
+        let errors = if end.is_none() {
+            vec![(r#"["appointment","endsAt"]"#.to_owned(), "UPSTREAM_INVALID_RESPONSE")]
+        } else {
+            vec![]
+        };
+        assert_eq!(reply.paths_and_codes(), errors);
+    }
+}
+
+#[tokio::test]
+async fn an_appointment_at_the_end_of_time_can_be_watched() {
+    let upstream = Upstream::answering(|call| {
+        let data = json!({ "id": call.id, "status": "far", "appointment_at": "9999-12-31T23:59:59Z" });
+        UpstreamResponse::json(200, &json!({ "data": data }))
+    })
+    .await;
+    let quick = [("live.fast_interval", "10ms"), ("live.slow_interval", "20ms")];
+    let gateway = Gateway::before(upstream.url(), &quick).await;
+    let mut events = gateway.watch("token", ID).await;
+    assert_eq!(events.status().await, "far");
+    upstream.until_polled(2).await;
 }
 
 #[tokio::test]

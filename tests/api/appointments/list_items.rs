@@ -97,3 +97,48 @@ async fn an_item_with_every_member_serves_as_an_appointment() {
         assert_eq!(upstream.calls(), 1);
     }
 }
+
+/// PHP writes a list with gaps as an object, and texts that are not UTF-8 as they are.
+#[tokio::test]
+async fn odd_notations_cost_no_item_and_no_page() {
+    let items = ["\"status\": \"a\"", "\"status\": \"caf\u{e9}\"", "\"status\": \"b\", \"department\": []"];
+    let items =
+        items.iter().enumerate().map(|(n, item)| format!(r#""{}": {{"id": "{}", {item}}}"#, 2 * n, id(n)));
+    let body = format!(
+        "\u{feff}{{\"data\": {{{}}}, \"meta\": {{\"per_page\": 5, \"total\": 3}}, \"links\": []}}",
+        items.collect::<Vec<_>>().join(", ")
+    );
+    // In Latin-1, only the text that is not ASCII changes.
+    let body = body.bytes().collect::<Vec<_>>();
+    let at = body.windows(2).position(|it| it == "\u{e9}".as_bytes()).unwrap();
+    let body = [&body[..at], b"\xe9", &body[at + 2..]].concat();
+    let upstream = Upstream::answering(move |_| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        UpstreamResponse::raw([head.as_bytes(), &body].concat())
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url(), &[]).await;
+    let query = "{ appointments(first: 5) { totalCount nodes { id status department { name } } } }";
+    let reply = gateway.query(Some("token"), query).await;
+    let expected = json!([
+        { "id": id(0), "status": "a", "department": null },
+        { "id": id(1), "status": null, "department": null },
+        { "id": id(2), "status": "b", "department": { "name": null } },
+    ]);
+    assert_eq!(reply.body["data"]["appointments"], json!({ "totalCount": 3, "nodes": expected }));
+    let path = r#"["appointments","nodes",1,"status"]"#.to_owned();
+    assert_eq!(reply.paths_and_codes(), [(path, "UPSTREAM_INVALID_RESPONSE")]);
+}
+
+#[tokio::test]
+async fn an_empty_list_may_be_an_empty_object() {
+    for data in ["[]", "{}"] {
+        let upstream = Upstream::answering(move |_| {
+            UpstreamResponse::text(200, "application/json", &format!(r#"{{"data": {data}, "meta": []}}"#))
+        })
+        .await;
+        let gateway = Gateway::before(upstream.url(), &[]).await;
+        let reply = gateway.query(Some("token"), "{ appointments(first: 5) { nodes { id } } }").await;
+        assert_eq!(reply.body, json!({ "data": { "appointments": { "nodes": [] } } }), "{data}");
+    }
+}

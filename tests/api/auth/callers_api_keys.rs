@@ -16,7 +16,7 @@ async fn callers_with_a_key_are_served_and_others_rejected() {
     let almost = format!("{}x", keys.key(0));
     for unknown in ["alice", "service-1", "agw_", &digest, &almost, &keys.key(0)[1..], "a.b.c"] {
         let reply = gateway.appointment(unknown, &id(1)).await;
-        assert_eq!((reply.status, reply.codes()), (200, vec!["UNAUTHENTICATED"]));
+        assert_eq!((reply.status, reply.codes()), (401, vec!["UNAUTHENTICATED"]));
         let message = reply.body["errors"][0]["message"].as_str().unwrap();
         assert!(message.contains("API key") && !message.contains(unknown), "{message}");
     }

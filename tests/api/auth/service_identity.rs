@@ -76,6 +76,8 @@ async fn keys_of_the_other_mode_and_conflicting_keys_are_rejected() {
         FOR,
         ("callers.api_keys_file", keys.path()),
         ("callers.share_cache", "true"),
+        ("identity.auth_method", "post"),
+        ("identity.parameters", "audience=a"),
     ] {
         refused(&[UPSTREAM, key], &["identity.mode: is pass-through", key.0]).await;
     }
@@ -104,6 +106,14 @@ async fn unsafe_values_are_rejected() {
         ("callers.algorithms", "RS256,HS256", "RS256"),
         ("callers.algorithms", "", "RS256"),
         ("identity.mode", "both", "pass-through, service"),
+        ("identity.auth_method", "digest", "basic, post"),
+        ("identity.parameters", "audience", "NAME=VALUE"),
+        ("identity.parameters", "a=1&grant_type=password", "contains grant_type; remove it"),
+        ("identity.parameters", "client_id=a", "identity.client_id"),
+        ("identity.parameters", "client_secret=canary-client-secret", "identity.client_secret_file"),
+        ("identity.parameters", "sc%6Fpe=a", "identity.scope"),
+        ("identity.token_url", "https://auth.example/token#a", "fragment"),
+        ("callers.jwks_url", "https://issuer.example/jwks#a", "fragment"),
         ("identity.client_secret", "client-secret-4711\nmore", "single line"),
     ] {
         let variable = format!("GATEWAY_{}", key.replace('.', "_").to_uppercase());
@@ -196,13 +206,15 @@ async fn check_reports_the_token_and_the_keys() {
     let upstream = Upstream::with_tokens().await;
     let (token_url, jwks_url) =
         (format!("{}/oauth2/token", upstream.url()), format!("{}/jwks", upstream.url()));
+    // A query may hold a secret, so it is sent and not printed.
+    let with_query = [&token_url, &jwks_url].map(|url| format!("{url}?key=planted"));
     let settings = [
         ("upstream.url", upstream.url()),
         SERVICE,
-        ("identity.token_url", &token_url),
+        ("identity.token_url", &with_query[0]),
         CLIENT,
         SECRET,
-        ("callers.jwks_url", &jwks_url),
+        ("callers.jwks_url", &with_query[1]),
         OF,
         FOR,
     ];
@@ -213,6 +225,7 @@ async fn check_reports_the_token_and_the_keys() {
     for part in ["issued a token", "supplied keys", &token_url, &jwks_url] {
         assert!(ended.stdout.contains(part), "{part} in {ended:?}");
     }
+    assert!(!format!("{ended:?}").contains("planted"));
     upstream.on("token", |_| UpstreamResponse::status(401));
     upstream.on("jwks", |_| UpstreamResponse::status(404));
     let ended = FinishedRun::of(program(&["check"], &settings)).await;
@@ -222,5 +235,5 @@ async fn check_reports_the_token_and_the_keys() {
     {
         assert!(ended.stderr.contains(part), "{part} in {ended:?}");
     }
-    assert!(!format!("{ended:?}").contains(CLIENT_SECRET));
+    assert!(!format!("{ended:?}").contains(CLIENT_SECRET) && !format!("{ended:?}").contains("planted"));
 }

@@ -18,7 +18,7 @@ async fn limits_cost_bounds_the_cost_of_an_operation() {
             assert_eq!((reply.status, reply.body.get("errors"), upstream.calls()), (200, None, 2));
             continue;
         }
-        reply.rejected(400, "QUERY_TOO_COMPLEX");
+        reply.rejected(422, "QUERY_TOO_COMPLEX");
         let extensions = json!({ "code": "QUERY_TOO_COMPLEX", "limit": "cost", "maximum": 48, "value": 49 });
         assert_eq!(reply.body["errors"][0]["extensions"], extensions);
         assert_eq!((gateway.rejections("cost").await, upstream.calls()), (1.0, 0));
@@ -90,7 +90,7 @@ async fn cost_counts_list_lengths_and_upstream_calls() {
         ),
     ] {
         let reply = gateway.query_with(Some("sandbox-all"), &query, variables).await;
-        reply.rejected(400, "QUERY_TOO_COMPLEX");
+        reply.rejected(422, "QUERY_TOO_COMPLEX");
         let extensions = &reply.body["errors"][0]["extensions"];
         assert_eq!((&extensions["limit"], &extensions["value"]), (&json!("cost"), &json!(cost)), "{query}");
     }

@@ -22,7 +22,7 @@ async fn disabled_introspection_rejects_every_form_of_it() {
         include_str!("../../fixtures/introspection.graphql"),
     ] {
         let reply = gateway.query(None, query).await;
-        let message = reply.rejected(400, "GRAPHQL_VALIDATION_FAILED");
+        let message = reply.rejected(422, "GRAPHQL_VALIDATION_FAILED");
         assert!(message.contains("Introspection is disabled"), "{query}: {message}");
         assert!(reply.body["errors"][0]["locations"][0]["line"].is_u64(), "{reply:?}");
         assert!(!reply.body.to_string().contains("Query"), "{reply:?}");
@@ -32,7 +32,7 @@ async fn disabled_introspection_rejects_every_form_of_it() {
         "query": "query A { __typename } query B { __schema { queryType { name } } }", "operationName": "A"
     });
     let reply = RawConnection::once(&gateway, raw::post("", &body.to_string())).await.parsed();
-    reply.rejected(400, "GRAPHQL_VALIDATION_FAILED");
+    reply.rejected(422, "GRAPHQL_VALIDATION_FAILED");
     let id = gateway.sandbox_ids().await.remove(0);
     let reply = gateway
         .query(Some("sandbox-all"), &format!(r#"{{ __typename appointment(id: "{id}") {{ __typename }} }}"#))

@@ -24,7 +24,7 @@ async fn assert_limits_with(key: &str, limit: usize, unit: &str, query: &str) {
     let served = with(limit).await;
     assert_eq!((served.status, served.body.get("errors")), (200, None), "limits.{key}={limit}: {served:?}");
     let refused = with(limit - 1).await;
-    refused.rejected(400, "QUERY_TOO_COMPLEX");
+    refused.rejected(422, "QUERY_TOO_COMPLEX");
     let extensions = &refused.body["errors"][0]["extensions"];
     assert_eq!(extensions["limit"], json!(key), "{refused:?}");
     assert_eq!(extensions["maximum"], json!(limit - 1), "{refused:?}");
@@ -113,7 +113,7 @@ async fn fragments_by_any_name_count_and_end() {
         assert_eq!(reply.body["errors"][0]["extensions"]["value"], json!(4), "{name}: {reply:?}");
         let cycle =
             format!("{{ __typename }} fragment {name} on Query {{ __schema {{ types {{ ...{name} }} }} }}");
-        gateway.query(None, &cycle).await.rejected(400, "GRAPHQL_VALIDATION_FAILED");
+        gateway.query(None, &cycle).await.rejected(422, "GRAPHQL_VALIDATION_FAILED");
     }
 }
 

@@ -118,7 +118,8 @@ async fn assert_refused(
     maximum: usize,
     count: usize,
 ) {
-    for (accept, status) in [(GRAPHQL, 400), (JSON, 200)] {
+    let rejected = if code == "GRAPHQL_PARSE_FAILED" { 400 } else { 422 };
+    for (accept, status) in [(GRAPHQL, rejected), (JSON, 200)] {
         let reply = post(gateway, accept, payload).await;
         reply.rejected(status, code);
         assert_bounded(what, &reply.body["errors"], code, maximum, count);
@@ -227,7 +228,7 @@ fn with_names(name: &str) -> Vec<(&'static str, String, &'static str)> {
         ("a repeated variable", format!("query (${name}: Int, ${name}: Int) {nothing}"), VALIDATION_FAILED),
         ("a missing variable", format!("query (${name}: Int!) {nothing}"), "BAD_USER_INPUT"),
         ("an operation", format!("query {name}($a: Int) {nothing}"), VALIDATION_FAILED),
-        ("two operations", format!("query {name} {nothing} query {name} {nothing}"), "GRAPHQL_PARSE_FAILED"),
+        ("two operations", format!("query {name} {nothing} query {name} {nothing}"), VALIDATION_FAILED),
         ("a missing fragment", format!("{{ ...{name} }}"), VALIDATION_FAILED),
         ("an unused fragment", format!("{nothing} fragment {name} on Query {nothing}"), VALIDATION_FAILED),
         (
@@ -238,7 +239,7 @@ fn with_names(name: &str) -> Vec<(&'static str, String, &'static str)> {
         (
             "two fragments",
             format!("{{ ...{name} }} fragment {name} on Query {nothing} fragment {name} on Query {nothing}"),
-            "GRAPHQL_PARSE_FAILED",
+            VALIDATION_FAILED,
         ),
         (
             "a fragment of another type",
@@ -300,7 +301,7 @@ async fn long_names_work_and_stay_apart() {
     assert_eq!(reply.body, json!({ "data": { (&two): "Query", (&one): "Query" } }));
     let unused = query.replace(&format!("@include(if: ${two})"), "");
     let reply = post(&gateway, GRAPHQL, &json!({ "query": unused, "variables": payload["variables"] })).await;
-    assert!(reply.rejected(400, VALIDATION_FAILED).contains("is not used"), "{reply:?}");
+    assert!(reply.rejected(422, VALIDATION_FAILED).contains("is not used"), "{reply:?}");
     let column = reply.body["errors"][0]["locations"][0]["column"].as_u64().unwrap();
     assert!(unused[column as usize - 1..].starts_with(&format!("${two}")), "{reply:?}");
 }
@@ -385,7 +386,7 @@ async fn rejections_are_small_for_any_input() {
     ] {
         let operation = if query.starts_with("query A0") { json!("A0") } else { Value::Null };
         let reply = post(&gateway, GRAPHQL, &json!({ "query": query, "operationName": operation })).await;
-        reply.rejected(400, VALIDATION_FAILED);
+        reply.rejected(422, VALIDATION_FAILED);
         assert!(reply.body.to_string().len() < 8 * 1024, "{what}: {} bytes", reply.body.to_string().len());
     }
 }

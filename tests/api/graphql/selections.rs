@@ -153,10 +153,10 @@ async fn an_operation_is_judged_with_the_document_and_run_by_itself() {
     };
     assert_eq!(ask(two.clone(), "C").await.body, json!({ "data": { "appointment": { "id": id(1) } } }));
     let reply = ask(two.clone(), "B").await;
-    assert_eq!((reply.status, reply.codes()), (400, vec!["BAD_USER_INPUT"]));
+    assert_eq!((reply.status, reply.codes()), (422, vec!["BAD_USER_INPUT"]));
     // Another operation's fault is the document's.
     let reply = ask(two.replace("totalCount", "bogus"), "C").await;
-    assert_eq!((reply.status, reply.codes()), (400, vec!["GRAPHQL_VALIDATION_FAILED"]));
+    assert_eq!((reply.status, reply.codes()), (422, vec!["GRAPHQL_VALIDATION_FAILED"]));
     // Unused definitions are validated too, though not executed.
     for query in [
         "query ($x: Int) { appointments(bogus: $x) { totalCount } }",

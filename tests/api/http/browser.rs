@@ -141,6 +141,7 @@ async fn allowed_origins_can_read_rejections() {
     let get = |path: &str| gateway.request(Method::GET, path).header("origin", APP);
     for (request, status) in [
         (get("/graphql").header("accept", "application/json"), 400),
+        (get("/graphql").header("accept", "application/graphql-response+json"), 422),
         (get("/graphql?query=%7B__typename%7D"), 403),
         (get("/graphql").header("accept", "image/png"), 406),
         (gateway.request(Method::PUT, "/graphql").header("origin", APP), 405),
@@ -213,6 +214,7 @@ async fn every_response_has_the_security_headers() {
             (raw::post("Accept: text/event-stream\r\n", &raw::query("{ __typename }")), 200),
             // These never get as far as a route.
             ("GET / HTTP/1.1\r\nBad Header\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
             (format!("GET /{} HTTP/1.1\r\nHost: gateway\r\n\r\n", "x".repeat(70_000)), 431),
         ] {
             let reply: RawResponse = RawConnection::once(&gateway, &request).await;

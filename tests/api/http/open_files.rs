@@ -51,7 +51,7 @@ async fn a_flood_of_sockets_leaves_descriptors_for_calls_upstream() {
     let upstream = Upstream::start().await;
     let settings =
         [&BREAKER[..], &[("upstream.url", upstream.url()), ("upstream.max_concurrent", "8")]].concat();
-    // 250 of them exceed the 204 descriptors outside the reserve.
+    // 250 of them exceed the 196 descriptors outside the reserve.
     let settings = [&settings[..], &[("http.header_timeout", "60s"), ("cache.ttl", "0")]].concat();
     let gateway = Gateway::of(limited_program("ulimit -n 300", &["serve"], &settings)).await;
     let mut first = RawConnection::connect(&gateway).await;

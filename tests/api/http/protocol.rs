@@ -61,7 +61,7 @@ async fn get_and_post_respond_alike_in_the_accepted_media_type() {
 }
 
 #[tokio::test]
-async fn request_errors_are_400_except_for_plain_json() {
+async fn request_errors_have_their_code_for_any_media_type() {
     let gateway = Gateway::on_sandbox(&[]).await;
     let by_id = "query ($id: UUID!) { appointment(id: $id) { id } }";
     for (query, variables, code) in [
@@ -77,7 +77,8 @@ async fn request_errors_are_400_except_for_plain_json() {
         (by_id, json!({ "id": { "deep": "private text" } }), "BAD_USER_INPUT"),
     ] {
         let body = json!({ "query": query, "variables": variables }).to_string();
-        for (accept, status) in [(GRAPHQL, 400), (JSON, 200)] {
+        let rejected = if code == "GRAPHQL_PARSE_FAILED" { 400 } else { 422 };
+        for (accept, status) in [(GRAPHQL, rejected), (JSON, 200)] {
             let reply = post(&gateway, &[("content-type", JSON), ("accept", accept)], body.clone()).await;
             let message = reply.rejected(status, code);
             assert!(!message.contains("private"), "{message}");
@@ -109,9 +110,10 @@ async fn malformed_parameters_are_named_but_not_echoed() {
         (r#"{"query": "{ a }", "variables": ["private"]}"#, "\"variables\" must be an object"),
         (r#"{"query": "{ a }", "extensions": 17}"#, "\"extensions\" must be an object"),
     ] {
-        for accept in [GRAPHQL, JSON] {
+        let malformed = if told == "valid JSON" { 400 } else { 422 };
+        for (accept, status) in [(GRAPHQL, malformed), (JSON, 400)] {
             let reply = post(&gateway, &[("content-type", JSON), ("accept", accept)], body).await;
-            let message = reply.rejected(400, "BAD_REQUEST");
+            let message = reply.rejected(status, "BAD_REQUEST");
             assert!(message.contains(told) && !message.contains("private"), "{body}: {message}");
         }
     }

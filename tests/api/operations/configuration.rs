@@ -205,7 +205,7 @@ async fn flags_override_environment_then_file_then_default() {
         let gateway = Gateway::of(program(arguments, settings)).await;
         let ids: Vec<_> = (0..=allowed).map(|_| uuid::Uuid::nil()).collect();
         let query = "query ($ids: [UUID!]!) { appointmentsByIds(ids: $ids) { id } }";
-        let reply = gateway.query_with(None, query, json!({ "ids": ids })).await;
+        let reply = gateway.query_with(Some("token"), query, json!({ "ids": ids })).await;
         let message = reply.body["errors"][0]["message"].as_str().unwrap();
         assert!(message.contains(&format!("the limit of {allowed} per field")), "{message}");
     }

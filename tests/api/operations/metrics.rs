@@ -18,7 +18,10 @@ async fn operations_and_errors_are_counted() {
         gateway.query_with(Some("token"), QUERY, json!({ "id": id })).await;
     }
     gateway.query(Some("token"), "{").await;
-    gateway.query(None, "mutation { cancelAppointment(id: \"bc3a4aa8-ee7d-594d-979b-62eadf7d768a\") { appointment { id } } }").await;
+    let cancel = "mutation ($id: UUID!) { cancelAppointment(id: $id) { appointment { id } } }";
+    gateway.query_with(Some("token"), cancel, json!({ "id": id })).await;
+    // Rejected, not executed.
+    gateway.query_with(None, cancel, json!({ "id": id })).await;
     GatewayResponse::of(gateway.request(Method::POST, "/graphql").body("no json")).await;
     let metrics = gateway.metrics().await;
     for (series, value) in [
@@ -29,12 +32,12 @@ async fn operations_and_errors_are_counted() {
         ("gateway_errors_total{code=\"UNAUTHENTICATED\"}", 1.0),
         ("gateway_errors_total{code=\"BAD_REQUEST\"}", 1.0),
         ("gateway_requests_total{status=\"2xx\"}", 4.0),
-        ("gateway_requests_total{status=\"4xx\"}", 2.0),
+        ("gateway_requests_total{status=\"4xx\"}", 3.0),
         ("gateway_panics_total", 0.0),
     ] {
         assert_eq!(metrics.get(series), Some(&value), "{series} of {metrics:#?}");
     }
-    assert_eq!(metrics["gateway_request_duration_seconds_count"], 6.0);
+    assert_eq!(metrics["gateway_request_duration_seconds_count"], 7.0);
     assert!(metrics["gateway_resident_memory_bytes"] > 1e6 && metrics["gateway_open_files"] > 3.0);
 }
 

@@ -32,7 +32,7 @@ async fn it_shows_nothing_that_a_client_does_not_need() {
         assert!(gateway.query(None, query).await.body.get("data").is_none(), "{query}");
     }
     let typo = gateway.query(None, "{ apointment }").await;
-    assert!(!typo.rejected(400, "GRAPHQL_VALIDATION_FAILED").contains("Did you mean"));
+    assert!(!typo.rejected(422, "GRAPHQL_VALIDATION_FAILED").contains("Did you mean"));
     assert!(!gateway.stdout().contains("GraphiQL") && !gateway.stdout().contains("Metrics"));
     assert!(
         gateway.stdout().lines().next().unwrap().ends_with(", profile production"),
@@ -120,7 +120,7 @@ async fn requests_beyond_its_limits_are_rejected() {
     {
         let query = format!("{{ __typename {query} }}");
         let reply = gateway.query(Some("sandbox-all"), &query).await;
-        reply.rejected(400, "QUERY_TOO_COMPLEX");
+        reply.rejected(422, "QUERY_TOO_COMPLEX");
         assert_eq!(reply.body["errors"][0]["extensions"]["limit"], json!(limit), "{reply:?}");
     }
     // More at once than a burst is, and than come back meanwhile.

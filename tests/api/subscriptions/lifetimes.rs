@@ -99,7 +99,8 @@ async fn without_a_token_nothing_is_watched() {
 #[tokio::test]
 async fn a_subscription_ends_when_its_token_expires() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::before(upstream.url(), &[("live.slow_interval", "10m")]).await;
+    let settings = [("callers.leeway", "0"), ("live.slow_interval", "10m")];
+    let gateway = Gateway::before(upstream.url(), &settings).await;
     let mut long = gateway.watch(&jwt(3600), &id(1)).await;
     let mut short = gateway.watch(&jwt(2), &id(1)).await;
     long.next().await;

@@ -46,6 +46,7 @@ async fn the_handshake_is_that_of_the_rfc() {
         ("GET", "Sec-WebSocket-Protocol: \r\n", 400, "graphql-transport-ws"),
         ("GET", "Sec-WebSocket-Protocol: graphql-ws\r\n", 400, "graphql-transport-ws"),
         ("GET", "Sec-WebSocket-Version: 8\r\n", 426, "13"),
+        ("GET", "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Version: 13\r\n", 426, "13"),
         ("GET", "Connection: keep-alive\r\n", 400, "Upgrade"),
         ("POST", "Content-Length: 0\r\n", 405, "GET"),
         ("GET", "Origin: https://evil.example\r\n", 403, "http.origins"),
@@ -69,6 +70,8 @@ async fn the_handshake_is_that_of_the_rfc() {
     ] {
         let reply = RawConnection::once(&gateway, handshake(method, headers)).await;
         assert!(status != 426 || reply.header("sec-websocket-version") == Some("13"));
+        assert!(status != 426 || reply.header("upgrade") == Some("websocket"));
+        assert!(status != 426 || reply.header("connection") == Some("upgrade"));
         assert!(status != 405 || reply.header("allow") == Some("GET"));
         let reply = reply.parsed();
         let message = reply.rejected(status, "BAD_REQUEST");
@@ -78,6 +81,54 @@ async fn the_handshake_is_that_of_the_rfc() {
     let plain = "GET /graphql?query=%7B__typename%7D HTTP/1.1\r\nHost: gateway\r\nAccept: application/json\r\n\
         Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n\r\n";
     assert_eq!(RawConnection::once(&gateway, plain).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_handshake_needs_one_key_of_16_bytes() {
+    let gateway = Gateway::on_sandbox(&[]).await;
+    let key = |value: &str| format!("Sec-WebSocket-Key: {value}\r\n");
+    for value in [
+        "dGhlIHNhbXBsZSBub25jZQ==",
+        "AAAAAAAAAAAAAAAAAAAAAA==",
+        "/////////////////////w==",
+        " +/+/+/+/+/+/+/+/+/+/+w== ",
+    ] {
+        let reply = RawConnection::once(&gateway, handshake("GET", &key(value))).await;
+        assert_eq!(reply.status, 101, "{value}");
+    }
+    for headers in [
+        key(""),
+        key("x"),
+        key("key"),
+        // 15, 17 and 32 bytes.
+        key("AAAAAAAAAAAAAAAAAAAA"),
+        key("AAAAAAAAAAAAAAAAAAAAAAA="),
+        key("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        // Without padding, with too much of it, in the other alphabet, with other characters.
+        key("dGhlIHNhbXBsZSBub25jZQ"),
+        key("dGhlIHNhbXBsZSBub25jZQ="),
+        key("dGhlIHNhbXBsZSBub25jZQ==="),
+        key("_____________________w=="),
+        key("dGhlIHNhbXBs ZSBub25jZQ=="),
+        key("dGhlIHNhbXBsZSBub25jZ\u{e9}=="),
+        key("dGhlIHNhbXBsZSBub25jZQ==").repeat(2),
+        key("dGhlIHNhbXBsZSBub25jZQ==") + &key("AAAAAAAAAAAAAAAAAAAAAA=="),
+    ] {
+        let reply = RawConnection::once(&gateway, handshake("GET", &headers)).await.parsed();
+        let message = reply.rejected(400, "BAD_REQUEST");
+        assert!(message.contains("Sec-WebSocket-Key") && message.contains("16"), "{headers}: {message}");
+    }
+    let missing = handshake("GET", "").replace("Sec-WebSocket-Key", "X-Other");
+    RawConnection::once(&gateway, missing).await.parsed().rejected(400, "BAD_REQUEST");
+}
+
+#[tokio::test]
+async fn http_1_0_cannot_upgrade() {
+    let gateway = Gateway::on_sandbox(&[]).await;
+    let request = handshake("GET", "Accept: application/json\r\n")
+        .replace("/graphql HTTP/1.1", "/graphql?query=%7B__typename%7D HTTP/1.0");
+    let reply = RawConnection::once(&gateway, request).await.parsed();
+    assert_eq!((reply.status, reply.body), (200, json!({ "data": { "__typename": "Query" } })));
 }
 
 #[tokio::test]
@@ -226,7 +277,7 @@ async fn the_token_of_the_first_message_beats_that_of_the_handshake() {
 #[tokio::test]
 async fn a_subscription_ends_with_its_token_and_the_socket_goes_on() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::before(upstream.url(), &[]).await;
+    let gateway = Gateway::before(upstream.url(), &[("callers.leeway", "0")]).await;
     let mut socket = Socket::connect(&gateway, &jwt(2)).await;
     socket.subscribe("1", &watch(&id(1))).await;
     assert!(socket.receive().await["payload"]["data"]["appointmentChanged"].is_object());

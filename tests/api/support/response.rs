@@ -80,6 +80,16 @@ impl UpstreamResponse {
         .then(Then::KeepAlive)
     }
 
+    /// 200 with a body that was encoded as `coding` states.
+    pub fn encoded(coding: &str, body: &[u8]) -> Self {
+        let head = format!(
+            "HTTP/1.1 200 {REASON}\r\n{UPSTREAM_HEADERS}\r\nContent-Type: application/json\r\n\
+             Content-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        Self::raw([head.as_bytes(), body].concat()).then(Then::KeepAlive)
+    }
+
     /// Any bytes, after which the connection is closed.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self { bytes: bytes.into(), then: Then::Close, delay: Duration::ZERO, gate: None }

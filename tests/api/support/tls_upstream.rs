@@ -22,9 +22,55 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{canary, served};
 
+/// A listener for TLS and HTTP/2 under a certificate authority of its own.
+pub(super) struct TlsListener {
+    pub(super) listener: TcpListener,
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) authority: Authority,
+    /// `https://127.0.0.1:PORT`
+    pub(super) url: String,
+}
+
+/// A file with the certificate to trust.
+pub(super) struct Authority(PathBuf);
+
+impl TlsListener {
+    pub(super) async fn bind() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        // The port makes the name this test's own.
+        let path =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("authority-{}.pem", address.port()));
+        std::fs::write(&path, identity.cert.pem()).unwrap();
+
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der()));
+        let mut tls = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![identity.cert.der().clone()], key)
+            .unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        Self { listener, acceptor, authority: Authority(path), url: format!("https://{address}") }
+    }
+}
+
+impl Authority {
+    pub(super) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 pub struct TlsUpstream {
     url: String,
-    ca_file: PathBuf,
+    authority: Authority,
     seen: Arc<Mutex<Seen>>,
     _serving: JoinSet<()>,
 }
@@ -37,27 +83,11 @@ struct Seen {
 
 impl TlsUpstream {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        // The port makes the name this test's own.
-        let ca_file =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("authority-{}.pem", address.port()));
-        std::fs::write(&ca_file, identity.cert.pem()).unwrap();
-
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.signing_key.serialize_der()));
-        let mut tls = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![identity.cert.der().clone()], key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-
+        let TlsListener { listener, acceptor, authority, url } = TlsListener::bind().await;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut serving = JoinSet::new();
         serving.spawn(accept(listener, acceptor, seen.clone()));
-        Self { url: format!("https://{address}"), ca_file, seen, _serving: serving }
+        Self { url, authority, seen, _serving: serving }
     }
 
     /// `https://127.0.0.1:PORT`
@@ -67,7 +97,7 @@ impl TlsUpstream {
 
     /// The certificate to trust.
     pub fn ca_file(&self) -> &str {
-        self.ca_file.to_str().unwrap()
+        self.authority.path()
     }
 
     /// The version of HTTP that each request came with.
@@ -78,12 +108,6 @@ impl TlsUpstream {
     /// How many connections there were, with TLS set up.
     pub fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
-    }
-}
-
-impl Drop for TlsUpstream {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.ca_file);
     }
 }
 

@@ -170,6 +170,43 @@ async fn after_a_pause_successful_probes_close_the_breaker() {
 }
 
 #[tokio::test]
+async fn a_burst_right_after_a_successful_probe_is_served() {
+    let (upstream, state, gate) = upstream_with_an_outage().await;
+    let gateway = Gateway::before(upstream.url(), &settings("500ms", &[])).await;
+    open(&gateway).await;
+    state.set("well");
+    upstream.on(&id(10), Call::appointment);
+    sleep(Duration::from_millis(700)).await;
+    assert_eq!(gateway.appointment("token", &id(10)).await.codes(), [""; 0]);
+    assert_eq!(gateway.metrics().await["gateway_upstream_breaker{route=\"appointment\"}"], 1.0);
+    // All of them are in flight before one is answered.
+    let burst = ids(20..70);
+    let (reply, ()) = tokio::join!(gateway.appointments("token", &burst), async {
+        upstream.until(|seen| seen.in_flight == 50).await;
+        gate.open();
+    });
+    assert_eq!(reply.paths_and_codes(), []);
+    assert_eq!(upstream.calls(), 5 + 1 + 50);
+    assert_eq!(gateway.metrics().await["gateway_upstream_breaker{route=\"appointment\"}"], 0.0);
+}
+
+#[tokio::test]
+async fn a_failure_in_the_burst_opens_the_breaker_again() {
+    let (upstream, state, gate) = upstream_with_an_outage().await;
+    let gateway = Gateway::before(upstream.url(), &settings("500ms", &[])).await;
+    open(&gateway).await;
+    state.set("well");
+    upstream.on(&id(10), Call::appointment);
+    upstream.on(&id(20), |_| UpstreamResponse::status(503));
+    sleep(Duration::from_millis(700)).await;
+    assert_eq!(gateway.appointment("token", &id(10)).await.codes(), [""; 0]);
+    gate.open();
+    assert_eq!(gateway.appointment("token", &id(20)).await.codes(), ["UPSTREAM_UNAVAILABLE"]);
+    assert_refused(&gateway.appointment("token", &id(21)).await, 1..=1);
+    assert_eq!(upstream.calls(), 5 + 2);
+}
+
+#[tokio::test]
 async fn a_failed_probe_is_the_only_call_until_the_next_pause_ends() {
     let upstream = Upstream::answering(|_| UpstreamResponse::status(503)).await;
     let gateway = Gateway::before(upstream.url(), &settings("2s", &[])).await;

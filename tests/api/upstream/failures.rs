@@ -51,7 +51,7 @@ async fn five_failing_ids_of_twenty_leave_fifteen_in_a_list() {
         let upstream = upstream_with_five_broken_ids().await;
         let gateway = Gateway::before(upstream.url(), &clocks).await;
         let reply = gateway.appointments("token", &ids(0..20)).await;
-        assert_eq!(reply.status, 200);
+        assert_eq!(reply.status, 294);
         let list = (0..20).map(expected).collect::<Vec<_>>();
         assert_eq!(reply.body["data"], json!({ "appointmentsByIds": list }));
         assert_faults(&reply, |n| json!(["appointmentsByIds", n]));
@@ -66,7 +66,7 @@ async fn five_failing_ids_of_twenty_leave_fifteen_in_separate_fields() {
     let field = |n: usize| format!("a{n}: appointment(id: \"{}\") {{ id reference status }}", id(n));
     let query = format!("{{ {} }}", (0..20).map(field).collect::<Vec<_>>().join(" "));
     let reply = gateway.query(Some("token"), &query).await;
-    assert_eq!(reply.status, 200);
+    assert_eq!(reply.status, 294);
     let fields = (0..20).map(|n| (format!("a{n}"), expected(n))).collect::<serde_json::Map<_, _>>();
     assert_eq!(reply.body["data"], Value::Object(fields));
     assert_faults(&reply, |n| json!([format!("a{n}")]));
@@ -267,6 +267,37 @@ async fn upstream_responses_at_the_size_limit_are_read() {
     let expected =
         (1..5).map(|n| json!({ "id": id(n), "reference": null, "status": null })).collect::<Vec<_>>();
     assert_eq!(reply.body, json!({ "data": { "appointmentsByIds": expected } }));
+}
+
+/// A proxy, or another application at a wrong base path, says nothing about the appointment.
+#[tokio::test]
+async fn a_404_that_is_not_of_the_api_is_no_absence() {
+    for status in [404, 410] {
+        for body in
+            ["", "<html>Not Found</html>", "Not Found", "\"Not Found\"", "null", "[1]", r#"{"message": "#]
+        {
+            let upstream =
+                Upstream::answering(move |_| UpstreamResponse::text(status, "application/json", body)).await;
+            let gateway = Gateway::before(upstream.url(), &[]).await;
+            for calls in 1..=2 {
+                let reply = gateway.appointment("token", &id(1)).await;
+                assert_eq!(reply.codes(), ["UPSTREAM_INVALID_RESPONSE"], "{status}: {body}");
+                assert_eq!(upstream.calls(), calls, "{status}: {body}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_404_of_the_api_is_an_absence_in_any_notation() {
+    for body in [r#"{"message": "No query results"}"#, "{}", "[]", "\u{feff}{}"] {
+        let upstream = Upstream::answering(move |_| UpstreamResponse::text(404, "text/html", body)).await;
+        let gateway = Gateway::before(upstream.url(), &[]).await;
+        for _ in 0..2 {
+            assert_eq!(*gateway.appointment("token", &id(1)).await.appointment(), Value::Null, "{body}");
+        }
+        assert_eq!(upstream.calls(), 1, "{body}");
+    }
 }
 
 #[tokio::test]

@@ -209,7 +209,7 @@ impl Choices {
         self.lenient(|choices| {
             let fraction = [0, 500_000_000, 123_456_789, 1_000][choices.below(4)];
             let seconds = choices.below(1 << 16) as i64 * 4_000_000 - 60_000_000_000;
-            DateTime(jiff::Timestamp::new(seconds, fraction).unwrap())
+            DateTime::from(jiff::Timestamp::new(seconds, fraction).unwrap())
         })
     }
 

@@ -12,9 +12,10 @@ pub mod session;
 use std::sync::Arc;
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, uri::Authority},
+    http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, uri::Authority},
     response::{IntoResponse as _, Response},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument as _, Span};
@@ -36,9 +37,13 @@ const PROTOCOL: &str = "graphql-transport-ws";
 /// The WebSocket protocol version of RFC 6455.
 const VERSION: &str = "13";
 
-/// Whether a request asks for an upgrade to WebSocket. Other upgrades are ignored (RFC 9110, section 7.8).
-pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    has_token(headers, &header::UPGRADE, "websocket")
+/// The length of the nonce in `Sec-WebSocket-Key`.
+const NONCE: usize = 16;
+
+/// Whether a request asks for an upgrade to WebSocket. Other upgrades, and those of HTTP/1.0, are ignored (RFC 9110,
+/// section 7.8).
+pub(crate) fn is_upgrade<B>(request: &http::Request<B>) -> bool {
+    request.version() >= Version::HTTP_11 && has_token(request.headers(), &header::UPGRADE, "websocket")
 }
 
 /// Completes the handshake, and spawns a task that serves the WebSocket.
@@ -51,20 +56,25 @@ pub(crate) fn upgrade(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Resul
         return Err(method_not_allowed("Method not allowed. Open a WebSocket with GET.", "GET"));
     }
     let headers = request.headers();
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
+    if single(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
         return Err(Refusal::new(
             StatusCode::UPGRADE_REQUIRED,
             "Unsupported WebSocket version. Use version 13.",
         )
-        .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION)));
+        .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION))
+        .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
+        .with_header(header::CONNECTION, HeaderValue::from_static("upgrade")));
     }
-    let key =
-        headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| has_token(headers, &header::CONNECTION, "upgrade"));
-    let Some(key) = key.map(|key| derive_accept_key(key.as_bytes())) else {
+    if !has_token(headers, &header::CONNECTION, "upgrade") {
+        return Err(bad("Incomplete WebSocket handshake. Send \"Connection: Upgrade\"."));
+    }
+    let key = single(headers, &header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    let Some(key) = key.filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == NONCE)) else {
         return Err(bad(
-            "Incomplete WebSocket handshake. Send \"Connection: Upgrade\" and Sec-WebSocket-Key.",
+            "Missing or invalid Sec-WebSocket-Key. Send exactly one, with 16 random bytes in base64.",
         ));
     };
+    let key = derive_accept_key(key);
     if !has_token(headers, &header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL) {
         return Err(bad(
             "Unsupported WebSocket sub-protocol. Send \"Sec-WebSocket-Protocol: graphql-transport-ws\".",
@@ -107,6 +117,12 @@ pub(crate) fn upgrade(gateway: &Arc<Gateway>, mut request: Request<'_>) -> Resul
 
 fn bad(message: &'static str) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
+}
+
+/// The value of a header that occurs exactly once.
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// Whether a header with a comma-separated list contains `token`.
