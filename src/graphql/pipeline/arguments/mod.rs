@@ -53,9 +53,7 @@ pub(crate) fn check(
 }
 
 fn error((at, message): (Pos, String)) -> ServerError {
-    let mut error = ServerError::from(ApiError::ValidationFailed(message));
-    error.locations.push(at);
-    error
+    ApiError::ValidationFailed(message).at([at])
 }
 
 /// Validates one operation after the other.
