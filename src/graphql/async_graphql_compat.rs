@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | The types of variables are never compared with the types of their positions: `VisitorCons` does not forward `enter_input_value`, so the rule `VariableInAllowedPosition` never sees a variable. | `validation/visitor.rs` | [`pipeline::arguments`] |
 //! | A string literal is valid for an enum. | `validation/utils.rs`, `is_valid_input_value` | [`pipeline::arguments`] |
-//! | Arguments and directives of `__typename` are not validated. | `validation/visitor.rs`, `visit_selection` | [`pipeline::arguments`] |
+//! | Arguments, directives and the selection of `__typename` are not validated. | `validation/visitor.rs`, `visit_selection` | [`pipeline::arguments`] |
 //! | A variable used only in a directive on `__typename` counts as unused. | `validation/visitor.rs`, `visit_selection` | [`pipeline::typename`] |
 //! | Fields with one response name and different type conditions are not compared, but merged. | `validation/rules/overlapping_fields_can_be_merged.rs` | [`pipeline::overlap`] |
 //! | The name of an operation, however long, is repeated in the error of each unused variable. | `validation/rules/no_unused_variables.rs` | [`pipeline::short_names`] |
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn typename_is_not_validated() {
         assert_eq!(
-            validate("{ __typename(x: 1) @unknown }"),
+            validate("{ __typename(x: 1) @unknown { y } }"),
             NONE,
             "async-graphql validates __typename: pipeline::arguments need not check it"
         );

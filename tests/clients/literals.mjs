@@ -54,7 +54,7 @@ const escape = () =>
   ])();
 const badEscape = () =>
   pick([
-    () => '\\' + pick('axuUN0\'{} é🦀'),
+    () => '\\' + pick([...'axuUN0\'{} é🦀']),
     () => '\\u' + hex(random(4)) + pick(' g{'),
     () => `\\u{${hex(random(12))}${pick(['', '}', ' }', 'g}'])}`,
     () => '\\uD' + pick('89abcdef') + hex(2),
@@ -159,7 +159,7 @@ const DOCUMENTS = [
 ];
 const PIECE = /"""(?:\\"""|[^"]|"(?!""))*"""|"(?:\\.|[^"\\\n])*"|\.\.\.|[A-Za-z_][A-Za-z0-9_]*|-?[0-9.]+|\s+|./gu;
 const VOCABULARY = ['{', '}', '(', ')', '[', ']', ':', '=', '!', '$', '@', '...', '&', '|', ',', '#', '\n', '\r', ' ', '',
-  '"about"', '"""', '"', 'on', 'query', 'mutation', 'fragment', 'true', 'null', 'id', 'name', '__typename', 'Query', 'F',
+  '"about"', '"\\x"', '"\\u{41}"', '"""', '"', 'on', 'query', 'mutation', 'fragment', 'true', 'null', 'id', 'name', '__typename', 'Query', 'F',
   '$a', '@skip(if: true)', '@include(if: $a)', '()', '{}', '[]', '0', '-0', '1', '\ufeff', 'é', '.', '-', '...on', 'a:'];
 const mutated = () => {
   const pieces = pick(DOCUMENTS).match(PIECE);

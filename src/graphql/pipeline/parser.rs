@@ -108,18 +108,19 @@ impl<'t> Parser<'t> {
         if self.skip(sign) { Ok(()) } else { Err(self.expected(&format!("\"{sign}\""))) }
     }
 
-    /// The error that something else than the next token is expected. It never repeats a literal, which may be personal
-    /// data.
+    /// The error that something else than the next token is expected. It repeats neither literals nor names, which may be
+    /// unquoted personal data.
     fn expected(&self, what: &str) -> SyntaxError {
         let reason = match self.next {
             None => format!("expected {what}, found the end of the document"),
             Some(Token { kind: Kind::Malformed(reason), .. }) => reason.to_owned(),
-            Some(Token { kind: Kind::Unknown, text, .. }) => format!("unexpected character {:?}", text),
+            Some(Token { kind: Kind::Unknown, text, .. }) => format!("unexpected character {text:?}"),
             Some(Token { kind: Kind::Int | Kind::Float, .. }) => format!("expected {what}, found a number"),
             Some(Token { kind: Kind::String | Kind::BlockString, .. }) => {
                 format!("expected {what}, found a string")
             }
-            Some(Token { kind: Kind::Name | Kind::Punctuator, text, .. }) => {
+            Some(Token { kind: Kind::Name, .. }) => format!("expected {what}, found a name"),
+            Some(Token { kind: Kind::Punctuator, text, .. }) => {
                 format!("expected {what}, found \"{text}\"")
             }
         };
@@ -153,7 +154,7 @@ impl<'t> Parser<'t> {
         let mut fragments = HashMap::new();
         let mut count = 0;
         while self.next.is_some() || count == 0 && fragments.is_empty() {
-            let described = self.description();
+            let described = self.description()?;
             let at = self.at;
             match self.word() {
                 None if self.is("{") => {
@@ -211,14 +212,15 @@ impl<'t> Parser<'t> {
         Ok(ExecutableDocument { operations, fragments })
     }
 
-    /// Skips a description and returns its position.
-    fn description(&mut self) -> Option<Pos> {
+    /// Skips a description, and returns its position.
+    fn description(&mut self) -> Parsed<Option<Pos>> {
         let at = self.at;
-        let is_description = matches!(self.next?.kind, Kind::String | Kind::BlockString);
-        is_description.then(|| {
-            self.advance();
-            at
-        })
+        let is_description =
+            self.next.is_some_and(|token| matches!(token.kind, Kind::String | Kind::BlockString));
+        if is_description {
+            self.value(true)?;
+        }
+        Ok(is_description.then_some(at))
     }
 
     fn operation(&mut self) -> Parsed<(Option<Positioned<Name>>, OperationDefinition)> {
@@ -241,7 +243,7 @@ impl<'t> Parser<'t> {
     }
 
     fn variable_definition(&mut self) -> Parsed<Positioned<VariableDefinition>> {
-        self.description();
+        self.description()?;
         let at = self.at;
         if !self.skip("$") {
             return Err(self.expected("a variable"));
@@ -526,6 +528,7 @@ mod tests {
                 "{ a } type T { a: Int }",
                 "extend type T { a: Int }",
                 "\"about\" query",
+                "\"\\x\" query { a }",
                 "{ \"about\" a }",
                 "query A(\"about\") { a }",
                 "{ a(\"about\" b: 1) }",
@@ -570,7 +573,7 @@ mod tests {
             ("{\r  é: a(b: 1 \r\n\"secret\")", "line 2, column 3: unexpected character \"é\""),
             (
                 "\u{feff}{ a(b: \"é🦀\" \"secret\") }",
-                "line 1, column 17: expected an argument, found a string",
+                "line 1, column 14: expected an argument, found a string",
             ),
             (
                 "{ a(b: \"\"\"\r\r\n\n\"\"\" 12345) }",
@@ -584,7 +587,7 @@ mod tests {
                 "query ($a: Int = $b) { a }",
                 "line 1, column 18: expected a value without variables, found \"$\"",
             ),
-            ("subscribe { a }", "line 1, column 1: expected an operation or a fragment, found \"subscribe\""),
+            ("subscribe { a }", "line 1, column 1: expected an operation or a fragment, found a name"),
         ] {
             assert_eq!(parse(text).unwrap_err().message, format!("Syntax error at {expected}."));
         }

@@ -51,6 +51,7 @@ async fn invalid_syntax_is_refused() {
         "query ($a: Boolean! = $b, $b: Boolean!) { __typename @skip(if: $a) @include(if: $b) }",
         "\"about\" { __typename }",
         "\"about\" \"more\" query { __typename }",
+        "\"\\x\" query { __typename }",
         "query { __typename } \"about\"",
         "{ \"about\" __typename }",
         "{ __typename } }",

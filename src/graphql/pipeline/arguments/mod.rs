@@ -155,6 +155,11 @@ impl<'d> ArgumentValidator<'d> {
             Some(known) => self.arguments(&field.arguments, &known.arguments, *pos),
             None => field.arguments.iter().for_each(|(_, value)| self.declared(&value.node, value.pos)),
         }
+        if field.name.node == "__typename" && !field.selection_set.node.items.is_empty() {
+            self.report(field.selection_set.pos, || {
+                "The field \"__typename\" has no subfields. Remove the selection.".to_owned()
+            });
+        }
         self.selections(&field.selection_set.node, known.and_then(|known| self.types.target_fields(known)));
     }
 
