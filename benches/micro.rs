@@ -30,7 +30,6 @@ use uuid::Uuid;
 
 const MOBILE: &str = include_str!("load/data/mobile.graphql");
 const FULL: &str = include_str!("load/data/full.graphql");
-const APPOINTMENT: &str = include_str!("load/data/appointment.json");
 
 const LIST: &str = "{ appointments(first: 20) { nodes { id } } }";
 
@@ -45,9 +44,8 @@ criterion_group!(benches, decode, scope, document, execute, assemble);
 criterion_main!(benches);
 
 fn decode(criterion: &mut Criterion) {
-    let body = APPOINTMENT.replace("{id}", &Uuid::nil().to_string());
     criterion.bench_function("decode: an appointment", |bencher| {
-        bencher.iter(|| decoded(black_box(body.as_bytes())).is_ok());
+        bencher.iter(|| decoded(black_box(sandbox::SAMPLE.as_bytes())).is_ok());
     });
 }
 

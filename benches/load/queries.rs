@@ -1,5 +1,10 @@
 //! The requests of the workloads, and the data of their expected responses.
 
+use appointments_gateway::sandbox::SAMPLE;
+use async_graphql::parser::{
+    parse_query,
+    types::{Field, Selection, SelectionSet},
+};
 use serde_json::{Value, json};
 
 use crate::{exchange::Call, ids::id};
@@ -7,13 +12,18 @@ use crate::{exchange::Call, ids::id};
 /// The bearer token of the load.
 pub const TOKEN: &str = "load-of-the-benchmark";
 
+/// The id of the [`SAMPLE`]. The upstream has an appointment like it for every id.
+pub const SAMPLE_ID: &str = "5b6f1f2e-3d1a-4c86-9a55-0d2f5f6c7a01";
+
+/// The response to a query for all fields of the [`SAMPLE`].
+const SAMPLE_SERVED: &str = include_str!("../../tests/fixtures/full.served.json");
+
 /// Eight fields, enough for a list on a phone.
 const MOBILE_QUERY: &str = include_str!("data/mobile.graphql");
-const MOBILE_DATA: &str = include_str!("data/mobile.json");
 
-/// All fields of an appointment, with its features by name.
+/// All fields that the plain server has, with the features by name. Fixed, so that the results of different versions are
+/// comparable.
 const FULL_QUERY: &str = include_str!("data/full.graphql");
-const FULL_DATA: &str = include_str!("data/full.json");
 
 /// The number of appointments in the full query.
 const FULL_IDS: u32 = 20;
@@ -72,7 +82,7 @@ fn mobile_text(text: &str) -> Vec<u8> {
 }
 
 pub fn mobile_data(id: &str) -> Value {
-    json!({ "data": { "appointment": appointment(MOBILE_DATA, id) } })
+    json!({ "data": { "appointment": served(MOBILE_QUERY, id) } })
 }
 
 /// Returns the full query for a constant set of ids.
@@ -81,13 +91,44 @@ pub fn full(_: &str, encoding: Option<&str>) -> Vec<u8> {
 }
 
 pub fn full_data(_: &str) -> Value {
-    let all = (0..FULL_IDS).map(|number| appointment(FULL_DATA, &id(number)));
+    let all = (0..FULL_IDS).map(|number| served(FULL_QUERY, &id(number)));
     json!({ "data": { "appointmentsByIds": all.collect::<Vec<_>>() } })
 }
 
-/// Fills the id into the JSON of an appointment.
-fn appointment(template: &str, id: &str) -> Value {
-    serde_json::from_str(&template.replace("{id}", id)).expect("valid JSON in this program")
+/// Returns the sample with another id, as JSON of the upstream or of a response.
+fn appointment(sample: &str, id: &str) -> Value {
+    serde_json::from_str(&sample.replace(SAMPLE_ID, id)).expect("valid JSON in this program")
+}
+
+/// Returns an appointment in the response to `query`.
+fn served(query: &str, id: &str) -> Value {
+    let document = parse_query(query).expect("a valid query in this program");
+    let (_, operation) = document.operations.iter().next().expect("an operation");
+    let root = fields(&operation.node.selection_set.node).next().expect("a root field");
+    selected(&appointment(SAMPLE_SERVED, id), &root.selection_set.node)
+}
+
+/// Returns the part of `value` that `set` selects.
+fn selected(value: &Value, set: &SelectionSet) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(|item| selected(item, set)).collect(),
+        Value::Object(members) => {
+            let selected = fields(set).map(|field| {
+                let name = field.name.node.to_string();
+                let value = selected(&members[&name], &field.selection_set.node);
+                (name, value)
+            });
+            selected.collect()
+        }
+        leaf => leaf.clone(),
+    }
+}
+
+fn fields(set: &SelectionSet) -> impl Iterator<Item = &Field> {
+    set.items.iter().filter_map(|item| match &item.node {
+        Selection::Field(field) => Some(&field.node),
+        _ => None,
+    })
 }
 
 /// Returns a GET of an appointment from the upstream itself.
@@ -100,5 +141,5 @@ fn upstream(id: &str) -> Vec<u8> {
 }
 
 fn upstream_data(id: &str) -> Value {
-    appointment(include_str!("data/appointment.json"), id)
+    appointment(SAMPLE, id)
 }

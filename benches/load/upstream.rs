@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use appointments_gateway::sandbox::SAMPLE;
 use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode,
@@ -23,11 +24,9 @@ use crate::{
     Result,
     client::Client,
     ids::{self, SLOW},
+    queries::SAMPLE_ID,
     serving,
 };
-
-/// The complete JSON of an appointment in the shape of the API, with invented data.
-const APPOINTMENT: &str = include_str!("data/appointment.json");
 
 /// The path that returns the number of requested appointments.
 const CALLS: &str = "/calls";
@@ -37,8 +36,8 @@ const DELAY: Duration = Duration::from_millis(50);
 
 /// Serves appointments. Never returns.
 pub fn serve() {
-    let appointment: Value = serde_json::from_str(APPOINTMENT).expect("valid JSON in this program");
-    let pieces: Arc<[String]> = appointment.to_string().split("{id}").map(str::to_owned).collect();
+    let sample: Value = serde_json::from_str(SAMPLE).expect("valid JSON in this program");
+    let pieces: Arc<[String]> = sample.to_string().split(SAMPLE_ID).map(str::to_owned).collect();
     let calls = Arc::<AtomicUsize>::default();
     serving::serve(move |connection| {
         let (pieces, calls) = (pieces.clone(), calls.clone());

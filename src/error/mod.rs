@@ -7,7 +7,7 @@ pub mod limit_errors;
 
 use std::{borrow::Cow, time::Duration};
 
-use async_graphql::{ErrorExtensionValues, ServerError, Value};
+use async_graphql::{ErrorExtensionValues, Pos, ServerError, Value};
 
 use self::{
     code::ErrorCode,
@@ -159,6 +159,11 @@ impl ApiError {
             }
         }
         extensions
+    }
+
+    /// The error with its locations in the document.
+    pub(crate) fn at(self, locations: impl Into<Vec<Pos>>) -> ServerError {
+        ServerError { locations: locations.into(), ..self.into() }
     }
 
     /// When to retry, if that is known and can help.

@@ -6,10 +6,7 @@ use async_graphql::{
     Request, Response, SDLExportOptions, Schema, SchemaBuilder, ServerError, ValidationMode, Variables,
     async_trait,
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
-    parser::{
-        self,
-        types::{ExecutableDocument, OperationType},
-    },
+    parser::types::{ExecutableDocument, OperationType},
 };
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
@@ -22,7 +19,7 @@ use super::{
     pipeline::{
         arguments,
         document_cache::{DocumentCache, ValidatedDocument},
-        introspection,
+        integers, introspection,
         normalize::{self, VariableShape},
         overlap, parse,
         plan::Plan,
@@ -150,7 +147,6 @@ impl Api {
     /// # Errors
     /// The response to the rejected request.
     pub fn parse(&self, request: GraphqlRequest) -> Result<ParsedRequest, GraphqlResponse> {
-        let reject = |error| GraphqlResponse::rejected(vec![error]);
         let GraphqlRequest { query: text, operation_name, variables } = request;
         let name = operation_name.filter(|name| !name.is_empty());
         if let Some(validated) = self.documents.get(&text, name.as_deref()) {
@@ -164,9 +160,16 @@ impl Api {
             });
         }
         metrics().documents.count("text");
-        let document = parse::parse(&text, &self.limits).map_err(reject)?;
+        let document = self.read(&text)?;
         let kind = parse::operation(&document, name.as_deref()).map_err(reject)?.node.ty;
         Ok(ParsedRequest { text, name, variables, kind, document: DocumentState::New(Box::new(document)) })
+    }
+
+    /// Parses `text` within the limits.
+    fn read(&self, text: &str) -> Result<ExecutableDocument, GraphqlResponse> {
+        let mut document = parse::parse(text, &self.limits).map_err(reject)?;
+        integers::coerce(&mut document, &self.types);
+        Ok(document)
     }
 
     /// Validates and plans `parsed`, coerces its variables and checks its cost.
@@ -199,7 +202,7 @@ impl Api {
             }
             None => self.plan(text, name, &validated, shape, new).await?,
         };
-        plan.cost.check(&variables, &self.limits).map_err(|error| GraphqlResponse::rejected(vec![error]))?;
+        plan.cost.check(&variables, &self.limits).map_err(reject)?;
         Ok(Operation { plan, variables })
     }
 
@@ -210,9 +213,8 @@ impl Api {
         name: Option<&str>,
         document: &ExecutableDocument,
     ) -> Result<ValidatedDocument, GraphqlResponse> {
-        let reject = |error| GraphqlResponse::rejected(vec![error]);
         if !self.has_introspection {
-            introspection::reject(document).map_err(|error| GraphqlResponse::with_errors(vec![error]))?;
+            introspection::reject(document).map_err(reject)?;
         }
         overlap::check(document).map_err(reject)?;
         arguments::check(document, &self.types, self.limits.errors)
@@ -231,13 +233,12 @@ impl Api {
         shape: VariableShape,
         new: Option<ExecutableDocument>,
     ) -> Result<Arc<Plan>, GraphqlResponse> {
-        let reject = |error| GraphqlResponse::rejected(vec![error]);
         let is_new = new.is_some();
         let document = match new {
             Some(document) => document,
             None => {
                 metrics().documents.count("variables");
-                parse::parse(&text, &self.limits).map_err(reject)?
+                self.read(&text)?
             }
         };
         let operation = parse::operation(&document, name.as_deref()).map_err(reject)?;
@@ -259,19 +260,18 @@ impl Api {
         mut document: ExecutableDocument,
         name: Option<&str>,
     ) -> Result<(), GraphqlResponse> {
-        let parse = |text| parser::parse_query(text).map_err(|_| GraphqlResponse::internal_error());
         let short = ShortNames::of(text);
         let (mut text, mut name) = (text, name);
         if let Some(short) = &short {
             text = &short.text;
             name = name.map(|name| short.get(name));
-            document = parse(text)?;
+            document = self.read(text)?;
         }
         let mut errors = validation_errors(&self.validator, document, name).await;
         if let Some(suggester) = &self.suggester
             && (1..=self.limits.errors).contains(&errors.len())
         {
-            errors = validation_errors(suggester, parse(text)?, name).await;
+            errors = validation_errors(suggester, self.read(text)?, name).await;
         }
         if errors.is_empty() {
             return Ok(());
@@ -344,6 +344,11 @@ impl Api {
             .catch_unwind()
             .map(|response| response.unwrap_or_else(|_| GraphqlResponse::internal_error()))
     }
+}
+
+/// The response to a request with this `error`.
+fn reject(error: impl Into<ServerError>) -> GraphqlResponse {
+    GraphqlResponse::with_errors(vec![error.into()])
 }
 
 /// The errors of async-graphql's validation of `document`.

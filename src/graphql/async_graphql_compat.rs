@@ -9,12 +9,11 @@
 //! | --- | --- | --- |
 //! | The types of variables are never compared with the types of their positions: `VisitorCons` does not forward `enter_input_value`, so the rule `VariableInAllowedPosition` never sees a variable. | `validation/visitor.rs` | [`pipeline::arguments`] |
 //! | A string literal is valid for an enum. | `validation/utils.rs`, `is_valid_input_value` | [`pipeline::arguments`] |
-//! | Arguments and directives of `__typename` are not validated. | `validation/visitor.rs`, `visit_selection` | [`pipeline::arguments`] |
+//! | Arguments, directives and the selection of `__typename` are not validated. | `validation/visitor.rs`, `visit_selection` | [`pipeline::arguments`] |
 //! | A variable used only in a directive on `__typename` counts as unused. | `validation/visitor.rs`, `visit_selection` | [`pipeline::typename`] |
 //! | Fields with one response name and different type conditions are not compared, but merged. | `validation/rules/overlapping_fields_can_be_merged.rs` | [`pipeline::overlap`] |
 //! | The name of an operation, however long, is repeated in the error of each unused variable. | `validation/rules/no_unused_variables.rs` | [`pipeline::short_names`] |
 //! | An undeclared variable in a fragment is reported once per operation, which multiplies. | `validation/rules/no_undefined_variables.rs` | [`pipeline::arguments`] |
-//! | A repeated field of an input object is dropped by the parser. | `async-graphql-parser`, `parse/mod.rs`, `parse_value` | [`pipeline::tokens::repeated_field`] |
 //! | A missing variable fails a field during execution, not the whole request. | `context.rs`, `var_value` | [`pipeline::variables`] |
 //! | A field selected twice is resolved twice; a change is sent twice. | `resolver_utils/container.rs`, `add_set` | [`pipeline::normalize`] |
 //! | An object without selected fields is null. | `resolver_utils/container.rs`, `do_resolve_container` | [`pipeline::normalize`], the placeholder |
@@ -23,8 +22,21 @@
 //! | A failed non-null root field is omitted, where `data` must be null. | `resolver_utils/container.rs`, `do_resolve_container` | [`execute::response`] |
 //! | A nullable field of type `Result<Option<T>>` that fails is omitted, not null. | `resolver_utils/container.rs`, `do_resolve_container` | [`schema::query`] returns `Option<Result<T>>` |
 //!
-//! Three defects of the parser have no workaround: it rejects surrogate pairs and `\u{…}` in strings, it keeps the
-//! backslash of `\"""` in block strings, and it rejects descriptions of operations.
+//! Those of the parser, `async-graphql-parser`, have one workaround in common: [`pipeline::parser`] takes its place and
+//! builds the same syntax tree.
+//!
+//! | Defect of the parser | Where |
+//! | --- | --- |
+//! | Block strings keep the backslash of `\"""`, and blank lines that are shorter than the common indentation. | `parse/utils.rs`, `block_string_value` |
+//! | Surrogate pairs and `\u{…}` in strings are syntax errors. | `graphql.pest`, `string_character` |
+//! | `-0` is a Float, a number beyond 64 bits is a syntax error, and `00` is two numbers. | `parse/mod.rs`, `parse_number`; `graphql.pest`, `number` |
+//! | Keywords need no end: `queryA {…}` is an operation, `[truefalse]` has two items, `nullable` is no enum value. | `graphql.pest`, literals |
+//! | `query() {…}`, a fragment named `on`, and `["""a"]` are accepted. | `graphql.pest` |
+//! | Directives of a variable stand before its default value, and may contain variables. | `graphql.pest`, `variable_definition` |
+//! | `[ Int ]`, and a comment behind `on`, are syntax errors. | `graphql.pest`, `type_`, `type_condition` |
+//! | Descriptions of operations, fragments and variables are syntax errors. | `graphql.pest` |
+//! | A repeated field of an input object is dropped. | `parse/mod.rs`, `parse_value` |
+//! | A carriage return alone does not count as a line. | `pos.rs`, `step` |
 //!
 //! # Techniques
 //!
@@ -46,9 +58,9 @@
 //! [`pipeline::arguments`]: super::pipeline::arguments
 //! [`pipeline::normalize`]: super::pipeline::normalize
 //! [`pipeline::overlap`]: super::pipeline::overlap
+//! [`pipeline::parser`]: super::pipeline::parser
 //! [`pipeline::plan`]: super::pipeline::plan
 //! [`pipeline::short_names`]: super::pipeline::short_names
-//! [`pipeline::tokens::repeated_field`]: super::pipeline::tokens::repeated_field
 //! [`pipeline::typename`]: super::pipeline::typename
 //! [`pipeline::variables`]: super::pipeline::variables
 //! [`schema::query`]: super::schema::query
@@ -69,7 +81,7 @@ mod tests {
         extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
         parser::{parse_query, types::Selection},
     };
-    use async_graphql_value::Value as Literal;
+    use async_graphql_value::ConstValue as Literal;
     use futures_util::{FutureExt as _, StreamExt as _, future, stream};
 
     #[derive(Enum, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +225,7 @@ mod tests {
     #[test]
     fn typename_is_not_validated() {
         assert_eq!(
-            validate("{ __typename(x: 1) @unknown }"),
+            validate("{ __typename(x: 1) @unknown { y } }"),
             NONE,
             "async-graphql validates __typename: pipeline::arguments need not check it"
         );
@@ -257,18 +269,6 @@ mod tests {
             2,
             "async-graphql reports undeclared variables once: remove ArgumentValidator::undeclared from \
              pipeline::arguments: {errors:?}"
-        );
-    }
-
-    #[test]
-    fn repeated_input_fields_are_dropped() {
-        let Some(Literal::Object(fields)) = argument("{c: 1, c: 2}") else {
-            panic!("async-graphql rejects repeated input fields: remove pipeline::tokens::repeated_field");
-        };
-        assert_eq!(
-            fields.len(),
-            1,
-            "async-graphql keeps repeated input fields: check them on the parsed document"
         );
     }
 
@@ -338,23 +338,73 @@ mod tests {
         );
     }
 
-    /// The value of the argument in `{ a(b: …) }`.
+    /// The value of the argument in `{ a(b: …) }`, according to the library's parser.
     fn argument(literal: &str) -> Option<Literal> {
         let document = parse_query(format!("{{ a(b: {literal}) }}")).ok()?;
         let (_, operation) = document.operations.iter().next()?;
         match &operation.node.selection_set.node.items[0].node {
-            Selection::Field(field) => Some(field.node.arguments[0].1.node.clone()),
+            Selection::Field(field) => field.node.arguments[0].1.node.clone().into_const(),
             _ => None,
         }
     }
 
+    const PARSER_FIXED: &str =
+        "the parser of async-graphql is fixed: pipeline::parser is no longer needed for this, or not at all";
+
     #[test]
-    fn the_parser_misreads_strings_and_descriptions() {
-        let fixed = "the parser of async-graphql is fixed: remove the note on it in this module";
-        assert_eq!(argument(r#""\uD83D\uDE00""#), None, "{fixed}");
-        assert_eq!(argument(r#""\u{1F600}""#), None, "{fixed}");
-        let block = argument(r#""""a \""" b""""#);
-        assert_eq!(block, Some(Literal::String(r#"a \""" b"#.to_owned())), "{fixed}");
-        assert!(parse_query("\"about\" query A { a }").is_err(), "{fixed}");
+    fn the_parser_misreads_literals() {
+        let text = |text: &str| Some(Literal::String(text.to_owned()));
+        let two = |one: Literal, other: Literal| Some(Literal::List(vec![one, other]));
+        for (literal, value) in [
+            (r#""""a \""" b""""#, text(r#"a \""" b"#)),
+            ("\"\"\"\n   a\n \n   b\"\"\"", text("a\n \nb")),
+            (r#""\uD83D\uDE00""#, None),
+            (r#""\u{1F600}""#, None),
+            ("-0", Some(Literal::from(-0.0))),
+            ("1e999", None),
+            ("[00]", two(0.into(), 0.into())),
+            ("[truefalse]", two(true.into(), false.into())),
+            ("nullable", None),
+            (r#"["""a"]"#, two("".into(), "a".into())),
+        ] {
+            assert_eq!(argument(literal), value, "{literal}: {PARSER_FIXED}");
+        }
+        let Some(Literal::Object(fields)) = argument("{c: 1, c: 2}") else { panic!("{PARSER_FIXED}") };
+        assert_eq!(fields.len(), 1, "{PARSER_FIXED}");
+    }
+
+    #[test]
+    fn the_parser_accepts_invalid_documents() {
+        for text in [
+            "query() { a }",
+            "queryA { a }",
+            "{ a } fragment on on T { a }",
+            "{ ...on }",
+            "query ($a: Int @b = 1) { a }",
+            "query ($a: Int @b(c: $d)) { a }",
+        ] {
+            assert!(parse_query(text).is_ok(), "{text}: {PARSER_FIXED}");
+        }
+    }
+
+    #[test]
+    fn the_parser_rejects_valid_documents() {
+        for text in [
+            "\"about\" query A { a }",
+            "{ a } \"about\" fragment F on T { a }",
+            "query (\"about\" $a: Int) { a }",
+            "query ($a: Int = 1 @b) { a }",
+            "query ($a: [ Int ]) { a }",
+            "{ a } fragment F on #c\n T { a }",
+        ] {
+            assert!(parse_query(text).is_err(), "{text}: {PARSER_FIXED}");
+        }
+    }
+
+    #[test]
+    fn the_parser_counts_no_carriage_returns() {
+        let document = parse_query("{\ra }").unwrap();
+        let (_, operation) = document.operations.iter().next().unwrap();
+        assert_eq!(operation.node.selection_set.node.items[0].pos.line, 1, "{PARSER_FIXED}");
     }
 }

@@ -64,7 +64,7 @@ fn check(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
     let limits = limits();
     assert!(length as u64 <= limits.query.as_u64());
     let document =
-        parse::parse(&parsed.text, &limits).map_err(|error| GraphqlResponse::rejected(vec![error]))?;
+        parse::parse(&parsed.text, &limits).map_err(|error| GraphqlResponse::with_errors(vec![error]))?;
     let document_counts = count(&document, parsed.name.as_deref());
     assert!(document_counts.is_within(&limits), "{document_counts:?}");
 

@@ -39,9 +39,10 @@ pub mod variants;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -52,6 +53,18 @@ use self::{
     store::AppointmentStore,
 };
 use crate::config::sandbox::FaultConfig;
+
+/// A sample appointment with every field, as the upstream serves it. Tests and benchmarks use it as well.
+pub const SAMPLE: &str = include_str!("data/appointment.json");
+
+/// Returns the members of the [`SAMPLE`].
+pub fn sample() -> &'static Map<String, Value> {
+    static MEMBERS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+        let body: Value = serde_json::from_str(SAMPLE).expect("the sample is JSON");
+        body["data"].as_object().cloned().unwrap_or_default()
+    });
+    &MEMBERS
+}
 
 /// Returns example ids, each of another variant, and an unknown id at the end.
 ///

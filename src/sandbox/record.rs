@@ -1,4 +1,4 @@
-//! An appointment of the sandbox: stored fields, and fields derived from the clock.
+//! An appointment of the sandbox: stored fields, fields derived from the clock, and the rest from the [`sample`].
 //!
 //! Stored fields are JSON as it is served, so that a scenario can store any variant. Status, session and meeting are
 //! derived from the current time on each read, so no background task is needed.
@@ -7,6 +7,8 @@ use jiff::tz::offset;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
+
+use super::sample;
 
 /// The time before an appointment in which its status is `waiting`, in seconds.
 pub(crate) const WAITING: i64 = 5 * 60;
@@ -24,7 +26,10 @@ pub(crate) struct AppointmentRecord {
     pub(crate) room: Option<Room>,
     pub(crate) cancelled: Option<Cancellation>,
     pub(crate) completeness: Completeness,
-    /// Fields that are served unchanged. They take precedence over derived fields.
+    /// Whether the features of the [`sample`] are served.
+    pub(crate) has_features: bool,
+    /// Fields that are served unchanged. They take precedence over derived fields, and these over those of the
+    /// [`sample`].
     pub(crate) fields: Map<String, Value>,
 }
 
@@ -86,6 +91,11 @@ impl AppointmentRecord {
             members = self.fields.clone();
             for (name, value) in self.derived_fields(now) {
                 members.entry(name).or_insert(value);
+            }
+            for (name, value) in sample() {
+                if self.has_features || !name.starts_with("features_") {
+                    members.entry(name).or_insert_with(|| value.clone());
+                }
             }
             if self.completeness == Completeness::WithoutNulls {
                 members.retain(|_, value| !value.is_null());
@@ -190,6 +200,7 @@ mod tests {
             room: None,
             cancelled: None,
             completeness: Completeness::Full,
+            has_features: true,
             fields: Map::from_iter([("duration_in_minutes".to_owned(), json!(30))]),
         }
     }

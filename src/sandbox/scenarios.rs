@@ -142,6 +142,7 @@ fn record(index: u32, schedule: Schedule, variant: &Variant) -> AppointmentRecor
         room,
         cancelled: schedule.cancelled,
         completeness: variant.completeness,
+        has_features: variant.features.is_some(),
         fields: variant.fields(index, schedule.created, schedule.minutes),
     }
 }

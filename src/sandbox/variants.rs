@@ -33,7 +33,7 @@ pub(crate) struct Variant {
     interpreter: bool,
     numeric_reference: bool,
     /// A bit for each feature; `None` omits all of them.
-    features: Option<u16>,
+    pub(crate) features: Option<u16>,
     /// The redirect URLs: 0 for none, 1 for the claimant's, 2 for the agent's, 3 for both.
     redirects: u32,
 }

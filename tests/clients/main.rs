@@ -1,5 +1,5 @@
 //! Third-party clients against a gateway: the `graphql-http` audits, client libraries for queries and subscriptions, and
-//! a real browser.
+//! a real browser. The reference implementation, graphql-js, judges documents and literals.
 //!
 //! `cargo test --test clients` runs them. They need Node.js with npm, the packages of this directory, and Chromium, so
 //! they are not part of a plain `cargo test`. `tests/run` installs all of these.
@@ -17,9 +17,12 @@ use std::{
     process::Stdio,
 };
 
+use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 
-use support::{Gateway, PrefixProxy, TIMEOUT, Upstream, UpstreamResponse, id, program as gateway_program};
+use support::{
+    Call, Gateway, PrefixProxy, TIMEOUT, Upstream, UpstreamResponse, id, program as gateway_program,
+};
 
 const AUDITS_PASSED: &str = "61 of 61 audits ok";
 
@@ -33,26 +36,25 @@ fn directory() -> PathBuf {
 
 /// Runs a Node.js program of this directory against `gateway`, which must succeed, and returns its output.
 async fn run(program: &str, gateway: &Gateway) -> String {
-    run_at(program, gateway.base()).await
+    run_with(program, &[gateway.base()]).await
 }
 
-/// Runs a Node.js program of this directory against the gateway at `url`, which must succeed, and returns its output.
-async fn run_at(program: &str, url: &str) -> String {
-    let (is_success, text) = try_run(program, url).await;
+/// Runs a Node.js program of this directory, which must succeed, and returns its output.
+async fn run_with(program: &str, arguments: &[&str]) -> String {
+    let (is_success, text) = try_run(program, arguments).await;
     assert!(is_success, "{program}:\n{text}");
     text
 }
 
-/// Runs a Node.js program of this directory against the gateway at `url`, and returns whether it succeeded, with its
-/// output.
-async fn try_run(program: &str, url: &str) -> (bool, String) {
+/// Runs a Node.js program of this directory, and returns whether it succeeded, with its output.
+async fn try_run(program: &str, arguments: &[&str]) -> (bool, String) {
     assert!(
         directory().join("node_modules").is_dir(),
         "tests/clients/node_modules is missing. Run `npm ci --prefix tests/clients`. {INSTALL}"
     );
     let output = Command::new("node")
         .arg(directory().join(program))
-        .arg(url)
+        .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -73,7 +75,7 @@ async fn run_in_browser(program: &str, url: &str) {
         Path::new(&browser).exists(),
         "Chromium is missing at {browser}. Install it, or set CHROMIUM to its path. {INSTALL}"
     );
-    run_at(program, url).await;
+    run_with(program, &[url]).await;
 }
 
 #[tokio::test]
@@ -86,7 +88,7 @@ async fn graphql_over_http_audits_pass() {
 /// The audits were written for the drafts up to 2025.
 #[tokio::test]
 async fn the_audits_that_differ_in_the_newer_edition_are_documented() {
-    let (_, text) = try_run("graphql-http.mjs", Gateway::on_sandbox(&[]).await.base()).await;
+    let (_, text) = try_run("graphql-http.mjs", &[Gateway::on_sandbox(&[]).await.base()]).await;
     let of_line = |line: &str, prefix| Some(line.strip_prefix(prefix)?.trim_start().get(..4)?.to_owned());
     let different = text.lines().filter(|line| !line.contains("audits"));
     let different = different.filter_map(|line| {
@@ -163,4 +165,57 @@ async fn graphiql_works_behind_a_path_prefix() {
 async fn a_browser_enforces_the_allowed_origins() {
     let settings = [("http.origins", "http://app.localhost")];
     run_in_browser("origins.mjs", Gateway::on_sandbox(&settings).await.base()).await;
+}
+
+/// Every document is valid for both or for neither, and the same values reach the upstream. `LITERALS_SEED` and
+/// `LITERALS_COUNT` choose other random documents, and more of them.
+#[tokio::test]
+async fn literals_and_documents_mean_what_they_mean_to_graphql_js() {
+    let variable = |name, default: &str| std::env::var(name).unwrap_or(default.to_owned());
+    let (seed, count) = (variable("LITERALS_SEED", "1"), variable("LITERALS_COUNT", "6000"));
+    let cases = run_with("literals.mjs", &[&seed, &count]).await;
+    let upstream =
+        Upstream::answering(|call| if call.method == "GET" { call.appointment() } else { call.changed() })
+            .await;
+    let gateway = Gateway::before(upstream.url(), &[("cache.ttl", "0s")]).await;
+    let mut wrong = Vec::new();
+    let mut outcomes = std::collections::HashMap::<String, usize>::new();
+    for case in cases.lines() {
+        let case: Value = serde_json::from_str(case).unwrap();
+        let before = upstream.calls();
+        let reply = gateway.query(Some("token"), case["document"].as_str().unwrap()).await;
+        let outcome = match reply.codes()[..] {
+            ["GRAPHQL_PARSE_FAILED", ..] => "syntax",
+            ["GRAPHQL_VALIDATION_FAILED" | "BAD_USER_INPUT", ..] => "invalid",
+            _ => "executed",
+        };
+        let calls = upstream.seen(|seen| seen.calls[before..].iter().map(sent).collect::<Vec<_>>());
+        let expected = case["calls"].as_array().cloned().unwrap_or_default();
+        let errors = reply.body["errors"].as_array().into_iter().flatten();
+        let is_located = |error: &Value| {
+            error["extensions"]["code"] == "BAD_USER_INPUT" || error["locations"][0]["line"].is_u64()
+        };
+        if case["outcome"] != outcome
+            || sorted(calls.clone()) != sorted(expected)
+            || !errors.clone().all(is_located)
+        {
+            wrong.push(format!("{case}\n  {outcome} {} {}", Value::Array(calls), reply.body));
+        }
+        *outcomes.entry(outcome.to_owned()).or_default() += 1;
+    }
+    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+    // The cases are of all kinds.
+    assert!(outcomes.len() == 3 && outcomes.values().all(|count| *count > 500), "{outcomes:?}");
+}
+
+/// The id that a call reads, or the body that it sends.
+fn sent(call: &Call) -> Value {
+    if call.method == "GET" { call.id.clone().into() } else { call.json() }
+}
+
+/// The calls in a fixed order. Each id is read once.
+fn sorted(mut calls: Vec<Value>) -> Vec<Value> {
+    calls.sort_by_key(Value::to_string);
+    calls.dedup_by(|one, other| one.is_string() && one == other);
+    calls
 }

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use appointments_gateway::sandbox::SAMPLE;
 use http_body_util::Full;
 use hyper::{
     Request, Response,
@@ -22,8 +23,7 @@ use hyper_util::rt::TokioIo;
 /// The token of the quiet caller.
 pub(crate) const QUIET: &str = "quiet";
 
-/// The upstream's JSON.
-const APPOINTMENT: &str = include_str!("../fixtures/full.json");
+/// The id and the reference of the sample.
 const ID: &str = "5b6f1f2e-3d1a-4c86-9a55-0d2f5f6c7a01";
 const REFERENCE: &str = r#""reference": 123456789"#;
 
@@ -100,7 +100,7 @@ fn answer<B>(request: &Request<B>, counts: &Counts) -> Response<Full<Bytes>> {
     if token == QUIET {
         counts.quiet.fetch_add(1, Ordering::Relaxed);
     }
-    let body = APPOINTMENT.replace(ID, id).replace(REFERENCE, &format!(r#""reference": "{token} {id}""#));
+    let body = SAMPLE.replace(ID, id).replace(REFERENCE, &format!(r#""reference": "{token} {id}""#));
     let mut response = Response::new(Full::new(body.into()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

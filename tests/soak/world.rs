@@ -1,6 +1,6 @@
 //! The true state: the appointments, their readers, and all versions of each.
 //!
-//! Every text of an appointment names its owner, its number, its version and its epoch (`t2.a17.v5.e0`), so that a
+//! Every text that clients select names its owner, its number, its version and its epoch (`t2.a17.v5.e0`), so that a
 //! response shows its origin.
 
 use std::{
@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use appointments_gateway::sandbox::sample;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -276,21 +277,17 @@ impl Provenance {
         Some(Self { token: token as usize, appointment: appointment as usize, version, epoch })
     }
 
-    /// The upstream's JSON of the appointment. It is in session, so that it is polled often.
+    /// The upstream's JSON: the sample with other values. It is in session, so that it is polled often.
     pub fn upstream(self) -> Value {
         let (tag, minutes) = (self.tag(), self.version % 1000 + 1);
-        json!({
+        let own = json!({
             "id": id(self.appointment),
             "reference": tag,
             "appointment_at": "2031-03-04T09:30:00.000Z",
             "duration_in_minutes": minutes,
-            "is_interpreter_needed": true,
             "interpreter_language": tag,
             "status": tag,
-            "url": null,
-            "created_at": "2031-03-01T09:30:00.000Z",
             "cancelled_at": null,
-            "cancellation_reason": null,
             "department": { "id": self.appointment, "name": tag },
             "claimant": {
                 "name": tag,
@@ -304,20 +301,10 @@ impl Provenance {
             },
             "session_started_at": "2021-03-04T09:31:00.000Z",
             "session_ended_at": null,
-            "features_call_recording_enable": null,
-            "features_breakout_room_enable": null,
-            "features_webcam_access_agent_enable": null,
-            "features_webcam_access_claimant_enable": null,
-            "features_webcam_background_blurring_enable": null,
-            "features_microphone_access_enable": null,
             "features_screen_sharing_enable": self.version % 2 == 1,
-            "features_messages_chat_enable": null,
-            "features_participant_list_enable": null,
-            "features_bandwidth": null,
-            "use_custom_post_call_redirect": null,
-            "custom_user_post_call_redirect_url": null,
-            "custom_agent_post_call_redirect_url": null,
-        })
+        });
+        let own = own.as_object().unwrap().clone();
+        sample().clone().into_iter().chain(own).collect()
     }
 
     /// The expected response to [`BRIEF`].

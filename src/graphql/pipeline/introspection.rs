@@ -17,9 +17,7 @@ pub(crate) fn reject(document: &ExecutableDocument) -> Result<(), ServerError> {
     let positions = of_operations.chain(of_fragments).filter_map(first_introspection);
     let Some(at) = positions.min() else { return Ok(()) };
     let text = "Introspection is disabled on this server. Remove __schema and __type from the query.";
-    let mut error = ServerError::from(ApiError::ValidationFailed(text.to_owned()));
-    error.locations.push(at);
-    Err(error)
+    Err(ApiError::ValidationFailed(text.to_owned()).at([at]))
 }
 
 /// The position of the first introspection field in `set`. Recursion is bounded by the nesting of the text.

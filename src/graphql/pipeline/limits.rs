@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_graphql::{
-    Name, Positioned,
+    Name, Pos, Positioned, ServerError,
     parser::types::{ExecutableDocument, FragmentDefinition, Selection, SelectionSet},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 /// # Errors
 /// `QUERY_TOO_COMPLEX`, naming the limit. `GRAPHQL_VALIDATION_FAILED` for cyclic and unknown fragments, which cannot be
 /// counted.
-pub(crate) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<(), ApiError> {
+pub(crate) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<(), ServerError> {
     let fragments = FragmentCounts::of(document)?;
     // The parsed document does not keep the order of operations. Reporting the maximum makes the error deterministic.
     let mut most = Count::default();
@@ -33,7 +33,7 @@ pub(crate) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<()
     }
     most.check(limits)?;
     // Unused fragments count too: validation traverses them before it rejects them.
-    fragments.0.values().flatten().fold(Count::default(), Count::most).check(limits)
+    Ok(fragments.0.values().flatten().fold(Count::default(), Count::most).check(limits)?)
 }
 
 /// The counts of one selection set, with its fragments expanded.
@@ -88,12 +88,12 @@ struct FragmentCounts<'d>(HashMap<&'d Name, Option<Count>>);
 
 impl<'d> FragmentCounts<'d> {
     /// Counts the fragments of `document` in depth-first order, with an explicit stack.
-    fn of(document: &'d ExecutableDocument) -> Result<Self, ApiError> {
+    fn of(document: &'d ExecutableDocument) -> Result<Self, ServerError> {
         let mut counted = Self(HashMap::new());
         let mut in_order: Vec<_> = document.fragments.iter().collect();
         in_order.sort_by_key(|(_, fragment)| fragment.pos);
         // The stack: each fragment with its spreads that are still to be visited.
-        let mut open: Vec<(&Name, &Positioned<FragmentDefinition>, Vec<&Name>)> = Vec::new();
+        let mut open: Vec<(&Name, &Positioned<FragmentDefinition>, Vec<&Positioned<Name>>)> = Vec::new();
         for (name, fragment) in in_order {
             if counted.0.contains_key(name) {
                 continue;
@@ -108,15 +108,16 @@ impl<'d> FragmentCounts<'d> {
                     open.pop();
                     continue;
                 };
+                let Positioned { node: next, pos } = next;
                 match counted.0.get(next) {
                     Some(Some(_)) => {}
                     Some(None) => {
                         let text = format!("The fragment \"{next}\" spreads itself. Remove the cycle.");
-                        return Err(ApiError::ValidationFailed(text));
+                        return Err(ApiError::ValidationFailed(text).at([*pos]));
                     }
                     None => {
                         let (next, fragment) =
-                            document.fragments.get_key_value(next).ok_or_else(|| missing(next))?;
+                            document.fragments.get_key_value(next).ok_or_else(|| missing(next, *pos))?;
                         counted.0.insert(next, None);
                         open.push((next, fragment, spreads(&fragment.node.selection_set.node)));
                     }
@@ -127,7 +128,7 @@ impl<'d> FragmentCounts<'d> {
     }
 
     /// Counts `set`, whose fragments are already counted.
-    fn count(&self, set: &SelectionSet) -> Result<Count, ApiError> {
+    fn count(&self, set: &SelectionSet) -> Result<Count, ServerError> {
         let mut count = Count { depth: 1, ..Count::default() };
         for selection in &set.items {
             let directives = selection.node.directives().len() as u64;
@@ -145,9 +146,9 @@ impl<'d> FragmentCounts<'d> {
                 }
                 Selection::InlineFragment(fragment) => self.count(&fragment.node.selection_set.node)?,
                 Selection::FragmentSpread(spread) => {
-                    let name = &spread.node.fragment_name.node;
+                    let Positioned { node: name, pos } = &spread.node.fragment_name;
                     // Counting an unknown fragment as empty would allow unbounded documents.
-                    self.0.get(name).copied().flatten().ok_or_else(|| missing(name))?
+                    self.0.get(name).copied().flatten().ok_or_else(|| missing(name, *pos))?
                 }
             };
             count.add(inner);
@@ -156,18 +157,18 @@ impl<'d> FragmentCounts<'d> {
     }
 }
 
-fn missing(name: &Name) -> ApiError {
-    ApiError::ValidationFailed(format!("Unknown fragment \"{name}\"."))
+fn missing(name: &Name, at: Pos) -> ServerError {
+    ApiError::ValidationFailed(format!("Unknown fragment \"{name}\".")).at([at])
 }
 
 /// The fragment spreads in `set`.
-fn spreads(set: &SelectionSet) -> Vec<&Name> {
-    fn collect<'d>(set: &'d SelectionSet, names: &mut Vec<&'d Name>) {
+fn spreads(set: &SelectionSet) -> Vec<&Positioned<Name>> {
+    fn collect<'d>(set: &'d SelectionSet, names: &mut Vec<&'d Positioned<Name>>) {
         for selection in &set.items {
             match &selection.node {
                 Selection::Field(field) => collect(&field.node.selection_set.node, names),
                 Selection::InlineFragment(fragment) => collect(&fragment.node.selection_set.node, names),
-                Selection::FragmentSpread(spread) => names.push(&spread.node.fragment_name.node),
+                Selection::FragmentSpread(spread) => names.push(&spread.node.fragment_name),
             }
         }
     }

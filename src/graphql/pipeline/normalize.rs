@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use async_graphql::{
-    Name, Pos, Positioned, Value, Variables,
+    Name, Pos, Positioned, ServerError, Value, Variables,
     parser::types::{
         BaseType, Directive, ExecutableDocument, Field, OperationDefinition, OperationType, Selection,
         SelectionSet, VariableDefinition,
@@ -133,16 +133,15 @@ pub(crate) fn normalize(
     document: &ExecutableDocument,
     operation: &Positioned<OperationDefinition>,
     shape: &VariableShape,
-) -> Result<OperationDefinition, ApiError> {
+) -> Result<OperationDefinition, ServerError> {
     let flattener = Flattener { document, shape };
     let selection_set = flattener.object(&[&operation.node.selection_set]);
     if operation.node.ty == OperationType::Subscription {
         let is_one =
             selection_set.node.items.len() == 1 && !selection_set.node.items.iter().any(is_introspection);
         if !is_one {
-            return Err(ApiError::ValidationFailed(
-                "A subscription must select exactly one root field.".to_owned(),
-            ));
+            let message = "A subscription must select exactly one root field.";
+            return Err(ApiError::ValidationFailed(message.to_owned()).at([operation.pos]));
         }
     }
     let mut variable_definitions = operation.node.variable_definitions.clone();

@@ -6,7 +6,7 @@
 //! selections of an object can be compared regardless of their type conditions.
 
 use async_graphql::{
-    Name,
+    Name, ServerError,
     parser::types::{ExecutableDocument, Field, SelectionSet},
 };
 use async_graphql_value::Value;
@@ -18,8 +18,8 @@ use crate::error::ApiError;
 /// depth of the response, and each fragment is visited once per object.
 ///
 /// # Errors
-/// `GRAPHQL_VALIDATION_FAILED`, naming the first conflicting response name.
-pub(crate) fn check(document: &ExecutableDocument) -> Result<(), ApiError> {
+/// `GRAPHQL_VALIDATION_FAILED`, naming the first conflicting response name, at two of its fields.
+pub(crate) fn check(document: &ExecutableDocument) -> Result<(), ServerError> {
     document
         .operations
         .iter()
@@ -27,14 +27,15 @@ pub(crate) fn check(document: &ExecutableDocument) -> Result<(), ApiError> {
 }
 
 /// Checks `sets`, which select from one object.
-fn object(document: &ExecutableDocument, sets: &[&SelectionSet]) -> Result<(), ApiError> {
+fn object(document: &ExecutableDocument, sets: &[&SelectionSet]) -> Result<(), ServerError> {
     // Skipped fields count too: the rule does not depend on variables.
     for (key, fields) in collect_fields(document, sets, |_| false) {
         let [first, others @ ..] = fields.as_slice() else { continue };
-        if !others.iter().all(|other| is_same_field(&first.node, &other.node)) {
-            return Err(ApiError::ValidationFailed(format!(
+        if let Some(other) = others.iter().find(|other| !is_same_field(&first.node, &other.node)) {
+            let message = format!(
                 "The response name \"{key}\" is used for different fields or arguments. Give one of them an alias."
-            )));
+            );
+            return Err(ApiError::ValidationFailed(message).at([first.pos, other.pos]));
         }
         let sets: Vec<_> = fields.iter().map(|field| &field.node.selection_set.node).collect();
         // A field without a selection may come first: validation rejects that later.

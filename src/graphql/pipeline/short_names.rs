@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::tokens;
+use super::tokens::{self, Kind};
 
 /// The length of replacements in bytes, number included. Names of at least this length are replaced, so that no replacement
 /// equals an unchanged name.
@@ -25,15 +25,15 @@ impl<'t> ShortNames<'t> {
     pub(crate) fn of(text: &'t str) -> Option<Self> {
         let mut names = HashMap::new();
         let mut short = Vec::new();
-        for span in tokens::spans(text) {
-            let Some(name) = text.get(span.clone()).filter(|token| is_long_name(token)) else { continue };
+        for token in tokens::of(text).filter(|token| token.kind == Kind::Name && token.text.len() >= LENGTH) {
+            let name = token.text;
             if short.is_empty() {
                 short = text.as_bytes().to_vec();
             }
             let number = names.len();
             let replacement =
                 names.entry(name).or_insert_with(|| format!("{}{number:08x}", &name[..LENGTH - NUMBER]));
-            let (start, end) = short[span].split_at_mut(LENGTH);
+            let (start, end) = short[token.start..][..name.len()].split_at_mut(LENGTH);
             start.copy_from_slice(replacement.as_bytes());
             end.fill(b' ');
         }
@@ -45,12 +45,6 @@ impl<'t> ShortNames<'t> {
     pub(crate) fn get<'n>(&'n self, name: &'n str) -> &'n str {
         self.names.get(name).map_or(name, String::as_str)
     }
-}
-
-fn is_long_name(token: &str) -> bool {
-    token.len() >= LENGTH
-        && token.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
-        && !token.starts_with(|first: char| first.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 pub(super) mod properties;
 
+use serde_json::Value;
+
 use super::*;
+use crate::{model::Features, sandbox::sample};
 
 const ID: &str = "9a0f170e-0aa0-47db-ab14-4ddcdcbad061";
 
@@ -414,31 +417,32 @@ fn unknown_and_malformed_values_may_be_nested_to_any_depth() {
 
 #[test]
 fn a_list_item_is_complete_with_every_documented_member() {
-    let sample: serde_json::Value =
-        serde_json::from_str(include_str!("../../../tests/fixtures/full.json")).unwrap();
-    let sample = &sample["data"];
-    let is_complete = |item: &serde_json::Value| {
+    let sample = Value::from(sample().clone());
+    let is_complete = |item: &Value| {
         let list = serde_json::json!({ "data": [item] }).to_string();
         list_of(&list).items[0].as_ref().is_some_and(|item| item.is_complete)
     };
-    assert!(is_complete(sample));
-    let mut paths = Vec::new();
-    for (name, value) in sample.as_object().unwrap() {
-        paths.push(vec![name.as_str()]);
-        paths.extend(value.as_object().into_iter().flatten().map(|(inner, _)| vec![name.as_str(), inner]));
-    }
-    assert_eq!(paths.len(), 29 + 2 + 5 + 5);
-    for path in paths {
-        let pointer = format!("/{}", path.join("/"));
+    assert!(is_complete(&sample));
+    for pointer in documented() {
         let mut nulled = sample.clone();
-        *nulled.pointer_mut(&pointer).unwrap() = serde_json::Value::Null;
+        *nulled.pointer_mut(&pointer).unwrap() = Value::Null;
         let mut lacking = sample.clone();
-        let (last, outer) = path.split_last().unwrap();
-        let outer = outer.iter().fold(&mut lacking, |object, name| &mut object[*name]);
-        outer.as_object_mut().unwrap().remove(*last);
+        let (outer, last) = pointer.rsplit_once('/').unwrap();
+        lacking.pointer_mut(outer).unwrap().as_object_mut().unwrap().remove(last);
         assert!(!is_complete(&lacking), "{pointer}");
         assert_eq!(is_complete(&nulled), pointer != "/id", "{pointer}");
     }
+}
+
+/// The JSON pointers of all documented members.
+fn documented() -> Vec<String> {
+    let text = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+    let pointers = APPOINTMENT.iter().flat_map(|(name, nested)| {
+        let outer = format!("/{}", text(name));
+        let nested = nested.iter().map(|name| format!("{outer}/{}", text(name))).collect::<Vec<_>>();
+        [outer].into_iter().chain(nested)
+    });
+    pointers.collect()
 }
 
 fn list_of(body: &str) -> ListPage {
@@ -451,12 +455,21 @@ fn every_field_of_the_model_is_decoded() {
         let path = format!("{prefix}{field}.");
         DECODED.iter().any(|decoded| *decoded == *field || decoded.starts_with(&path))
     };
-    for (prefix, fields) in [("", Appointment::FIELDS), ("features.", crate::model::Features::FIELDS)] {
+    for (prefix, fields) in [("", Appointment::FIELDS), ("features.", Features::FIELDS)] {
         for field in fields {
             assert!(
                 is_decoded(prefix, field),
                 "add {prefix}{field} to appointment_members! in src/upstream/wire/mod.rs"
             );
         }
+    }
+}
+
+#[test]
+fn every_field_has_a_value_in_the_sample() {
+    let sample = Value::from(sample().clone());
+    for pointer in documented() {
+        let has_value = sample.pointer(&pointer).is_some_and(|value| !value.is_null());
+        assert!(has_value, "add {pointer} to \"data\" in src/sandbox/data/appointment.json");
     }
 }

@@ -1,13 +1,16 @@
 //! Decoding: an invalid field never loses the appointment (invariant 9). Whole upstream responses are compared with
-//! whole gateway responses, in pairs of files under `tests/fixtures`.
+//! whole gateway responses, in pairs of files: the sample of the sandbox and `full.served.json`, and others under
+//! `tests/fixtures`.
 
+use appointments_gateway::sandbox::SAMPLE;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, GatewayResponse, Upstream, UpstreamResponse};
+use crate::support::{Gateway, GatewayResponse, Types, Upstream, UpstreamResponse, everything};
 
-const EVERYTHING: &str = include_str!("../../fixtures/appointment.graphql");
+/// The response to the sample, with a value in every field.
+const SAMPLE_SERVED: &str = include_str!("../../fixtures/full.served.json");
 
-/// The upstream's JSON and the expected response.
+/// The upstream's JSON and the expected response without the fields that are null.
 macro_rules! fixture {
     ($name:literal) => {
         (
@@ -17,21 +20,50 @@ macro_rules! fixture {
     };
 }
 
+/// Adds the members of `full` that `part` lacks, as null.
+fn fill(part: &mut Value, full: &Value) {
+    match (part, full) {
+        (Value::Object(part), Value::Object(full)) => {
+            for (name, full) in full {
+                fill(part.entry(name).or_insert(Value::Null), full);
+            }
+        }
+        (Value::Array(items), Value::Array(full)) => items.iter_mut().for_each(|item| fill(item, &full[0])),
+        _ => {}
+    }
+}
+
 /// Asks for everything where the upstream answers with `sent`; the other half of the pair comes back parsed.
 async fn ask((sent, served): (&'static str, &str)) -> (GatewayResponse, Value) {
-    let served: Value = serde_json::from_str(served).unwrap();
+    let mut served: Value = serde_json::from_str(served).unwrap();
+    fill(&mut served, &serde_json::from_str(SAMPLE_SERVED).unwrap());
+    let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", everything());
     let upstream = Upstream::answering(|_| UpstreamResponse::text(200, "application/json", sent)).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
-    let reply = gateway.query_with(Some("token"), EVERYTHING, json!({ "id": served["id"] })).await;
+    let reply = gateway.query_with(Some("token"), &query, json!({ "id": served["id"] })).await;
     // Cached data is served like fetched data.
-    let again = gateway.query_with(Some("token"), EVERYTHING, json!({ "id": served["id"] })).await;
+    let again = gateway.query_with(Some("token"), &query, json!({ "id": served["id"] })).await;
     assert_eq!((&again.body, upstream.calls()), (&reply.body, 1));
     (reply, served)
 }
 
+#[test]
+fn every_field_has_a_value_in_the_served_sample() {
+    fn check(types: &Types, object: &str, value: &Value) {
+        for field in types.fields(object).unwrap() {
+            let value = &value[&field.name];
+            assert!(!value.is_null(), "add {object}.{} to tests/fixtures/full.served.json", field.name);
+            if types.fields(&field.of).is_some() {
+                check(types, &field.of, value.get(0).unwrap_or(value));
+            }
+        }
+    }
+    check(&Types::read(), "Appointment", &serde_json::from_str(SAMPLE_SERVED).unwrap());
+}
+
 #[tokio::test]
 async fn an_appointment_with_everything_is_served_whole() {
-    let (reply, served) = ask(fixture!("full")).await;
+    let (reply, served) = ask((SAMPLE, SAMPLE_SERVED)).await;
     assert_eq!(reply.body, json!({ "data": { "appointment": served } }));
 }
 
@@ -262,8 +294,7 @@ async fn an_appointment_at_the_end_of_time_can_be_watched() {
 
 #[tokio::test]
 async fn features_can_be_selected_individually() {
-    let upstream =
-        Upstream::answering(|_| UpstreamResponse::text(200, "application/json", fixture!("full").0)).await;
+    let upstream = Upstream::answering(|_| UpstreamResponse::text(200, "application/json", SAMPLE)).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let query = r#"{ appointment(id: "5b6f1f2e-3d1a-4c86-9a55-0d2f5f6c7a01") {
         features { on: all(enabled: true) { name } off: all(enabled: false) { name } }

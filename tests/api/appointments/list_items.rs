@@ -1,19 +1,17 @@
 //! An item of a list counts as a complete appointment only if it has every documented member, at least as null. Other
 //! items appear in the list, and are not cached as appointments.
 
+use appointments_gateway::sandbox::sample;
 use serde_json::{Value, json};
 
 use crate::support::{Call, Gateway, List, Pagination, Upstream, UpstreamResponse, id, served, whole};
 
 const LONG: [(&str, &str); 2] = [("cache.ttl", "10m"), ("cache.list_ttl", "10m")];
 
-/// Every documented member, with the members of the two that are objects.
+/// An item with every documented member.
 fn complete(n: usize, token: &str) -> Value {
-    let mut item = whole(json!({ "id": id(n), "reference": token, "status": "listed" }));
-    item["claimant"] =
-        json!({ "name": "A", "phone_number": null, "email": null, "date_of_birth": null, "data": [] });
-    item["meeting"] =
-        json!({ "id": 1, "room_name": "A", "room_url": null, "start_date": null, "end_date": null });
+    let mut item = Value::from(sample().clone());
+    (item["id"], item["reference"], item["status"]) = (id(n).into(), token.into(), "listed".into());
     item
 }
 

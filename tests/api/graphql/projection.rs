@@ -10,7 +10,6 @@ mod documents;
 mod expected;
 mod operation;
 mod record;
-mod types;
 
 use std::{
     collections::HashMap,
@@ -24,8 +23,8 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-use self::{choices::Choices, operation::Operation, record::World, types::Types};
-use crate::support::{Call, Gateway, GatewayResponse, List, Pagination, Upstream, UpstreamResponse};
+use self::{choices::Choices, operation::Operation, record::World};
+use crate::support::{Call, Gateway, GatewayResponse, List, Pagination, Types, Upstream, UpstreamResponse};
 
 /// How many there are, unless `PROPTEST_CASES` says so.
 const CASES: u32 = 300;

@@ -92,6 +92,11 @@ fn assert_bounded(what: &str, errors: &Value, code: &str, maximum: usize, count:
         assert_eq!(error["extensions"]["code"], json!(code), "{what}: {error}");
         let message = error["message"].as_str().unwrap();
         assert!(!message.is_empty() && message.len() <= LONGEST_MESSAGE, "{what}: {message}");
+        let is_located = error["locations"][0]["line"].is_u64();
+        assert!(
+            is_located || code == "BAD_USER_INPUT" || error["extensions"].get("limit").is_some(),
+            "{error}"
+        );
     }
     let shown = errors.iter().filter(|error| error["extensions"].get("limit").is_none()).count();
     assert_eq!(shown, count.min(maximum), "{what}: {errors:?}");

@@ -10,6 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use appointments_gateway::sandbox::sample;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use tokio::process::Command;
 use crate::support::{
     Call, Gateway, GatewayResponse, RawConnection, Socket, UPSTREAM_TEXT, Upstream, UpstreamResponse,
     canary::{CLIENT_SECRET, PERSONAL},
-    id, ids, raw,
+    everything, id, ids, raw,
 };
 
 /// A program that passes for a gateway and has written `lines`, with metrics at `metrics`.
@@ -128,10 +129,9 @@ fn faults() -> Vec<UpstreamResponse> {
 
 /// An appointment with an invalid value in every member.
 fn in_wrong_shapes(call: &Call) -> UpstreamResponse {
-    let fixture: Value = serde_json::from_str(include_str!("../../fixtures/fresh.json")).unwrap();
     let secrets = PERSONAL.join(" ");
-    let mut appointment = fixture["data"].clone();
-    for (name, member) in appointment.as_object_mut().unwrap() {
+    let mut appointment = sample().clone();
+    for (name, member) in &mut appointment {
         *member = match name.as_str() {
             "id" => call.id.clone().into(),
             "reference" | "url" => json!([{ secrets.as_str(): secrets }]),
@@ -142,10 +142,6 @@ fn in_wrong_shapes(call: &Call) -> UpstreamResponse {
     UpstreamResponse::json(200, &json!({ "data": appointment }))
 }
 
-const ALL: &str = "id reference appointmentAt durationInMinutes endsAt isInterpreterNeeded status phase url createdAt
-    cancelledAt cancellationReason department { id name } claimant { name phoneNumber email dateOfBirth data { name value } }
-    meeting { roomName roomUrl }";
-
 /// All fields of an appointment, with personal data in them.
 fn operations(id: &str) -> [(String, Value); 5] {
     let [name, phone, email, birth, answer, room] = PERSONAL;
@@ -154,13 +150,14 @@ fn operations(id: &str) -> [(String, Value); 5] {
         "appointmentAt": "2031-03-01T09:00:00Z", "claimant": claimant, "interpreterLanguage": answer,
         "customUserPostCallRedirectUrl": format!("https://{room}.example/"),
     });
+    let all = everything();
     let literal = format!(
         r#"mutation {{ updateAppointment(id: "{id}", input: {{ interpreterLanguage: "{answer}", claimant: {{ name: "{name}" }} }})
-            {{ appointment {{ {ALL} }} userErrors {{ field message }} }} }}"#
+            {{ appointment {all} userErrors {{ field message }} }} }}"#
     );
-    let payload = format!("{{ appointment {{ {ALL} }} userErrors {{ field message }} }}");
+    let payload = format!("{{ appointment {all} userErrors {{ field message }} }}");
     [
-        (format!("query ($id: UUID!) {{ appointment(id: $id) {{ {ALL} }} }}"), json!({ "id": id })),
+        (format!("query ($id: UUID!) {{ appointment(id: $id) {all} }}"), json!({ "id": id })),
         (
             format!("mutation ($i: CreateAppointmentInput!) {{ createAppointment(input: $i) {payload} }}"),
             json!({ "i": input }),
@@ -292,7 +289,7 @@ async fn client_input_does_not_leak() {
 async fn canaries_reach_permitted_readers() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
-    let query = format!("query ($id: UUID!) {{ appointment(id: $id) {{ {ALL} }} }}");
+    let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", everything());
     let reply = gateway.query_with(Some("token"), &query, json!({ "id": id(1) })).await;
     let text = reply.appointment().to_string();
     for value in PERSONAL {

@@ -1,26 +1,19 @@
 //! `profile = "production"`: strict by default, and sufficient for the intended clients.
 
+use appointments_gateway::sandbox::sample;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    FinishedRun, Gateway, GatewayResponse, RawConnection, TempFile, Upstream, UpstreamResponse, ids, program,
-    raw,
+    FinishedRun, Gateway, GatewayResponse, RawConnection, TempFile, Upstream, UpstreamResponse, everything,
+    ids, program, raw,
 };
 
 const PRODUCTION: (&str, &str) = ("profile", "production");
 
 /// In production the sandbox must be enabled explicitly.
 const SANDBOX: (&str, &str) = ("sandbox.enabled", "true");
-const FULL: &str = include_str!("../../fixtures/full.json");
 const INTROSPECTION: &str = include_str!("../../fixtures/introspection.graphql");
-
-/// Everything that can be asked of an appointment, between the brackets.
-fn everything() -> &'static str {
-    let text = include_str!("../../fixtures/appointment.graphql");
-    let start = text.match_indices('{').nth(1).unwrap().0;
-    text[start..].trim_end().strip_suffix('}').unwrap()
-}
 
 #[tokio::test]
 async fn it_shows_nothing_that_a_client_does_not_need() {
@@ -67,31 +60,32 @@ async fn metrics_are_shown_at_their_own_address_all_the_same() {
 #[tokio::test]
 async fn typical_client_requests_are_within_its_limits() {
     let upstream = Upstream::answering(|call| {
-        let mut appointment: Value = serde_json::from_str(FULL).unwrap();
         if call.id == "appointments" {
-            let all = (0..100).map(|_| appointment["data"].clone()).collect::<Vec<_>>();
+            let all = (0..100).map(|_| sample().clone().into()).collect::<Vec<Value>>();
             let meta = json!({ "current_page": 1, "per_page": 100, "total": 100, "last_page": 1 });
             return UpstreamResponse::json(200, &json!({ "data": all, "meta": meta }));
         }
-        appointment["data"]["id"] = json!(call.id);
-        UpstreamResponse::json(200, &appointment)
+        let mut appointment = sample().clone();
+        appointment["id"] = json!(call.id);
+        UpstreamResponse::json(200, &json!({ "data": appointment }))
     })
     .await;
     let gateway = Gateway::before(upstream.url(), &[PRODUCTION]).await;
     let ids = ids(0..100);
     let by_name = |id: &String| format!("a{}: appointment(id: {id:?}) ", id.replace('-', ""));
-    let spelled_out = ids[..20].iter().map(|id| by_name(id) + everything()).collect::<Vec<_>>().join("\n");
+    let everything = everything();
+    let spelled_out = ids[..20].iter().map(|id| by_name(id) + &everything).collect::<Vec<_>>().join("\n");
     let with_fragment = ids[..20].iter().map(|id| by_name(id) + "{ ...F }").collect::<String>();
-    let fragment = format!("fragment F on Appointment {}", everything());
+    let fragment = format!("fragment F on Appointment {everything}");
     for (query, variables) in [
         (format!("{{ {spelled_out} }}"), json!({})),
         (format!("{{ {with_fragment} }} {fragment}"), json!({})),
         (
-            format!("query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {} }}", everything()),
+            format!("query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {everything} }}"),
             json!({ "ids": ids }),
         ),
         (
-            format!("{{ appointments(first: 100) {{ nodes {} pageInfo {{ endCursor }} }} }}", everything()),
+            format!("{{ appointments(first: 100) {{ nodes {everything} pageInfo {{ endCursor }} }} }}"),
             json!({}),
         ),
         (

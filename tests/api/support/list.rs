@@ -1,5 +1,6 @@
 //! The paginated list of a scripted upstream.
 
+use appointments_gateway::sandbox::sample;
 use serde_json::{Value, json};
 
 use super::{Call, UpstreamResponse, id};
@@ -67,41 +68,11 @@ pub fn listed(n: usize, token: &str) -> Value {
     json!({ "id": id(n), "reference": token, "status": "listed" })
 }
 
-/// The documented members of an appointment, except `id` and the two that [`UpstreamResponse`] fills with personal data.
-const MEMBERS: [&str; 26] = [
-    "reference",
-    "appointment_at",
-    "duration_in_minutes",
-    "is_interpreter_needed",
-    "interpreter_language",
-    "status",
-    "url",
-    "created_at",
-    "cancelled_at",
-    "cancellation_reason",
-    "department",
-    "session_started_at",
-    "session_ended_at",
-    "features_call_recording_enable",
-    "features_breakout_room_enable",
-    "features_webcam_access_agent_enable",
-    "features_webcam_access_claimant_enable",
-    "features_webcam_background_blurring_enable",
-    "features_microphone_access_enable",
-    "features_screen_sharing_enable",
-    "features_messages_chat_enable",
-    "features_participant_list_enable",
-    "features_bandwidth",
-    "use_custom_post_call_redirect",
-    "custom_user_post_call_redirect_url",
-    "custom_agent_post_call_redirect_url",
-];
-
-/// Adds missing documented members as null: the gateway caches an item of a list only if it has all of them. An item
-/// without an id is unchanged.
+/// Adds missing documented members as null: the gateway caches an item of a list only if it has all of them. It leaves
+/// out the two that [`UpstreamResponse`] fills with personal data. An item without an id is unchanged.
 pub fn whole(mut item: Value) -> Value {
     if let Some(members) = item.as_object_mut().filter(|members| members.contains_key("id")) {
-        for name in MEMBERS {
+        for name in sample().keys().filter(|name| !["claimant", "meeting"].contains(&name.as_str())) {
             members.entry(name).or_insert(Value::Null);
         }
     }

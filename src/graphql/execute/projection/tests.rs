@@ -4,7 +4,7 @@ use std::{
 };
 
 use async_graphql::{
-    EmptyMutation, EmptySubscription, ID, Name, Object, ObjectType, Pos, Request, Response, Schema,
+    EmptyMutation, EmptySubscription, Name, Object, ObjectType, Pos, Request, Response, Schema,
     ValidationMode,
     indexmap::IndexMap,
     parser::{
@@ -13,7 +13,8 @@ use async_graphql::{
     },
 };
 use futures_util::FutureExt as _;
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::{
@@ -29,8 +30,10 @@ use crate::{
         },
         schema::type_index::Types,
     },
-    model::{Bandwidth, Date, DateTime, Entries, Field as Lenient, Uuid},
+    model::Entries,
     response_memory::ResponseMemory,
+    sandbox::sample,
+    upstream::wire::appointment,
 };
 
 #[test]
@@ -171,111 +174,68 @@ fn split(response: &str) -> (Vec<String>, &str) {
     (errors, rest)
 }
 
+/// The sample appointment with another id, and with each of its other values absent, null, malformed or changed.
+fn any_appointment() -> impl Strategy<Value = Json> {
+    (like(&sample().clone().into()), any::<u128>()).prop_map(|(mut appointment, id)| {
+        appointment["id"] = uuid::Uuid::from_u128(id).to_string().into();
+        json!({ "data": appointment })
+    })
+}
+
+/// Values of the kind of `sample`.
+fn like(sample: &Json) -> BoxedStrategy<Json> {
+    match sample {
+        Json::Null => Just(Json::Null).boxed(),
+        Json::Bool(_) => any::<bool>().prop_map(Json::from).boxed(),
+        Json::Number(_) => any::<i32>().prop_map(Json::from).boxed(),
+        Json::String(text) if text.parse::<jiff::Timestamp>().is_ok() => {
+            let fraction = select(&[0, 500_000_000, 123_456_789, 1_000][..]);
+            (-60_000_000_000..200_000_000_000_i64, fraction)
+                .prop_map(|(second, nanosecond)| jiff::Timestamp::new(second, nanosecond).unwrap())
+                .prop_map(|instant| instant.to_string().into())
+                .boxed()
+        }
+        Json::String(text) if text.parse::<jiff::civil::Date>().is_ok() => (0..9_999, 1..=12, 1..=28)
+            .prop_map(|(year, month, day)| format!("{year:04}-{month:02}-{day:02}").into())
+            .boxed(),
+        Json::String(text) if BANDWIDTHS.contains(&text.as_str()) => {
+            select(BANDWIDTHS).prop_map(Json::from).boxed()
+        }
+        Json::String(_) => r"(.|[\x00-\x40\\])*".prop_map(Json::from).boxed(),
+        Json::Array(items) => {
+            vec(member(&items[0]), 0..4).prop_map(|items| items.into_iter().flatten().collect()).boxed()
+        }
+        Json::Object(members) => {
+            let members = members.iter().map(|(name, value)| (Just(name.clone()), member(value)));
+            members
+                .collect::<Vec<_>>()
+                .prop_map(|members| {
+                    let present = |(name, value): (String, Option<Json>)| Some((name, value?));
+                    members.into_iter().filter_map(present).collect()
+                })
+                .boxed()
+        }
+    }
+}
+
+const BANDWIDTHS: &[&str] = &["low", "medium", "high"];
+
+/// A value of the kind of `sample`, a malformed one, null, or none.
+fn member(sample: &Json) -> impl Strategy<Value = Option<Json>> + use<> {
+    prop_oneof![
+        1 => Just(None),
+        2 => select(vec![json!(null), json!([[]]), json!(-0.5)]).prop_map(Some),
+        5 => like(sample).prop_map(Some),
+    ]
+}
+
 /// Source of generated values.
-struct Choices(std::vec::IntoIter<u16>, Vec<String>);
+struct Choices(std::vec::IntoIter<u16>);
 
 impl Choices {
     /// A choice below `bound`.
     fn below(&mut self, bound: usize) -> usize {
         usize::from(self.0.next().unwrap_or_default()) % bound
-    }
-
-    fn lenient<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Lenient<T> {
-        match self.below(5) {
-            0 => Lenient::Absent,
-            1 => Lenient::Malformed,
-            _ => Lenient::Value(value(self)),
-        }
-    }
-
-    fn word(&mut self) -> String {
-        let index = self.below(self.1.len());
-        self.1[index].clone()
-    }
-
-    fn text(&mut self) -> Lenient<Box<str>> {
-        self.lenient(|choices| choices.word().into())
-    }
-
-    fn id(&mut self) -> Lenient<ID> {
-        self.lenient(|choices| ID(choices.word()))
-    }
-
-    fn flag(&mut self) -> Lenient<bool> {
-        self.lenient(|choices| choices.below(2) == 1)
-    }
-
-    fn time(&mut self) -> Lenient<DateTime> {
-        self.lenient(|choices| {
-            let fraction = [0, 500_000_000, 123_456_789, 1_000][choices.below(4)];
-            let seconds = choices.below(1 << 16) as i64 * 4_000_000 - 60_000_000_000;
-            DateTime::from(jiff::Timestamp::new(seconds, fraction).unwrap())
-        })
-    }
-
-    fn appointment(&mut self) -> Appointment {
-        let claimant_field = |choices: &mut Self| ClaimantField {
-            id: choices.id(),
-            name: choices.text(),
-            value: choices.text(),
-            kind: choices.text(),
-            required: choices.flag(),
-        };
-        Appointment {
-            id: Uuid(uuid::Uuid::from_u128(self.below(1 << 16) as u128 * 0x0123_4567_89AB_CDEF_0123_4567)),
-            reference: self.text(),
-            appointment_at: self.time(),
-            duration_in_minutes: self
-                .lenient(|choices| (choices.below(1 << 16) as i64 * 65_537 + i64::from(i32::MIN)) as i32),
-            is_interpreter_needed: self.flag(),
-            interpreter_language: self.text(),
-            status: self.text(),
-            url: self.text(),
-            created_at: self.time(),
-            cancelled_at: self.time(),
-            cancellation_reason: self.text(),
-            department: self.lenient(|choices| Department { id: choices.id(), name: choices.text() }),
-            claimant: self.lenient(|choices| Claimant {
-                name: choices.text(),
-                phone_number: choices.text(),
-                email: choices.text(),
-                date_of_birth: choices.lenient(|choices| {
-                    let (year, month, day) = (choices.below(9_999), choices.below(12), choices.below(28));
-                    let date = jiff::civil::Date::new(year as i16, month as i8 + 1, day as i8 + 1);
-                    Date(date.unwrap())
-                }),
-                data: Entries {
-                    items: (0..choices.below(4)).map(|_| claimant_field(choices)).collect(),
-                    malformed: choices.below(2) == 1,
-                },
-            }),
-            meeting: self.lenient(|choices| Meeting {
-                id: choices.id(),
-                room_name: choices.text(),
-                room_url: choices.text(),
-                start_date: choices.time(),
-                end_date: choices.time(),
-            }),
-            session_started_at: self.time(),
-            session_ended_at: self.time(),
-            features: Features {
-                call_recording: self.flag(),
-                breakout_room: self.flag(),
-                webcam_access_agent: self.flag(),
-                webcam_access_claimant: self.flag(),
-                webcam_background_blurring: self.flag(),
-                microphone_access: self.flag(),
-                screen_sharing: self.flag(),
-                messages_chat: self.flag(),
-                participant_list: self.flag(),
-                bandwidth: self.lenient(|choices| {
-                    [Bandwidth::Low, Bandwidth::Medium, Bandwidth::High][choices.below(3)]
-                }),
-            },
-            use_custom_post_call_redirect: self.flag(),
-            custom_user_post_call_redirect_url: self.text(),
-            custom_agent_post_call_redirect_url: self.text(),
-        }
     }
 
     /// Writes a selection of an `outline`'s fields, some repeated and some under an alias.
@@ -309,12 +269,11 @@ impl Choices {
 proptest! {
     #[test]
     fn projections_match_async_graphql(
-        of_appointment in prop::collection::vec(any::<u16>(), 0..300),
-        of_query in prop::collection::vec(any::<u16>(), 0..300),
-        texts in prop::collection::vec("(.|[\\x00-\\x40\\\\])*", 4),
+        upstream in any_appointment(),
+        of_query in vec(any::<u16>(), 0..300),
     ) {
-        let appointment = Arc::new(Choices(of_appointment.into_iter(), texts).appointment());
-        let mut choices = Choices(of_query.into_iter(), Vec::new());
+        let appointment = Arc::new(appointment(upstream.to_string().as_bytes()).unwrap());
+        let mut choices = Choices(of_query.into_iter());
         let mut query = "{ one".to_owned();
         choices.selection(&Appointment::OUTLINE, &mut query);
         query += "again: several";

@@ -53,9 +53,7 @@ pub(crate) fn check(
 }
 
 fn error((at, message): (Pos, String)) -> ServerError {
-    let mut error = ServerError::from(ApiError::ValidationFailed(message));
-    error.locations.push(at);
-    error
+    ApiError::ValidationFailed(message).at([at])
 }
 
 /// Validates one operation after the other.
@@ -156,6 +154,11 @@ impl<'d> ArgumentValidator<'d> {
         match known {
             Some(known) => self.arguments(&field.arguments, &known.arguments, *pos),
             None => field.arguments.iter().for_each(|(_, value)| self.declared(&value.node, value.pos)),
+        }
+        if field.name.node == "__typename" && !field.selection_set.node.items.is_empty() {
+            self.report(field.selection_set.pos, || {
+                "The field \"__typename\" has no subfields. Remove the selection.".to_owned()
+            });
         }
         self.selections(&field.selection_set.node, known.and_then(|known| self.types.target_fields(known)));
     }

@@ -118,6 +118,7 @@ fn arguments_are_known_unique_and_present() {
         ("{ a(nothing: 1) { leaf } }", "Unknown argument \"nothing\". Remove it."),
         ("{ leaf(nothing: 1) }", "Unknown argument \"nothing\". Remove it."),
         ("{ __typename(nothing: 1) }", "Unknown argument \"nothing\". Remove it."),
+        ("{ __typename { leaf } }", "The field \"__typename\" has no subfields. Remove the selection."),
         ("{ __type { name } }", "The argument \"name\" is missing. Expected type: String!."),
         (
             "{ __type(name: 1) { name } }",

@@ -6,8 +6,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{super::*, ID};
+use crate::sandbox::{self, SAMPLE};
 
-const FULL: &str = include_str!("../../../../tests/fixtures/full.json");
 const WRONG: &str = include_str!("../../../../tests/fixtures/wrong.json");
 
 /// Known member names, so that random objects contain some.
@@ -88,9 +88,7 @@ fn object(members: &[(String, String)]) -> String {
 
 /// The members of a complete appointment.
 fn sample() -> Vec<(String, String)> {
-    let document: Value = serde_json::from_str(FULL).unwrap();
-    let members = document["data"].as_object().unwrap();
-    members.iter().map(|(name, value)| (format!("{name:?}"), value.to_string())).collect()
+    sandbox::sample().iter().map(|(name, value)| (format!("{name:?}"), value.to_string())).collect()
 }
 
 /// An edit of one member.
@@ -178,7 +176,7 @@ proptest! {
             }
         }
         let read = appointment(format!(r#"{{"data": {}}}"#, object(&members)).as_bytes()).unwrap();
-        prop_assert!(read.url.value().is_some_and(|url| **url == *"https://rooms.example/appointments/123456789"));
+        prop_assert!(read.url.value().is_some_and(|url| **url == sandbox::sample()["url"]));
     }
 
     #[test]
@@ -215,7 +213,7 @@ proptest! {
 
     #[test]
     fn a_body_with_flipped_bytes_is_decoded_without_a_panic(
-        sample in select(&[FULL, WRONG][..]),
+        sample in select(&[SAMPLE, WRONG][..]),
         flips in vec((any::<usize>(), any::<u8>()), 1..6),
     ) {
         let mut bytes = sample.as_bytes().to_vec();
@@ -227,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_body_is_not_json(length in 0..FULL.trim_end().len()) {
-        prop_assert_eq!(appointment(&FULL.as_bytes()[..length]).err(), Some(DecodeError::NotJson));
+    fn a_truncated_body_is_not_json(length in 0..SAMPLE.trim_end().len()) {
+        prop_assert_eq!(appointment(&SAMPLE.as_bytes()[..length]).err(), Some(DecodeError::NotJson));
     }
 }

@@ -11,8 +11,8 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
 
-use super::{Worlds, answer, choices::Choices, operation::Operation, record::World, types::Types};
-use crate::support::{Gateway, Upstream};
+use super::{Worlds, answer, choices::Choices, operation::Operation, record::World};
+use crate::support::{Gateway, Types, Upstream};
 
 /// How many there are, unless `PROPTEST_CASES` says so.
 const CASES: u32 = 150;

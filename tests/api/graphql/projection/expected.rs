@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::{
     operation::{Call, Field, Operation, Selection},
-    record::{FLAGS, World},
-    types::Types,
+    record::World,
 };
+use crate::support::Types;
 
 pub struct Expected {
     /// As text: the order of the names counts.
@@ -139,7 +139,7 @@ impl<'w> Projecting<'w> {
             ("Appointment", "phase") => phase(known),
             // The flags lie side by side in the appointment.
             ("Appointment", "features") => Is::Object(known.clone()),
-            ("Features", "all") => all(known, call.argument("enabled")),
+            ("Features", "all") => self.all(known, call.argument("enabled")),
             ("Features", "bandwidth") => self.value("Bandwidth", &known["features_bandwidth"]),
             ("Features", name) => self.value("Boolean", &known[format!("features_{}_enable", snake(name))]),
             ("Claimant", "data") => answers(&known["data"]),
@@ -196,6 +196,26 @@ impl<'w> Projecting<'w> {
         let record = self.world.record(&id);
         self.expected.ids.insert(id);
         record.map_or(Is::Null, |record| Is::Object(record.clone()))
+    }
+
+    /// The flags that are known, in the order of the schema.
+    fn all(&self, known: &Value, enabled: Option<&Value>) -> Is {
+        let fields = self.types.fields("Features").unwrap().iter().filter(|field| field.of == "Boolean");
+        let flags = fields.map(|field| {
+            let name = snake(&field.name);
+            let flag = &known[format!("features_{name}_enable")];
+            (name, flag)
+        });
+        let flags: Vec<_> = flags.collect();
+        let is_listed = |flag: &Value| flag.is_boolean() && enabled.is_none_or(|enabled| enabled == flag);
+        let listed = flags.iter().filter(|(_, flag)| is_listed(flag));
+        let list = Is::List(
+            listed
+                .map(|(name, flag)| Is::Object(json!({ "name": name.to_uppercase(), "enabled": flag })))
+                .collect(),
+        );
+        let is_whole = flags.iter().all(|(_, flag)| flag.is_boolean() || flag.is_null());
+        if is_whole { list } else { Is::Wrong(Box::new(list)) }
     }
 }
 
@@ -272,20 +292,6 @@ fn phase(known: &Value) -> Is {
         [("cancelled_at", "CANCELLED"), ("session_ended_at", "ENDED"), ("session_started_at", "IN_SESSION")];
     let phase = phases.into_iter().find(|(name, _)| instant(&known[name]).is_some());
     Is::Leaf(phase.map_or("SCHEDULED", |(_, phase)| phase).into())
-}
-
-/// The flags that are known, in the order of the schema.
-fn all(known: &Value, enabled: Option<&Value>) -> Is {
-    let flags = FLAGS.map(|name| (name, &known[format!("features_{name}_enable")]));
-    let is_listed = |flag: &Value| flag.is_boolean() && enabled.is_none_or(|enabled| enabled == flag);
-    let listed = flags.iter().filter(|(_, flag)| is_listed(flag));
-    let list = Is::List(
-        listed
-            .map(|(name, flag)| Is::Object(json!({ "name": name.to_uppercase(), "enabled": flag })))
-            .collect(),
-    );
-    let is_whole = flags.iter().all(|(_, flag)| flag.is_boolean() || flag.is_null());
-    if is_whole { list } else { Is::Wrong(Box::new(list)) }
 }
 
 /// The answers that are objects; none is no fault.

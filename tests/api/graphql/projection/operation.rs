@@ -9,9 +9,8 @@ use serde_json::{Map, Value, json};
 use super::{
     choices::Choices,
     record::{MOST, World},
-    types::Types,
 };
-use crate::support::id;
+use crate::support::{Types, id};
 
 pub struct Operation {
     pub selections: Vec<Selection>,

@@ -1,22 +1,11 @@
 //! Random appointments of the upstream: every documented and observed notation, and faults.
 
+use appointments_gateway::sandbox::sample;
+use jiff::{Timestamp, civil};
 use serde_json::{Map, Value, json};
 
 use super::choices::Choices;
 use crate::support::id;
-
-/// The feature switches without their common prefix, in the order of the schema.
-pub const FLAGS: [&str; 9] = [
-    "call_recording",
-    "breakout_room",
-    "webcam_access_agent",
-    "webcam_access_claimant",
-    "webcam_background_blurring",
-    "microphone_access",
-    "screen_sharing",
-    "messages_chat",
-    "participant_list",
-];
 
 /// The data visible to one caller.
 #[derive(Debug, Clone)]
@@ -48,117 +37,78 @@ struct Making<'c> {
     texts: &'c [String],
 }
 
-/// Makes the value of a member.
-type Make<M> = fn(&mut M) -> Value;
-
 /// Values that are invalid for most fields.
 const WRONG: [&str; 7] = ["[]", "[1]", "{\"a\":{}}", "1e300", "-0.5", "\"\\u0000nonsense\"", "[[null]]"];
 
+const BANDWIDTHS: [&str; 3] = ["low", "medium", "high"];
+
 impl Making<'_> {
     fn appointment(&mut self, n: usize) -> Value {
-        let mut it = Map::new();
-        for name in ["interpreter_language", "status", "url", "cancellation_reason"] {
-            self.put(&mut it, name, Self::text);
-        }
-        for name in ["custom_user_post_call_redirect_url", "custom_agent_post_call_redirect_url"] {
-            self.put(&mut it, name, Self::text);
-        }
-        for name in ["appointment_at", "created_at", "cancelled_at", "session_started_at", "session_ended_at"]
-        {
-            self.put(&mut it, name, Self::instant);
-        }
-        for name in ["is_interpreter_needed", "use_custom_post_call_redirect"] {
-            self.put(&mut it, name, Self::flag);
-        }
-        for name in FLAGS {
-            self.put(&mut it, &format!("features_{name}_enable"), Self::flag);
-        }
-        self.put(&mut it, "features_bandwidth", |it| it.choices.one_of(&["low", "medium", "high"]).into());
-        self.put(&mut it, "reference", Self::opaque);
-        self.put(&mut it, "duration_in_minutes", |it| match it.choices.below(4) {
-            0 => json!(30),
-            1 => json!(45.0),
-            2 => json!(it.choices.below(600)),
-            _ => json!(i32::MAX),
-        });
-        self.put(&mut it, "department", |it| it.object(&[("id", Self::opaque), ("name", Self::text)]));
-        self.put(&mut it, "meeting", |it| {
-            it.object(&[
-                ("id", Self::opaque),
-                ("room_name", Self::text),
-                ("room_url", Self::text),
-                ("start_date", Self::instant),
-                ("end_date", Self::instant),
-            ])
-        });
-        self.put(&mut it, "claimant", |it| {
-            it.object(&[
-                ("name", Self::text),
-                ("phone_number", Self::text),
-                ("email", Self::text),
-                ("date_of_birth", Self::date),
-                ("data", Self::answers),
-            ])
-        });
-        it.insert("unheard_of".to_owned(), json!({ "field": [1, null] }));
+        let mut it = self.object(sample());
+        it["unheard_of"] = json!({ "field": [1, null] });
         // Some upstreams send capitals; the gateway serves lower case.
-        let id = if self.choices.once_in(6) { id(n).to_uppercase() } else { id(n) };
-        it.insert("id".to_owned(), id.into());
-        it.into()
+        it["id"] = if self.choices.once_in(6) { id(n).to_uppercase() } else { id(n) }.into();
+        it
     }
 
-    /// Absent, null, wrong, or as `make` makes it.
-    fn put(&mut self, object: &mut Map<String, Value>, name: &str, make: impl Fn(&mut Self) -> Value) {
-        let value = match self.choices.below(12) {
-            0..=1 => return,
-            2 => Value::Null,
-            3 => serde_json::from_str(self.choices.one_of(&WRONG)).unwrap(),
-            _ => make(self),
-        };
-        object.insert(name.to_owned(), value);
-    }
-
-    fn object(&mut self, members: &[(&str, Make<Self>)]) -> Value {
+    /// The members of `sample`, each absent, null, wrong, or another value of its kind.
+    fn object(&mut self, sample: &Map<String, Value>) -> Value {
         let mut object = Map::new();
-        for (name, make) in members {
-            self.put(&mut object, name, make);
+        for (name, value) in sample {
+            let value = match self.choices.below(12) {
+                0..=1 => continue,
+                2 => Value::Null,
+                3 => serde_json::from_str(self.choices.one_of(&WRONG)).unwrap(),
+                _ => self.like(value),
+            };
+            object.insert(name.clone(), value);
         }
         object.into()
     }
 
-    fn answers(&mut self) -> Value {
+    /// A value of the kind of `sample`.
+    fn like(&mut self, sample: &Value) -> Value {
+        match sample {
+            Value::Bool(_) => self.choices.once_in(2).into(),
+            Value::Number(_) => self.number(),
+            Value::String(text) if text.parse::<Timestamp>().is_ok() => self.instant(),
+            Value::String(text) if text.parse::<civil::Date>().is_ok() => self.date(),
+            Value::String(text) if BANDWIDTHS.contains(&text.as_str()) => {
+                self.choices.one_of(&BANDWIDTHS).into()
+            }
+            Value::String(_) | Value::Null => self.text(),
+            Value::Array(items) => self.items(items),
+            Value::Object(members) => self.object(members),
+        }
+    }
+
+    fn items(&mut self, samples: &[Value]) -> Value {
         let count = self.choices.below(4);
         (0..count)
             .map(|_| match self.choices.below(8) {
                 7 => Value::Null,
                 6 => json!("no object"),
-                _ => self.object(&[
-                    ("id", Self::opaque),
-                    ("name", Self::text),
-                    ("value", Self::text),
-                    ("type", Self::text),
-                    ("required", Self::flag),
-                ]),
+                kind => self.like(&samples[kind % samples.len()]),
             })
             .collect()
     }
 
-    fn text(&mut self) -> Value {
-        self.texts[self.choices.below(self.texts.len())].clone().into()
-    }
-
-    /// A number or a text.
-    fn opaque(&mut self) -> Value {
-        match self.choices.below(4) {
-            0 => json!("SXW5qOJBYeIEf0G"),
-            1 => json!(1_234_567_890),
-            2 => json!(u64::MAX),
+    /// A number, or a text where an opaque value may be one.
+    fn number(&mut self) -> Value {
+        match self.choices.below(8) {
+            0 => json!(30),
+            1 => json!(45.0),
+            2 => json!(self.choices.below(600)),
+            3 => json!(i32::MAX),
+            4 => json!(1_234_567_890),
+            5 => json!(u64::MAX),
+            6 => json!("SXW5qOJBYeIEf0G"),
             _ => self.text(),
         }
     }
 
-    fn flag(&mut self) -> Value {
-        self.choices.once_in(2).into()
+    fn text(&mut self) -> Value {
+        self.texts[self.choices.below(self.texts.len())].clone().into()
     }
 
     fn date(&mut self) -> Value {

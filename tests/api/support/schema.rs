@@ -1,4 +1,4 @@
-//! The part of the schema that describes readable types.
+//! The part of the schema that describes readable types, and the selection of all fields.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,11 @@ use async_graphql::parser::{
     parse_schema,
     types::{BaseType, Type, TypeKind, TypeSystemDefinition},
 };
+
+/// A selection of every field of an appointment.
+pub fn everything() -> String {
+    Types::read().selection("Appointment")
+}
 
 /// The objects that can be read, and the enums.
 pub struct Types {
@@ -22,7 +27,7 @@ pub struct Field {
 impl Types {
     /// As the gateway's schema has them.
     pub fn read() -> Self {
-        let document = parse_schema(include_str!("../../../../schema.graphql")).unwrap();
+        let document = parse_schema(include_str!("../../../schema.graphql")).unwrap();
         let mut types = Self { objects: BTreeMap::new(), enums: Vec::new() };
         for definition in document.definitions {
             let TypeSystemDefinition::Type(definition) = definition else { continue };
@@ -50,6 +55,15 @@ impl Types {
     /// The type of a field.
     pub fn of(&self, object: &str, field: &str) -> &str {
         &self.objects[object].iter().find(|it| it.name == field).expect("a field of the schema").of
+    }
+
+    /// A selection of every field of an object, and of the objects in it.
+    fn selection(&self, object: &str) -> String {
+        let fields = self.objects[object].iter().map(|field| {
+            let inner = self.objects.contains_key(&field.of).then(|| self.selection(&field.of));
+            format!("{} {} ", field.name, inner.unwrap_or_default())
+        });
+        format!("{{ {}}}", fields.collect::<String>())
     }
 
     pub fn is_enum(&self, name: &str) -> bool {
