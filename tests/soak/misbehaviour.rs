@@ -126,9 +126,9 @@ impl Misbehaviour {
         match self.rng.u8(0..8) {
             0 => (200, "text/html", html),
             1 => (200, "application/json", html),
-            2 => (200, "application/json", "{\"data\": 5}".to_owned()),
-            3 => (200, "application/json", "[".repeat(10_000)),
-            // For a change this is a valid response: applied, without the appointment.
+            2 => (200, "application/json", "[".repeat(10_000)),
+            // For a change these are valid responses: applied, without the appointment.
+            3 => (status, "application/json", "{\"data\": 5}".to_owned()),
             4 => (status, "application/json", String::new()),
             5 => (418, "application/json", text),
             // Another appointment than the requested one, or than those of the page.

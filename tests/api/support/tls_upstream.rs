@@ -8,7 +8,10 @@ use std::{
 };
 
 use hyper::{
-    Request, Response, Version, body::Incoming, header::AUTHORIZATION, server::conn::http2,
+    Request, Response, Version,
+    body::Incoming,
+    header::{ACCEPT_ENCODING, AUTHORIZATION},
+    server::conn::http2,
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -78,7 +81,7 @@ pub struct TlsUpstream {
 #[derive(Default)]
 struct Seen {
     connections: usize,
-    requests: Vec<Version>,
+    requests: Vec<(Version, Option<String>)>,
 }
 
 impl TlsUpstream {
@@ -102,7 +105,12 @@ impl TlsUpstream {
 
     /// The version of HTTP that each request came with.
     pub fn requests(&self) -> Vec<Version> {
-        self.seen.lock().unwrap().requests.clone()
+        self.seen.lock().unwrap().requests.iter().map(|(version, _)| *version).collect()
+    }
+
+    /// The `Accept-Encoding` that each request came with.
+    pub fn accepted_encodings(&self) -> Vec<Option<String>> {
+        self.seen.lock().unwrap().requests.iter().map(|(_, accepted)| accepted.clone()).collect()
     }
 
     /// How many connections there were, with TLS set up.
@@ -127,7 +135,8 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, seen: Arc<Mutex<Se
 }
 
 fn answer(request: &Request<Incoming>, seen: &Mutex<Seen>) -> Result<Response<String>, Infallible> {
-    seen.lock().unwrap().requests.push(request.version());
+    let accepted = request.headers().get(ACCEPT_ENCODING).map(|it| it.to_str().unwrap().to_owned());
+    seen.lock().unwrap().requests.push((request.version(), accepted));
     let id = request.uri().path().rsplit('/').next().unwrap_or_default();
     let token = request.headers().get(AUTHORIZATION).and_then(|it| it.to_str().ok()?.strip_prefix("Bearer "));
     let body = json!({ "data": served(id, canary::unmarked(token.unwrap_or_default()), 1) });

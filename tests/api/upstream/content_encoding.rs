@@ -11,7 +11,8 @@ use flate2::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Call, ChangeKind, Gateway, Issuer, KeyFile, Upstream, UpstreamResponse, id, peak_memory, served,
+    Call, ChangeKind, Gateway, Issuer, KeyFile, TlsUpstream, Upstream, UpstreamResponse, id, peak_memory,
+    served,
 };
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -103,6 +104,23 @@ async fn every_encoding_is_decoded_on_every_call() {
         }
         assert_eq!((upstream.calls(), upstream.seen(|seen| seen.connections)), (4, 2), "{coding}");
     }
+}
+
+/// Pages of the list shrink most, and a connection with TLS leads over a network.
+#[tokio::test]
+async fn only_pages_from_https_upstreams_are_requested_encoded() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(upstream.url(), &[]).await;
+    gateway.list("token", json!({ "first": 1 })).await;
+    ChangeKind::Update.make(&gateway).await;
+    assert!(upstream.seen(|seen| seen.calls.iter().all(|call| call.header("accept-encoding").is_none())));
+
+    let upstream = TlsUpstream::start().await;
+    let gateway = Gateway::before(upstream.url(), &[("upstream.ca_file", upstream.ca_file())]).await;
+    gateway.appointment("token", &id(1)).await.appointment();
+    gateway.list("token", json!({ "first": 1 })).await;
+    ChangeKind::Update.make(&gateway).await;
+    assert_eq!(upstream.accepted_encodings(), [None, Some("gzip".to_owned()), None]);
 }
 
 #[tokio::test]
