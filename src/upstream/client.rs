@@ -4,14 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
-<<<<<<< HEAD
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH},
-=======
     header::{
-        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
-        LOCATION,
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+        IF_NONE_MATCH,
     },
->>>>>>> e992848 (wip3)
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
@@ -111,14 +107,9 @@ impl UpstreamClient {
         etag: Option<&str>,
         deadline: &Deadline,
     ) -> Result<AppointmentResponse, UpstreamError> {
-<<<<<<< HEAD
         let read = |headers| async {
-            let response = self.get(headers, self.appointment_url(id, &[]), etag).await?;
-=======
-        let read = |bearer| async {
             let condition = etag.map(|etag| (IF_NONE_MATCH, etag));
-            let response = self.get(bearer, self.appointment_url(id, &[]), condition).await?;
->>>>>>> e992848 (wip3)
+            let response = self.get(headers, self.appointment_url(id, &[]), condition).await?;
             let directives = cache_control::parse(response.headers());
             let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let answer = AppointmentResponse {
@@ -174,11 +165,7 @@ impl UpstreamClient {
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
                 .append_pair("per_page", &per_page.to_string());
-<<<<<<< HEAD
-            let response = self.get(headers, url, None).await?;
-=======
-            let response = self.get(bearer, url, self.0.list_encoding.clone()).await?;
->>>>>>> e992848 (wip3)
+            let response = self.get(headers, url, self.0.list_encoding.clone()).await?;
             let directives = cache_control::parse(response.headers());
             match response.status() {
                 StatusCode::OK => {
@@ -303,15 +290,9 @@ impl UpstreamClient {
         header: Option<(HeaderName, &str)>,
     ) -> Result<Response, UpstreamError> {
         for _ in 0..=MAX_REDIRECTS {
-<<<<<<< HEAD
             let mut request = api_request(&self.0.reads, Method::GET, headers.clone(), url.clone());
-            if let Some(etag) = etag {
-                request = request.header(IF_NONE_MATCH, etag);
-=======
-            let mut request = api_request(&self.0.reads, Method::GET, bearer.clone(), url.clone());
             if let Some((name, value)) = &header {
                 request = request.header(name, *value);
->>>>>>> e992848 (wip3)
             }
             let response = self.0.reads.send(request).await.map_err(send_error)?;
             match redirect::target(response.status(), response.headers(), &url) {
