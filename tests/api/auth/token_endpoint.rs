@@ -31,7 +31,7 @@ fn response(members: &Value) -> Value {
 /// Asserts that the token is used, and returns the log.
 async fn served(answer: UpstreamResponse, what: &str) -> String {
     let upstream = upstream(move |_| answer.clone()).await;
-    let (gateway, keys) = gateway(&upstream, &[("identity.retry_interval", "1h")]).await;
+    let (gateway, keys) = gateway(&upstream, &[]).await;
     let reply = gateway.appointment(keys.key(0), &id(1)).await;
     assert_eq!(reply.codes(), [""; 0], "{what}: {}", gateway.stderr());
     assert_eq!(reply.appointment()["reference"], "service-1", "{what}");
