@@ -103,7 +103,8 @@ impl Service {
             Some(span) => Box::pin(handled).instrument(span).await,
             None => handled.await,
         };
-        unread_body::discard_or_close(&mut response, body, expects_continue).await;
+        let limit = self.0.gateway.limits.body.as_u64() as usize;
+        unread_body::discard_or_close(&mut response, body, expects_continue, limit).await;
         let edition = self.0.gateway.http.statuses;
         ResponseForm { media_type: negotiation.errors, edition }.apply_to(&mut response);
         security_headers::apply(&mut response);
