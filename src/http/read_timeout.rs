@@ -103,7 +103,7 @@ impl<S> ReadTimeout<S> {
             self.expect(Awaited::Request);
         }
         // The client may still read the last response, within the write timeouts.
-        events % 2 == 0 && self.is_flushed && !self.state.is_upgraded()
+        events.is_multiple_of(2) && self.is_flushed && !self.state.is_upgraded()
     }
 
     fn expect(&mut self, awaited: Awaited) {

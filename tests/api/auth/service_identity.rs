@@ -104,7 +104,7 @@ async fn unsafe_values_are_rejected() {
         ("callers.jwks_url", "http://10.0.0.1/jwks", "https://"),
         ("callers.algorithms", "none", "RS256"),
         ("callers.algorithms", "RS256,HS256", "RS256"),
-        ("callers.algorithms", "", "RS256"),
+        ("callers.algorithms", ",", "RS256"),
         ("identity.mode", "both", "pass-through, service"),
         ("identity.auth_method", "digest", "basic, post"),
         ("identity.parameters", "audience", "NAME=VALUE"),

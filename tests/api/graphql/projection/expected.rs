@@ -168,7 +168,7 @@ impl<'w> Projecting<'w> {
                 .as_str()
                 .filter(|it| ["low", "medium", "high"].contains(it))
                 .map(|it| it.to_uppercase().into()),
-            _ => return if value.is_object() { Is::Object(value.clone()) } else { wrong() },
+            _ => return if is_object(value) { Is::Object(value.clone()) } else { wrong() },
         };
         leaf.map_or_else(wrong, Is::Leaf)
     }
@@ -294,11 +294,25 @@ fn phase(known: &Value) -> Is {
     Is::Leaf(phase.map_or("SCHEDULED", |(_, phase)| phase).into())
 }
 
-/// The answers that are objects; none is no fault.
+/// Whether the value is an object. PHP writes an empty one as a list.
+fn is_object(value: &Value) -> bool {
+    value.is_object() || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// The answers that are objects; none is no fault. PHP may write a list as an object with numeric names.
 fn answers(value: &Value) -> Is {
-    let items = value.as_array().map_or(&[][..], Vec::as_slice);
-    let list = Is::List(items.iter().filter(|it| it.is_object()).cloned().map(Is::Object).collect());
-    let is_whole = value.is_null() || value.is_array() && items.iter().all(Value::is_object);
+    let numbered = |members: &&serde_json::Map<String, Value>| {
+        members.keys().all(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let items: Option<Vec<_>> = match value {
+        Value::Array(items) => Some(items.iter().collect()),
+        value => value.as_object().filter(numbered).map(|members| members.values().collect()),
+    };
+    let is_list = items.is_some();
+    let items = items.unwrap_or_default();
+    let list =
+        Is::List(items.iter().filter(|it| is_object(it)).map(|it| Is::Object((*it).clone())).collect());
+    let is_whole = value.is_null() || is_list && items.iter().all(|it| is_object(it));
     if is_whole { list } else { Is::Wrong(Box::new(list)) }
 }
 
