@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use async_graphql::{
     Name, Pos, Positioned, ServerError,
-    parser::types::{ExecutableDocument, FragmentDefinition, Selection, SelectionSet},
+    parser::types::{ExecutableDocument, Selection, SelectionSet},
 };
 
 use crate::{
@@ -93,7 +93,7 @@ impl<'d> FragmentCounts<'d> {
         let mut in_order: Vec<_> = document.fragments.iter().collect();
         in_order.sort_by_key(|(_, fragment)| fragment.pos);
         // The stack: each fragment with its spreads that are still to be visited.
-        let mut open: Vec<(&Name, &Positioned<FragmentDefinition>, Vec<&Positioned<Name>>)> = Vec::new();
+        let mut open = Vec::new();
         for (name, fragment) in in_order {
             if counted.0.contains_key(name) {
                 continue;
