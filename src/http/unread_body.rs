@@ -1,5 +1,5 @@
-//! Unread request bodies: the rest of an acceptable body is discarded, so that the connection can be reused. Otherwise the response
-//! announces that the connection closes, and [`super::lingering_close`] protects it.
+//! Unread request bodies: the rest of an acceptable body is discarded, so that the connection can be reused. Otherwise
+//! the response announces that the connection closes, and [`super::lingering_close`] protects it.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use tokio::time::timeout;
 /// The timeout for discarding. Beyond, a new connection is cheaper.
 const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Discards the rest of `body` up to `limit` bytes, or else adds `Connection: close` to `response`: hyper then closes the connection, and a
-/// client without that notice might lose its next request (RFC 9112, section 9.6). A response that closes the connection
-/// anyway, or a rest known to be long, does not wait. A client that `expects_continue` has not sent its body, and is not
-/// asked to.
+/// Discards the rest of `body` up to `limit` bytes, or else adds `Connection: close` to `response`: hyper then closes
+/// the connection, and a client without that notice might lose its next request (RFC 9112, section 9.6). A response that
+/// closes the connection anyway, or a rest known to be long, does not wait. A client that `expects_continue` has not
+/// sent its body, and is not asked to.
 pub(crate) async fn discard_or_close(
     response: &mut Response,
     body: Incoming,
