@@ -48,7 +48,11 @@ fn until_rejected<T: Send>(
         tokio::select! {
             biased;
             reason = &mut rejected, if is_judged => Some((Err(ApiError::Unauthenticated(reason)), None)),
-            next = updates.next() => next.map(|next| (next, Some((true, rejected, updates)))),
+            next = updates.next() => next.map(|next| {
+                // No second verdict follows the upstream's.
+                let is_over = matches!(next, Err(ApiError::Unauthenticated(_)));
+                (next, (!is_over).then_some((true, rejected, updates)))
+            }),
         }
     })
 }

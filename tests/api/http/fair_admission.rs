@@ -109,13 +109,12 @@ async fn three_noisy_callers_do_not_keep_a_quiet_one_out() {
     assert_eq!(upstream.seen(|seen| seen.in_flight), 14, "the noisy ones still wait");
     gate.open();
     assert_eq!(refusals(posted).await, 12);
-    let mut over_socket = 0;
-    for _ in 100..110 {
+    // The messages of several operations may alternate.
+    let (mut over_socket, mut completed) = (0, 0);
+    while over_socket + completed < 10 {
         let message = socket.receive().await;
         over_socket += usize::from(message["type"] == json!("error"));
-        if message["type"] == json!("next") {
-            assert_eq!(socket.receive().await["type"], json!("complete"));
-        }
+        completed += usize::from(message["type"] == json!("complete"));
     }
     assert_eq!((over_socket, gateway.rejections("operations").await), (6, 12.0 + 6.0 + 1.0));
     drop(streams);
