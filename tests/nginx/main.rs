@@ -156,7 +156,7 @@ async fn every_status_passes_nginx_with_its_body() {
         "",
         "proxy_http_version 1.1; proxy_set_header Connection \"\";",
         "proxy_buffering off; proxy_request_buffering off;",
-        "proxy_intercept_errors on; error_page 294 300 /nothing;",
+        "proxy_intercept_errors on; error_page 300 404 500 /nothing;",
         "gzip on; gzip_proxied any; gzip_types application/graphql-response+json; gzip_min_length 1;",
         "proxy_cache_path cache keys_zone=c:1m; proxy_cache c; proxy_cache_valid any 1h; \
          proxy_cache_methods GET HEAD POST;",
