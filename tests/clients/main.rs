@@ -135,9 +135,12 @@ async fn clients_lose_neither_data_nor_codes_under_any_status() {
         ("limits.headers", "12000B"),
         ("limits.operations", "1"),
         ("limits.operations_waiting", "0"),
-        ("rate_limit.per_second", "5"),
+        ("rate_limit.per_second", "1"),
         ("rate_limit.burst", "20"),
         ("http.body_timeout", "200ms"),
+        // The call without an answer outlasts the test.
+        ("http.deadline", "1h"),
+        ("upstream.timeout", "1h"),
     ];
     run("statuses.mjs", &Gateway::before(upstream.url(), &settings).await).await;
 }
