@@ -60,7 +60,7 @@ impl ScalarType for DateTime {
 #[graphql(complex)]
 pub struct Appointment {
     id: AppointmentId,
-    #[serde(deserialize_with = "number_as_id")]
+    #[serde(deserialize_with = "text_or_number")]
     reference: ID,
     appointment_at: Option<DateTime>,
     duration_in_minutes: Option<i32>,
@@ -146,7 +146,7 @@ enum AppointmentPhase {
 
 #[derive(SimpleObject, Deserialize)]
 struct Department {
-    #[serde(deserialize_with = "number_as_id")]
+    #[serde(deserialize_with = "text_or_number")]
     id: ID,
     name: Option<String>,
 }
@@ -162,7 +162,8 @@ struct Claimant {
 
 #[derive(SimpleObject, Deserialize)]
 struct ClaimantField {
-    id: Option<ID>,
+    #[serde(deserialize_with = "text_or_number")]
+    id: ID,
     name: Option<String>,
     value: Option<String>,
     r#type: Option<String>,
@@ -171,7 +172,7 @@ struct ClaimantField {
 
 #[derive(SimpleObject, Deserialize)]
 struct Meeting {
-    #[serde(deserialize_with = "number_as_id")]
+    #[serde(deserialize_with = "text_or_number")]
     id: ID,
     room_name: Option<String>,
     room_url: Option<String>,
@@ -201,7 +202,16 @@ enum Bandwidth {
     High,
 }
 
-/// Reads a number of the upstream as the string that GraphQL clients expect.
-fn number_as_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ID, D::Error> {
-    u64::deserialize(deserializer).map(ID::from)
+/// Reads an opaque id of the upstream as the string that GraphQL clients expect.
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ID, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OpaqueId {
+        Text(String),
+        Number(u64),
+    }
+    OpaqueId::deserialize(deserializer).map(|id| match id {
+        OpaqueId::Text(text) => ID(text),
+        OpaqueId::Number(number) => ID::from(number),
+    })
 }
