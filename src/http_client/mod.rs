@@ -5,6 +5,7 @@
 pub mod body;
 pub mod client;
 pub mod connections;
+pub mod error_chain;
 pub mod proxy;
 pub mod redirect;
 pub mod replay;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 
 use self::{
     body::BodyError,
-    client::causes,
+    error_chain::causes,
     redirect::{MAX_REDIRECTS, is_redirect},
     retry_after_header::retry_after,
 };

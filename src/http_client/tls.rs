@@ -4,7 +4,7 @@ use std::{fmt::Display, path::Path};
 
 use reqwest::{Certificate, Client, ClientBuilder, Identity};
 
-use super::client::causes;
+use super::error_chain::causes;
 use crate::config::upstream::{ClientCertificate, UpstreamConfig};
 
 /// The error of a machine, often a container, without certificate authorities.

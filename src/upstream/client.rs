@@ -28,8 +28,8 @@ use crate::{
     config::upstream::UpstreamConfig,
     http_client::{
         body::{self, BodyError},
-        client::{causes, is_exhausted},
         connections::Connections,
+        error_chain::{causes, is_exhausted},
         redirect::{self, MAX_REDIRECTS},
         replay::is_unprocessed,
         retry_after_header::retry_after,

@@ -98,7 +98,7 @@ async fn upstream() -> Upstream {
     .await
 }
 
-/// A request of a table: what is sent, and the expected status and code.
+/// A request of a table: its body, and the expected status and code.
 struct Case {
     status: u16,
     code: Option<&'static str>,

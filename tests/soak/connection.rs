@@ -1,4 +1,4 @@
-//! A hand-written HTTP connection to the gateway. It records what was sent and received, to decide whether a request
+//! A hand-written HTTP connection to the gateway. It records both directions, to decide whether a request
 //! without a response had been accepted.
 
 use std::{

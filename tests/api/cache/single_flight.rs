@@ -193,8 +193,8 @@ async fn completed_calls_serve_no_later_request() {
 
 #[tokio::test]
 async fn requests_do_not_join_a_completed_call() {
-    // The moment between the landing of a call and the leaving of all who waited for it cannot be held open from
-    // outside, so many operations look for it. What one of them has been served is old for all that begin after it.
+    // The moment between the end of a call and the end of its last waiter cannot be held open from outside, so many
+    // operations look for it. A response to one of them is old for every operation that begins after it.
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[("cache.ttl", "0")]).await;
     let (id, latest) = (id(1), AtomicUsize::new(0));

@@ -47,8 +47,7 @@ async fn connect(gateway: &Gateway) -> TcpStream {
     socket.connect(gateway.address().parse().unwrap()).await.unwrap()
 }
 
-/// Asks over a connection of its own, and reads as much of the answer as there is in its first packet. What is read is
-/// returned with the connection.
+/// Asks over a connection of its own. Returns the connection, and the part of the response in its first packet.
 async fn ask(gateway: &Gateway, headers: &str, query: &str) -> (TcpStream, String) {
     let mut stream = connect(gateway).await;
     let headers = format!("Authorization: Bearer {}\r\n{headers}", gateway.secret("token"));
@@ -216,8 +215,7 @@ async fn cached_responses_count_once_until_evicted() {
     until_response_memory(&gateway, compressed + 100_000.0).await;
 }
 
-/// Reads a little at a time until the gateway has cut off `count` clients, and then what is left. Returns how much there
-/// was.
+/// Reads a little at a time until the gateway has cut off `count` clients, and then the rest. Returns the length.
 async fn trickle(gateway: &Gateway, stream: &mut TcpStream, count: f64) -> usize {
     let mut length = 0;
     let reading = async {
