@@ -70,8 +70,9 @@ impl ServiceMode {
         if let Some(name) = self.api_keys.as_ref().and_then(|keys| keys.name(token)) {
             return Ok(caller(key.scope(ScopeSource::ApiKey { name }), None));
         }
-        // If both kinds are accepted, only a token with two dots counts as a JWT.
-        let jwts = self.jwts.as_ref().filter(|_| self.api_keys.is_none() || token.split('.').count() == 3);
+        // If both kinds are accepted, only a token of three parts counts as a JWT, or of five if it is encrypted.
+        let is_jwt = matches!(token.split('.').count(), 3 | 5);
+        let jwts = self.jwts.as_ref().filter(|_| self.api_keys.is_none() || is_jwt);
         let jwts = jwts.ok_or(Rejection::UnknownApiKey)?;
         let VerifiedJwt { identity, credential } = jwts.verify(token).await?;
         Ok(caller(identity, Some(credential.expires)).with_revocable(credential))

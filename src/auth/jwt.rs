@@ -115,8 +115,10 @@ impl JwtVerifier {
     ) -> Result<KeyReference, Rejection> {
         let (algorithm, id) = (token.algorithm, token.key_id.as_deref());
         let mut rejection = Rejection::UnknownKey;
-        for key in keys.fitting(id, algorithm) {
-            if !self.budget.take(identity) {
+        for (nth, key) in keys.fitting(id, algorithm).enumerate() {
+            let is_allowed =
+                if nth == 0 { self.budget.take(identity) } else { self.budget.take_another(identity) };
+            if !is_allowed {
                 return Err(Rejection::OverBudget);
             }
             if signature::is_valid(algorithm, &key.decoding, token.message, &token.signature) {

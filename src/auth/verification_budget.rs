@@ -69,11 +69,19 @@ where
 
     /// Takes one check for a token that names `subject`. Returns whether the budget allowed it.
     pub(crate) fn take(&self, subject: Scope) -> bool {
+        self.take_if(|reserve| reserve.subjects.get(&subject).is_some_and(|share| share.check().is_ok()))
+    }
+
+    /// Takes another check for the same token, with the next key. The share of the subject counts tokens, so that it
+    /// suffices for a token whatever the number of keys.
+    pub(crate) fn take_another(&self, subject: Scope) -> bool {
+        self.take_if(|reserve| reserve.subjects.contains_key(&subject))
+    }
+
+    /// Takes one check, from the reserve only if `may_use` it.
+    fn take_if(&self, may_use: impl FnOnce(&Reserve<C>) -> bool) -> bool {
         let Some(halves) = &self.halves else { return true };
-        let from_reserve = |reserve: &Reserve<C>| {
-            let share = reserve.subjects.get(&subject);
-            share.is_some_and(|share| share.check().is_ok()) && reserve.bucket.check().is_ok()
-        };
+        let from_reserve = |reserve: &Reserve<C>| may_use(reserve) && reserve.bucket.check().is_ok();
         halves.open.check().is_ok() || halves.reserve.as_ref().is_some_and(from_reserve)
     }
 
@@ -131,6 +139,20 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         assert_eq!(taken(&budget, subject("alice")), 505, "known subjects have both halves");
         assert_eq!(taken(&budget, subject("bob")), 5);
+    }
+
+    #[test]
+    fn the_share_of_a_subject_counts_tokens_instead_of_keys() {
+        let key = ScopeKey::random();
+        let subject = |subject| key.scope(ScopeSource::Subject { issuer: "issuer", subject });
+        let (budget, _) = budget(100, 100);
+        budget.add_subject(subject("alice"));
+        assert_eq!(taken(&budget, subject("mallory")), 50);
+        assert!(budget.take(subject("alice")) && budget.take_another(subject("alice")));
+        assert!(!budget.take(subject("alice")), "one token is her share");
+        assert!(!budget.take_another(subject("mallory")));
+        let rest = (0..100_000).filter(|_| budget.take_another(subject("alice"))).count();
+        assert_eq!(rest, 48, "the reserve bounds the keys of all subjects");
     }
 
     #[test]

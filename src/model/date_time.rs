@@ -1,4 +1,4 @@
-//! Instants of the years that RFC 3339 can express.
+//! Instants of the years 1 to 9999.
 
 use std::{borrow::Cow, fmt};
 
@@ -34,6 +34,9 @@ impl DateTime {
             return None;
         }
         let local = pieces.date().to_datetime(pieces.time()?);
+        if local.year() < 1 {
+            return None;
+        }
         Self::expressible(local.checked_sub(SignedDuration::from_secs(offset)).ok()?)
     }
 
@@ -129,6 +132,8 @@ mod tests {
             "+002021-01-30T08:30:00Z",
             "-000001-11-30T00:00:00.000000Z",
             "0000-00-00 00:00:00",
+            "0000-06-01T00:00:00Z",
+            "0000-12-31T23:59:59-23:59",
             // Only a year of five digits could express these in UTC.
             "9999-12-31T23:59:59-00:01",
             "9999-12-31T23:59:59-23:59",

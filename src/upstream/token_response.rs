@@ -72,7 +72,9 @@ fn string(member: &RawValue) -> Option<String> {
 fn seconds(member: &RawValue) -> Option<f64> {
     let text = string(member);
     let number = text.as_deref().unwrap_or(member.get()).trim();
-    number.parse().ok().filter(|seconds: &f64| !seconds.is_nan())
+    // Infinity and NaN have names in Rust.
+    let is_numeric = number.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
+    number.parse().ok().filter(|_| is_numeric)
 }
 
 /// Some issuers write 0 or a negative number for tokens without a fixed lifetime.

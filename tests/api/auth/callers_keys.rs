@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Events, Gateway, GatewayResponse, Issuer, Upstream, UpstreamResponse, id,
+    Events, Gateway, GatewayResponse, Issuer, KeyFile, Upstream, UpstreamResponse, id,
     issuer::{AUDIENCE, ISSUER, claims_of, unsigned},
 };
 
@@ -261,7 +261,7 @@ async fn an_algorithm_that_is_not_accepted_is_named_as_such() {
     // An encrypted token has five parts. Other names are not repeated.
     let encrypted = unsigned(&json!({ "alg": "RSA-OAEP-256", "enc": "A256GCM" }), &claims) + ".a.b.c";
     for (token, named) in [
-        (encrypted, "algorithm, RSA-OAEP-256."),
+        (encrypted.clone(), "algorithm, RSA-OAEP-256."),
         (unsigned(&json!({ "alg": "planted" }), &claims) + ".", "algorithm. Get"),
         (unsigned(&json!({ "alg": "None" }), &claims) + ".", "algorithm. Get"),
         (unsigned(&json!({ "alg": "" }), &claims) + ".", "algorithm. Get"),
@@ -272,6 +272,11 @@ async fn an_algorithm_that_is_not_accepted_is_named_as_such() {
         assert!(message.contains(named) && !message.contains("planted"), "{message}");
         count += 1.0;
     }
+    // A gateway that also accepts API keys does not mistake it for one of them.
+    let keys = KeyFile::of(&["alice"]);
+    let both = Gateway::for_issuer(&upstream, &[("callers.api_keys_file", keys.path())]).await;
+    let reply = both.appointment(&encrypted, &id(1)).await;
+    assert!(message(&reply).contains("algorithm, RSA-OAEP-256."), "{}", message(&reply));
     let metrics = gateway.metrics().await;
     assert_eq!(metrics["gateway_rejected_callers_total{reason=\"algorithm\"}"], count);
     assert_eq!(metrics["gateway_rejected_callers_total{reason=\"malformed\"}"], 0.0);

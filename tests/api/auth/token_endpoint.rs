@@ -83,6 +83,9 @@ async fn the_lifetime_may_be_any_number_or_numeric_string() {
 async fn oddly_typed_members_are_ignored_and_named_in_the_log() {
     for (members, named) in [
         (json!({ "expires_in": "soon" }), "members=expires_in"),
+        (json!({ "expires_in": "Infinity" }), "members=expires_in"),
+        (json!({ "expires_in": "-inf" }), "members=expires_in"),
+        (json!({ "expires_in": "NaN" }), "members=expires_in"),
         (json!({ "expires_in": [3600] }), "members=expires_in"),
         (json!({ "expires_in": { "seconds": 3600 } }), "members=expires_in"),
         (json!({ "expires_in": true }), "members=expires_in"),
