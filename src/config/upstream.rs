@@ -106,6 +106,12 @@ pub(crate) fn contradictions(upstream: &UpstreamConfig) -> Vec<(&'static str, St
             "is set, but only an https:// upstream can ask for it; set upstream.url to an https:// URL, or remove it",
         ),
         (
+            has_certificate && upstream.proxy.as_ref().is_some_and(|url| url.scheme() == "https"),
+            "upstream.client_cert_file",
+            "is set, and an https:// proxy could request it as well; use an http:// proxy, whose tunnel encrypts the \
+             calls to the upstream too, or remove one of them",
+        ),
+        (
             upstream.proxy.is_some() && upstream.url.is_none(),
             "upstream.proxy",
             "is set without upstream.url, and the built-in sandbox needs no proxy; set upstream.url, or remove it",

@@ -1,22 +1,23 @@
 //! Response bodies: their size limit and their `Content-Encoding`.
 //!
-//! Servers and the proxies before them may compress a response that nobody asked to be compressed. The limit applies to
-//! the decoded body, and decoding stops at the limit.
+//! Servers and the proxies in front of them may compress a response although compression was not requested. The limit
+//! applies to the decoded body. Decoding stops there, and so does each layer of a body that is encoded more than once.
 
-use std::{io, pin::Pin};
+use std::io;
 
 use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder};
-use futures_util::TryStreamExt as _;
-use http_body_util::BodyDataStream;
 use reqwest::{
-    Body, Response,
+    Response,
     header::{CONTENT_ENCODING, HeaderMap},
 };
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio_util::io::StreamReader;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// The maximum number of content codings of one body. Each has a buffer of its own.
+/// The maximum number of content codings of one body.
 const MAX_CODINGS: usize = 3;
+
+/// The number of bytes by which an encoded form may exceed the limit of the decoded body: compression makes random bytes
+/// a little longer.
+const MAX_ENCODING_OVERHEAD: usize = 4096;
 
 /// The reason why a body cannot be read.
 #[derive(Debug)]
@@ -31,11 +32,25 @@ pub(crate) enum BodyError {
 
 /// Reads and decodes the body of `response` up to `limit` bytes. A larger `Content-Length` fails at once; a smaller one
 /// is not trusted.
-pub(crate) async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+pub(crate) async fn read(response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
     let codings = codings(response.headers());
-    if !codings.is_empty() {
-        return decode(response, &codings, limit).await;
+    if codings.len() > MAX_CODINGS {
+        return Err(BodyError::Encoding);
     }
+    // The limits of the body and of its encoded forms, in the order of encoding.
+    let limit_of = |form: usize| if form == 0 { limit } else { limit.saturating_add(MAX_ENCODING_OVERHEAD) };
+    let mut body = receive(response, limit_of(codings.len())).await?;
+    for (form, coding) in codings.iter().enumerate().rev() {
+        // An empty body needs no encoding.
+        if !body.is_empty() {
+            body = decode(*coding, &body, limit_of(form)).await?;
+        }
+    }
+    Ok(body)
+}
+
+/// The body as it was sent.
+async fn receive(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
     let stated = response.content_length().unwrap_or(0);
     if stated > limit as u64 {
         return Err(BodyError::TooLarge);
@@ -73,38 +88,29 @@ fn codings(headers: &HeaderMap) -> Vec<Coding> {
         .collect()
 }
 
-async fn decode(response: Response, codings: &[Coding], limit: usize) -> Result<Vec<u8>, BodyError> {
-    if codings.len() > MAX_CODINGS {
-        return Err(BodyError::Encoding);
-    }
-    let chunks = BodyDataStream::new(Body::from(response)).map_err(io::Error::other);
-    let mut reader: Pin<Box<dyn AsyncBufRead + Send>> = Box::pin(StreamReader::new(chunks));
-    let mut body = Vec::new();
-    // An empty body needs no encoding.
-    if reader.fill_buf().await.map_err(read_error)?.is_empty() {
-        return Ok(body);
-    }
-    for coding in codings.iter().rev() {
-        reader = match coding {
-            Coding::Gzip => {
-                let mut decoder = GzipDecoder::new(reader);
-                decoder.multiple_members(true);
-                Box::pin(BufReader::new(decoder))
-            }
-            // Some servers omit the zlib header, whose first four bits are the method 8.
-            Coding::Deflate => match reader.fill_buf().await.map_err(read_error)? {
-                [first, ..] if first & 0x0f == 8 => Box::pin(BufReader::new(ZlibDecoder::new(reader))),
-                _ => Box::pin(BufReader::new(DeflateDecoder::new(reader))),
-            },
-            Coding::Brotli => Box::pin(BufReader::new(BrotliDecoder::new(reader))),
-        };
-    }
-    reader.take(limit as u64 + 1).read_to_end(&mut body).await.map_err(read_error)?;
-    if body.len() > limit { Err(BodyError::TooLarge) } else { Ok(body) }
+async fn decode(coding: Coding, encoded: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
+    let decoded = match coding {
+        Coding::Gzip => {
+            let mut decoder = GzipDecoder::new(encoded);
+            decoder.multiple_members(true);
+            read_up_to(limit, decoder).await
+        }
+        // Some servers omit the zlib header, whose first four bits are the method 8.
+        Coding::Deflate if encoded.first().is_some_and(|first| first & 0x0f == 8) => {
+            read_up_to(limit, ZlibDecoder::new(encoded)).await
+        }
+        Coding::Deflate => read_up_to(limit, DeflateDecoder::new(encoded)).await,
+        Coding::Brotli => read_up_to(limit, BrotliDecoder::new(encoded)).await,
+    };
+    let decoded = decoded.map_err(|_| BodyError::Encoding)?;
+    if decoded.len() > limit { Err(BodyError::TooLarge) } else { Ok(decoded) }
 }
 
-fn read_error(error: io::Error) -> BodyError {
-    error.downcast::<reqwest::Error>().map_or(BodyError::Encoding, BodyError::Broken)
+/// Reads at most one byte more than `limit`.
+async fn read_up_to(limit: usize, decoder: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+    let mut decoded = Vec::new();
+    decoder.take((limit as u64).saturating_add(1)).read_to_end(&mut decoded).await?;
+    Ok(decoded)
 }
 
 #[cfg(test)]

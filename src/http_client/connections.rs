@@ -1,11 +1,11 @@
 //! The connections to a server: a client that is replaced together with its connections.
 //!
-//! A server may close a connection at any moment after a time that only it knows. A request that is sent at that moment
-//! is lost, and nobody knows whether it was processed. So connections are closed first: after an idle timeout, which the
+//! A server may close a connection at any moment after a timeout that clients do not know. A request that is sent at that
+//! moment is lost, and nobody knows whether it was processed. So connections are closed first: after an idle timeout, which the
 //! server's `Keep-Alive: timeout=…` shortens, and with their client after `upstream.max_connection_age`. New connections
 //! also find new addresses behind a name.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Client, Method, RequestBuilder, Response, Url, Version, header::HeaderMap};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
@@ -13,14 +13,18 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use super::client::{client, is_https};
 use crate::config::upstream::UpstreamConfig;
 
-/// The time by which a connection is closed before the server would close it.
-const MARGIN: Duration = Duration::from_secs(1);
+/// The time by which a connection is closed before the server would close it; less for timeouts below 2 s.
+const MAX_MARGIN: Duration = Duration::from_secs(1);
+
+/// The shortest idle timeout. With zero, closed connections would stay in the pool.
+const MIN_IDLE_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// A client whose connections have a maximum age. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     client: watch::Receiver<Client>,
-    idle_timeout: watch::Sender<Duration>,
+    /// The configured timeout, or a shorter one that the server has stated since the client was last replaced for its age.
+    idle_timeout: Arc<watch::Sender<Duration>>,
 }
 
 impl Connections {
@@ -30,9 +34,9 @@ impl Connections {
     /// As [`client`].
     pub(crate) fn open(config: &UpstreamConfig, idle_timeout: Duration) -> Result<Self, String> {
         let (clients, client) = watch::channel(connect(config, idle_timeout)?);
-        let (idle_timeout, shorter) = watch::channel(idle_timeout);
-        tokio::spawn(replace(config.clone(), clients, shorter));
-        Ok(Self { client, idle_timeout })
+        let current = Arc::new(watch::Sender::new(idle_timeout));
+        tokio::spawn(replace(config.clone(), clients, idle_timeout, current.clone()));
+        Ok(Self { client, idle_timeout: current })
     }
 
     /// Starts to build a request, which [`Self::send`] sends.
@@ -46,7 +50,7 @@ impl Connections {
         if response.version() <= Version::HTTP_11
             && let Some(timeout) = keep_alive_timeout(response.headers())
         {
-            let timeout = timeout.saturating_sub(MARGIN);
+            let timeout = (timeout - MAX_MARGIN.min(timeout / 2)).max(MIN_IDLE_TIMEOUT);
             self.idle_timeout.send_if_modified(|current| {
                 let is_shorter = timeout < *current;
                 *current = timeout.min(*current);
@@ -67,16 +71,21 @@ fn connect(config: &UpstreamConfig, idle_timeout: Duration) -> Result<Client, St
 async fn replace(
     config: UpstreamConfig,
     clients: watch::Sender<Client>,
-    mut idle_timeout: watch::Receiver<Duration>,
+    configured: Duration,
+    idle_timeout: Arc<watch::Sender<Duration>>,
 ) {
+    let mut changes = idle_timeout.subscribe();
     loop {
         // Jitter spreads the new connections of several gateways.
         let age = config.max_connection_age.mul_f64(0.8 + 0.2 * fastrand::f64());
         tokio::select! {
-            () = sleep(age) => {}
-            changed = idle_timeout.changed() => if changed.is_err() { return },
+            () = clients.closed() => return,
+            // The server states its timeout again, unless another one answers now.
+            () = sleep(age) => drop(idle_timeout.send_replace(configured)),
+            // This task holds a sender, so the channel is open.
+            _ = changes.changed() => {}
         }
-        let (config, idle_timeout) = (config.clone(), *idle_timeout.borrow_and_update());
+        let (config, idle_timeout) = (config.clone(), *changes.borrow_and_update());
         // Reads the certificates again, from files.
         match spawn_blocking(move || connect(&config, idle_timeout)).await {
             Ok(Ok(client)) => drop(clients.send_replace(client)),

@@ -3,17 +3,26 @@
 use std::{error::Error, io};
 
 /// The error and its chain of causes, in one line.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = describe(error);
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
         text.push_str(": ");
-        text.push_str(&cause_text);
-        // The causes of this one repeat the peer's debug data, which may hold anything.
-        source = cause.source().filter(|_| cause_text != "http2 error");
+        text.push_str(&describe(cause));
+        source = cause.source();
     }
     text
+}
+
+/// The text of one error. That of a `GOAWAY` would repeat the debug data of the peer, which may hold anything.
+fn describe(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<h2::Error>() {
+        Some(error) if error.is_go_away() => {
+            let reason = error.reason().map(|reason| format!(": {reason}"));
+            format!("the server closed the HTTP/2 connection{}", reason.unwrap_or_default())
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Whether the error means that this machine ran out of file descriptors, buffers, local ports or memory. Such an error

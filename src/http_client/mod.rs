@@ -35,6 +35,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// An HTTP client with a timeout and a response size limit, which does not retry. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
+    https: Client,
+    /// Without `upstream.proxy`: a plain URL is one of this machine, and nobody else may see the secrets of the call.
     http: Client,
     timeout: Duration,
     max_response: usize,
@@ -51,8 +53,10 @@ impl HttpClient {
         // The client certificate is for the upstream alone.
         let config =
             UpstreamConfig { client_cert_file: None, client_key_file: None, ..config.upstream.clone() };
+        let direct = UpstreamConfig { proxy: None, ..config.clone() };
         Ok(Self {
-            http: client::client(&config, config.idle_timeout, uses_tls)?,
+            https: client::client(&config, config.idle_timeout, uses_tls)?,
+            http: client::client(&direct, config.idle_timeout, false)?,
             timeout: config.timeout,
             max_response: config.max_response.as_u64() as usize,
         })
@@ -65,7 +69,7 @@ impl HttpClient {
     pub async fn get(&self, mut url: Url) -> Result<Vec<u8>, Failure> {
         let follow = async {
             for _ in 0..=MAX_REDIRECTS {
-                let request = self.http.get(url.clone()).header(ACCEPT, "application/json");
+                let request = self.https.get(url.clone()).header(ACCEPT, "application/json");
                 let response = self.exchange(request.build().map_err(unreachable)?).await?;
                 match redirect::target(response.status(), response.headers(), &url) {
                     Some(target) => url = target,
@@ -93,7 +97,8 @@ impl HttpClient {
     }
 
     async fn exchange(&self, request: Request) -> Result<HttpResponse, Failure> {
-        let response = self.http.execute(request).await.map_err(unreachable)?;
+        let client = if client::is_https(request.url()) { &self.https } else { &self.http };
+        let response = client.execute(request).await.map_err(unreachable)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = body::read(response, self.max_response).await.map_err(|error| match error {
             BodyError::TooLarge => Failure::new("response larger than upstream.max_response"),

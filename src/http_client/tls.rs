@@ -11,7 +11,7 @@ use crate::config::upstream::{ClientCertificate, UpstreamConfig};
 const NO_AUTHORITIES: &str = "no trusted CA certificates were found on this system, and https:// needs them; install the \
     package ca-certificates, or name a PEM file of CA certificates with upstream.ca_file";
 
-/// Builds a client for `http://` alone. It trusts nobody, so it needs no certificate authorities.
+/// Builds a client for `http://` alone. It has no trust anchors, so it needs no certificate authorities.
 ///
 /// # Errors
 /// A text for the operator.

@@ -24,6 +24,8 @@ pub enum Reaction {
     Reset(u32),
     /// The head of a 200, then `RST_STREAM` with this code.
     RespondAndReset(u32),
+    /// The head of a 200, then `GOAWAY` below the request, because of an internal error, with this text as debug data.
+    RespondAndGoAway(&'static str),
     /// `GOAWAY` with this code, then the end of the connection. The last stream is the one before the request.
     GoAwayBelow(u32),
     /// The same, with the request as the last stream.
@@ -106,6 +108,8 @@ const END_HEADERS: u8 = 4;
 /// `:status: 200`, by its index in the static table of HPACK.
 const STATUS_200: &[u8] = &[0x88];
 
+const INTERNAL_ERROR: u32 = 2;
+
 const LAST_STREAM: u32 = (1 << 31) - 1;
 
 async fn serve(
@@ -148,7 +152,7 @@ async fn react(
 ) -> io::Result<std::ops::ControlFlow<()>> {
     let go_away = |last: u32, code: u32| [last.to_be_bytes(), code.to_be_bytes()].concat();
     let last = match reaction {
-        Reaction::GoAwayBelow(_) => number.saturating_sub(2),
+        Reaction::GoAwayBelow(_) | Reaction::RespondAndGoAway(_) => number.saturating_sub(2),
         Reaction::GoAwayLater(_) => LAST_STREAM,
         _ => number,
     };
@@ -158,6 +162,10 @@ async fn react(
         Reaction::RespondAndReset(code) => {
             write(stream, HEADERS, END_HEADERS, number, STATUS_200).await?;
             write(stream, RST_STREAM, 0, number, &code.to_be_bytes()).await?;
+        }
+        Reaction::RespondAndGoAway(text) => {
+            write(stream, HEADERS, END_HEADERS, number, STATUS_200).await?;
+            write(stream, GOAWAY, 0, 0, &[&go_away(last, INTERNAL_ERROR), text.as_bytes()].concat()).await?;
         }
         Reaction::GoAwayBelow(code) | Reaction::GoAwayWith(code) | Reaction::GoAwayLater(code) => {
             write(stream, GOAWAY, 0, 0, &go_away(last, code)).await?;

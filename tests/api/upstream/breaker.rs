@@ -121,7 +121,7 @@ async fn repetitions_end_when_it_opens() {
     assert_eq!(upstream.calls(), 5);
 }
 
-/// Fails until it is told to be well; then it answers once the gate is open.
+/// Fails until recovery is triggered; then it answers once the gate is open.
 async fn upstream_with_an_outage() -> (Upstream, UpstreamState, Gate) {
     let (state, gate) = (UpstreamState::of("ill"), Gate::shut());
     let upstream = Upstream::answering({
@@ -272,7 +272,7 @@ async fn polling_stops_while_the_breaker_is_open_and_then_catches_up() {
     let gateway = Gateway::before(upstream.url(), &settings("2s", &quick)).await;
     let mut events = gateway.watch("token", &id(1)).await;
     assert_eq!(events.status().await, "before");
-    // One that went well and four that failed are enough.
+    // One success and four failures are enough.
     upstream.until_called(5).await;
     state.set("after");
     events.nothing(Duration::from_millis(500)).await;

@@ -87,6 +87,16 @@ async fn unusable_certificates_are_reported_with_their_keys() {
             &["upstream.client_cert_file", "https://"],
         ),
         (
+            vec![
+                https,
+                ca,
+                cert_file(certificate.path()),
+                key_file(key.path()),
+                ("upstream.proxy", "https://127.0.0.1:9"),
+            ],
+            &["upstream.client_cert_file", "proxy"],
+        ),
+        (
             vec![cert_file(certificate.path()), key_file(key.path())],
             &["upstream.client_cert_file", "upstream.url"],
         ),

@@ -20,8 +20,8 @@ fn last_connection(upstream: &Upstream) -> usize {
     upstream.seen(|seen| seen.calls.last().unwrap().connection)
 }
 
-/// An upstream that closes a connection when a second call arrives on it: what a client sees that uses a connection at
-/// the moment at which the server closes it.
+/// An upstream that closes a connection when a second call arrives on it, as seen by a client that reuses a connection
+/// just as the server closes it.
 async fn upstream_that_closes_reused_connections() -> Upstream {
     let used = Mutex::new(HashSet::new());
     Upstream::answering(move |call| match used.lock().unwrap().insert(call.connection) {
@@ -105,6 +105,30 @@ async fn the_servers_keep_alive_timeout_shortens_the_idle_timeout() {
     sleep(Duration::from_millis(1200)).await;
     gateway.appointment("token", &id(1)).await.appointment();
     assert_ne!(last_connection(&upstream), before);
+}
+
+#[tokio::test]
+async fn a_keep_alive_timeout_holds_until_the_maximum_age() {
+    let upstream = Upstream::answering(|call| match call.nth {
+        1 => call.appointment().with("Keep-Alive", "timeout=0"),
+        _ => call.appointment(),
+    })
+    .await;
+    let settings =
+        [("upstream.idle_timeout", "60s"), ("upstream.max_connection_age", "2s"), ("cache.ttl", "0")];
+    let gateway = Gateway::before(upstream.url(), &settings).await;
+    gateway.appointment("token", &id(1)).await.appointment();
+    let reusing = async {
+        loop {
+            let before = last_connection(&upstream);
+            sleep(Duration::from_millis(100)).await;
+            gateway.appointment("token", &id(1)).await.appointment();
+            if last_connection(&upstream) == before {
+                break;
+            }
+        }
+    };
+    timeout(TIMEOUT, reusing).await.expect("a connection that is used again");
 }
 
 #[tokio::test]

@@ -238,6 +238,23 @@ async fn a_decompression_bomb_is_stopped_early() {
     }
 }
 
+/// Decoders skip empty members, so the limit on decoded bytes alone would not stop them.
+#[tokio::test]
+async fn encoded_bytes_without_content_are_limited_too() {
+    fn padded(body: &[u8]) -> Vec<u8> {
+        [gzip(b"").repeat(5000), gzip(body)].concat()
+    }
+    let encoders: [(&'static str, Encoder); 2] =
+        [("gzip", padded), ("gzip, gzip", |body| gzip(&padded(body)))];
+    for (coding, encode) in encoders {
+        let upstream = upstream_that_encodes(coding, encode).await;
+        for (limit, expected) in [("64KiB", &["UPSTREAM_INVALID_RESPONSE"][..]), ("256KiB", &[])] {
+            let gateway = Gateway::before(upstream.url(), &[("upstream.max_response", limit)]).await;
+            assert_eq!(gateway.appointment("token", &id(1)).await.codes(), expected, "{coding}: {limit}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn tokens_and_keys_may_be_encoded() {
     for (coding, encode) in ENCODINGS {

@@ -102,6 +102,19 @@ async fn the_token_endpoint_is_called_through_the_proxy() {
     assert_eq!(upstream.requests().len(), 2);
 }
 
+/// A plain URL is permitted for them on a loopback address alone, since the call stays on the machine.
+#[tokio::test]
+async fn plain_calls_with_the_clients_secret_avoid_the_proxy() {
+    let (upstream, proxy, keys) =
+        (Upstream::with_tokens().await, ForwardProxy::start().await, KeyFile::of(&["alice"]));
+    let settings = [("upstream.proxy", proxy.url()), ("callers.api_keys_file", keys.path())];
+    let gateway = Gateway::of_service(&upstream, &settings).await;
+    gateway.appointment(keys.key(0), &id(1)).await.appointment();
+    assert_eq!(upstream.calls_for("token"), 1);
+    let targets = proxy.targets();
+    assert!(targets.len() == 1 && targets[0].1.contains("appointments"), "{targets:?}");
+}
+
 #[tokio::test]
 async fn invalid_settings_of_the_proxy_are_reported() {
     let (file, nameless) = (TempFile::with("no colon"), TempFile::with(":password"));

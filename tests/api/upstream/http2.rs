@@ -113,3 +113,13 @@ async fn a_response_after_a_goaway_counts() {
         assert_eq!((seen.requests, seen.connections), (n, n));
     }
 }
+
+#[tokio::test]
+async fn debug_data_of_the_server_is_not_logged() {
+    let upstream = Http2Upstream::reacting(|_| Reaction::RespondAndGoAway("ada@canary.example")).await;
+    let settings = [("upstream.ca_file", upstream.ca_file()), ("log.level", "trace")];
+    let gateway = Gateway::before(upstream.url(), &settings).await;
+    assert_eq!(gateway.appointment("token", &id(1)).await.codes(), ["UPSTREAM_UNAVAILABLE"]);
+    let log = gateway.stderr() + &gateway.stdout();
+    assert!(log.contains("HTTP/2") && !log.contains("canary"), "{log}");
+}
