@@ -2,7 +2,7 @@
 //!
 //! [`Appointments`](operation::Appointments) belongs to one operation of one caller. Its [`loader`] gathers the ids that the
 //! fields ask for into one batch, over the caches that all operations share ([`shared`]): the [`appointment_cache`] and the
-//! [`page_cache`], both a [`ReadThrough`](crate::cache::read_through::ReadThrough). [`cache_ttl`] says for how long.
+//! [`page_cache`], both a [`ReadThrough`](crate::cache::read_through::ReadThrough). [`cache_ttl`] sets their TTLs.
 //! [`copies`] revokes all cached copies of an appointment at once. [`changes`] are sent once. [`subscriptions`] share one [`poller`] for each watched appointment.
 //! Finished responses are cached as long as their [`dependencies`] are current ([`dependent_cache`]).
 

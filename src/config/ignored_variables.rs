@@ -1,4 +1,4 @@
-//! Environment variables that look like settings and are none: those that Kubernetes injects for a Service whose name
+//! Environment variables that look like settings but are not: those that Kubernetes injects for a Service whose name
 //! begins with `gateway`, and the proxy variables of other programs.
 
 use std::net::{IpAddr, SocketAddr};
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_another_form_are_no_service_links() {
+    fn values_of_another_form_are_not_service_links() {
         for (name, value) in [
             ("GATEWAY_PORT", "8080"),
             ("GATEWAY_PORT", "tcp://gateway:8080"),

@@ -81,8 +81,9 @@ pub const KEYS: &[ConfigKey] = &[
         default: "",
         kind: ValueKind::Url,
         help: "Forward proxy for calls to the upstream, identity.token_url and callers.jwks_url: http://HOST:PORT or \
-               https://HOST:PORT. It tunnels https:// (CONNECT) and forwards http://. The proxy variables of the \
-               environment are ignored.",
+               https://HOST:PORT. It tunnels https:// (CONNECT) and forwards http:// calls to the upstream. Token \
+               and JWKS calls over http://, which stay on this machine, avoid it. The proxy variables of the environment \
+               are ignored.",
         set: |c, v| proxy_url(v).map(|v| c.upstream.proxy = v),
     },
     ConfigKey {
@@ -126,7 +127,7 @@ pub const KEYS: &[ConfigKey] = &[
         name: "upstream.max_connection_age",
         default: "5m",
         kind: ValueKind::Duration,
-        help: "Maximum age of connections to the upstream, less up to 20 % jitter. Calls in flight finish. New \
+        help: "Maximum age of connections to the upstream, minus up to 20 % jitter. Calls in flight finish. New \
                connections find new addresses of the upstream's name.",
         set: |c, v| duration(v, Duration::from_millis(100)).map(|v| c.upstream.max_connection_age = v),
     },

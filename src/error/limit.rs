@@ -36,6 +36,8 @@ named! {
         Subscribers => "live.max_subscribers",
         Subscriptions => "live.max_subscriptions",
         Connections => "http.max_connections",
+        AdminConnections => "admin.listen",
+        MetricsConnections => "metrics.listen",
         EventStreams => "live.max_event_streams",
         WebSocketInitTimeout => "websocket.init_timeout",
         WebSocketConnections => "websocket.max_connections",

@@ -18,6 +18,7 @@ pub struct ConnectionState(Arc<Flags>);
 struct Flags {
     is_upgraded: AtomicBool,
     is_cut_short: AtomicBool,
+    is_in_head: AtomicBool,
     /// The number of beginnings and ends of requests: odd while one is in progress.
     request_events: AtomicUsize,
 }
@@ -57,6 +58,16 @@ impl ConnectionState {
     /// Records that the connection closes although its client may still be sending.
     pub(crate) fn cut_short(&self) {
         self.0.is_cut_short.store(true, Ordering::Relaxed);
+    }
+
+    /// Records whether the last byte received is in the head of a request, and not its last byte.
+    pub(crate) fn set_in_head(&self, is_in_head: bool) {
+        self.0.is_in_head.store(is_in_head, Ordering::Relaxed);
+    }
+
+    /// Whether the rest of a head is awaited.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.0.is_in_head.load(Ordering::Relaxed)
     }
 
     /// Whether the connection was upgraded and carries no more HTTP requests.

@@ -67,7 +67,7 @@ pub(crate) async fn settings(State(gateway): State<Arc<Gateway>>) -> Response {
 fn file(gateway: &Gateway, name: &str, cache_control: &'static str, headers: &HeaderMap) -> Response {
     match (Bundle::get(&format!("{name}.gz")), content_type(name)) {
         (Some(file), Some(content_type)) => send(name, file, content_type, cache_control, headers),
-        _ => Refusal::not_found(&gateway.http.path).into_response(),
+        _ => Refusal::not_found(Some(&gateway.http.path)).into_response(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `Host` header: every request has exactly one, and it is valid (RFC 9112, section 3.2).
 
-use std::net::Ipv6Addr;
+use std::{borrow::Cow, net::Ipv6Addr};
 
 use axum::http::{Request, StatusCode, Version, header, uri::Authority};
 
@@ -26,7 +26,8 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
 /// Whether `value` is a host name or address and an optional port (RFC 9110, section 7.2). The empty value, which the
 /// grammar allows, names no host of an http address.
 fn is_valid(value: &[u8]) -> bool {
-    let Ok(authority) = Authority::try_from(value) else { return false };
+    let Some(value) = without_escapes(value) else { return false };
+    let Ok(authority) = Authority::try_from(&*value) else { return false };
     let host = authority.host();
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
@@ -39,6 +40,21 @@ fn is_valid(value: &[u8]) -> bool {
         None => port.is_empty(),
     });
     is_host && is_port
+}
+
+/// `value` with a letter in place of each percent-encoded byte, which [`Authority`] does not know in host names; `None` if
+/// one is incomplete.
+fn without_escapes(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut parts = value.split(|byte| *byte == b'%');
+    let mut plain = Cow::Borrowed(parts.next()?);
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        plain.to_mut().extend([b"x", rest].concat());
+    }
+    Some(plain)
 }
 
 #[cfg(test)]
@@ -54,6 +70,7 @@ mod tests {
             "A.example",
             "a.example.",
             "a_b-c~d",
+            "a%41.example:80",
             "a:80",
             "a:",
             "a:65535",
@@ -101,6 +118,9 @@ mod tests {
             "[127.0.0.1]",
             "[fe80::1%25eth0]",
             "a%zz",
+            "a%4",
+            "a:%38",
+            "[%3a:]",
             "a\"b",
             "a<b>",
             "a\\b",

@@ -9,13 +9,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
 use super::{
-    connection_state::ConnectionState, graphql::accept, refusal::Refusal, request_framing::FramingGuard,
-    security_headers,
+    connection_state::ConnectionState, refusal::Refusal, request_framing::FramingGuard, security_headers,
 };
 use crate::error::{
     ApiError,
@@ -40,7 +39,7 @@ impl<S> HyperErrors<S> {
 
     /// Completes `written` if it is one of hyper's own errors. Returns whether it is.
     fn replace_error(&mut self, written: &[u8]) -> bool {
-        let Some(response) = complete_error(written, self.framing.accept()) else { return false };
+        let Some(response) = complete_error(written, self.framing.error_content_type()) else { return false };
         self.replacement = response;
         // hyper stops reading.
         self.state.cut_short();
@@ -48,10 +47,11 @@ impl<S> HyperErrors<S> {
     }
 }
 
-/// The completed response, if `written` is one of hyper's own errors. Only those lack an `x-request-id`. `accept` is the
-/// value of the client's `Accept` header, as far as it was received.
-fn complete_error(written: &[u8], accept: &[u8]) -> Option<Vec<u8>> {
-    if !written.starts_with(b"HTTP/1.1 4") || !written.ends_with(b"\r\n\r\n") {
+/// The completed response, if `written` is one of hyper's own errors. Only those lack an `x-request-id`.
+fn complete_error(written: &[u8], content_type: &str) -> Option<Vec<u8>> {
+    // hyper responds in the version of the last request that it could read.
+    let is_error = [b"HTTP/1.1 4", b"HTTP/1.0 4"].into_iter().any(|start| written.starts_with(start));
+    if !is_error || !written.ends_with(b"\r\n\r\n") {
         return None;
     }
     let head = std::str::from_utf8(written).ok()?;
@@ -80,9 +80,6 @@ fn complete_error(written: &[u8], accept: &[u8]) -> Option<Vec<u8>> {
     let id = Uuid::new_v4();
     tracing::debug!(request.id = %id, http.status = status.as_u16(), "request head rejected by hyper");
     let document = Refusal::with_status(status, error).into_document();
-    let accept = accept.iter().map(|byte| if *byte == b'\r' { b' ' } else { *byte }).collect::<Vec<_>>();
-    let accept = HeaderValue::from_bytes(&accept).ok().map(|accept| (header::ACCEPT, accept));
-    let content_type = accept::negotiate(&accept.into_iter().collect()).errors.content_type();
     let mut headers = format!(
         "\r\ncontent-type: {content_type}\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
         document.len()
@@ -156,6 +153,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HyperErrors<S> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if !self.state.is_upgraded() {
             self.framing.inspect(&mut buf.filled_mut()[before..]);
+            self.state.set_in_head(self.framing.is_in_head());
         }
         read
     }

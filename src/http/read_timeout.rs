@@ -87,7 +87,6 @@ impl<S> ReadTimeout<S> {
             header_timeout: config.header_timeout,
             idle_timeout: config.idle_timeout,
             seen: 0,
-            // A new connection is opened for a request.
             awaited: Awaited::Head,
             is_timed: false,
             is_flushed: true,
@@ -98,17 +97,15 @@ impl<S> ReadTimeout<S> {
     /// Whether the connection waits for a request.
     fn is_waiting(&mut self) -> bool {
         let events = self.state.request_events();
-        if events != self.seen {
-            self.seen = events;
-            self.expect(Awaited::Request);
+        // A new connection is opened for a request.
+        let is_head = events == 0 || self.state.is_in_head();
+        let awaited = if is_head { Awaited::Head } else { Awaited::Request };
+        if (events, awaited) != (self.seen, self.awaited) {
+            (self.seen, self.awaited) = (events, awaited);
+            self.is_timed = false;
         }
-        // The client may still read the last response, within the write timeouts.
-        events.is_multiple_of(2) && self.is_flushed && !self.state.is_upgraded()
-    }
-
-    fn expect(&mut self, awaited: Awaited) {
-        self.awaited = awaited;
-        self.is_timed = false;
+        // The client may still read the last response, within the write timeouts, or a refusal, within a lingering close.
+        events.is_multiple_of(2) && self.is_flushed && !self.state.is_cut_short() && !self.state.is_upgraded()
     }
 
     /// Starts the timer unless it runs, and is ready when the event is overdue.
@@ -143,13 +140,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadTimeout<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_ready() {
-            let has_bytes = buf.filled().len() > before;
-            if has_bytes && self.is_waiting() && self.awaited == Awaited::Request {
-                self.expect(Awaited::Head);
-            }
             return read;
         }
         match ready!(self.poll_overdue(cx)) {

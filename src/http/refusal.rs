@@ -36,9 +36,13 @@ impl Refusal {
         Self { status, ..error.into() }
     }
 
-    /// 404, for an unknown path.
-    pub(crate) fn not_found(graphql: &GraphqlPath) -> Self {
-        Self::new(StatusCode::NOT_FOUND, format!("Not found. The GraphQL endpoint is {graphql}."))
+    /// 404, for an unknown path. `graphql` is the path of the GraphQL endpoint, if the listener serves it.
+    pub(crate) fn not_found(graphql: Option<&GraphqlPath>) -> Self {
+        let hint = match graphql {
+            Some(path) => format!("The GraphQL endpoint is {path}."),
+            None => "This listener serves health checks and metrics only.".to_owned(),
+        };
+        Self::new(StatusCode::NOT_FOUND, format!("Not found. {hint}"))
     }
 
     /// The JSON document of the body. Counts the error in the metrics.

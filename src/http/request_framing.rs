@@ -6,8 +6,16 @@
 //! handlers. So [`FramingGuard`] parses the bytes before hyper does, and corrupts the second framing header. hyper then
 //! rejects the head and closes the connection.
 
+use axum::http::{HeaderValue, header};
+
+use super::graphql::accept;
+
 /// The length of the longest name of a framing header.
 const MAX_NAME: usize = "transfer-encoding".len();
+
+/// A length that exceeds `limits.body` in every configuration. Further digits are removed: to hyper a length beyond 64
+/// bits is an invalid head, although it is only a body that is too large.
+const MAX_LENGTH: u64 = 1_000_000_000_000_000_000;
 
 /// The maximum length of recorded `Accept` headers. Longer ones are cut off.
 const MAX_ACCEPT: usize = 1024;
@@ -116,6 +124,10 @@ impl FramingGuard {
                         self.framing = Some(Framing::Length(length));
                         self.start_header()
                     }
+                    b'0'..=b'9' if length >= MAX_LENGTH / 10 => {
+                        *byte = b' ';
+                        ParserState::Length(length)
+                    }
                     digit @ b'0'..=b'9' => ParserState::Length(append_digit(length, 10, digit - b'0')),
                     // hyper accepts nothing but spaces around the digits.
                     _ => ParserState::Length(length),
@@ -160,9 +172,24 @@ impl FramingGuard {
         }
     }
 
-    /// The values of the `Accept` headers in the current or last head, as a comma-separated list.
-    pub(crate) fn accept(&self) -> &[u8] {
-        &self.accept
+    /// The `Content-Type` of an error response, as the `Accept` headers of the current or last head prefer it.
+    pub(crate) fn error_content_type(&self) -> &'static str {
+        let accept =
+            self.accept.iter().map(|byte| if *byte == b'\r' { b' ' } else { *byte }).collect::<Vec<_>>();
+        let accept = HeaderValue::from_bytes(&accept).ok().map(|accept| (header::ACCEPT, accept));
+        accept::negotiate(&accept.into_iter().collect()).errors.content_type()
+    }
+
+    /// Whether the next byte is in the head of a request that has begun.
+    pub(crate) fn is_in_head(&self) -> bool {
+        matches!(
+            self.state,
+            ParserState::RequestLine { is_empty: false }
+                | ParserState::Name
+                | ParserState::Length(_)
+                | ParserState::Accept
+                | ParserState::Value
+        )
     }
 
     fn record_accept(&mut self, bytes: &[u8]) {
@@ -335,7 +362,7 @@ mod tests {
             for cut in [1, 2, 7, text.len()] {
                 let mut guard = FramingGuard::default();
                 text.clone().into_bytes().chunks_mut(cut).for_each(|part| guard.inspect(part));
-                assert_eq!(String::from_utf8_lossy(guard.accept()), expected, "{text:?}");
+                assert_eq!(String::from_utf8_lossy(&guard.accept), expected, "{text:?}");
             }
         }
     }

@@ -7,7 +7,6 @@ use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::State,
     http::{self, HeaderValue, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -73,8 +72,9 @@ impl Service {
     }
 
     fn with_routes(gateway: Arc<Gateway>, has_graphql: bool, routes: Router<Arc<Gateway>>) -> Self {
+        let graphql = has_graphql.then(|| gateway.http.path.clone());
         let routes = routes
-            .fallback(not_found)
+            .fallback(async move || Refusal::not_found(graphql.as_ref()))
             .method_not_allowed_fallback(method_not_allowed)
             .layer(middleware::from_fn(request_id::expose_route))
             .with_state(gateway.clone());
@@ -175,10 +175,6 @@ impl Service {
 
 fn health_routes() -> Router<Arc<Gateway>> {
     Router::new().route("/livez", get(health::live)).route("/readyz", get(health::ready))
-}
-
-async fn not_found(State(gateway): State<Arc<Gateway>>) -> Refusal {
-    Refusal::not_found(&gateway.http.path)
 }
 
 async fn method_not_allowed() -> Refusal {

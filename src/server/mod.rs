@@ -121,15 +121,18 @@ impl Server {
     pub async fn serve(self, listeners: Listeners, stop: impl Future<Output = ()>) {
         let Self { gateway, max_sockets } = self;
         let Listeners { api, metrics, admin } = listeners;
-        let limits = (gateway.http.max_connections, max_sockets);
-        let connections = Connections::new(gateway.clone(), Service::new(gateway.clone()), limits);
-        let limits = (MAX_METRICS_CONNECTIONS, MAX_METRICS_CONNECTIONS);
-        let metrics_connections =
-            Connections::new(gateway.clone(), Service::for_metrics(gateway.clone()), limits);
-        let limits = (MAX_ADMIN_CONNECTIONS, MAX_ADMIN_CONNECTIONS);
+        let maximum = gateway.http.max_connections;
+        let connections = Connections {
+            sockets: Arc::new(Semaphore::new(max_sockets)),
+            maximum: maximum.min(max_sockets),
+            ..Connections::new(Service::new(gateway.clone()), &gateway, Limit::Connections, maximum)
+        };
+        let (service, maximum) = (Service::for_metrics(gateway.clone()), MAX_METRICS_CONNECTIONS);
+        let metrics_connections = Connections::new(service, &gateway, Limit::MetricsConnections, maximum);
+        let (service, maximum) = (Service::for_admin(gateway.clone()), MAX_ADMIN_CONNECTIONS);
         let admin_connections = Connections {
             outlives_shutdown: true,
-            ..Connections::new(gateway.clone(), Service::for_admin(gateway.clone()), limits)
+            ..Connections::new(service, &gateway, Limit::AdminConnections, maximum)
         };
         let stop_requested = async {
             stop.await;
@@ -184,6 +187,8 @@ struct Connections {
     sockets: Arc<Semaphore>,
     /// The lower of both limits.
     maximum: usize,
+    /// The limit on connections.
+    limit: Limit,
     /// Whether connections are served during a graceful shutdown, which does not wait for them.
     outlives_shutdown: bool,
 }
@@ -195,7 +200,8 @@ struct Slots {
 }
 
 impl Connections {
-    fn new(gateway: Arc<Gateway>, service: Service, (connections, sockets): (usize, usize)) -> Self {
+    /// Up to `maximum` connections.
+    fn new(service: Service, gateway: &Arc<Gateway>, limit: Limit, maximum: usize) -> Self {
         let mut http = http1::Builder::new();
         // hyper reads the head before the gateway can check it. Its own limit is higher, so that most violations get
         // the error response of `limits.headers`, which has a message.
@@ -206,9 +212,17 @@ impl Connections {
         if gateway.limits.header_count >= HYPER_DEFAULT_HEADERS {
             http.max_headers(gateway.limits.header_count + 1);
         }
-        let maximum = connections.min(sockets);
-        let [slots, sockets] = [connections, sockets].map(|limit| Arc::new(Semaphore::new(limit)));
-        Self { http, service, gateway, slots, sockets, maximum, outlives_shutdown: false }
+        let [slots, sockets] = [maximum; 2].map(|maximum| Arc::new(Semaphore::new(maximum)));
+        Self {
+            http,
+            service,
+            gateway: gateway.clone(),
+            slots,
+            sockets,
+            maximum,
+            limit,
+            outlives_shutdown: false,
+        }
     }
 
     /// The accept loop. Never returns.
@@ -220,8 +234,8 @@ impl Connections {
                 Ok((stream, _)) => match self.slots() {
                     Some(slots) => self.serve(stream, slots),
                     // Load balancers and clients learn at once that they have to go elsewhere. In the listener's backlog
-                    // they would wait without a sign of life.
-                    None => refused_connection::refuse(stream, self.maximum),
+                    // they would hang without a response.
+                    None => refused_connection::refuse(stream, self.limit, self.maximum),
                 },
                 Err(error) if is_connection_error(&error) => {}
                 Err(error) => {

@@ -245,7 +245,7 @@ impl UpstreamClient {
             StatusCode::UNPROCESSABLE_ENTITY => {
                 Ok(ChangeResponse::Rejected(wire::change::faults(&complete_body(response).await)))
             }
-            // There is nothing to be found when an appointment is created.
+            // A create names no resource, so a 404 is not an absence.
             StatusCode::NOT_FOUND | StatusCode::GONE if id.is_some() => {
                 let error = status_error(&response);
                 let is_absent = wire::is_object(&complete_body(response).await);

@@ -108,8 +108,8 @@ impl<'t> Parser<'t> {
         if self.skip(sign) { Ok(()) } else { Err(self.expected(&format!("\"{sign}\""))) }
     }
 
-    /// The error that something else than the next token is expected. It repeats neither literals nor names, which may be
-    /// unquoted personal data.
+    /// The syntax error for an unexpected next token. It repeats neither literals nor names, which may be unquoted
+    /// personal data.
     fn expected(&self, what: &str) -> SyntaxError {
         let reason = match self.next {
             None => format!("expected {what}, found the end of the document"),

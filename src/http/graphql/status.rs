@@ -1,8 +1,8 @@
 //! The HTTP statuses of GraphQL responses (GraphQL over HTTP, "Status Codes").
 //!
 //! They depend on the media type. Clients of `application/graphql-response+json` read the body under any status, so the
-//! statuses are those of the configured [`StatusEdition`]. Clients of `application/json` may take every status but 200 for
-//! an error of a proxy, so a GraphQL response always has 200 there.
+//! statuses are those of the configured [`StatusEdition`]. Clients of `application/json` may treat any status other than 200
+//! as a proxy error, so a GraphQL response always has 200 there.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},

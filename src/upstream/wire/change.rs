@@ -165,7 +165,7 @@ fn id(id: &OpaqueId) -> Value {
     }
 }
 
-/// Decodes the body of a success. `None` if it is complete and shows no appointment: the change was made nevertheless.
+/// Decodes the body of a success. `None` if it is complete and contains no appointment: the change was still made.
 ///
 /// # Errors
 /// The body is neither empty nor JSON, so it is not the API's response.

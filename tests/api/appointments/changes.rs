@@ -218,7 +218,7 @@ async fn every_other_status_has_its_code_and_is_not_tried_again() {
         for (n, kind) in ChangeKind::EACH.into_iter().enumerate() {
             let reply = kind.make(&gateway).await;
             let code = match (kind, code) {
-                // There is nothing to be found when an appointment is created.
+                // A create names no resource, so a 404 is not an absence.
                 (ChangeKind::Create, "NOT_FOUND") => "UPSTREAM_INVALID_RESPONSE",
                 _ => code,
             };

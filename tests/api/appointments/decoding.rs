@@ -33,7 +33,8 @@ fn fill(part: &mut Value, full: &Value) {
     }
 }
 
-/// Asks for everything where the upstream answers with `sent`; the other half of the pair comes back parsed.
+/// Queries every field of an appointment that the upstream serves as `sent`. Returns the reply and the expected
+/// appointment.
 async fn ask((sent, served): (&'static str, &str)) -> (GatewayResponse, Value) {
     let mut served: Value = serde_json::from_str(served).unwrap();
     fill(&mut served, &serde_json::from_str(SAMPLE_SERVED).unwrap());

@@ -34,7 +34,7 @@ async fn assert_sent(cases: &[(&str, &str, &str, &str, Value)]) {
     }
 }
 
-/// That `literal` is refused with this code, and nothing is sent.
+/// Asserts that the literals are refused with these codes, and that nothing is sent.
 async fn assert_refused(cases: &[(&str, &str, &str, &str)]) {
     let upstream = Upstream::answering(Call::changed).await;
     let gateway = Gateway::before(upstream.url(), &[]).await;

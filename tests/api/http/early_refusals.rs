@@ -51,6 +51,27 @@ async fn a_body_announced_as_too_large_is_refused_at_once() {
     assert_eq!(gateway.rejections("body").await, 2.0);
 }
 
+/// Lengths that 64 bits cannot hold, or that the HTTP library reserves.
+#[tokio::test]
+async fn an_astronomic_length_is_too_large_like_any_other() {
+    let gateway = Gateway::on_sandbox(LONG).await;
+    let lengths = ["18446744073709551614", "18446744073709551615", "18446744073709551616"];
+    for length in lengths.map(str::to_owned).into_iter().chain(["9".repeat(100)]) {
+        let mut raw = RawConnection::connect(&gateway).await;
+        let head = head(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
+        raw.send(format!("{head}{{")).await.unwrap();
+        let reply = raw.reply().await.parsed();
+        assert!(reply.rejected(413, "BAD_REQUEST").contains("limits.body"), "{length}");
+        assert_eq!(raw.closed().await, b"", "{length}");
+    }
+    // Leading zeros make no number larger.
+    let body = raw::query("{ __typename }");
+    let length = format!("{}{}", "0".repeat(100), body.len());
+    let mut raw = RawConnection::connect(&gateway).await;
+    let head = head(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
+    assert_eq!(raw.exchange(format!("{head}{body}")).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_body_without_a_length_is_refused_at_the_limit() {
     let gateway = Gateway::on_sandbox(&[LONG, &[("limits.body", "1KiB")]].concat()).await;
@@ -113,6 +134,25 @@ async fn lingering_ends_at_the_body_timeout() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// The timeouts of a connection without a request do not cut the lingering close short.
+#[tokio::test]
+async fn a_slow_client_reads_the_refusal() {
+    let settings =
+        [("http.header_timeout", "1s"), ("http.idle_timeout", "200ms"), ("http.body_timeout", "1h")];
+    let gateway = Gateway::on_sandbox(&settings).await;
+    let unreadable = (format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(1 << 20)), 431);
+    for (head, status) in refused(&format!("Content-Length: {TERABYTE}\r\n")).drain(..1).chain([unreadable]) {
+        let mut raw = RawConnection::connect(&gateway).await;
+        raw.send(head).await.unwrap();
+        for _ in 0..15 {
+            raw.send("x").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(raw.reply().await.status, status);
+    }
+    assert_eq!(gateway.rejections("http.header_timeout").await, 0.0);
 }
 
 #[tokio::test]

@@ -66,13 +66,40 @@ async fn an_excess_request_reads_the_refusal() {
     assert_eq!(held.exchange(LIVEZ).await.status, 200);
     for _ in 0..20 {
         let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
-        let _ = stream.write_all(raw::post("", &raw::query("{ __typename }")).as_bytes()).await;
+        let body = format!("{:<50000}", raw::query("{ __typename }"));
+        stream.write_all(raw::post("", &body).as_bytes()).await.unwrap();
         let mut response = Vec::new();
-        // The connection may end with a reset after the response.
-        let _ = timeout(TIMEOUT, stream.read_to_end(&mut response)).await.expect("an end");
-        assert!(response.is_empty() || response.starts_with(b"HTTP/1.1 503 "), "{response:?}");
+        timeout(TIMEOUT, stream.read_to_end(&mut response)).await.expect("an end").expect("no reset");
+        assert!(response.starts_with(b"HTTP/1.1 503 "), "{response:?}");
     }
     assert_eq!(held.exchange(LIVEZ).await.status, 200);
+}
+
+#[tokio::test]
+async fn each_listener_names_its_own_limit() {
+    let settings = [
+        ("admin.listen", "127.0.0.1:0"),
+        ("metrics.listen", "127.0.0.1:0"),
+        ("metrics.enabled", "true"),
+        ("http.idle_timeout", "1h"),
+    ];
+    let gateway = Gateway::on_sandbox(&settings).await;
+    for (name, line, maximum) in [("admin.listen", "Admin", 64), ("metrics.listen", "Metrics", 16)] {
+        let stdout = gateway.stdout();
+        let url = stdout.lines().filter_map(|text| text.trim().strip_prefix(line)).next().expect("its line");
+        let address = url.trim().trim_start_matches("http://").split(['/', ' ']).next().unwrap().to_owned();
+        let mut held = Vec::new();
+        for _ in 0..maximum {
+            held.push(TcpStream::connect(&address).await.unwrap());
+        }
+        let mut excess = RawConnection::of(TcpStream::connect(&address).await.unwrap());
+        let reply = excess.reply().await.parsed();
+        assert!(reply.rejected(503, "OVERLOADED").contains(name));
+        assert_eq!(reply.body["errors"][0]["extensions"]["limit"], name);
+        drop(held);
+        assert_eq!(gateway.rejections(name).await, 1.0);
+    }
+    assert_eq!(gateway.rejections("http.max_connections").await, 0.0);
 }
 
 #[tokio::test]

@@ -69,6 +69,26 @@ async fn a_new_connection_has_the_header_timeout() {
     assert!(gateway.rejections("http.header_timeout").await >= 2.0);
 }
 
+/// The gateway has read the start of the next head together with the request before it.
+#[tokio::test]
+async fn a_head_begun_during_a_request_has_the_header_timeout() {
+    let gateway = Gateway::on_sandbox(&[("http.header_timeout", SHORT), ("http.idle_timeout", "1h")]).await;
+    let mut connection = RawConnection::connect(&gateway).await;
+    assert_eq!(connection.exchange(format!("{LIVEZ}GET /li")).await.status, 200);
+    assert_eq!(connection.closed().await, b"");
+    assert!(gateway.rejections("http.header_timeout").await >= 1.0);
+}
+
+/// Empty lines before a request are ignored (RFC 9112, section 2.2).
+#[tokio::test]
+async fn an_empty_line_begins_no_head() {
+    let gateway = Gateway::on_sandbox(&[("http.header_timeout", SHORT), ("http.idle_timeout", "1h")]).await;
+    let mut connection = used(&gateway).await;
+    connection.send("\r\n").await.unwrap();
+    sleep(PAUSE).await;
+    assert_eq!(connection.exchange(LIVEZ).await.status, 200);
+}
+
 #[tokio::test]
 async fn requests_in_progress_are_not_idle() {
     let upstream = Upstream::answering(|call| {

@@ -225,7 +225,7 @@ async fn executed_operations_have_200_or_294() {
 }
 
 #[tokio::test]
-async fn user_errors_are_no_graphql_errors() {
+async fn user_errors_are_not_graphql_errors() {
     let upstream = Upstream::answering(|_| {
         UpstreamResponse::json(422, &json!({ "message": "No.", "errors": { "status": ["No."] } }))
     })
@@ -476,7 +476,7 @@ async fn unverified_callers_have_401_in_service_mode() {
 
 /// Tokens that cannot be verified at the moment are not invalid.
 #[tokio::test]
-async fn unavailable_keys_are_no_fault_of_the_credential() {
+async fn unavailable_keys_are_not_a_fault_of_the_credential() {
     let issuer = Issuer::new("key-1");
     let upstream = Upstream::with_tokens().await;
     upstream.on("jwks", |_| UpstreamResponse::status(500));
@@ -678,6 +678,14 @@ async fn unreadable_heads_use_the_accepted_media_type() {
         assert_eq!(connection.exchange(livez).await.status, 200);
         let reply = connection.exchange("GET / HTTP/1.1\r\nBad Name: x\r\n\r\n").await.parsed();
         assert_media_type(&reply, JSON, "no Accept");
+        // The response has the version of the last request that could be read.
+        let mut connection = RawConnection::connect(gateway).await;
+        let old = "GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+        assert_eq!(connection.exchange(old).await.status, 200);
+        let reply =
+            connection.exchange(format!("GET / HTTP/1.1\r\n{accept}Bad Name: x\r\n\r\n")).await.parsed();
+        reply.rejected(400, "BAD_REQUEST");
+        assert_media_type(&reply, media_type, accept);
     }
 }
 

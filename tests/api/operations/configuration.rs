@@ -70,7 +70,7 @@ async fn unknown_variables_are_rejected_with_a_suggestion() {
 
 /// Any program may be started in any environment.
 #[tokio::test]
-async fn bytes_that_are_no_text_are_no_reason_to_panic() {
+async fn bytes_that_are_not_text_cause_no_panic() {
     let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
     let mut command = program(&["check"], &[]);
     command.env("SOMEBODY_ELSES", odd).env(odd, "x");

@@ -32,7 +32,11 @@ pub struct RawResponse {
 
 impl RawConnection {
     pub async fn connect(gateway: &Gateway) -> Self {
-        let (reader, writer) = TcpStream::connect(gateway.address()).await.unwrap().into_split();
+        Self::of(TcpStream::connect(gateway.address()).await.unwrap())
+    }
+
+    pub fn of(stream: TcpStream) -> Self {
+        let (reader, writer) = stream.into_split();
         Self { reader: BufReader::new(reader), writer }
     }
 
