@@ -172,7 +172,7 @@ fn may_be_stale(log: &Log, staleness: Staleness, read: &Read) -> bool {
 }
 
 fn way(log: &Log, read: &Read, call: &Made, number: usize, is_stale: bool) -> Result<Source, String> {
-    no_change_since(log, read, call, number, is_stale)?;
+    no_change_since(log, read, call, number)?;
     if is_answered_after(call, read) && !is_stale {
         joins_nothing_ended(log, read, call)?;
         return Ok(if call.subject == read.subject { Source::Call } else { Source::Listed });
@@ -210,13 +210,13 @@ fn way(log: &Log, read: &Read, call: &Made, number: usize, is_stale: bool) -> Re
 /// A change that was sent before the read began ends everything from before it; one that was answered by then ends, if it
 /// may have taken effect, everything from before its answer.
 ///
-/// A stale copy is taken when the read's own call has failed. A change that was rejected by then ends nothing.
-fn no_change_since(log: &Log, read: &Read, call: &Made, number: usize, is_stale: bool) -> Result<(), String> {
+/// A change that was rejected ends nothing. Its client may learn of that after the gateway does.
+fn no_change_since(log: &Log, read: &Read, call: &Made, number: usize) -> Result<(), String> {
     for (n, change) in log.calls.iter().enumerate() {
         if n == number || !change.is_to_change(read.subject) || change.received > read.asked {
             continue;
         }
-        if is_stale && change.settled.is_some() && !change.has_changed() {
+        if change.released.is_some() && !change.has_changed() {
             continue;
         }
         let is_over = change.settled.is_some_and(|at| at < read.asked);
