@@ -465,6 +465,15 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_while_revalidate = v),
     },
     ConfigKey {
+        name: "cache.keep_expired",
+        default: "10m",
+        kind: ValueKind::Duration,
+        help: "Time past its TTL for which an entry with an ETag or Last-Modified is kept, to be revalidated with a \
+               conditional request. It is served only if the upstream confirms it (304). 0: no longer than \
+               cache.stale_if_error.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.keep_expired = v),
+    },
+    ConfigKey {
         name: "cache.caller_share",
         default: "5",
         kind: ValueKind::Count,
