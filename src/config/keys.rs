@@ -818,7 +818,7 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.cors_headers",
         default: "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
                   apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,apollographql-client-name,\
-                  apollographql-client-version,traceparent,tracestate,baggage,sentry-trace",
+                  apollographql-client-version,x-request-timeout,traceparent,tracestate,baggage,sentry-trace",
         kind: ValueKind::HeaderNames,
         help: "Request headers that CORS allows to pages of http.origins, separated by commas.",
         set: |c, v| header_names(v).map(|v| c.http.cors_headers = v),
@@ -835,8 +835,8 @@ pub const KEYS: &[ConfigKey] = &[
         default: "10s",
         kind: ValueKind::Duration,
         help: "Deadline of a request, including reading its body (408). Data still missing then fails with \
-               UPSTREAM_TIMEOUT, a change already sent with OUTCOME_UNKNOWN, and the rest is returned. Subscriptions \
-               have no deadline.",
+               UPSTREAM_TIMEOUT, a change already sent with OUTCOME_UNKNOWN, and the rest is returned. The request \
+               header x-request-timeout can shorten it. Subscriptions have no deadline.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.deadline = v),
     },
     ConfigKey {
