@@ -82,6 +82,8 @@ pub struct Metrics {
     pub upstream_under_way: ActiveGauge,
     /// Upstream calls waiting for a slot of the concurrency limit.
     pub upstream_waiting: ActiveGauge,
+    /// Conditional upstream requests by outcome: unchanged (304) or changed.
+    pub revalidations: Counters,
     /// Upstream retries by outcome of the previous attempt.
     pub upstream_retries: Counters,
     /// Upstream retries omitted because the retry budget (`upstream.retry_percent`) was exhausted.
@@ -250,6 +252,13 @@ impl Metrics {
                 r,
                 "upstream_waiting",
                 "Upstream calls waiting for a concurrency slot",
+            ),
+            revalidations: counters(
+                r,
+                "revalidations",
+                "Conditional upstream requests by outcome: unchanged (304) or changed",
+                "outcome",
+                &["unchanged", "changed"],
             ),
             upstream_retries: counters(
                 r,

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     cache::{
-        read_through::{Cached, Lookup, Read, ReadThrough, Resource, Validator},
+        read_through::{Cached, Lookup, Read, ReadThrough, Resource},
+        representation::Representation,
         validity::{ReadVersion, Subject},
     },
     caller::Caller,
@@ -22,7 +23,7 @@ use crate::{
         client::UpstreamClient,
         deadline::Deadline,
         error::{Revocation, UpstreamError},
-        response::AppointmentResponse,
+        response::ReadResponse,
     },
 };
 
@@ -71,18 +72,14 @@ impl Resource for AppointmentResource {
         caller: &Caller,
         AppointmentKey { id, .. }: AppointmentKey,
         version: ReadVersion,
-        last: Option<Validator<CachedLookup>>,
+        last: Option<Representation<CachedLookup>>,
         deadline: &Deadline,
     ) -> Result<Read<CachedLookup>, UpstreamError> {
-        // Without an appointment there is nothing to revalidate.
-        let last = last.filter(|(_, value)| value.is_some());
-        let etag = last.as_ref().map(|(etag, _)| etag.as_str());
-        let answer = self.upstream.appointment(caller, id, etag, deadline).await?;
-        let AppointmentResponse { appointment, is_unchanged, etag, directives } = answer;
-        let (value, etag) = match last {
-            Some((etag, value)) if is_unchanged => (value, Some(etag)),
-            _ => (appointment, etag),
-        };
+        let validators = last.as_ref().and_then(|last| last.validators.as_deref());
+        let response = self.upstream.appointment(caller, id, validators, deadline).await?;
+        let ReadResponse { value, validators, directives } = response;
+        // Without a value, the last one is current. An absence has no validators.
+        let value = value.unwrap_or_else(|| last.and_then(|last| last.value));
         let (version, freshness) = match value {
             Some(_) => (version, self.copies.ttl.of_appointment(caller, directives)),
             None => (
@@ -90,7 +87,7 @@ impl Resource for AppointmentResource {
                 self.copies.ttl.of_absence(caller, directives),
             ),
         };
-        Ok(Read { value, etag, version, freshness })
+        Ok(Read { value, validators: validators.map(Into::into), version, freshness })
     }
 
     fn revoke(&self, caller: &Caller, key: AppointmentKey, error: &UpstreamError) {

@@ -83,7 +83,7 @@ impl Shared {
                 if let Some(id) = known {
                     let answer = appointment.clone().zip(version).map(|(appointment, version)| {
                         let freshness = self.copies.ttl.of_appointment(caller, directives);
-                        Read { value: Some(appointment), etag: None, version, freshness }
+                        Read { value: Some(appointment), validators: None, version, freshness }
                     });
                     if let Some(read) = &answer {
                         self.cache.store(AppointmentKey { scope: caller.scope(), id }, read);

@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{
     cache::{
+        freshness::ReadPurpose,
+        representation::Representation,
         store::{CacheStore, Size, TAG},
-        validity::{Guarded, ReadVersion, Validity},
+        validity::{ReadVersion, Validity},
     },
     caller::{Caller, Scope},
     config::cache::CacheConfig,
@@ -40,9 +42,9 @@ impl Size for Arc<Page> {
 #[derive(Clone)]
 pub(crate) struct Copies {
     pub(crate) validity: Validity,
-    pub(crate) appointments: CacheStore<AppointmentKey, CachedLookup>,
+    pub(crate) appointments: CacheStore<AppointmentKey, Representation<CachedLookup>>,
     /// Evicted with the appointments that they show.
-    pub(crate) pages: CacheStore<PageKey, Arc<Page>>,
+    pub(crate) pages: CacheStore<PageKey, Representation<Arc<Page>>>,
     pub(crate) watches: WatchRegistry,
     pub(crate) ttl: CacheTtl,
 }
@@ -59,7 +61,8 @@ impl Copies {
         }
     }
 
-    /// Stores an appointment from a page of the list that was read at `page`.
+    /// Stores an appointment from a page of the list that was read at `page`. It keeps the validators of an equal copy: they
+    /// are those of this very value.
     pub(crate) fn store_listed(
         &self,
         caller: &Caller,
@@ -68,13 +71,20 @@ impl Copies {
         page: &ReadVersion,
     ) {
         let (scope, id) = (caller.scope(), appointment.id.0);
+        let key = AppointmentKey { scope, id };
+        let validators = self.appointments.get(&key).and_then(|entry| {
+            let copy = self.validity.read(&entry, ReadPurpose::Revalidate)?.value;
+            let is_equal = copy.validators.is_some() && copy.value.as_ref() == Some(appointment);
+            copy.validators.clone().filter(|_| is_equal)
+        });
         // In this order: a change increments the counter of all appointments before its own, so a change that the first check
         // misses, the second one finds.
         let version = self.validity.version_of_item(page, id);
         let freshness = self.ttl.of_appointment(caller, upstream);
-        let copy = Guarded::new(Some(appointment.clone()), version.clone(), freshness);
+        let value = Some(appointment.clone());
+        let copy = Representation { value, validators }.into_copy(version.clone(), freshness);
         let is_storable = || self.validity.is_storable(page) && self.validity.is_storable(&version);
-        self.appointments.put(AppointmentKey { scope, id }, copy, is_storable);
+        self.appointments.put(key, copy, is_storable);
     }
 
     /// Ends all copies of `id`, which the upstream has withdrawn from `caller`, and of the pages that show it. `recheck`

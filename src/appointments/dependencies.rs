@@ -22,7 +22,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    cache::{read_through::EntryRef, store::CacheEntry},
+    cache::{read_through::EntryRef, representation::Representation, store::CacheEntry},
     caller::Scope,
     metrics::metrics,
 };
@@ -110,7 +110,7 @@ impl Dependencies {
 }
 
 /// The bytes of an evicted entry that its [`EntryRef`]s keep allocated.
-const ENTRY: usize = size_of::<CacheEntry<CachedLookup>>() + 16;
+const ENTRY: usize = size_of::<CacheEntry<Representation<CachedLookup>>>() + 16;
 
 fn is_same(cached: &CachedLookup, served: Option<&Served>) -> bool {
     match (cached, served) {

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::{copies::Copies, keys::PageKey};
 use crate::{
     cache::{
-        read_through::{Read, ReadThrough, Resource, Validator},
+        read_through::{Read, ReadThrough, Resource},
+        representation::Representation,
         validity::{ReadVersion, Subject},
     },
     caller::Caller,
@@ -13,7 +14,7 @@ use crate::{
         client::UpstreamClient,
         deadline::Deadline,
         error::{Revocation, UpstreamError},
-        response::Page,
+        response::{Page, ReadResponse},
     },
 };
 
@@ -47,16 +48,22 @@ impl Resource for PageResource {
         caller: &Caller,
         key: PageKey,
         version: ReadVersion,
-        _: Option<Validator<Arc<Page>>>,
+        last: Option<Representation<Arc<Page>>>,
         deadline: &Deadline,
     ) -> Result<Read<Arc<Page>>, UpstreamError> {
-        let page = self.upstream.page(caller, key.page + 1, key.per_page, deadline).await?;
+        let validators = last.as_ref().and_then(|last| last.validators.as_deref());
+        let (page, per_page) = (key.page + 1, key.per_page);
+        let response = self.upstream.page(caller, page, per_page, validators, deadline).await?;
+        let ReadResponse { value, validators, directives } = response;
+        let page = value.map(Arc::new).or(last.map(|last| last.value));
+        // Only a request with validators is answered without a value.
+        let page = page.ok_or(UpstreamError::Lost)?;
         // An item that lacks a documented member serves the list only, and is never cached as an appointment.
         for item in page.items.iter().flatten().filter(|item| item.is_complete) {
-            self.copies.store_listed(caller, &item.appointment, page.directives, &version);
+            self.copies.store_listed(caller, &item.appointment, directives, &version);
         }
-        let freshness = self.copies.ttl.of_page(caller, page.directives);
-        Ok(Read { value: Arc::new(page), etag: None, version, freshness })
+        let freshness = self.copies.ttl.of_page(caller, directives);
+        Ok(Read { value: page, validators: validators.map(Into::into), version, freshness })
     }
 
     fn log(key: &PageKey, result: &Result<Read<Arc<Page>>, UpstreamError>, duration: Duration) {

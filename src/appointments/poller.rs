@@ -34,13 +34,13 @@ pub(crate) struct Poller {
     pub(crate) state: Arc<watch::Sender<WatchState>>,
     /// Notified when a subscriber waits for a valid state.
     pub(crate) wanted: Arc<Notify>,
-    /// The last result: to choose the interval, and to be shown again when the upstream says that it is unchanged.
+    /// The last result, by which the interval is chosen.
     pub(crate) last: Option<SharedAppointment>,
 }
 
 impl Poller {
     pub(crate) async fn run(mut self, mut commands: watch::Receiver<PollCommand>) {
-        let mut etag = None;
+        let mut last_read = None;
         let mut failures = 0;
         let mut is_first = true;
         let mut command = PollCommand::Poll;
@@ -56,7 +56,7 @@ impl Poller {
                     let first = std::mem::take(&mut is_first);
                     let poll = async {
                         sleep_until(not_before).await;
-                        self.read(first, etag.clone()).await
+                        self.read(first, last_read.clone()).await
                     };
                     let result = tokio::select! {
                         biased;
@@ -70,13 +70,10 @@ impl Poller {
                     }
                     match result {
                         Err(received) => {
-                            (command, etag) = (received, None);
+                            command = received;
                             continue;
                         }
-                        Ok(Ok(read)) if self.cache.validity().is_outdated(&read.version) => {
-                            etag = None;
-                            continue;
-                        }
+                        Ok(Ok(read)) if self.cache.validity().is_outdated(&read.version) => continue,
                         Ok(Ok(Read { value: None, .. })) => {
                             return self.end(UpstreamError::NotFound);
                         }
@@ -86,10 +83,9 @@ impl Poller {
                             self.last.clone_from(&read.value);
                             if !show(&self.state, self.cache.validity(), &read) {
                                 // It is outdated by now.
-                                etag = None;
                                 continue;
                             }
-                            etag = read.etag;
+                            last_read = Some(read);
                             jittered(self.interval())
                         }
                         Ok(Err(error)) if error.is_final() => return self.end(error),
@@ -105,10 +101,7 @@ impl Poller {
                 }
             };
             command = tokio::select! {
-                received = next_command(&mut commands) => {
-                    etag = None;
-                    received
-                }
+                received = next_command(&mut commands) => received,
                 () = self.wanted.notified() => PollCommand::Poll,
                 () = sleep(pause) => PollCommand::Poll,
             };
@@ -116,15 +109,18 @@ impl Poller {
     }
 
     /// The cached appointment, which is good enough for the first poll, or the upstream's.
-    async fn read(&self, is_first: bool, etag: Option<String>) -> Result<Read<CachedLookup>, UpstreamError> {
+    async fn read(
+        &self,
+        is_first: bool,
+        last: Option<Read<CachedLookup>>,
+    ) -> Result<Read<CachedLookup>, UpstreamError> {
         // The next poll retries this one, so the call need not be retried for it.
         let deadline = Instant::now();
         let key = AppointmentKey { scope: self.caller.scope(), id: self.id };
         if is_first {
             return self.cache.read_fresh(&self.caller, key, deadline).await;
         }
-        // Without an appointment there is nothing to revalidate.
-        let last = etag.zip(self.last.clone()).map(|(etag, last)| (etag, Some(last)));
+        // What the cache has no room for is revalidated all the same.
         self.cache.revalidate(&self.caller, key, deadline, last).await
     }
 

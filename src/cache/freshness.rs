@@ -12,13 +12,16 @@ pub(crate) struct Freshness {
     stale_if_error: Duration,
     /// Beyond `ttl`, while a refresh is in flight.
     stale_while_revalidate: Duration,
+    /// How long beyond `ttl` the copy is kept for a conditional request.
+    revalidation: Duration,
 }
 
-/// The configured bounds on serving stale copies.
+/// The configured bounds on serving and keeping stale copies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StalePolicy {
     if_error: Duration,
     while_revalidate: Duration,
+    revalidation: Duration,
 }
 
 /// The purpose for which a copy is read.
@@ -30,26 +33,35 @@ pub(crate) enum ReadPurpose {
     WhileRevalidating,
     /// The upstream is down.
     OnError,
+    /// The value is served only if the upstream confirms it. Any copy that is still there will do.
+    Revalidate,
 }
 
 impl StalePolicy {
-    /// Stale copies are never served.
-    pub(crate) const NEVER: Self = Self { if_error: Duration::ZERO, while_revalidate: Duration::ZERO };
+    /// Stale copies are neither served nor kept.
+    pub(crate) const NEVER: Self =
+        Self { if_error: Duration::ZERO, while_revalidate: Duration::ZERO, revalidation: Duration::ZERO };
 
-    /// The policy of `cache.stale_if_error` and `cache.stale_while_revalidate`.
+    /// The policy of `cache.stale_if_error`, `cache.stale_while_revalidate` and `cache.keep_expired`.
     pub(crate) fn of(config: &CacheConfig) -> Self {
-        Self { if_error: config.stale_if_error, while_revalidate: config.stale_while_revalidate }
+        Self {
+            if_error: config.stale_if_error,
+            while_revalidate: config.stale_while_revalidate,
+            revalidation: config.keep_expired,
+        }
     }
 }
 
 impl Freshness {
     /// Fresh for `ttl` and never served stale.
     pub(crate) fn of(ttl: Duration) -> Self {
-        Self { ttl, stale_if_error: Duration::ZERO, stale_while_revalidate: Duration::ZERO }
+        let [stale_if_error, stale_while_revalidate, revalidation] = [Duration::ZERO; 3];
+        Self { ttl, stale_if_error, stale_while_revalidate, revalidation }
     }
 
     /// The strictest of three: the configuration, the upstream's `Cache-Control`, and the expiry of the caller's token. A
-    /// copy that may not be cached while fresh is not cached for later either.
+    /// copy that is never fresh is not served stale either. If the upstream permits storing it, it may still be kept to be
+    /// revalidated for each reader, unless `ttl` switches caching off.
     pub(crate) fn new(
         ttl: Duration,
         policy: StalePolicy,
@@ -57,13 +69,24 @@ impl Freshness {
         caller: &Caller,
     ) -> Self {
         let left = caller.time_left().unwrap_or(Duration::MAX);
+        let is_kept = upstream.permits_storing() && !ttl.is_zero();
         let ttl = upstream.limit(ttl).min(left);
-        let left = if ttl.is_zero() { Duration::ZERO } else { left - ttl };
+        let left = left - ttl;
+        let (stale_left, kept_for) =
+            (if ttl.is_zero() { Duration::ZERO } else { left }, if is_kept { left } else { Duration::ZERO });
         Self {
             ttl,
-            stale_if_error: upstream.limit_stale_if_error(policy.if_error).min(left),
-            stale_while_revalidate: upstream.limit_stale_while_revalidate(policy.while_revalidate).min(left),
+            stale_if_error: upstream.limit_stale_if_error(policy.if_error).min(stale_left),
+            stale_while_revalidate: upstream
+                .limit_stale_while_revalidate(policy.while_revalidate)
+                .min(stale_left),
+            revalidation: policy.revalidation.min(kept_for),
         }
+    }
+
+    /// The same, but never kept for a conditional request.
+    pub(crate) fn without_revalidation(self) -> Self {
+        Self { revalidation: Duration::ZERO, ..self }
     }
 
     /// How long a copy of this `age` stays fresh; none if it is stale.
@@ -78,17 +101,18 @@ impl Freshness {
             ReadPurpose::Fresh => Duration::ZERO,
             ReadPurpose::WhileRevalidating => self.stale_while_revalidate,
             ReadPurpose::OnError => self.stale_if_error,
+            ReadPurpose::Revalidate => return true,
         };
         age < self.ttl + beyond
     }
 
     /// Whether a copy may be stored at all.
     pub(crate) fn is_storable(self) -> bool {
-        !self.ttl.is_zero()
+        !self.lifetime().is_zero()
     }
 
-    /// How long a copy may be served for any purpose.
+    /// How long a copy may be put to any purpose.
     pub(crate) fn lifetime(self) -> Duration {
-        self.ttl + self.stale_if_error.max(self.stale_while_revalidate)
+        self.ttl + self.stale_if_error.max(self.stale_while_revalidate).max(self.revalidation)
     }
 }

@@ -2,6 +2,10 @@
 //! else (during an outage) a stale entry.
 //!
 //! A [`Resource`] says how it is keyed, fetched and revoked. Everything else is the same for all of them.
+//!
+//! A call is conditional if the cache holds a copy with validators, fresh or expired, that no change and no revocation has
+//! ended. A 304 renews that copy without decoding: its value becomes the result of this read, with the version of this read.
+//! So a change or a revocation while the call was in flight keeps it from being stored, as it does any other result.
 
 use std::{
     fmt,
@@ -15,13 +19,14 @@ use tracing::Instrument as _;
 
 use super::{
     freshness::{Freshness, ReadPurpose},
+    representation::Representation,
     single_flight::{Claim, SingleFlight},
     store::{self, CacheEntry, CacheStore, Size},
-    validity::{Guarded, ReadVersion, Served, Subject, Validity},
+    validity::{ReadVersion, Served, Subject, Validity},
 };
 use crate::{
     caller::Caller,
-    upstream::{deadline::Deadline, error::UpstreamError},
+    upstream::{deadline::Deadline, error::UpstreamError, validators::Validators},
 };
 
 /// A kind of resource that is read from the upstream by key.
@@ -34,7 +39,7 @@ pub(crate) trait Resource: Send + Sync + 'static {
     /// The changes and revocations that outdate a copy under `key`.
     fn subject(key: &Self::Key) -> Subject;
 
-    /// Fetches the value under `key` for `caller`. `last` makes the request conditional, where the resource supports that.
+    /// Fetches the value under `key` for `caller`. `last`, which has validators, makes the request conditional.
     ///
     /// # Errors
     /// Any [`UpstreamError`] of the call.
@@ -43,7 +48,7 @@ pub(crate) trait Resource: Send + Sync + 'static {
         caller: &Caller,
         key: Self::Key,
         version: ReadVersion,
-        last: Option<Validator<Self::Value>>,
+        last: Option<Representation<Self::Value>>,
         deadline: &Deadline,
     ) -> impl Future<Output = Result<Read<Self::Value>, UpstreamError>> + Send;
 
@@ -67,15 +72,12 @@ pub(crate) enum Lookup {
     NewCall,
 }
 
-/// The last value that was read, with its `ETag`.
-pub(crate) type Validator<V> = (String, V);
-
 /// The result of a read.
 #[derive(Debug, Clone)]
 pub(crate) struct Read<V> {
     pub(crate) value: V,
-    /// The validator for a conditional request.
-    pub(crate) etag: Option<String>,
+    /// The validators for a conditional request.
+    pub(crate) validators: Option<Arc<Validators>>,
     /// When it was read.
     pub(crate) version: ReadVersion,
     /// How long it may be served from now.
@@ -93,22 +95,24 @@ pub(crate) struct Cached<V> {
 /// An entry from which a response was made. It does not keep the entry alive.
 pub(crate) struct EntryRef<R: Resource> {
     key: R::Key,
-    entry: Weak<CacheEntry<R::Value>>,
+    entry: Weak<CacheEntry<Representation<R::Value>>>,
 }
 
 /// A read-through cache. Cheap to clone.
 pub(crate) struct ReadThrough<R: Resource>(Arc<Inner<R>>);
 
+type Store<R> = CacheStore<<R as Resource>::Key, Representation<<R as Resource>::Value>>;
+
 struct Inner<R: Resource> {
     resource: R,
-    store: CacheStore<R::Key, R::Value>,
+    store: Store<R>,
     flights: SingleFlight<R::Key, Read<R::Value>>,
     validity: Validity,
 }
 
 impl<R: Resource> ReadThrough<R> {
     /// A cache of `resource` with its entries in `store`.
-    pub(crate) fn new(resource: R, store: CacheStore<R::Key, R::Value>, validity: Validity) -> Self {
+    pub(crate) fn new(resource: R, store: Store<R>, validity: Validity) -> Self {
         let flights = SingleFlight::new(validity.clone());
         Self(Arc::new(Inner { resource, store, flights, validity }))
     }
@@ -183,7 +187,8 @@ impl<R: Resource> ReadThrough<R> {
         self.join(caller, key, deadline, || self.fresh(&key), None).outcome().await
     }
 
-    /// Reads `key` from the upstream, or from the call in flight, and ignores the cache. `last` makes the request conditional.
+    /// Reads `key` from the upstream, or from the call in flight, also if the entry is fresh. Without an entry to revalidate,
+    /// the request is conditional on the `last` read.
     ///
     /// # Errors
     /// Any [`UpstreamError`] of the call.
@@ -192,14 +197,14 @@ impl<R: Resource> ReadThrough<R> {
         caller: &Caller,
         key: R::Key,
         deadline: Instant,
-        last: Option<Validator<R::Value>>,
+        last: Option<Read<R::Value>>,
     ) -> Result<Read<R::Value>, UpstreamError> {
         self.join(caller, key, deadline, || None, last).outcome().await
     }
 
     /// Stores the result of a read of this `version`, unless it is outdated or the entry is newer.
     pub(crate) fn store(&self, key: R::Key, read: &Read<R::Value>) {
-        let copy = Guarded::new(read.value.clone(), read.version.clone(), read.freshness);
+        let copy = read.representation().into_copy(read.version.clone(), read.freshness);
         self.0.store.put(key, copy, || self.0.validity.is_storable(&read.version));
     }
 
@@ -211,7 +216,7 @@ impl<R: Resource> ReadThrough<R> {
         now: StdInstant,
     ) -> Option<(EntryRef<R>, Duration)> {
         let entry = self.0.store.get(&key)?;
-        let is_match = matches(self.0.validity.read(&entry, ReadPurpose::Fresh)?.value);
+        let is_match = matches(&self.0.validity.read(&entry, ReadPurpose::Fresh)?.value.value);
         let left = entry.fresh_for(now).filter(|_| is_match)?;
         Some((EntryRef { key, entry: Arc::downgrade(&entry) }, left))
     }
@@ -247,7 +252,7 @@ impl<R: Resource> ReadThrough<R> {
         key: R::Key,
         deadline: Instant,
         cached: impl FnOnce() -> Option<Read<R::Value>>,
-        last: Option<Validator<R::Value>>,
+        last: Option<Read<R::Value>>,
     ) -> Claim<R::Key, Read<R::Value>> {
         let version = self.0.validity.start_read(store::Key::scope(&key), R::subject(&key));
         self.0.flights.join(key, version, deadline, cached, |version, deadline| {
@@ -258,9 +263,10 @@ impl<R: Resource> ReadThrough<R> {
 
     fn fresh(&self, key: &R::Key) -> Option<Read<R::Value>> {
         let entry = self.0.store.get(key)?;
-        let value = self.0.validity.read(&entry, ReadPurpose::Fresh)?.value.clone();
+        let Representation { value, validators } =
+            self.0.validity.read(&entry, ReadPurpose::Fresh)?.value.clone();
         let freshness = Freshness::of(entry.fresh_for(StdInstant::now())?);
-        Some(Read { value, etag: None, version: entry.version().clone(), freshness })
+        Some(Read { value, validators, version: entry.version().clone(), freshness })
     }
 
     /// The entry under `key`, if it may be put to this `purpose`.
@@ -268,7 +274,22 @@ impl<R: Resource> ReadThrough<R> {
         let entry = self.0.store.get(key)?;
         let Served { value, stale_age } = self.0.validity.read(&entry, purpose)?;
         R::count(if stale_age.is_some() { Lookup::Stale } else { Lookup::Fresh });
-        Some(Cached { value: value.clone(), stale_age })
+        Some(Cached { value: value.value.clone(), stale_age })
+    }
+
+    /// The copy to revalidate: the entry under `key`, else the `last` read, if it has validators and is still valid but for
+    /// its age.
+    fn to_revalidate(&self, key: &R::Key, last: Option<Read<R::Value>>) -> Option<Representation<R::Value>> {
+        let Inner { store, validity, .. } = &*self.0;
+        let of_entry = store.get(key).and_then(|entry| {
+            let served = validity.read(&entry, ReadPurpose::Revalidate)?;
+            served.value.validators.is_some().then(|| served.value.clone())
+        });
+        of_entry.or_else(|| {
+            let last =
+                last.filter(|read| read.validators.is_some() && validity.is_storable(&read.version))?;
+            Some(last.representation())
+        })
     }
 
     async fn fetch(
@@ -276,10 +297,12 @@ impl<R: Resource> ReadThrough<R> {
         caller: &Caller,
         key: R::Key,
         version: ReadVersion,
-        last: Option<Validator<R::Value>>,
+        last: Option<Read<R::Value>>,
         deadline: &Deadline,
     ) -> Result<Read<R::Value>, UpstreamError> {
         let started = version.started;
+        // Looked up after the version was taken: a change in between shows in the copy, a later one in the version.
+        let last = self.to_revalidate(&key, last);
         let read = self.0.resource.fetch(caller, key, version, last, deadline).await;
         R::log(&key, &read, started.elapsed());
         match &read {
@@ -291,6 +314,12 @@ impl<R: Resource> ReadThrough<R> {
             }
         }
         read
+    }
+}
+
+impl<V: Clone> Read<V> {
+    fn representation(&self) -> Representation<V> {
+        Representation { value: self.value.clone(), validators: self.validators.clone() }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct CacheConfig {
     pub stale_if_error: Duration,
     /// `cache.stale_while_revalidate`
     pub stale_while_revalidate: Duration,
+    /// `cache.keep_expired`
+    pub keep_expired: Duration,
     /// `cache.caller_share`, in percent
     pub caller_share: u8,
 }

@@ -465,6 +465,15 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.stale_while_revalidate = v),
     },
     ConfigKey {
+        name: "cache.keep_expired",
+        default: "10m",
+        kind: ValueKind::Duration,
+        help: "Time past its TTL for which an entry with an ETag or Last-Modified is kept, to be revalidated with a \
+               conditional request. It is served only if the upstream confirms it (304). 0: no longer than \
+               cache.stale_if_error.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.cache.keep_expired = v),
+    },
+    ConfigKey {
         name: "cache.caller_share",
         default: "5",
         kind: ValueKind::Count,
@@ -809,7 +818,7 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.cors_headers",
         default: "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
                   apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,apollographql-client-name,\
-                  apollographql-client-version,traceparent,tracestate,baggage,sentry-trace",
+                  apollographql-client-version,x-request-timeout,traceparent,tracestate,baggage,sentry-trace",
         kind: ValueKind::HeaderNames,
         help: "Request headers that CORS allows to pages of http.origins, separated by commas.",
         set: |c, v| header_names(v).map(|v| c.http.cors_headers = v),
@@ -826,8 +835,8 @@ pub const KEYS: &[ConfigKey] = &[
         default: "10s",
         kind: ValueKind::Duration,
         help: "Deadline of a request, including reading its body (408). Data still missing then fails with \
-               UPSTREAM_TIMEOUT, a change already sent with OUTCOME_UNKNOWN, and the rest is returned. Subscriptions \
-               have no deadline.",
+               UPSTREAM_TIMEOUT, a change already sent with OUTCOME_UNKNOWN, and the rest is returned. The request \
+               header x-request-timeout can shorten it. Subscriptions have no deadline.",
         set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.http.deadline = v),
     },
     ConfigKey {

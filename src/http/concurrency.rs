@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     caller::{Caller, Scope},
@@ -73,14 +73,21 @@ impl AdmissionQueue {
     /// Returns a permit for one operation of `caller`, after a short wait if necessary. Waiting callers take turns.
     ///
     /// # Errors
-    /// `OVERLOADED`, if the queue or the caller's share of it is full, or after `limits.operations_wait`.
-    pub(crate) async fn admit(&self, caller: &Result<Caller, ApiError>) -> Result<Permit, ApiError> {
+    /// `OVERLOADED`, if the queue or the caller's share of it is full, after `limits.operations_wait`, or at the `deadline`.
+    pub(crate) async fn admit(
+        &self,
+        caller: &Result<Caller, ApiError>,
+        deadline: Instant,
+    ) -> Result<Permit, ApiError> {
         let overloaded = || self.limit.overloaded();
         let caller = caller.as_ref().ok().map(Caller::identity);
         let entry = self.limit.queue.enter(caller).ok_or_else(overloaded)?;
         match entry.try_permit() {
             Some(permit) => Ok(permit),
-            None => timeout(self.max_wait, entry.permit()).await.map_err(|_| overloaded()),
+            None => {
+                let end = deadline.min(Instant::now() + self.max_wait);
+                timeout_at(end, entry.permit()).await.map_err(|_| overloaded())
+            }
         }
     }
 }
@@ -94,15 +101,17 @@ mod tests {
     async fn callers_without_a_valid_credential_share_one_key() {
         let limits = Limits { operations: 8, operations_waiting: 0, ..Config::default().limits };
         let queue = AdmissionQueue::new(&limits);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut permits = Vec::new();
         for reason in ["no token", "malformed", "expired", "unknown"] {
-            permits.push(queue.admit(&Err(ApiError::Unauthenticated(reason.into()))).await.unwrap());
+            permits
+                .push(queue.admit(&Err(ApiError::Unauthenticated(reason.into())), deadline).await.unwrap());
         }
-        let refused = queue.admit(&Err(ApiError::Internal)).await.unwrap_err();
+        let refused = queue.admit(&Err(ApiError::Internal), deadline).await.unwrap_err();
         assert_eq!(refused.code(), ErrorCode::Overloaded);
         let caller = Ok(Caller::with_token("known", &ScopeKey::random()));
-        assert!(queue.admit(&caller).await.is_ok());
+        assert!(queue.admit(&caller, deadline).await.is_ok());
         drop(permits);
-        assert!(queue.admit(&Err(ApiError::Internal)).await.is_ok());
+        assert!(queue.admit(&Err(ApiError::Internal), deadline).await.is_ok());
     }
 }

@@ -10,27 +10,49 @@ use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheDirectives {
     fresh: Option<Duration>,
+    /// The part of `fresh` that had passed when the response arrived.
+    age: Duration,
     stale_if_error: Option<Duration>,
     stale_while_revalidate: Option<Duration>,
+    is_storing_forbidden: bool,
 }
 
 impl CacheDirectives {
     /// No bounds: the configured times apply.
-    pub const UNSPECIFIED: Self = Self { fresh: None, stale_if_error: None, stale_while_revalidate: None };
+    pub const UNSPECIFIED: Self = Self {
+        fresh: None,
+        age: Duration::ZERO,
+        stale_if_error: None,
+        stale_while_revalidate: None,
+        is_storing_forbidden: false,
+    };
 
     /// The response must not be cached.
-    pub const NO_STORE: Self = Self { fresh: Some(Duration::ZERO), ..Self::NEVER_STALE };
+    pub const NO_STORE: Self = Self { is_storing_forbidden: true, ..Self::NO_CACHE };
+
+    /// The response must not be served without revalidation.
+    const NO_CACHE: Self = Self { fresh: Some(Duration::ZERO), ..Self::NEVER_STALE };
 
     /// The response must not be served stale.
     const NEVER_STALE: Self = Self {
-        fresh: None,
         stale_if_error: Some(Duration::ZERO),
         stale_while_revalidate: Some(Duration::ZERO),
+        ..Self::UNSPECIFIED
     };
 
-    /// Returns `ttl`, or the upstream's freshness lifetime if that is shorter.
+    /// Returns `ttl`, or what is left of the upstream's freshness lifetime if that is shorter.
     pub fn limit(self, ttl: Duration) -> Duration {
-        shorter(self.fresh, ttl)
+        shorter(self.fresh.map(|fresh| fresh.saturating_sub(self.age)), ttl)
+    }
+
+    /// Whether the response may be stored at all, be it only to be revalidated.
+    pub fn permits_storing(self) -> bool {
+        !self.is_storing_forbidden
+    }
+
+    /// The same bounds for a response of the age that `headers` state.
+    pub(crate) fn at_age_of(self, headers: &HeaderMap) -> Self {
+        Self { age: age(headers), ..self }
     }
 
     /// Returns the time past the TTL for which a copy may be served while the upstream fails (RFC 5861, section 4): at
@@ -53,6 +75,8 @@ impl CacheDirectives {
             fresh: stricter(self.fresh, other.fresh),
             stale_if_error: stricter(self.stale_if_error, other.stale_if_error),
             stale_while_revalidate: stricter(self.stale_while_revalidate, other.stale_while_revalidate),
+            is_storing_forbidden: self.is_storing_forbidden || other.is_storing_forbidden,
+            age: self.age.max(other.age),
         }
     }
 }
@@ -61,11 +85,11 @@ fn shorter(stated: Option<Duration>, bound: Duration) -> Duration {
     stated.map_or(bound, |stated| stated.min(bound))
 }
 
-/// Parses `Cache-Control` and subtracts `Age` from `max-age`.
+/// Parses `Cache-Control`, and `Age`, which is subtracted from `max-age`.
 ///
-/// `no-store` and `no-cache` forbid caching, with one exception: exactly `no-cache, private` is the default of the
-/// upstream's framework for responses without an explicit policy, so it counts as unspecified. Any further directive
-/// makes it explicit. `must-revalidate` and `proxy-revalidate` forbid serving stale copies. An invalid value counts as
+/// `no-store` forbids caching, and `no-cache` serving without revalidation, with one exception: exactly `no-cache, private`
+/// is the default of the upstream's framework for responses without an explicit policy, so it counts as unspecified. Any
+/// further directive makes it explicit. `must-revalidate` and `proxy-revalidate` forbid serving stale copies. An invalid value counts as
 /// the strictest one.
 pub(crate) fn parse(headers: &HeaderMap) -> CacheDirectives {
     let mut directives = Vec::new();
@@ -78,28 +102,28 @@ pub(crate) fn parse(headers: &HeaderMap) -> CacheDirectives {
     if directives == ["no-cache", "private"] {
         return CacheDirectives::UNSPECIFIED;
     }
-    let age = headers
-        .get(AGE)
-        .and_then(|age| age.to_str().ok())
-        .and_then(|age| age.trim().parse().ok())
-        .unwrap_or(0);
-    directives.iter().fold(CacheDirectives::UNSPECIFIED, |combined, directive| {
+    let stated = directives.iter().fold(CacheDirectives::UNSPECIFIED, |combined, directive| {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
         let stated = || Some(Duration::from_secs(seconds(value)));
         combined.and(match name.trim_end() {
-            "no-store" | "no-cache" => CacheDirectives::NO_STORE,
+            "no-store" => CacheDirectives::NO_STORE,
+            "no-cache" => CacheDirectives::NO_CACHE,
             "must-revalidate" | "proxy-revalidate" => CacheDirectives::NEVER_STALE,
-            "max-age" => {
-                let left = Duration::from_secs(seconds(value).saturating_sub(age));
-                CacheDirectives { fresh: Some(left), ..CacheDirectives::UNSPECIFIED }
-            }
+            "max-age" => CacheDirectives { fresh: stated(), ..CacheDirectives::UNSPECIFIED },
             "stale-if-error" => CacheDirectives { stale_if_error: stated(), ..CacheDirectives::UNSPECIFIED },
             "stale-while-revalidate" => {
                 CacheDirectives { stale_while_revalidate: stated(), ..CacheDirectives::UNSPECIFIED }
             }
             _ => CacheDirectives::UNSPECIFIED,
         })
-    })
+    });
+    stated.at_age_of(headers)
+}
+
+/// The value of `Age` (RFC 9111, section 5.1); 0 if it is missing or invalid.
+fn age(headers: &HeaderMap) -> Duration {
+    let seconds = headers.get(AGE).and_then(|age| age.to_str().ok()).and_then(|age| age.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
 }
 
 /// Parses delta-seconds (RFC 9111, section 1.2.2). Values out of range count as very long, other text as 0. Some
@@ -135,18 +159,20 @@ mod tests {
             fresh: Some(Duration::from_secs(seconds)),
             ..CacheDirectives::UNSPECIFIED
         };
+        let aged = |seconds, age| CacheDirectives { age: Duration::from_secs(age), ..at_most(seconds) };
         let stale = |error, meanwhile| CacheDirectives {
-            fresh: None,
             stale_if_error: Some(Duration::from_secs(error)),
             stale_while_revalidate: Some(Duration::from_secs(meanwhile)),
+            ..CacheDirectives::UNSPECIFIED
         };
         for (lines, age, expected) in [
             (&[][..], None, CacheDirectives::UNSPECIFIED),
             (&["private"], None, CacheDirectives::UNSPECIFIED),
             (&["no-cache, private"], None, CacheDirectives::UNSPECIFIED),
             (&["private", "no-cache"], None, CacheDirectives::UNSPECIFIED),
-            (&["no-cache"], None, CacheDirectives::NO_STORE),
-            (&["no-cache, private, must-revalidate"], None, CacheDirectives::NO_STORE),
+            (&["no-cache"], None, CacheDirectives::NO_CACHE),
+            (&["no-cache, private, must-revalidate"], None, CacheDirectives::NO_CACHE),
+            (&["no-cache, no-store"], None, CacheDirectives::NO_STORE),
             (&["No-Store"], None, CacheDirectives::NO_STORE),
             (&["max-age=60, no-store"], None, CacheDirectives::NO_STORE),
             (&["no-store, max-age=60"], None, CacheDirectives::NO_STORE),
@@ -154,21 +180,27 @@ mod tests {
             (&["max-age=\"7\""], None, at_most(7)),
             (&["public, MAX-AGE = 7"], None, at_most(7)),
             (&["max-age=60", "max-age=5"], None, at_most(5)),
-            (&["max-age=60"], Some("50"), at_most(10)),
-            (&["max-age=60"], Some("90"), at_most(0)),
+            (&["max-age=60"], Some("50"), aged(60, 50)),
+            (&["max-age=60"], Some("90"), aged(60, 90)),
             (&["max-age=-1"], None, at_most(0)),
             (&["max-age"], None, at_most(0)),
             (&["max-age=99999999999999999999999"], None, at_most(u64::from(u32::MAX))),
             (&["s-maxage=0"], None, CacheDirectives::UNSPECIFIED),
             (&["must-revalidate"], None, stale(0, 0)),
             (&["proxy-revalidate, stale-if-error=60"], None, stale(0, 0)),
-            (&["stale-if-error=60, stale-while-revalidate=5"], Some("50"), stale(60, 5)),
+            (&["stale-if-error=60, stale-while-revalidate=5"], Some("50"), {
+                CacheDirectives { age: Duration::from_secs(50), ..stale(60, 5) }
+            }),
             (&["stale-if-error=60, Stale-If-Error=\"7\"", "stale-while-revalidate=x"], None, stale(7, 0)),
         ] {
             assert_eq!(read(lines, age), expected, "{lines:?} at age {age:?}");
         }
         assert_eq!(at_most(60).limit(Duration::from_secs(30)), Duration::from_secs(30));
         assert_eq!(at_most(10).limit(Duration::from_secs(30)), Duration::from_secs(10));
+        assert_eq!(aged(60, 50).limit(Duration::from_secs(30)), Duration::from_secs(10));
+        assert_eq!(aged(60, 90).limit(Duration::from_secs(30)), Duration::ZERO);
+        assert!(at_most(0).permits_storing() && CacheDirectives::NO_CACHE.permits_storing());
+        assert!(!CacheDirectives::NO_STORE.permits_storing());
         let window = Duration::from_secs(300);
         for (directives, expected) in [
             (CacheDirectives::UNSPECIFIED, 300),

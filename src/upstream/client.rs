@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
-    header::{
-        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
-        IF_NONE_MATCH,
-    },
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
@@ -19,8 +16,9 @@ use super::{
     deadline::Deadline,
     error::UpstreamError,
     resilience::call_policy::{CallPermit, CallPolicy, Route},
-    response::{AppointmentResponse, ChangeResponse, Page, PageItem},
+    response::{ChangeResponse, Page, PageItem, ReadResponse},
     service_token::ServiceToken,
+    validators::Validators,
     wire,
 };
 use crate::{
@@ -34,15 +32,13 @@ use crate::{
         replay::is_unprocessed,
         retry_after_header::retry_after,
     },
-    model::change::Change,
+    metrics::metrics,
+    model::{SharedAppointment, change::Change},
 };
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-
-/// The maximum length of a stored `ETag`.
-const MAX_ETAG: usize = 256;
 
 /// The maximum idle time of a connection before a change is sent on it. If the server closes the connection at the same
 /// moment, the outcome is unknown.
@@ -95,8 +91,8 @@ impl UpstreamClient {
         self.0.timeout
     }
 
-    /// Reads an appointment, or revalidates it by its `etag`: `GET /api/v1/appointments/{id}`. Transient failures are retried
-    /// until `deadline`.
+    /// Reads an appointment, or revalidates `last`: `GET /api/v1/appointments/{id}`. Transient failures are retried until
+    /// `deadline`.
     ///
     /// # Errors
     /// Any result other than an appointment or its definite absence.
@@ -104,52 +100,45 @@ impl UpstreamClient {
         &self,
         caller: &Caller,
         id: Uuid,
-        etag: Option<&str>,
+        last: Option<&Validators>,
         deadline: &Deadline,
-    ) -> Result<AppointmentResponse, UpstreamError> {
+    ) -> Result<ReadResponse<Option<SharedAppointment>>, UpstreamError> {
         let read = |headers| async {
-            let condition = etag.map(|etag| (IF_NONE_MATCH, etag));
-            let response = self.get(headers, self.appointment_url(id, &[]), condition).await?;
-            let directives = cache_control::parse(response.headers());
-            let new = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-            let answer = AppointmentResponse {
-                appointment: None,
-                is_unchanged: false,
-                etag: new.filter(|etag| etag.len() <= MAX_ETAG),
-                directives,
+            let answer = match self.get(headers, self.appointment_url(id, &[]), None, last).await? {
+                Fetched::NotModified(validators) => return Ok(validators.into()),
+                Fetched::Response(response) => response,
             };
-            match response.status() {
+            let directives = cache_control::parse(answer.headers());
+            match answer.status() {
                 StatusCode::OK => {
-                    let body = self.body(response).await?;
+                    let validators = Validators::of(answer.headers(), directives);
+                    let body = self.body(answer).await?;
                     let appointment =
                         wire::appointment(&body).map_err(|error| UpstreamError::Invalid(error.message()))?;
                     if appointment.id.0 != id {
                         return Err(UpstreamError::Invalid("it has the id of another appointment"));
                     }
-                    Ok(AppointmentResponse { appointment: Some(Arc::new(appointment)), ..answer })
-                }
-                StatusCode::NOT_MODIFIED if etag.is_some() => {
-                    Ok(AppointmentResponse { is_unchanged: true, ..answer })
+                    Ok(ReadResponse { value: Some(Some(Arc::new(appointment))), validators, directives })
                 }
                 status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
                     // A proxy, or another application at a wrong base path, says nothing about the appointment.
-                    if !wire::is_object(&self.body(response).await?) {
+                    if !wire::is_object(&self.body(answer).await?) {
                         return Err(UpstreamError::UnexpectedStatus { status: status.as_u16() });
                     }
                     // The API documents only 404.
                     let is_documented = status == StatusCode::NOT_FOUND;
                     let directives = if is_documented { directives } else { CacheDirectives::NO_STORE };
-                    Ok(AppointmentResponse { directives, ..answer })
+                    Ok(ReadResponse { value: Some(None), validators: None, directives })
                 }
-                _ => Err(status_error(&response)),
+                _ => Err(status_error(&answer)),
             }
         };
         let send = || self.authorised(caller, read);
         self.0.policy.read(Route::Appointment, caller, deadline, send).await
     }
 
-    /// Reads a page of the list: `GET /api/v1/appointments?page=…&per_page=…`. Pages count from 1. Retried like
-    /// [`Self::appointment`].
+    /// Reads a page of the list, or revalidates `last`: `GET /api/v1/appointments?page=…&per_page=…`. Pages count from 1.
+    /// Retried like [`Self::appointment`].
     ///
     /// # Errors
     /// Any result other than a list.
@@ -158,26 +147,31 @@ impl UpstreamClient {
         caller: &Caller,
         page: u64,
         per_page: u32,
+        last: Option<&Validators>,
         deadline: &Deadline,
-    ) -> Result<Page, UpstreamError> {
+    ) -> Result<ReadResponse<Page>, UpstreamError> {
         let read = |headers| async {
             let mut url = self.0.appointments_url.clone();
             url.query_pairs_mut()
                 .append_pair("page", &page.to_string())
                 .append_pair("per_page", &per_page.to_string());
-            let response = self.get(headers, url, self.0.list_encoding.clone()).await?;
-            let directives = cache_control::parse(response.headers());
+            let response = match self.get(headers, url, self.0.list_encoding.clone(), last).await? {
+                Fetched::NotModified(validators) => return Ok(validators.into()),
+                Fetched::Response(response) => response,
+            };
             match response.status() {
                 StatusCode::OK => {
+                    let directives = cache_control::parse(response.headers());
+                    let validators = Validators::of(response.headers(), directives);
                     let body = self.body(response).await?;
                     let list = wire::list(&body).map_err(|error| UpstreamError::Invalid(error.message()))?;
-                    Ok(Page {
+                    let page = Page {
                         items: list.items.into_iter().map(|item| item.map(page_item)).collect(),
                         per_page: list.per_page,
                         total: list.total,
                         has_next: list.has_next,
-                        directives,
-                    })
+                    };
+                    Ok(ReadResponse { value: Some(page), validators, directives })
                 }
                 _ => Err(status_error(&response)),
             }
@@ -282,17 +276,44 @@ impl UpstreamClient {
         [(ACCEPT, JSON), (AUTHORIZATION, bearer)].into_iter().chain(id).collect()
     }
 
-    /// Sends a GET and follows redirects within the upstream's origin. A token is never sent to another host.
+    /// Sends a GET, conditional on the validators of the `last` response. A 304 about another response is disregarded, and
+    /// the request repeated without the condition; a 304 to a request without one is a response like any other.
     async fn get(
+        &self,
+        headers: HeaderMap,
+        url: Url,
+        header: Option<(HeaderName, &str)>,
+        last: Option<&Validators>,
+    ) -> Result<Fetched, UpstreamError> {
+        let response = self.follow(headers.clone(), url.clone(), header.clone(), last).await?;
+        if last.is_some() && response.status() == StatusCode::OK {
+            metrics().revalidations.count("changed");
+        }
+        match last.filter(|_| response.status() == StatusCode::NOT_MODIFIED) {
+            None => Ok(Fetched::Response(response)),
+            Some(last) if last.are_confirmed_by(response.headers()) => {
+                metrics().revalidations.count("unchanged");
+                Ok(Fetched::NotModified(last.renewed(response.headers())))
+            }
+            Some(_) => self.follow(headers, url, header, None).await.map(Fetched::Response),
+        }
+    }
+
+    /// Sends a GET and follows redirects within the upstream's origin. A token is never sent to another host.
+    async fn follow(
         &self,
         headers: HeaderMap,
         mut url: Url,
         header: Option<(HeaderName, &str)>,
+        last: Option<&Validators>,
     ) -> Result<Response, UpstreamError> {
         for _ in 0..=MAX_REDIRECTS {
             let mut request = api_request(&self.0.reads, Method::GET, headers.clone(), url.clone());
             if let Some((name, value)) = &header {
                 request = request.header(name, *value);
+            }
+            if let Some(last) = last {
+                request = last.apply(request);
             }
             let response = self.0.reads.send(request).await.map_err(send_error)?;
             match redirect::target(response.status(), response.headers(), &url) {
@@ -337,6 +358,22 @@ impl UpstreamClient {
             BodyError::Encoding => UpstreamError::Invalid("it is not encoded as its Content-Encoding states"),
             BodyError::Broken(error) => transport_error(error),
         })
+    }
+}
+
+/// The result of a GET.
+enum Fetched {
+    Response(Response),
+    /// The last response is still current, with these validators.
+    NotModified(Validators),
+}
+
+impl<T> From<Validators> for ReadResponse<T> {
+    fn from(validators: Validators) -> Self {
+        let directives = validators.directives();
+        // A 304 can forbid storing, too.
+        let validators = directives.permits_storing().then_some(validators);
+        Self { value: None, validators, directives }
     }
 }
 

@@ -18,4 +18,5 @@ pub mod resilience;
 pub mod response;
 pub mod service_token;
 pub mod token_response;
+pub mod validators;
 pub mod wire;

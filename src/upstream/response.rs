@@ -1,17 +1,15 @@
 //! Decoded responses of the upstream.
 
-use super::{cache_control::CacheDirectives, outcome::CallOutcome};
+use super::{cache_control::CacheDirectives, outcome::CallOutcome, validators::Validators};
 use crate::model::{SharedAppointment, change::InputFault};
 
-/// The response to a read of one appointment.
+/// The response to a read, which may have been conditional.
 #[derive(Debug, Clone)]
-pub struct AppointmentResponse {
-    /// The appointment; `None` if it does not exist or is unchanged.
-    pub appointment: Option<SharedAppointment>,
-    /// Whether the appointment still matches the `ETag` of the request (304).
-    pub is_unchanged: bool,
-    /// The entity tag for the next conditional request.
-    pub etag: Option<String>,
+pub struct ReadResponse<T> {
+    /// The value; `None` if it still has the validators of the request (304).
+    pub value: Option<T>,
+    /// The validators for the next conditional request.
+    pub validators: Option<Validators>,
     /// The upstream's bounds on caching.
     pub directives: CacheDirectives,
 }
@@ -27,8 +25,6 @@ pub struct Page {
     pub total: Option<u64>,
     /// Whether another page follows, if the upstream states it.
     pub has_next: Option<bool>,
-    /// The upstream's bounds on caching.
-    pub directives: CacheDirectives,
 }
 
 /// An appointment on a page.
@@ -60,13 +56,13 @@ pub(crate) trait UpstreamResponse {
     fn outcome(&self) -> CallOutcome;
 }
 
-impl UpstreamResponse for AppointmentResponse {
+impl UpstreamResponse for ReadResponse<Option<SharedAppointment>> {
     fn outcome(&self) -> CallOutcome {
-        if self.appointment.is_some() || self.is_unchanged { CallOutcome::Ok } else { CallOutcome::NotFound }
+        if matches!(self.value, Some(None)) { CallOutcome::NotFound } else { CallOutcome::Ok }
     }
 }
 
-impl UpstreamResponse for Page {
+impl UpstreamResponse for ReadResponse<Page> {
     fn outcome(&self) -> CallOutcome {
         CallOutcome::Ok
     }

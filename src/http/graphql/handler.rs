@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 
 use super::{
     accept::{Accepted, MediaType},
-    csrf, request,
+    csrf, request, request_timeout,
     response_cache::{CacheRequest, EncodedResponse, Form},
     run::access,
     sse::{self, NO_SINGLE_CONNECTION},
@@ -33,7 +33,6 @@ use crate::{
 
 /// `POST` and `GET` of the GraphQL endpoint.
 pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Result<Response, Refusal> {
-    let deadline = Instant::now() + gateway.http.deadline;
     let is_get = *request.method() == Method::GET;
     if !is_get && *request.method() != Method::POST {
         // The single connection mode of GraphQL over SSE uses these methods.
@@ -46,6 +45,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     if websocket::is_upgrade(&request) {
         return websocket::upgrade(gateway, request);
     }
+    let deadline = request_timeout::deadline(request.headers(), gateway.http.deadline)?;
     let (head, RequestContext { id, body, negotiation }) = request.into_parts();
     let token = bearer::token(&head.headers, &gateway.limits);
     let caller = bearer::identify(&token, &gateway.identity, deadline).await;
@@ -94,7 +94,7 @@ async fn execute(
         Form::QueryString => request::from_query_string(cache_request.text)?,
         Form::Body => request::from_json(cache_request.text)?,
     };
-    let permit = gateway.operations.admit(&caller).await?;
+    let permit = gateway.operations.admit(&caller, deadline).await?;
 
     let reject = |response| match accepted.preferred {
         MediaType::EventStream => Ok(sse::single_response(gateway, response)),

@@ -1,9 +1,10 @@
 //! The GraphQL endpoint and its transports: GraphQL over HTTP, server-sent events ([`sse`]) and WebSocket
 //! ([`websocket`]).
 //!
-//! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, authentication, rate
-//! limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body or query string ([`request`]), response
-//! cache ([`response_cache`]), parameters, concurrency limit, operation, response ([`status`]).
+//! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, deadline
+//! ([`request_timeout`]), authentication, rate limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body
+//! or query string ([`request`]), response cache ([`response_cache`]), parameters, concurrency limit, operation, response
+//! ([`status`]).
 
 pub mod accept;
 pub mod csrf;
@@ -11,6 +12,7 @@ pub mod csrf;
 pub mod fuzzing;
 pub mod handler;
 pub mod request;
+pub mod request_timeout;
 pub mod response_cache;
 pub mod run;
 pub mod sse;

@@ -105,6 +105,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let of_read = prop_oneof![
         2 => Just(Outcome::Shown),
         1 => Just(Outcome::ShownOnce),
+        2 => Just(Outcome::Unchanged),
         2 => any_outage(),
         4 => any_refusal(),
     ];
@@ -173,6 +174,27 @@ fn refusal_in_flight() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
+/// Somebody reads something, which the upstream confirms when it is past its time; then something is refused or fails, and
+/// somebody reads it once more.
+fn renewal() -> impl Strategy<Value = Vec<Step>> {
+    let end = prop_oneof![any_refusal(), any_outage(), Just(Outcome::Unchanged)];
+    (0..SUBSCRIBERS, read_and_refused(), end).prop_map(|(caller, (read, refused), end)| {
+        let again = [Step::Read(caller, read, 0, 1), Step::ReleaseLast, Step::Pause];
+        let mut steps = vec![Step::Mode(caller, read, Outcome::Shown)];
+        steps.extend(again.clone());
+        steps.push(Step::Mode(caller, read, Outcome::Unchanged));
+        steps.extend(again.clone());
+        steps.extend([
+            Step::Mode(caller, refused, end),
+            Step::Read(caller, refused, 0, 1),
+            Step::ReleaseLast,
+            Step::Mode(caller, read, Outcome::Unchanged),
+        ]);
+        steps.extend(again);
+        steps
+    })
+}
+
 /// Scenes, in half of the cases without changes: one whose outcome is unknown keeps lists from being cached for the rest
 /// of the case.
 fn any_steps() -> impl Strategy<Value = Vec<Step>> {
@@ -181,6 +203,7 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
             28 => any_step().prop_map(|step| vec![step]),
             2 => refusal_of_copies(),
             1 => refusal_in_flight(),
+            2 => renewal(),
         ]
     };
     let with_changes = prop_oneof![7 => without_changes(), 1 => any_change().prop_map(|change| vec![change])];
@@ -861,6 +884,9 @@ fn check(setting: Setting) {
         Setting { pause: Duration::ZERO, .. } => expected.push(Source::Listed),
         Setting { staleness: Staleness::IfError, .. } => expected.push(Source::Stale),
         _ => {}
+    }
+    if !setting.pause.is_zero() {
+        expected.push(Source::Renewed);
     }
     let missing: Vec<_> = expected.into_iter().filter(|way| !ways.contains(way)).collect();
     assert!(missing.is_empty(), "{setting:?}: nobody was told anything by way of {missing:?}");

@@ -7,6 +7,7 @@ mod freshness;
 mod isolation;
 mod response_cache;
 mod response_cache_bounds;
+mod revalidation;
 mod revocation;
 mod single_flight;
 mod stale;

@@ -16,5 +16,6 @@ mod open_files;
 mod protocol;
 mod rate_limit;
 mod request_smuggling;
+mod request_timeout;
 mod response_memory;
 mod statuses;

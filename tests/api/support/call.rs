@@ -43,6 +43,16 @@ impl Call {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
+    /// `If-None-Match` and `If-Modified-Since`.
+    pub fn conditions(&self) -> [Option<&str>; 2] {
+        ["if-none-match", "if-modified-since"].map(|name| self.header(name))
+    }
+
+    /// Whether the call is conditional.
+    pub fn is_conditional(&self) -> bool {
+        self.conditions() != [None; 2]
+    }
+
     /// The body as JSON; null without a body.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()

@@ -60,6 +60,11 @@ impl UpstreamResponse {
         Self::json(status, &json!({ "message": UPSTREAM_TEXT }))
     }
 
+    /// 304: the client's copy is still current.
+    pub fn not_modified() -> Self {
+        Self::text(304, "application/json", "")
+    }
+
     /// A status with a body of any kind.
     pub fn text(status: u16, content_type: &str, body: &str) -> Self {
         let length = body.len();

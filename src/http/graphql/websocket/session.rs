@@ -354,7 +354,7 @@ impl Session {
         } else {
             // The task waits for admission, so that the session does not.
             let execution = async move {
-                match gateway.operations.admit(&caller).await {
+                match gateway.operations.admit(&caller, deadline).await {
                     Ok(_permit) => gateway.api.execute(operation, access(&gateway, caller, deadline)).await,
                     Err(error) => GraphqlResponse::rejected(vec![error]),
                 }

@@ -34,6 +34,8 @@ pub enum Source {
     Cached,
     /// From a cached copy, past its time.
     Stale,
+    /// From a copy that the upstream has confirmed with a 304.
+    Renewed,
     /// From a list that was cached or in flight.
     Listed,
     /// To a new subscription.
@@ -54,11 +56,17 @@ pub enum Staleness {
 pub fn judge(log: &Log, staleness: Staleness, read: &Read, told: &Observed) -> Result<Source, String> {
     match told {
         Observed::Shown { call: number, scope, is_stale } => {
-            let call = shown(log, read, *number, scope)?;
+            shown(log, read, *number, scope)?;
             if *is_stale && !may_be_stale(log, staleness, read) {
                 return Err("stale, though the upstream did not fail".to_owned());
             }
-            way(log, read, call, *number, *is_stale)
+            // Without a renewal of its own, each copy is judged by the call that brought it.
+            let mut ways = log.copies(*number).map(|n| {
+                let way = way(log, read, &log.calls[n], n, *is_stale)?;
+                Ok(if n == *number { way } else { Source::Renewed })
+            });
+            let first = ways.next().expect("the call itself");
+            first.or_else(|fault| ways.find(Result::is_ok).unwrap_or(Err(fault)))
         }
         Observed::Nothing => {
             let absent = |n: &usize| log.calls[*n].outcome.meaning(read.subject) == Meaning::Absent;

@@ -27,6 +27,8 @@ pub enum Outcome {
     Shown,
     /// The same, with `Cache-Control: no-store`.
     ShownOnce,
+    /// 304, if the call is conditional; otherwise as `Shown`.
+    Unchanged,
     /// Another status, without data. 204 to a change says that it was made.
     Status(u16),
     /// 200, with another appointment.
@@ -119,7 +121,7 @@ impl Outcome {
     /// The meaning as a response to a read of `subject`.
     pub fn meaning(self, subject: Subject) -> Meaning {
         match self {
-            Self::Shown | Self::ShownOnce => Meaning::Data,
+            Self::Shown | Self::ShownOnce | Self::Unchanged => Meaning::Data,
             Self::Status(401) => Meaning::Rejected,
             Self::Status(404 | 410) if subject != Subject::List => Meaning::Absent,
             Self::Status(408 | 429 | 500..) | Self::Cut | Self::Truncated => Meaning::Outage,
@@ -168,6 +170,8 @@ pub struct Made {
     pub subject: Subject,
     pub is_change: bool,
     pub outcome: Outcome,
+    /// The call whose data a 304 confirms.
+    pub renews: Option<usize>,
     /// Whether the credential and the answer let it be cached.
     pub may_be_kept: bool,
     pub received: u64,
@@ -269,6 +273,38 @@ impl Log {
             !call.is_change && call.scope == scope && call.subject == subject
         };
         (0..self.calls.len()).filter(is_of)
+    }
+
+    /// The call that brought the data of call `n`, and those that have renewed it.
+    pub fn copies(&self, n: usize) -> impl Iterator<Item = usize> + use<'_> {
+        let renewals = (0..self.calls.len()).filter(move |it| self.calls[*it].renews == Some(n));
+        std::iter::once(n).chain(renewals)
+    }
+
+    /// Why a call for `subject` by `scope` must not be conditional on the data of call `n`, if that is so.
+    fn condition_fault(&self, scope: &str, subject: Subject, n: usize) -> Option<String> {
+        let Some(first) = self.calls.get(n) else { return Some(format!("no call {n} was made")) };
+        if first.scope != scope || first.subject != subject || first.is_change {
+            return Some(format!("call {n} was {:?} as {}", first.subject, first.scope));
+        }
+        let ends = |copy: &Made, event: &Made| {
+            let Some(answered) = event.released else { return false };
+            let is_changed = event.is_to_change(subject)
+                && event.has_changed()
+                && (answered > copy.received || event.is_in_doubt());
+            let is_refused = event.scope == scope
+                && event.settled.is_some()
+                && event.refuses(subject) == Ends::Yes
+                && copy.settled.is_some_and(|at| at < answered);
+            is_changed || is_refused
+        };
+        let is_valid = |copy: usize| {
+            let copy = &self.calls[copy];
+            let is_there = copy.released.is_some() && copy.outcome != Outcome::ShownOnce;
+            is_there && !self.calls.iter().any(|event| ends(copy, event))
+        };
+        let is_any_valid = self.copies(n).any(is_valid);
+        (!is_any_valid).then(|| format!("the copies of call {n} have ended"))
     }
 
     /// The call by which `scope` reads `subject` that was received after `since`.
@@ -380,6 +416,15 @@ impl ModelUpstream {
         } else {
             log.modes.get(&(scope.clone(), subject)).copied().unwrap_or(Outcome::Shown)
         };
+        let condition = call.header("if-none-match").and_then(|tag| tag.trim_matches('"').parse().ok());
+        if let Some(fault) = condition.and_then(|n| log.condition_fault(&scope, subject, n)) {
+            log.violation = Some(format!("{subject:?} was asked for with a condition, but {fault}"));
+        }
+        let renews = condition.filter(|_| outcome == Outcome::Unchanged);
+        let outcome = match outcome {
+            Outcome::Unchanged if renews.is_none() => Outcome::Shown,
+            outcome => outcome,
+        };
         if !is_change
             && !log.is_changing
             && let Join::Yes(first) = log.join(&scope, subject)
@@ -399,6 +444,7 @@ impl ModelUpstream {
             subject,
             is_change,
             outcome,
+            renews,
             may_be_kept,
             received,
             released: None,
@@ -421,8 +467,11 @@ impl ModelUpstream {
             Subject::List => List::of(IDS, Pagination::Meta).page_of(call, |n| marked(self.id(n))),
         };
         match outcome {
-            Outcome::Shown => shown(),
-            Outcome::ShownOnce => shown().with("Cache-Control", "no-store"),
+            Outcome::Shown => shown().with("ETag", &format!("\"{number}\"")),
+            Outcome::ShownOnce => {
+                shown().with("ETag", &format!("\"{number}\"")).with("Cache-Control", "no-store")
+            }
+            Outcome::Unchanged => UpstreamResponse::not_modified(),
             Outcome::Status(204) => UpstreamResponse::text(204, "text/plain", ""),
             Outcome::Status(422) => UpstreamResponse::json(422, &json!({ "errors": { "status": ["no"] } })),
             Outcome::Status(status) => UpstreamResponse::status(status),
