@@ -8,6 +8,11 @@ import * as wundergraph from '@wundergraph/composition';
 import { buildASTSchema, parse } from 'graphql';
 import { NOTES } from './notes.mjs';
 
+// For contracts, @wundergraph/composition uses methods of sets that Node.js has from version 22 on.
+Set.prototype.isDisjointFrom ??= function (other) {
+  return [...this].every((item) => !other.has(item));
+};
+
 const [file] = process.argv.slice(2);
 const subgraph = (name, sdl) => ({ name, url: `http://${name}.example/graphql`, typeDefs: parse(sdl) });
 const appointments = subgraph('appointments', readFileSync(file, 'utf8'));

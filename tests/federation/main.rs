@@ -106,6 +106,8 @@ async fn joins_entities(router: &str) {
     let mut codes =
         errors.iter().filter_map(|error| error["extensions"]["code"].as_str()).collect::<Vec<_>>();
     codes.sort_unstable();
+    // Hive Gateway repeats an error at each field.
+    codes.dedup();
     assert_eq!(codes, ["FORBIDDEN", "NOT_FOUND"], "{joined}");
     // An appointment of the gateway has the field of the other subgraph.
     let appointment = json!({ "reference": "caller", "note": format!("note {}", id(0)) });
