@@ -1,6 +1,6 @@
 //! The command line. Its flags and `--help` are derived from the table of configuration keys.
 
-use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser};
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser};
 
 use crate::config::{
     key::{ConfigKey, ValueKind},
@@ -15,8 +15,11 @@ pub enum Action {
     Serve(Sources),
     /// Serve the sandbox alone.
     Sandbox(Sources),
-    /// Print the schema.
-    Schema,
+    /// Print the schema, or that of the subgraph.
+    Schema {
+        /// Whether to print the schema of the subgraph.
+        federation: bool,
+    },
     /// Check the configuration and the services it depends on.
     Check(Sources),
     /// Generate an API key for the caller with this name.
@@ -75,7 +78,7 @@ fn action(matches: &ArgMatches, environment: std::collections::BTreeMap<String, 
     };
     match matches.subcommand() {
         Some(("sandbox", matches)) => Action::Sandbox(sources(matches)),
-        Some(("schema", _)) => Action::Schema,
+        Some(("schema", matches)) => Action::Schema { federation: matches.get_flag("federation") },
         Some(("check", matches)) => Action::Check(sources(matches)),
         Some(("api-key", matches)) => Action::ApiKey(matches.get_one("name").cloned().unwrap_or_default()),
         Some((_, matches)) => Action::Serve(sources(matches)),
@@ -107,7 +110,14 @@ fn command() -> Command {
                 )
                 .args(std::iter::once(config()).chain(sandbox_keys.filter_map(flag))),
         )
-        .subcommand(Command::new("schema").about("Print the GraphQL schema (SDL)"))
+        .subcommand(
+            Command::new("schema").about("Print the GraphQL schema (SDL)").arg(
+                Arg::new("federation")
+                    .long("federation")
+                    .action(ArgAction::SetTrue)
+                    .help("Print the schema of the subgraph for composition (graphql.federation)"),
+            ),
+        )
         .subcommand(
             Command::new("check")
                 .about("Validate the configuration and contact the upstream, the token endpoint and the JWKS URL")
@@ -178,7 +188,7 @@ mod tests {
         );
         assert!(matches!(
             action(&command().get_matches_from(["x", "schema"]), Default::default()),
-            Action::Schema
+            Action::Schema { federation: false }
         ));
     }
 }

@@ -57,8 +57,9 @@ async fn main() -> ExitCode {
     let result = match cli::parse() {
         Action::Serve(sources) => serve(&sources).await,
         Action::Sandbox(sources) => serve_sandbox(sources).await,
-        Action::Schema => {
-            print(graphql::api::sdl(&Config::default().limits).trim_end());
+        Action::Schema { federation } => {
+            let sdl = if federation { graphql::api::subgraph_sdl } else { graphql::api::sdl };
+            print(sdl(&Config::default().limits).trim_end());
             Ok(())
         }
         Action::Check(sources) => check(&sources).await,

@@ -1,4 +1,4 @@
-//! `graphql.*`: introspection, suggestions and the document cache.
+//! `graphql.*`: introspection, suggestions, federation and the document cache.
 
 use bytesize::ByteSize;
 
@@ -9,6 +9,8 @@ pub struct GraphqlConfig {
     pub introspection: bool,
     /// `graphql.suggestions`
     pub suggestions: bool,
+    /// `graphql.federation`
+    pub federation: bool,
     /// `graphql.documents_size`
     pub documents_size: ByteSize,
 }

@@ -712,7 +712,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "limits.ids",
         default: "100",
         kind: ValueKind::Count,
-        help: "Maximum number of ids in appointmentsByIds, and of distinct ids in an operation.",
+        help: "Maximum number of ids in appointmentsByIds, of representations in _entities, and of distinct ids in an \
+               operation.",
         set: |c, v| count(v, 1..=100).map(|v| c.limits.ids = v),
     },
     ConfigKey {
@@ -922,6 +923,14 @@ pub const KEYS: &[ConfigKey] = &[
         kind: ValueKind::Switch,
         help: "Suggest existing fields in the message for an unknown field.",
         set: |c, v| switch(v).map(|v| c.graphql.suggestions = v),
+    },
+    ConfigKey {
+        name: "graphql.federation",
+        default: "false",
+        kind: ValueKind::Switch,
+        help: "Serve a subgraph of a federated graph: _service and _entities. _service shows the schema without a \
+               credential, also without graphql.introspection.",
+        set: |c, v| switch(v).map(|v| c.graphql.federation = v),
     },
     ConfigKey {
         name: "graphql.documents_size",

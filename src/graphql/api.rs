@@ -26,7 +26,13 @@ use super::{
         short_names::ShortNames,
         typename,
     },
-    schema::{mutation::Mutation, query::Query, subscription::Subscription, type_index::Types},
+    schema::{
+        federation::{self, without_subgraph},
+        mutation::Mutation,
+        query::Query,
+        subscription::Subscription,
+        type_index::Types,
+    },
 };
 use crate::{
     config::{graphql::GraphqlConfig, limits::Limits},
@@ -88,15 +94,28 @@ const VALIDATION_FAILED: ErrorCode = ErrorCode::ValidationFailed;
 
 type Builder = SchemaBuilder<Query, Mutation, Subscription>;
 
-fn schema(limits: &Limits) -> Builder {
-    Schema::build(Query::new(limits), Mutation, Subscription)
+/// The schema, with the subgraph of that description, if any.
+fn schema(limits: &Limits, subgraph_sdl: Option<&Arc<str>>) -> Builder {
+    let query = Query::new(limits, subgraph_sdl.cloned().unwrap_or_default());
+    let schema = Schema::build(query, Mutation, Subscription)
         // A second line of defence: `parse::parse` counts the same way and names the limit.
-        .limit_recursive_depth(limits.depth + 1)
+        .limit_recursive_depth(limits.depth + 1);
+    if subgraph_sdl.is_some() { schema } else { without_subgraph(schema) }
 }
 
 /// The client-visible schema as SDL.
 pub fn sdl(limits: &Limits) -> String {
-    export_sdl(&schema(limits).finish())
+    export_sdl(&schema(limits, None).finish())
+}
+
+/// The schema of the subgraph as SDL with the directives of federation, which `_service` returns.
+pub fn subgraph_sdl(limits: &Limits) -> String {
+    federation::subgraph_sdl(schema(limits, None))
+}
+
+/// The description of the subgraph, if the gateway serves one.
+fn served_subgraph(limits: &Limits, config: &GraphqlConfig) -> Option<Arc<str>> {
+    config.federation.then(|| subgraph_sdl(limits).trim_end().into())
 }
 
 fn export_sdl(schema: &Schema<Query, Mutation, Subscription>) -> String {
@@ -109,7 +128,8 @@ impl Api {
     /// # Panics
     /// Never: a test parses the schema's own SDL, which does not depend on `limits`.
     pub fn new(limits: Limits, config: &GraphqlConfig, memory: ResponseMemory) -> Self {
-        let (validator, schema) = (schema(&limits), schema(&limits));
+        let build = || schema(&limits, served_subgraph(&limits, config).as_ref());
+        let (validator, schema) = (build(), build());
         Self::build(validator, schema, limits, config, memory)
     }
 
@@ -121,7 +141,8 @@ impl Api {
         memory: ResponseMemory,
         fault: impl ExtensionFactory + Copy,
     ) -> Self {
-        let (validator, schema) = (schema(&limits).extension(fault), schema(&limits).extension(fault));
+        let build = || schema(&limits, served_subgraph(&limits, config).as_ref()).extension(fault);
+        let (validator, schema) = (build(), build());
         Self::build(validator, schema, limits, config, memory)
     }
 
@@ -133,7 +154,10 @@ impl Api {
         memory: ResponseMemory,
     ) -> Self {
         let validator = validator.extension(ValidateOnly).disable_suggestions().finish();
-        let suggester = config.suggestions.then(|| self::schema(&limits).extension(ValidateOnly).finish());
+        let suggester = config.suggestions.then(|| {
+            let subgraph_sdl = served_subgraph(&limits, config);
+            self::schema(&limits, subgraph_sdl.as_ref()).extension(ValidateOnly).finish()
+        });
         // Only validated documents reach it, so its own validation is minimal.
         let schema = schema.validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&export_sdl(&schema)).expect("the schema describes itself");

@@ -20,6 +20,7 @@
 //! | An argument with an absent variable is null, not omitted. | `context.rs` | [`pipeline::normalize`] |
 //! | Fields are ordered by completion, not by selection. | `resolver_utils/container.rs`, `do_resolve_container` | [`execute::response`] |
 //! | A failed non-null root field is omitted, where `data` must be null. | `resolver_utils/container.rs`, `do_resolve_container` | [`execute::response`] |
+//! | `_entities` fails the whole list with one entity. | `types/query_root.rs`, `resolve_field` | [`schema::federation`] resolves the field |
 //! | A nullable field of type `Result<Option<T>>` that fails is omitted, not null. | `resolver_utils/container.rs`, `do_resolve_container` | [`schema::query`] returns `Option<Result<T>>` |
 //!
 //! Those of the parser, `async-graphql-parser`, have one workaround in common: [`pipeline::parser`] takes its place and
@@ -49,6 +50,9 @@
 //!   field, never that of its selection set, so clients never see the index.
 //! - **Finished JSON in `Value::Binary`** ([`execute::projection`]). An object is projected to JSON when it is resolved.
 //!   No type of the schema is binary, so the response encoder copies the bytes of each `Value::Binary` unchanged.
+//! - **Types changed before a schema is finished** ([`schema::federation`]). The library derives types statically, and
+//!   federation is a setting. A schema builder registers additional output types with the registry of all types at hand,
+//!   so such a registration can remove the subgraph or add its keys.
 //! - **The reserved alias `-`** ([`pipeline::normalize`]). A placeholder field `-: __typename` stands in each empty
 //!   selection set. The parser rejects this alias in documents, and the response encoder skips the field.
 //!
@@ -63,6 +67,7 @@
 //! [`pipeline::short_names`]: super::pipeline::short_names
 //! [`pipeline::typename`]: super::pipeline::typename
 //! [`pipeline::variables`]: super::pipeline::variables
+//! [`schema::federation`]: super::schema::federation
 //! [`schema::query`]: super::schema::query
 
 #[cfg(test)]
@@ -77,7 +82,7 @@ mod tests {
 
     use async_graphql::{
         EmptyMutation, EmptySubscription, Enum, MaybeUndefined, Object, Request, Response, Schema,
-        SchemaBuilder, async_trait,
+        SchemaBuilder, SimpleObject, async_trait,
         extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
         parser::{parse_query, types::Selection},
     };
@@ -335,6 +340,35 @@ mod tests {
             data("{ failingNullable one }"),
             "{\"one\":1}",
             "async-graphql returns null for failed nullable fields: schema::query can return Result<Option<T>>"
+        );
+    }
+
+    #[derive(SimpleObject)]
+    struct Thing {
+        id: i32,
+    }
+
+    struct Entities;
+
+    #[Object]
+    impl Entities {
+        #[graphql(entity)]
+        async fn thing(&self, id: i32) -> Option<Thing> {
+            (id == 1).then_some(Thing { id })
+        }
+    }
+
+    #[test]
+    fn one_missing_entity_fails_the_list() {
+        let schema = Schema::build(Entities, EmptyMutation, EmptySubscription).finish();
+        let text =
+            "{ _entities(representations: [{__typename: \"Thing\", id: 1}, {__typename: \"Thing\", id: 2}]) {
+            ... on Thing { id }
+        } }";
+        let response = schema.execute(text).now_or_never().expect("the schema responds at once");
+        assert!(
+            !response.errors.is_empty() && !response.data.to_string().contains("id"),
+            "async-graphql fails entities one by one: schema::federation can use its _entities: {response:?}"
         );
     }
 

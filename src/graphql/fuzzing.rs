@@ -22,7 +22,8 @@ use crate::{
 
 thread_local! {
     static API: LazyCell<Arc<Api>> = LazyCell::new(|| {
-        let Config { graphql, http, .. } = Config::default();
+        let Config { mut graphql, http, .. } = Config::default();
+        graphql.federation = true;
         Arc::new(Api::new(limits(), &graphql, ResponseMemory::new(http.max_response_memory, 100)))
     });
 }

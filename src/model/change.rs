@@ -35,6 +35,7 @@ pub struct CreateAppointmentInput {
     /// The language of the interpretation for the claimant.
     pub interpreter_language: MaybeUndefined<String>,
     /// The person that the agent meets.
+    #[graphql(tag = "personal-data")]
     pub claimant: MaybeUndefined<ClaimantInput>,
     /// The features of the call. Null counts as omitted.
     pub features: Option<FeaturesInput>,
@@ -62,6 +63,7 @@ pub struct UpdateAppointmentInput {
     /// The upstream's status: scheduled, waiting, ….
     pub status: MaybeUndefined<String>,
     /// The person that the agent meets. Omitted fields within keep their values.
+    #[graphql(tag = "personal-data")]
     pub claimant: MaybeUndefined<ClaimantInput>,
     /// The features of the call. Omitted fields within keep their values. Cannot be null, since there is nothing to
     /// clear.
@@ -76,14 +78,19 @@ pub struct UpdateAppointmentInput {
 
 /// The person that the agent meets. All fields are personal data.
 #[derive(Clone, Default, InputObject)]
+#[graphql(tag = "personal-data")]
 pub struct ClaimantInput {
     /// The person's name.
+    #[graphql(tag = "personal-data")]
     pub name: MaybeUndefined<String>,
     /// The person's phone number, E.164: +442071234567.
+    #[graphql(tag = "personal-data")]
     pub phone_number: MaybeUndefined<String>,
     /// The person's e-mail address.
+    #[graphql(tag = "personal-data")]
     pub email: MaybeUndefined<String>,
     /// The person's date of birth.
+    #[graphql(tag = "personal-data")]
     pub date_of_birth: MaybeUndefined<Date>,
 }
 

@@ -117,10 +117,12 @@ heap_sized! {
         /// The time of the cancellation; null if the appointment is not cancelled.
         pub cancelled_at: Field<DateTime>,
         /// The reason for the cancellation, as entered.
+        #[graphql(tag = "personal-data")]
         pub cancellation_reason: Field<Box<str>>,
         /// The department responsible for the appointment.
         pub department: Field<Department>,
         /// The person that the agent meets. Personal data.
+        #[graphql(tag = "personal-data")]
         pub claimant: Field<Claimant>,
         /// The room of the video call; null until one is booked.
         pub meeting: Field<Meeting>,
@@ -205,16 +207,22 @@ heap_sized! {
 heap_sized! {
     /// The person that the agent meets. All fields are personal data.
     #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[graphql(tag = "personal-data")]
     pub struct Claimant {
         /// The person's name.
+        #[graphql(tag = "personal-data")]
         pub name: Field<Box<str>>,
         /// The person's phone number, E.164: +442071234567.
+        #[graphql(tag = "personal-data")]
         pub phone_number: Field<Box<str>>,
         /// The person's e-mail address.
+        #[graphql(tag = "personal-data")]
         pub email: Field<Box<str>>,
         /// The person's date of birth.
+        #[graphql(tag = "personal-data")]
         pub date_of_birth: Field<Date>,
         /// The answers to the organisation's custom questions.
+        #[graphql(tag = "personal-data")]
         pub data: Entries<ClaimantField>,
     }
 }
@@ -222,12 +230,14 @@ heap_sized! {
 heap_sized! {
     /// A custom question of the organisation, with the claimant's answer.
     #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[graphql(tag = "personal-data")]
     pub struct ClaimantField {
         /// The question's opaque upstream id.
         pub id: Field<OpaqueId>,
         /// The question.
         pub name: Field<Box<str>>,
         /// The answer. Personal data.
+        #[graphql(tag = "personal-data")]
         pub value: Field<Box<str>>,
         /// The type of the answer in the upstream's terms: text, date, ….
         #[graphql(name = "type")]

@@ -13,7 +13,7 @@ use async_graphql::{
 pub(crate) type CollectedFields<'d> = IndexMap<&'d Name, Vec<&'d Positioned<Field>>>;
 
 /// Collects the fields of all `sets`, which select from one object, without selections whose directives `is_skipped`
-/// skips. The schema has no abstract types, so every valid fragment applies.
+/// skips. The schema's only abstract type has one member, so every valid fragment applies.
 ///
 /// Each fragment is visited once. Recursion is bounded by the nesting of the text, which has no fragment cycles.
 pub(crate) fn collect_fields<'d>(

@@ -22,7 +22,7 @@ use crate::{
     },
     graphql::schema::{
         cursor::{DEFAULT_WINDOW, MAX_WINDOW},
-        type_index::{OutputField, OutputFields, Types},
+        type_index::{OutputField, OutputFields, Types, is_schema_field},
     },
 };
 
@@ -59,7 +59,7 @@ impl Cost {
             let definition = root.and_then(|root| root.get(&field.name.node));
             let inner = |list| sum(&field.selection_set.node, target_fields(field, root, types), types, list);
             let fixed = match definition.and_then(Multiplier::of) {
-                _ if field.name.node.starts_with("__") => inner(ASSUMED_LENGTH),
+                _ if is_schema_field(&field.name.node) => inner(ASSUMED_LENGTH),
                 None => inner(ASSUMED_LENGTH).saturating_add(UPSTREAM_COST),
                 Some((Multiplier::Ids, argument)) => {
                     let each = inner(ASSUMED_LENGTH).saturating_add(UPSTREAM_COST);

@@ -2,8 +2,8 @@
 //! the same field with the same arguments.
 //!
 //! async-graphql compares only fields within one selection set and one type condition, and merges the others: two
-//! appointments under one response name would be served as a mixture. The schema has no abstract types, so all
-//! selections of an object can be compared regardless of their type conditions.
+//! appointments under one response name would be served as a mixture. The schema's only abstract type has one
+//! member, so all selections of an object can be compared regardless of their type conditions.
 
 use async_graphql::{
     Name, ServerError,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::limits::Limits,
-    graphql::schema::type_index::{OutputFields, Types},
+    graphql::schema::type_index::{OutputFields, Types, is_schema_field},
     model::{Appointment, heap_size::allocation, user_error::UserError},
 };
 
@@ -50,10 +50,10 @@ impl Plan {
         self.operation.ty
     }
 
-    /// Whether a root field needs access to appointments: any but `__schema`, `__type` and `__typename`.
+    /// Whether a root field needs access to appointments: any but those that describe the schema.
     pub(crate) fn needs_access(&self) -> bool {
         normalize::fields(&self.operation.selection_set.node)
-            .any(|field| !matches!(field.node.name.node.as_str(), "__schema" | "__type" | "__typename"))
+            .any(|field| !is_schema_field(&field.node.name.node))
     }
 
     /// The document for async-graphql to execute.
@@ -99,8 +99,8 @@ impl Planner<'_> {
         let selected = normalize::fields_mut(&mut set.node).map(|field| {
             let field = &mut field.node;
             let known = fields.and_then(|fields| fields.get(&field.name.node));
-            let written =
-                known.and_then(|known| PROJECTED.into_iter().find(|outline| known.ty == outline.name));
+            let ty = known.map(|known| self.types.concrete(&known.ty));
+            let written = ty.and_then(|ty| PROJECTED.into_iter().find(|outline| *ty == outline.name));
             let shape = if let Some(outline) = written {
                 let set = std::mem::replace(&mut field.selection_set, marker(self.selections.len()));
                 self.selections.push(Selection::of(&set.node, outline));

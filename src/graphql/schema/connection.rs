@@ -29,6 +29,7 @@ pub(crate) struct AppointmentEdge {
 
 /// The position of a page in its list.
 #[derive(SimpleObject)]
+#[graphql(shareable)]
 pub(crate) struct PageInfo {
     /// Whether more appointments follow this page.
     has_next_page: bool,

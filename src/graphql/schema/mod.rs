@@ -2,8 +2,10 @@
 
 pub mod connection;
 pub mod cursor;
+pub mod federation;
 pub mod mutation;
 pub mod query;
+pub mod request_limits;
 pub mod scalars;
 pub mod subscription;
 pub mod type_index;

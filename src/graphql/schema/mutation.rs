@@ -105,7 +105,7 @@ impl Mutation {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The appointment's id.")] id: Uuid,
-        #[graphql(desc = "The reason, as free text.")] reason: Option<String>,
+        #[graphql(desc = "The reason, as free text.", tag = "personal-data")] reason: Option<String>,
     ) -> Result<AppointmentPayload, ApiError> {
         run_in_sequence(ctx, Ok(Change::Cancel(id, reason))).await
     }

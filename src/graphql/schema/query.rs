@@ -1,11 +1,13 @@
 //! `Query`: appointments by id, and the appointment list. The [model](crate::model) defines the fields of an appointment.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::Arc;
 
-use async_graphql::{Context, Object};
+use async_graphql::{Context, MergedObject, Object};
 
 use super::cursor::{DEFAULT_WINDOW, MAX_WINDOW};
-use super::{connection::AppointmentConnection, cursor::Cursor};
+use super::{
+    connection::AppointmentConnection, cursor::Cursor, federation::Subgraph, request_limits::RequestLimits,
+};
 use crate::{
     appointments::{
         list::WindowRequest,
@@ -20,27 +22,29 @@ use crate::{
     model::Uuid,
 };
 
-/// The query root type.
+/// Reads on behalf of the caller.
+#[derive(Debug, MergedObject)]
+pub(crate) struct Query(Reads, Subgraph);
+
+/// The reads of appointments.
 #[derive(Debug)]
-pub(crate) struct Query {
-    max_ids: usize,
-    max_items: usize,
+pub(crate) struct Reads {
+    limits: RequestLimits,
 }
 
 /// A nullable appointment field: `None` is null, `Some(Err(…))` is null with an error at its path. A `Result<Option<…>>`
 /// that fails would lose its key in async-graphql.
-type NullableAppointment = Option<Result<ProjectedAppointment, ApiError>>;
+pub(crate) type NullableAppointment = Option<Result<ProjectedAppointment, ApiError>>;
 
-/// Reads on behalf of the caller.
 #[Object]
-impl Query {
+impl Reads {
     /// An appointment by id. Null, without an error, if it does not exist.
     async fn appointment(
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The appointment's id.")] id: Uuid,
     ) -> NullableAppointment {
-        match self.admit(ctx, &[id.0], 1).and_then(|()| Execution::of(ctx).appointments()) {
+        match self.limits.admit(ctx, &[id.0], 1).and_then(|()| Execution::of(ctx).appointments()) {
             Ok(appointments) => to_field(ctx, None, appointments.get(id.0).await),
             Err(error) => Some(Err(error)),
         }
@@ -53,11 +57,8 @@ impl Query {
         ctx: &Context<'_>,
         #[graphql(desc = "The ids of the appointments. Duplicates are allowed.")] ids: Vec<Uuid>,
     ) -> Result<Vec<NullableAppointment>, ApiError> {
-        if ids.len() > self.max_ids {
-            return Err(self.too_many(ids.len()));
-        }
         let ids = ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
-        self.admit(ctx, &ids, ids.len())?;
+        self.limits.admit_list(ctx, &ids, ids.len())?;
         Ok(match Execution::of(ctx).appointments() {
             Ok(appointments) => {
                 let outcomes = appointments.get_many(ids).await.into_iter().enumerate();
@@ -97,7 +98,7 @@ impl Query {
             length: length.unsigned_abs(),
             page_cap: after.and_then(|cursor| cursor.page_cap),
         };
-        self.admit(ctx, &[], request.length as usize)?;
+        self.limits.admit(ctx, &[], request.length as usize)?;
         let window = Execution::of(ctx).appointments()?.window(request).await?;
         if let Some(age) = window.age {
             Execution::record_stale(ctx, None, age);
@@ -107,35 +108,15 @@ impl Query {
 }
 
 impl Query {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { max_ids: limits.ids, max_items: limits.items }
-    }
-
-    /// Checks the totals of the operation against `limits.ids` and `limits.items`, however many fields it has.
-    fn admit(&self, ctx: &Context<'_>, ids: &[uuid::Uuid], items: usize) -> Result<(), ApiError> {
-        let requested = &Execution::of(ctx).requested;
-        let items = requested.items.fetch_add(items, Ordering::Relaxed) + items;
-        if items > self.max_items {
-            let what = "requested appointments";
-            return Err(LimitExceeded::too_complex(Limit::Items, what, self.max_items, items as u64));
-        }
-        let mut distinct = requested.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        distinct.extend(ids);
-        if distinct.len() > self.max_ids { Err(self.too_many(distinct.len())) } else { Ok(()) }
-    }
-
-    fn too_many(&self, count: usize) -> ApiError {
-        let maximum = self.max_ids;
-        let message = format!(
-            "{count} ids exceed the limit of {maximum} per field and of distinct ids per operation (limits.ids). Split \
-             the request."
-        );
-        LimitExceeded::bad_input(Limit::Ids, maximum as u64, count as u64, message)
+    /// A query root; with the description of the subgraph if it has those fields.
+    pub(crate) fn new(limits: &Limits, subgraph_sdl: Arc<str>) -> Self {
+        let limits = RequestLimits::new(limits);
+        Self(Reads { limits }, Subgraph::new(limits, subgraph_sdl))
     }
 }
 
 /// Converts the outcome of one id, at `index` if the field is a list.
-fn to_field(ctx: &Context<'_>, index: Option<usize>, outcome: Outcome) -> NullableAppointment {
+pub(crate) fn to_field(ctx: &Context<'_>, index: Option<usize>, outcome: Outcome) -> NullableAppointment {
     let served = outcome.map_err(ApiError::from).transpose()?;
     Some(served.map(|Served { appointment, age }| {
         if let Some(age) = age {

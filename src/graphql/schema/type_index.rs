@@ -14,6 +14,7 @@ use async_graphql::{
     },
 };
 
+use super::federation::SERVICE;
 use crate::model::{Date, DateTime, Uuid};
 
 /// The types and the directives of a schema.
@@ -21,6 +22,8 @@ use crate::model::{Date, DateTime, Uuid};
 pub(crate) struct Types {
     inputs: HashMap<Name, InputType>,
     objects: HashMap<Name, OutputFields>,
+    /// The only member of each union.
+    members: HashMap<Name, Name>,
     directives: HashMap<Name, DirectiveDefinition>,
 }
 
@@ -41,6 +44,8 @@ pub(crate) enum Scalar {
     Uuid,
     DateTime,
     Date,
+    /// `_Any`, a representation of an entity: any value.
+    Any,
 }
 
 /// The fields of an input object, or the arguments of a field or of a directive.
@@ -138,8 +143,16 @@ impl Types {
                 fields.extend(ty.fields.into_iter().map(|field| output(field.node)));
                 return Ok(());
             }
-            // The schema has no abstract types.
-            TypeKind::Interface(_) | TypeKind::Union(_) => return Ok(()),
+            TypeKind::Union(ty) => {
+                // Selections of a union are treated as selections of its member: `collect_fields`, overlap, cost and plan
+                // do not compare type conditions.
+                let [member] = ty.members.as_slice() else {
+                    return Err(format!("the union {name} has several members"));
+                };
+                self.members.insert(name, member.node.clone());
+                return Ok(());
+            }
+            TypeKind::Interface(_) => return Err(format!("the interface {name} has implementations")),
         };
         self.inputs.insert(name, input);
         Ok(())
@@ -150,9 +163,14 @@ impl Types {
         self.inputs.get(name)
     }
 
-    /// The fields of the object of that name.
-    pub(crate) fn object(&self, name: &str) -> Option<&OutputFields> {
-        self.objects.get(name)
+    /// The object type that values of the type `name` have: the member of a union, any other type itself.
+    pub(crate) fn concrete<'t>(&'t self, name: &'t Name) -> &'t Name {
+        self.members.get(name).unwrap_or(name)
+    }
+
+    /// The fields of the object of that name, or of the member of that union.
+    pub(crate) fn object(&self, name: &Name) -> Option<&OutputFields> {
+        self.objects.get(self.concrete(name))
     }
 
     /// The fields of the object type that `field` returns, if any.
@@ -162,7 +180,7 @@ impl Types {
 
     /// The root fields of an operation type.
     pub(crate) fn root(&self, kind: OperationType) -> Option<&OutputFields> {
-        self.object(match kind {
+        self.objects.get(match kind {
             OperationType::Query => "Query",
             OperationType::Mutation => "Mutation",
             OperationType::Subscription => "Subscription",
@@ -173,6 +191,11 @@ impl Types {
     pub(crate) fn directive(&self, name: &Name) -> Option<&DirectiveDefinition> {
         self.directives.get(name)
     }
+}
+
+/// Whether a root field describes the schema: it needs no appointments, and no credential.
+pub(crate) fn is_schema_field(name: &str) -> bool {
+    matches!(name, "__schema" | "__type" | "__typename" | SERVICE)
 }
 
 fn inputs(definitions: Vec<Positioned<InputValueDefinition>>) -> Inputs {
@@ -213,6 +236,7 @@ impl Scalar {
             "UUID" => Self::Uuid,
             "DateTime" => Self::DateTime,
             "Date" => Self::Date,
+            "_Any" => Self::Any,
             _ => return None,
         })
     }
@@ -231,6 +255,7 @@ impl Scalar {
             (Self::Uuid, value) => Uuid::is_valid(value),
             (Self::DateTime, value) => DateTime::is_valid(value),
             (Self::Date, value) => Date::is_valid(value),
+            (Self::Any, _) => true,
             _ => false,
         }
     }

@@ -2,6 +2,7 @@
 
 mod cost;
 mod execution;
+mod federation;
 mod hostile;
 mod introspection;
 mod limits;

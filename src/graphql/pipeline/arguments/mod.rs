@@ -24,7 +24,7 @@ use async_graphql_value::{ConstValue, Value};
 use super::value_path::ValuePath;
 use crate::{
     error::ApiError,
-    graphql::schema::type_index::{Input, InputType, Inputs, OutputFields, Types},
+    graphql::schema::type_index::{Input, InputType, Inputs, OutputFields, Scalar, Types},
 };
 
 /// Validates every operation of `document`, and each fragment once per operation that uses it, since variables belong to the
@@ -254,6 +254,10 @@ impl<'d> ArgumentValidator<'d> {
                     (Some(InputType::Object(_)), _) => false,
                     (Some(InputType::Enum(words)), Value::Enum(word)) => words.contains(word),
                     (Some(InputType::Enum(_)), _) => false,
+                    (Some(InputType::Scalar(Scalar::Any)), value) => {
+                        self.declared(value, at);
+                        true
+                    }
                     (Some(InputType::Scalar(scalar)), value) => {
                         value.clone().into_const().is_some_and(|value| scalar.accepts(&value))
                     }
