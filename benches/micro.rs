@@ -71,7 +71,7 @@ fn document(criterion: &mut Criterion) {
                     let mut request = request(query, &ids);
                     if is_new {
                         texts += 1;
-                        request.query += &format!("# {texts}");
+                        request.document = format!("{query}# {texts}").into();
                     }
                     request
                 };
@@ -111,7 +111,7 @@ fn runtime() -> Runtime {
 fn api() -> Api {
     let config = Config::default();
     let memory = ResponseMemory::new(config.http.max_response_memory, 100);
-    Api::new(config.limits, &config.graphql, memory)
+    Api::new(config.limits, &config.graphql, config.cache.caller_share, memory)
 }
 
 /// A gateway without HTTP, with all requested appointments in its cache.
@@ -164,13 +164,13 @@ fn request(query: &str, ids: &[Uuid]) -> GraphqlRequest {
         _ => json!({}),
     };
     GraphqlRequest {
-        query: query.to_owned(),
+        document: query.to_owned().into(),
         operation_name: None,
         variables: Variables::from_json(variables),
     }
 }
 
 async fn prepare(api: &Api, request: GraphqlRequest) -> Operation {
-    let parsed = api.parse(request).unwrap_or_else(|response| panic!("{:?}", response.errors));
+    let parsed = api.parse(request, None).unwrap_or_else(|response| panic!("{:?}", response.errors));
     api.prepare(parsed).await.unwrap_or_else(|response| panic!("{:?}", response.errors))
 }

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub operations: Counters,
     /// Document cache lookups by result: a hit, a hit whose plan had to be made for other variables, or a miss.
     pub documents: Counters,
+    /// Requests with automatic persisted queries by outcome.
+    pub persisted_queries: Counters,
     /// Client errors by code.
     pub errors: Counters,
     /// Rejections by limit.
@@ -180,6 +182,13 @@ impl Metrics {
                 "Document cache lookups by result",
                 "from",
                 &["cache", "variables", "text"],
+            ),
+            persisted_queries: counters(
+                r,
+                "persisted_queries",
+                "Automatic persisted queries: hashes found, hashes not found, texts with another hash, and texts registered",
+                "outcome",
+                &["hit", "miss", "mismatch", "registered"],
             ),
             errors: counters(r, "errors", "Client errors by code", "code", CODES),
             limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),

@@ -148,7 +148,7 @@ impl ListReader<'_> {
     /// Page `page`, counted from 0.
     async fn page(&self, page: u64, per_page: u32) -> Result<Cached<Arc<Page>>, UpstreamError> {
         let key = PageKey { scope: self.caller.scope(), page, per_page };
-        let read = self.pages.read(self.caller, key, self.deadline).await;
+        let read = self.pages.read(self.caller, key, self.deadline).await.inspect(|_| self.reads.note_data());
         match &read {
             Ok(Cached { value, stale_age: None }) => self.reads.note_page(key, value),
             Ok(Cached { stale_age: Some(_), .. }) | Err(_) => self.reads.mark_uncacheable(),

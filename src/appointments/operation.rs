@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -78,13 +78,28 @@ impl Appointments {
     pub async fn change(&self, change: Change) -> Result<Changed, UpstreamError> {
         let Inner { shared, caller, deadline, reads, .. } = &*self.0;
         reads.mark_uncacheable();
-        shared.change(caller, change, *deadline).await
+        shared.change(caller, change, *deadline).await.inspect(|changed| {
+            if let Changed::To(_) = changed {
+                reads.note_data();
+            }
+        })
     }
 
     /// The appointment now, then after each change. Ends with an error that is final.
     pub fn watch(&self, id: Uuid) -> impl Stream<Item = Update> + Send + use<> {
-        self.0.reads.mark_uncacheable();
-        self.0.shared.subscriptions.watch(&self.0.caller, id)
+        let Inner { shared, caller, reads, .. } = &*self.0;
+        reads.mark_uncacheable();
+        let reads = reads.clone();
+        shared.subscriptions.watch(caller, id).inspect(move |update| {
+            if update.is_ok() {
+                reads.note_data();
+            }
+        })
+    }
+
+    /// Whether the upstream has answered the caller with data so far, now or for a cached copy.
+    pub fn has_data(&self) -> bool {
+        self.0.reads.has_data()
     }
 
     /// The dependencies of the response, once the operation is over; none unless it was read-only, succeeded,

@@ -25,6 +25,8 @@ pub(crate) struct ReadSet {
     pages: Mutex<Vec<(PageKey, Arc<Page>)>>,
     /// Whether no cached copy can stand for a part of the response.
     is_uncacheable: AtomicBool,
+    /// Whether the list was read, or an appointment changed or watched, with success.
+    has_data: AtomicBool,
     /// The 401 with which the upstream has rejected the token.
     rejection: OnceLock<UpstreamError>,
     failures: Failures,
@@ -43,6 +45,17 @@ impl ReadSet {
     /// Records that the operation changes or watches appointments, or was served an error or a stale copy.
     pub(crate) fn mark_uncacheable(&self) {
         self.is_uncacheable.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that the upstream has answered the caller with data, other than by an outcome.
+    pub(crate) fn note_data(&self) {
+        self.has_data.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the upstream has answered the caller with data: an appointment, a page, or a change that it made.
+    pub(crate) fn has_data(&self) -> bool {
+        self.has_data.load(Ordering::Relaxed)
+            || self.outcomes().values().any(|outcome| matches!(outcome, Ok(Some(_))))
     }
 
     /// Records a failed read, of the appointment `id` or of the list.

@@ -477,8 +477,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "cache.caller_share",
         default: "5",
         kind: ValueKind::Count,
-        help: "Guaranteed share per caller of cache.size, cache.list_size and cache.answers_size, in percent. Entries \
-               of callers above their share are evicted first.",
+        help: "Guaranteed share per caller of cache.size, cache.list_size, cache.answers_size and the texts of \
+               automatic persisted queries, in percent. Entries of callers above their share are evicted first.",
         set: |c, v| count(v, 1..=100).map(|v| c.cache.caller_share = v as u8),
     },
     ConfigKey {
@@ -936,8 +936,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "graphql.documents_size",
         default: "4MiB",
         kind: ValueKind::Size,
-        help: "Memory limit of the document cache: validated documents that are not parsed and validated again. 0: no \
-               document cache.",
+        help: "Memory limit of the document cache: half of it for validated documents, which are not parsed and \
+               validated again, half for the texts of automatic persisted queries. 0: neither.",
         set: |c, v| size(v, 0).map(|v| c.graphql.documents_size = v),
     },
     ConfigKey {

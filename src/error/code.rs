@@ -70,7 +70,11 @@ named! {
         ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
         /// An operation or a response beyond a limit.
         QueryTooComplex => "QUERY_TOO_COMPLEX",
-        /// A persisted query, which the gateway does not support.
+        /// An unknown persisted query.
+        PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+        /// A text with another hash than the request states.
+        PersistedQueryHashMismatch => "PERSISTED_QUERY_HASH_MISMATCH",
+        /// A persisted query, while these are disabled.
         PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
         /// A fault of the gateway.
         Internal => "INTERNAL",

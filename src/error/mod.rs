@@ -62,7 +62,11 @@ pub enum ApiError {
     ValidationFailed(String),
     /// A limit is exceeded. The limit determines the code.
     LimitExceeded(Box<LimitExceeded>),
-    /// The request has the hash of a persisted query and no text.
+    /// The request names a persisted query that is unknown to the caller.
+    PersistedQueryNotFound,
+    /// The hash in the request is not that of its text.
+    PersistedQueryHashMismatch,
+    /// The request names a persisted query, and there is no memory for any.
     PersistedQueryNotSupported,
     /// A change was skipped because an earlier one in the operation failed. An internal marker, which is removed from every
     /// response.
@@ -91,6 +95,8 @@ impl ApiError {
             Self::ParseFailed(_) => ErrorCode::ParseFailed,
             Self::ValidationFailed(_) => ErrorCode::ValidationFailed,
             Self::LimitExceeded(exceeded) => exceeded.code,
+            Self::PersistedQueryNotFound => ErrorCode::PersistedQueryNotFound,
+            Self::PersistedQueryHashMismatch => ErrorCode::PersistedQueryHashMismatch,
             Self::PersistedQueryNotSupported => ErrorCode::PersistedQueryNotSupported,
             Self::ChangeSkipped => ErrorCode::ChangeSkipped,
             Self::Internal => ErrorCode::Internal,
@@ -135,7 +141,14 @@ impl ApiError {
             }
             Self::UpstreamInvalidResponse(text) => (*text).into(),
             Self::LimitExceeded(exceeded) => exceeded.message.clone(),
+            // Clients compare these two messages, so they hold nothing else.
+            Self::PersistedQueryNotFound => "PersistedQueryNotFound".into(),
             Self::PersistedQueryNotSupported => "PersistedQueryNotSupported".into(),
+            Self::PersistedQueryHashMismatch => {
+                "The sha256Hash in extensions.persistedQuery is not the hash of this query. Send the SHA-256 hash, in \
+                 hexadecimal digits, of exactly the text in the parameter \"query\"."
+                    .into()
+            }
             Self::ChangeSkipped => "This change was skipped because an earlier change failed.".into(),
             Self::Internal => {
                 "Internal gateway error. Report the x-request-id of this response to the operator.".into()

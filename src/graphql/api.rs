@@ -9,6 +9,7 @@ use async_graphql::{
     parser::types::{ExecutableDocument, OperationType},
 };
 use bytes::Bytes;
+use bytesize::ByteSize;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
         response::{EncodedJson, GraphqlResponse},
         run::{Access, Execution},
     },
+    persisted::{PersistedDocuments, Registration, RequestDocument},
     pipeline::{
         arguments,
         document_cache::{DocumentCache, ValidatedDocument},
@@ -35,6 +37,7 @@ use super::{
     },
 };
 use crate::{
+    caller::Caller,
     config::{graphql::GraphqlConfig, limits::Limits},
     error::{self, ApiError, code::ErrorCode, limit_errors::truncate_errors},
     metrics::metrics,
@@ -42,10 +45,9 @@ use crate::{
 };
 
 /// A request as received, before any check.
-#[derive(Default)]
 pub struct GraphqlRequest {
-    /// The document's text.
-    pub query: String,
+    /// The document: its text, its id or both.
+    pub document: RequestDocument,
     /// The name of the operation to run.
     pub operation_name: Option<String>,
     /// The raw variables. They may hold personal data.
@@ -59,6 +61,7 @@ pub struct ParsedRequest {
     pub(crate) variables: Variables,
     pub(crate) kind: OperationType,
     pub(crate) document: DocumentState,
+    registration: Option<Registration>,
 }
 
 /// The document of a parsed request.
@@ -73,6 +76,7 @@ pub(crate) enum DocumentState {
 pub struct Operation {
     pub(crate) plan: Arc<Plan>,
     pub(crate) variables: Variables,
+    registration: Option<Registration>,
 }
 
 /// The schema, its limits and the document cache.
@@ -86,6 +90,7 @@ pub struct Api {
     limits: Limits,
     has_introspection: bool,
     pub(crate) documents: DocumentCache,
+    persisted: PersistedDocuments,
     memory: ResponseMemory,
 }
 
@@ -123,14 +128,15 @@ fn export_sdl(schema: &Schema<Query, Mutation, Subscription>) -> String {
 }
 
 impl Api {
-    /// Builds the API. Responses are charged to `memory`.
+    /// Builds the API. Responses are charged to `memory`. Each caller has a quota of `caller_share` percent of the registered
+    /// texts.
     ///
     /// # Panics
     /// Never: a test parses the schema's own SDL, which does not depend on `limits`.
-    pub fn new(limits: Limits, config: &GraphqlConfig, memory: ResponseMemory) -> Self {
+    pub fn new(limits: Limits, config: &GraphqlConfig, caller_share: u8, memory: ResponseMemory) -> Self {
         let build = || schema(&limits, served_subgraph(&limits, config).as_ref());
         let (validator, schema) = (build(), build());
-        Self::build(validator, schema, limits, config, memory)
+        Self::build(validator, schema, limits, config, caller_share, memory)
     }
 
     /// An API with an extension that injects a fault, for tests.
@@ -138,12 +144,13 @@ impl Api {
     pub(crate) fn with_fault(
         limits: Limits,
         config: &GraphqlConfig,
+        caller_share: u8,
         memory: ResponseMemory,
         fault: impl ExtensionFactory + Copy,
     ) -> Self {
         let build = || schema(&limits, served_subgraph(&limits, config).as_ref()).extension(fault);
         let (validator, schema) = (build(), build());
-        Self::build(validator, schema, limits, config, memory)
+        Self::build(validator, schema, limits, config, caller_share, memory)
     }
 
     fn build(
@@ -151,6 +158,7 @@ impl Api {
         schema: Builder,
         limits: Limits,
         config: &GraphqlConfig,
+        caller_share: u8,
         memory: ResponseMemory,
     ) -> Self {
         let validator = validator.extension(ValidateOnly).disable_suggestions().finish();
@@ -161,17 +169,25 @@ impl Api {
         // Only validated documents reach it, so its own validation is minimal.
         let schema = schema.validation_mode(ValidationMode::Fast).finish();
         let types = Types::of(&export_sdl(&schema)).expect("the schema describes itself");
-        let documents = DocumentCache::new(config.documents_size);
+        // Both parts together stay within `graphql.documents_size`.
+        let texts_size = ByteSize(config.documents_size.as_u64() / 2);
+        let documents = DocumentCache::new(config.documents_size - texts_size);
+        let persisted = PersistedDocuments::new(texts_size, caller_share);
         let has_introspection = config.introspection;
-        Self { schema, validator, suggester, types, limits, has_introspection, documents, memory }
+        Self { schema, validator, suggester, types, limits, has_introspection, documents, persisted, memory }
     }
 
-    /// Parses `request` within the limits, or finds it in the document cache, and selects its operation.
+    /// Parses a `request` of `caller` within the limits, or finds it in the document cache, and selects its operation.
     ///
     /// # Errors
     /// The response to the rejected request.
-    pub fn parse(&self, request: GraphqlRequest) -> Result<ParsedRequest, GraphqlResponse> {
-        let GraphqlRequest { query: text, operation_name, variables } = request;
+    pub fn parse(
+        &self,
+        request: GraphqlRequest,
+        caller: Option<&Caller>,
+    ) -> Result<ParsedRequest, GraphqlResponse> {
+        let GraphqlRequest { document, operation_name, variables } = request;
+        let (text, registration) = self.persisted.resolve(document, caller).map_err(reject)?;
         let name = operation_name.filter(|name| !name.is_empty());
         if let Some(validated) = self.documents.get(&text, name.as_deref()) {
             let kind = validated.kind;
@@ -181,12 +197,14 @@ impl Api {
                 variables,
                 kind,
                 document: DocumentState::Validated(validated),
+                registration,
             });
         }
         metrics().documents.count("text");
         let document = self.read(&text)?;
         let kind = parse::operation(&document, name.as_deref()).map_err(reject)?.node.ty;
-        Ok(ParsedRequest { text, name, variables, kind, document: DocumentState::New(Box::new(document)) })
+        let document = DocumentState::New(Box::new(document));
+        Ok(ParsedRequest { text, name, variables, kind, document, registration })
     }
 
     /// Parses `text` within the limits.
@@ -206,7 +224,7 @@ impl Api {
     }
 
     async fn build_operation(&self, parsed: ParsedRequest) -> Result<Operation, GraphqlResponse> {
-        let ParsedRequest { text, name, variables, document, .. } = parsed;
+        let ParsedRequest { text, name, variables, document, registration, .. } = parsed;
         let (validated, new) = match document {
             DocumentState::Validated(validated) => (validated, None),
             DocumentState::New(document) => {
@@ -227,7 +245,7 @@ impl Api {
             None => self.plan(text, name, &validated, shape, new).await?,
         };
         plan.cost.check(&variables, &self.limits).map_err(reject)?;
-        Ok(Operation { plan, variables })
+        Ok(Operation { plan, variables, registration })
     }
 
     /// Validates the parts of a new document whose errors precede those of its variables, and analyses the operation
@@ -315,7 +333,8 @@ impl Api {
 
     /// Updates the size gauges in the [metrics].
     pub fn observe(&self) {
-        metrics().caches.set(&[("documents", self.documents.total())]);
+        let (documents, texts) = (self.documents.total(), self.persisted.total());
+        metrics().caches.set(&[("documents", documents), ("persisted_queries", texts)]);
         self.memory.observe();
     }
 
@@ -340,13 +359,15 @@ impl Api {
     }
 
     /// Executes a query or a mutation. Without `access`, its fields fail with that error.
-    pub async fn execute(&self, operation: Operation, access: Access) -> GraphqlResponse {
+    pub async fn execute(&self, mut operation: Operation, access: Access) -> GraphqlResponse {
+        let mut registration = operation.registration.take();
         let (request, execution) = operation.into_request(access, &self.limits, &self.memory);
         let response = async {
             let mut response = GraphqlResponse::of(self.schema.execute(request).await, &execution);
             if response.data.as_ref().is_some_and(|data| !data.is_null()) {
                 response.stale = execution.stale.take();
             }
+            self.persisted.register(&mut registration, &execution.access);
             response
         };
         AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|_| GraphqlResponse::internal_error())
@@ -355,15 +376,17 @@ impl Api {
     /// Executes any operation: one response per subscription event, a single one otherwise.
     pub fn subscribe(
         &self,
-        operation: Operation,
+        mut operation: Operation,
         access: Access,
     ) -> impl Stream<Item = GraphqlResponse> + Send + use<> {
+        let mut registration = operation.registration.take();
+        let persisted = self.persisted.clone();
         // Subscriptions never serve stale data: they wait until it is fresh again.
         let (request, execution) = operation.into_request(access, &self.limits, &self.memory);
-        let responses = self
-            .schema
-            .execute_stream(request)
-            .map(move |response| GraphqlResponse::of(response, &execution));
+        let responses = self.schema.execute_stream(request).map(move |response| {
+            persisted.register(&mut registration, &execution.access);
+            GraphqlResponse::of(response, &execution)
+        });
         AssertUnwindSafe(responses)
             .catch_unwind()
             .map(|response| response.unwrap_or_else(|_| GraphqlResponse::internal_error()))
@@ -427,7 +450,7 @@ impl Operation {
         limits: &Limits,
         memory: &ResponseMemory,
     ) -> (Request, Arc<Execution>) {
-        let Self { plan, variables } = self;
+        let Self { plan, variables, .. } = self;
         metrics().operations.count(match plan.kind() {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",

@@ -24,7 +24,7 @@ thread_local! {
     static API: LazyCell<Arc<Api>> = LazyCell::new(|| {
         let Config { mut graphql, http, .. } = Config::default();
         graphql.federation = true;
-        Arc::new(Api::new(limits(), &graphql, ResponseMemory::new(http.max_response_memory, 100)))
+        Arc::new(Api::new(limits(), &graphql, 100, ResponseMemory::new(http.max_response_memory, 100)))
     });
 }
 
@@ -51,7 +51,8 @@ pub fn query(text: &str) {
     let query = parts.next().unwrap_or_default().to_owned();
     let variables = parts.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
     let operation_name = parts.next().map(str::to_owned);
-    let request = GraphqlRequest { query, operation_name, variables: Variables::from_json(variables) };
+    let request =
+        GraphqlRequest { document: query.into(), operation_name, variables: Variables::from_json(variables) };
     if let Err(response) = API.with(|api| check(api, request)) {
         assert!(response.data.is_none());
         assert!(!response.errors.is_empty());
@@ -60,10 +61,9 @@ pub fn query(text: &str) {
 }
 
 fn check(api: &Api, request: GraphqlRequest) -> Result<(), GraphqlResponse> {
-    let length = request.query.len();
-    let parsed = api.parse(request)?;
+    let parsed = api.parse(request, None)?;
     let limits = limits();
-    assert!(length as u64 <= limits.query.as_u64());
+    assert!(parsed.text.len() as u64 <= limits.query.as_u64());
     let document =
         parse::parse(&parsed.text, &limits).map_err(|error| GraphqlResponse::with_errors(vec![error]))?;
     let document_counts = count(&document, parsed.name.as_deref());

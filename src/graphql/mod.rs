@@ -9,5 +9,6 @@ pub mod async_graphql_compat;
 pub mod execute;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod persisted;
 pub mod pipeline;
 pub mod schema;

@@ -88,7 +88,7 @@ impl Server {
         let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
         let gateway = Gateway {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
-            api: Api::new(config.limits.clone(), &config.graphql, memory),
+            api: Api::new(config.limits.clone(), &config.graphql, config.cache.caller_share, memory),
             appointments,
             identity: Authenticator::new(config.identity.mode, &config.callers, &http_client),
             http: config.http.clone(),

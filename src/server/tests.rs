@@ -92,7 +92,7 @@ async fn a_gateway_with_faults() {
     let mut server = Server::new(&config, &url, false).unwrap();
     let memory = server.gateway.api.memory().clone();
     Arc::get_mut(&mut server.gateway).unwrap().api =
-        Api::with_fault(config.limits.clone(), &config.graphql, memory, Boom);
+        Api::with_fault(config.limits.clone(), &config.graphql, 5, memory, Boom);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     std::io::Write::write_all(&mut io::stdout(), format!("\nserving {address}\n").as_bytes()).unwrap();

@@ -152,6 +152,13 @@ async fn apollo_client_queries_mutates_and_subscribes() {
 }
 
 #[tokio::test]
+async fn apollo_client_and_urql_persist_their_queries() {
+    let gateway = Gateway::on_sandbox(&[]).await;
+    let unsupported = Gateway::on_sandbox(&[("graphql.documents_size", "0")]).await;
+    run_with("persisted-queries.mjs", &[gateway.base(), unsupported.base()]).await;
+}
+
+#[tokio::test]
 async fn graphiql_works_in_a_browser() {
     run_in_browser("graphiql.mjs", Gateway::on_sandbox(&[]).await.base()).await;
 }

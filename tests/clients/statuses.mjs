@@ -111,7 +111,7 @@ const cases = [
   {
     name: 'a persisted query',
     status: 422,
-    codes: ['PERSISTED_QUERY_NOT_SUPPORTED'],
+    codes: ['PERSISTED_QUERY_NOT_FOUND'],
     change: body({ extensions: { persistedQuery: { version: 1, sha256Hash: '0' } } }),
   },
   { name: 'a syntax error', status: 400, codes: ['GRAPHQL_PARSE_FAILED'], change: body({ query: '{' }) },

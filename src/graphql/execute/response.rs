@@ -76,6 +76,12 @@ impl GraphqlResponse {
         Self::with_errors(errors.into_iter().map(ServerError::from).collect())
     }
 
+    /// Whether the response makes the client send the text of its document.
+    pub(crate) fn asks_for_text(&self) -> bool {
+        let code = self.errors.first().and_then(error::code);
+        matches!(code, Some(ErrorCode::PersistedQueryNotFound | ErrorCode::PersistedQueryNotSupported))
+    }
+
     pub(crate) fn with_errors(errors: Vec<ServerError>) -> Self {
         Self { data: None, errors, stale: Vec::new(), draft: None }
     }

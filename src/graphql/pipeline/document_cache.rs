@@ -154,14 +154,15 @@ mod tests {
 
     async fn ask(api: &Api, query: &str, variables: serde_json::Value) {
         let variables = Variables::from_json(variables);
-        let parsed = api.parse(GraphqlRequest { query: query.to_owned(), operation_name: None, variables });
+        let document = query.to_owned().into();
+        let parsed = api.parse(GraphqlRequest { document, operation_name: None, variables }, None);
         api.prepare(parsed.unwrap()).await.unwrap();
     }
 
     #[tokio::test]
     async fn plans_per_operation_are_bounded() {
         let config = Config::default();
-        let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
+        let api = Api::new(config.limits.clone(), &config.graphql, 5, memory(&config));
         let query = "query ($a: Boolean, $b: Boolean, $c: String) {
             appointments(after: $c) { nodes { features { all(enabled: $a) { name } a: all(enabled: $b) { name } } } }
         }";
@@ -187,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn values_outside_the_shape_share_one_plan() {
         let config = Config::default();
-        let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
+        let api = Api::new(config.limits.clone(), &config.graphql, 5, memory(&config));
         let query = "query ($ids: [UUID!]!, $n: Int! = 3) {
             appointmentsByIds(ids: $ids) { id } appointments(first: $n) { nodes { id } }
         }";
@@ -201,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn booleans_in_input_objects_do_not_multiply_plans() {
         let config = Config::default();
-        let api = Api::new(config.limits.clone(), &config.graphql, memory(&config));
+        let api = Api::new(config.limits.clone(), &config.graphql, 5, memory(&config));
         let change = "mutation ($id: UUID!, $f: Boolean, $g: Boolean!) {
             updateAppointment(id: $id, input: { isInterpreterNeeded: $g, features: { callRecording: $f } }) {
                 appointment { id }
@@ -230,7 +231,7 @@ mod tests {
         let config = Config::default();
         let mut graphql = config.graphql.clone();
         graphql.documents_size = ByteSize::kib(64);
-        let api = Api::new(config.limits.clone(), &graphql, memory(&config));
+        let api = Api::new(config.limits.clone(), &graphql, 5, memory(&config));
         let often = "{ __typename }";
         for n in 0..500 {
             ask(&api, often, json!({})).await;

@@ -25,6 +25,9 @@ pub(crate) struct Negotiation {
     accepted: Option<Accepted>,
     /// The media type of an error document: the preferred JSON type, or `application/json` without one.
     pub(crate) errors: MediaType,
+    /// The media type of a response that makes the client repeat the request in another form: `application/json` if the
+    /// client prefers no other JSON type to it. Its status is 200 then, and some clients read no response with another one.
+    pub(crate) signals: MediaType,
 }
 
 /// The acceptable media types of a response.
@@ -100,9 +103,9 @@ impl MediaType {
 
 impl Negotiation {
     /// For clients that prefer a JSON type and accept no event stream.
-    fn json(media_type: MediaType) -> Self {
+    fn json(media_type: MediaType, signals: MediaType) -> Self {
         let accepted = Accepted { preferred: media_type, event_stream: false };
-        Self { accepted: Some(accepted), errors: media_type }
+        Self { accepted: Some(accepted), errors: media_type, signals }
     }
 
     /// The acceptable media types. `has_graphiql` says whether GraphiQL is served.
@@ -153,8 +156,13 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Negotiation {
     });
     let event_stream = acceptable.clone().any(|(media_type, ..)| media_type == MediaType::EventStream);
     if !has_ranges {
-        return Negotiation::json(MediaType::Json);
+        return Negotiation::json(MediaType::Json, MediaType::Json);
     }
+    let weight_of = |sought: MediaType| {
+        let weights = acceptable.clone().filter(|(media_type, ..)| *media_type == sought);
+        weights.map(|(_, weight, _)| weight).next().unwrap_or_default()
+    };
+    let prefers_graphql = weight_of(MediaType::GraphqlResponse) > weight_of(MediaType::Json);
     let preferred = |is_candidate: fn(MediaType) -> bool| {
         let candidates = acceptable.clone().filter(|(media_type, ..)| is_candidate(*media_type));
         let preferred = candidates.min_by_key(|(_, weight, position)| (Reverse(*weight), *position));
@@ -163,22 +171,24 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Negotiation {
     Negotiation {
         accepted: preferred(|_| true).map(|preferred| Accepted { preferred, event_stream }),
         errors: preferred(|media_type| media_type != MediaType::EventStream).unwrap_or(MediaType::Json),
+        signals: if prefers_graphql { MediaType::GraphqlResponse } else { MediaType::Json },
     }
 }
 
 /// The result for the most common headers, compared literally: parsing media types costs more than all other checks.
 fn common_case(headers: &HeaderMap) -> Option<Negotiation> {
-    let preferred = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
-        None | Some(b"*/*" | b"application/json" | b"application/json, */*") => MediaType::Json,
+    use MediaType::{GraphqlResponse, Json};
+    let (preferred, signals) = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
+        None | Some(b"*/*" | b"application/json" | b"application/json, */*") => (Json, Json),
+        Some(b"application/graphql-response+json, application/json") => (GraphqlResponse, Json),
         Some(
             b"application/graphql-response+json"
-            | b"application/graphql-response+json, application/json"
             | b"application/graphql-response+json,application/json;q=0.9",
-        ) => MediaType::GraphqlResponse,
+        ) => (GraphqlResponse, GraphqlResponse),
         Some(_) => return None,
     };
     let is_single = headers.get_all(header::ACCEPT).iter().nth(1).is_none();
-    is_single.then(|| Negotiation::json(preferred))
+    is_single.then(|| Negotiation::json(preferred, signals))
 }
 
 /// The media ranges of the `Accept` headers in order. Malformed ones are `None`.
@@ -313,6 +323,30 @@ mod tests {
             assert_eq!(negotiate(&headers(header::ACCEPT, accept)).accepted, expected, "{accept}");
         }
         assert_eq!(negotiate(&HeaderMap::new()).accepted, json);
+    }
+
+    #[test]
+    fn signals_use_the_older_type_unless_the_newer_is_preferred() {
+        for (accept, expected) in [
+            ("application/graphql-response+json", MediaType::GraphqlResponse),
+            ("application/graphql-response+json,application/json;q=0.9", MediaType::GraphqlResponse),
+            ("application/json;q=0.8, application/graphql-response+json;q=0.9", MediaType::GraphqlResponse),
+            ("application/graphql-response+json, application/json;q=0", MediaType::GraphqlResponse),
+            ("text/event-stream, application/graphql-response+json;q=0.1", MediaType::GraphqlResponse),
+            ("application/graphql-response+json, application/json", MediaType::Json),
+            ("application/graphql-response+json,application/json", MediaType::Json),
+            ("application/graphql-response+json;q=0.5, */*", MediaType::Json),
+            (
+                "multipart/mixed;deferSpec=20220824, application/graphql-response+json, application/json",
+                MediaType::Json,
+            ),
+            ("application/json", MediaType::Json),
+            ("text/event-stream", MediaType::Json),
+            ("*/*", MediaType::Json),
+            ("", MediaType::Json),
+        ] {
+            assert_eq!(negotiate(&headers(header::ACCEPT, accept)).signals, expected, "{accept}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{accept, csrf, request, websocket};
 use crate::{
     auth::bearer,
     config::Config,
-    graphql::api::GraphqlRequest,
+    graphql::{api::GraphqlRequest, persisted::RequestDocument},
     http::{compression, host, refusal::Refusal},
 };
 
@@ -20,7 +20,7 @@ pub fn request(bytes: &[u8]) {
         Ok(request) => {
             // `Value` rejects some JSON that the request parser accepts, such as huge numbers in ignored members.
             if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
-                assert_eq!(body["query"], request.query.as_str());
+                assert_is_sent(&request.document, &body);
                 assert_eq!(body["operationName"].as_str(), request.operation_name.as_deref());
             }
             assert_round_trip(&request);
@@ -35,13 +35,26 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
-/// Asserts that a request survives a round trip through JSON, except for the last digits of numbers.
+/// Asserts that `parameters` hold the text of the document, and a hash only if the document has an id.
+pub(crate) fn assert_is_sent(document: &RequestDocument, parameters: &Value) {
+    let (text, has_id) = match document {
+        RequestDocument::Text(text) => (text.as_str(), false),
+        RequestDocument::Registration { text, .. } => (text.as_str(), true),
+        RequestDocument::Persisted(_) => ("", true),
+    };
+    assert_eq!(parameters["query"].as_str().unwrap_or_default(), text);
+    assert_eq!(parameters["extensions"]["persistedQuery"]["sha256Hash"].is_string(), has_id);
+}
+
+/// Asserts that a request with a text survives a round trip through JSON, except for the last digits of numbers.
 pub(crate) fn assert_round_trip(request: &GraphqlRequest) {
-    let GraphqlRequest { query, operation_name, variables } = request;
+    let GraphqlRequest { document, operation_name, variables } = request;
+    let RequestDocument::Text(query) = document else { return };
     let body = json!({ "query": query, "operationName": operation_name, "variables": variables });
     let again = request::from_json(body.to_string().as_bytes());
     assert!(again.is_ok_and(|again| {
-        (&again.query, &again.operation_name) == (query, operation_name)
+        matches!(&again.document, RequestDocument::Text(text) if text == query)
+            && again.operation_name == *operation_name
             && again.variables.keys().eq(variables.keys())
     }));
 }

@@ -22,7 +22,10 @@ use crate::{
     auth::bearer,
     caller::Caller,
     error::{ApiError, code::ErrorCode},
-    graphql::execute::response::{EncodedJson, GraphqlResponse},
+    graphql::{
+        execute::response::{EncodedJson, GraphqlResponse},
+        persisted::RequestDocument,
+    },
     http::{
         compression::{AcceptEncoding, Coding},
         gateway::{Gateway, Request, RequestContext},
@@ -51,6 +54,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     let caller = bearer::identify(&token, &gateway.identity, deadline).await;
     gateway.rate_limit.admit(&caller, &token)?;
     let accepted = negotiation.accepted(gateway.graphiql.is_some())?;
+    let signals = negotiation.signals;
     if sse::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
@@ -73,7 +77,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     }
     let caller = caller.map(|caller| caller.with_request_id(id.as_str()));
     // Boxed to keep the future of cache hits small.
-    let executed = Box::pin(execute(gateway, cache_request, accepted, coding, caller, deadline));
+    let executed = Box::pin(execute(gateway, cache_request, accepted, signals, coding, caller, deadline));
     match id.span(SpanStart::Execution) {
         Some(span) => executed.instrument(span).await,
         None => executed.await,
@@ -85,6 +89,7 @@ async fn execute(
     gateway: &Arc<Gateway>,
     cache_request: CacheRequest<'_>,
     accepted: Accepted,
+    signals: MediaType,
     coding: Option<Coding>,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
@@ -94,13 +99,17 @@ async fn execute(
         Form::QueryString => request::from_query_string(cache_request.text)?,
         Form::Body => request::from_json(cache_request.text)?,
     };
+    let registers = matches!(request.document, RequestDocument::Registration { .. });
     let permit = gateway.operations.admit(&caller, deadline).await?;
 
-    let reject = |response| match accepted.preferred {
+    let reject = |response: GraphqlResponse| match accepted.preferred {
         MediaType::EventStream => Ok(sse::single_response(gateway, response)),
-        media_type => encode(gateway, response, media_type).map(|(encoded, _)| encoded.into_response()),
+        preferred => {
+            let media_type = if response.asks_for_text() { signals } else { preferred };
+            encode(gateway, response, media_type).map(|(encoded, _)| encoded.into_response())
+        }
     };
-    let parsed = match gateway.api.parse(request) {
+    let parsed = match gateway.api.parse(request, caller.as_ref().ok()) {
         Ok(parsed) => parsed,
         Err(response) => return reject(response),
     };
@@ -138,7 +147,8 @@ async fn execute(
             {
                 return Err(error.clone().into());
             }
-            let appointments = access.as_ref().ok().filter(|_| !is_mutation).cloned();
+            // A cached response would bypass the registration of its text.
+            let appointments = access.as_ref().ok().filter(|_| !is_mutation && !registers).cloned();
             let response = gateway.api.execute(operation, access).await;
             let (encoded, is_complete) = encode(gateway, response, preferred)?;
             let encoded = encoded.varying(gateway.http.compression);

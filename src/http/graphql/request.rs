@@ -10,7 +10,7 @@ use axum::{
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         ApiError,
         limit::{Limit, LimitExceeded},
     },
-    graphql::api::GraphqlRequest,
+    graphql::{api::GraphqlRequest, persisted::RequestDocument},
     http::{gateway::Gateway, refusal::Refusal},
 };
 
@@ -198,20 +198,24 @@ impl TryFrom<Parameters> for GraphqlRequest {
             Some(_) => return Err(malformed("Parameter \"extensions\" must be an object.")),
         };
         let query = match parameters.query {
-            Some(Value::String(query)) => query,
-            None | Some(Value::Null) => {
-                let persisted =
-                    extensions.is_some_and(|extensions| extensions.contains_key("persistedQuery"));
-                return Err(if persisted {
-                    Refusal::with_status(
-                        StatusCode::UNPROCESSABLE_ENTITY,
-                        ApiError::PersistedQueryNotSupported,
-                    )
-                } else {
-                    malformed("Parameter \"query\" is missing.")
-                });
-            }
+            None | Some(Value::Null) => None,
+            Some(Value::String(query)) => Some(query),
             Some(_) => return Err(malformed("Parameter \"query\" must be a string.")),
+        };
+        let document = match (query, extensions.and_then(|mut it| it.remove("persistedQuery"))) {
+            (Some(text), None | Some(Value::Null)) => RequestDocument::Text(text),
+            (None, None | Some(Value::Null)) => return Err(malformed("Parameter \"query\" is missing.")),
+            (text, Some(Value::Object(persisted))) => {
+                let id = sha256_hash(persisted)?.into();
+                match text {
+                    // Some clients send an empty text in place of none.
+                    Some(text) if !text.is_empty() => RequestDocument::Registration { text, id },
+                    _ => RequestDocument::Persisted(id),
+                }
+            }
+            (_, Some(_)) => {
+                return Err(malformed("Parameter \"extensions.persistedQuery\" must be an object."));
+            }
         };
         let operation_name = match parameters.operation_name {
             None | Some(Value::Null) => None,
@@ -223,7 +227,18 @@ impl TryFrom<Parameters> for GraphqlRequest {
             Some(variables @ Value::Object(_)) => Variables::from_json(variables),
             Some(_) => return Err(malformed("Parameter \"variables\" must be an object.")),
         };
-        Ok(Self { query, operation_name, variables })
+        Ok(Self { document, operation_name, variables })
+    }
+}
+
+/// The hash of an automatic persisted query. Clients add members of their own.
+fn sha256_hash(mut persisted: Map<String, Value>) -> Result<String, Refusal> {
+    if persisted.get("version").and_then(Value::as_f64) != Some(1.0) {
+        return Err(malformed("Parameter \"extensions.persistedQuery.version\" must be 1."));
+    }
+    match persisted.remove("sha256Hash") {
+        Some(Value::String(hash)) => Ok(hash),
+        _ => Err(malformed("Parameter \"extensions.persistedQuery.sha256Hash\" must be a string.")),
     }
 }
 

@@ -50,11 +50,13 @@ const CALLERS: usize = 3;
 const SUBSCRIBERS: usize = 2;
 
 /// How reads are sent.
-const REQUEST_FORMS: [RequestForm; 4] = [
+const REQUEST_FORMS: [RequestForm; 6] = [
     RequestForm::POST,
     RequestForm::GET,
     RequestForm::POST.taking("br"),
     RequestForm::GET.taking("gzip, identity;q=0.5"),
+    RequestForm::BY_HASH[0],
+    RequestForm::BY_HASH[1],
 ];
 
 /// As much of an appointment as is worth compressing.

@@ -7,6 +7,8 @@ mod hostile;
 mod introspection;
 mod limits;
 mod literals;
+mod persisted_queries;
+mod persisted_queries_memory;
 mod projection;
 mod request_errors;
 mod response_size;

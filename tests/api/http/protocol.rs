@@ -131,19 +131,6 @@ async fn malformed_parameters_are_named_but_not_echoed() {
 }
 
 #[tokio::test]
-async fn persisted_queries_without_text_make_clients_send_it() {
-    let gateway = Gateway::on_sandbox(&[]).await;
-    let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": "0".repeat(64) } });
-    let body = json!({ "extensions": extensions }).to_string();
-    let reply = post(&gateway, &[("content-type", JSON)], body).await;
-    assert_eq!(reply.rejected(400, "PERSISTED_QUERY_NOT_SUPPORTED"), "PersistedQueryNotSupported");
-    let reply = get(&gateway, JSON, &[("extensions", &extensions.to_string())]).await;
-    reply.rejected(400, "PERSISTED_QUERY_NOT_SUPPORTED");
-    let whole = json!({ "query": "{ __typename }", "extensions": extensions }).to_string();
-    assert_eq!(post(&gateway, &[("content-type", JSON)], whole).await.status, 200);
-}
-
-#[tokio::test]
 async fn other_methods_receive_the_allow_header() {
     let gateway = Gateway::on_sandbox(&[]).await;
     for (path, methods, allow) in [

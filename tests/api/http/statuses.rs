@@ -312,11 +312,15 @@ async fn requests_that_are_not_well_formed_have_422() {
     ] {
         cases.push((Malformed, "BAD_REQUEST", Sent::get(parameters)));
     }
-    let persisted = json!({ "persistedQuery": { "version": 1, "sha256Hash": "0".repeat(64) } });
-    let body = json!({ "extensions": persisted }).to_string();
-    cases.push((Malformed, "PERSISTED_QUERY_NOT_SUPPORTED", Sent::body(body)));
-    let sent = Sent::get(&[("extensions", &persisted.to_string())]);
-    cases.push((Malformed, "PERSISTED_QUERY_NOT_SUPPORTED", sent));
+    for persisted in ["17", "\"text\"", "{}", r#"{"version": 1}"#, r#"{"version": 1, "sha256Hash": 17}"#] {
+        let extensions = format!(r#"{{"persistedQuery": {persisted}}}"#);
+        cases.push((Malformed, "BAD_REQUEST", Sent::body(format!(r#"{{"extensions": {extensions}}}"#))));
+        cases.push((
+            Malformed,
+            "BAD_REQUEST",
+            Sent::get(&[("query", TYPENAME), ("extensions", &extensions)]),
+        ));
+    }
     for (edition, gateway) in both(&upstream, &[]).await {
         assert_kinds(&gateway, edition, &cases).await;
     }
@@ -385,6 +389,31 @@ async fn operations_rejected_before_execution_have_422() {
         assert_kinds(&gateway, edition, &cases).await;
     }
     assert_eq!(upstream.calls(), 0);
+}
+
+#[tokio::test]
+async fn persisted_queries_that_cannot_run_have_422() {
+    use Kind::Invalid;
+    let upstream = upstream().await;
+    let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": "0".repeat(64) } });
+    let sent_hash = |code| {
+        let by_get = Sent::get(&[("extensions", &extensions.to_string())]);
+        [
+            (Invalid, code, Sent::body(json!({ "extensions": extensions }).to_string())),
+            (Invalid, code, by_get),
+        ]
+    };
+    let with_text = json!({ "query": TYPENAME, "extensions": extensions }).to_string();
+    let mismatch = "PERSISTED_QUERY_HASH_MISMATCH";
+    let by_get = Sent::get(&[("query", TYPENAME), ("extensions", &extensions.to_string())]);
+    for (edition, gateway) in both(&upstream, &[]).await {
+        assert_kinds(&gateway, edition, &sent_hash("PERSISTED_QUERY_NOT_FOUND")).await;
+        let cases = [(Invalid, mismatch, Sent::body(with_text.clone())), (Invalid, mismatch, by_get.clone())];
+        assert_kinds(&gateway, edition, &cases).await;
+    }
+    for (edition, gateway) in both(&upstream, &[("graphql.documents_size", "0")]).await {
+        assert_kinds(&gateway, edition, &sent_hash("PERSISTED_QUERY_NOT_SUPPORTED")).await;
+    }
 }
 
 /// Values of `Authorization` without a usable token.

@@ -12,6 +12,7 @@ mod list;
 mod mutations;
 mod mutual_tls_upstream;
 mod output;
+pub mod persisted_query;
 mod prefix_proxy;
 mod process;
 mod queries;

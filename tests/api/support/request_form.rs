@@ -1,9 +1,12 @@
-//! Forms of the same request: POST or GET, either media type, compressed or not.
+//! Forms of the same request: POST or GET, either media type, compressed or not, with the text or its hash.
 
-use reqwest::{Method, RequestBuilder};
-use serde_json::json;
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
 
-use super::{Gateway, GatewayResponse};
+use super::{
+    Gateway, GatewayResponse,
+    persisted_query::{Way, by_hash, registering},
+};
 
 /// A form of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,13 +15,18 @@ pub struct RequestForm {
     pub accept: &'static str,
     /// The value of `Accept-Encoding`; empty without the header.
     pub takes: &'static str,
+    /// Whether the text is named by its hash, and sent only if the gateway does not know it.
+    pub is_by_hash: bool,
 }
 
 const GRAPHQL: &str = "application/graphql-response+json";
 
 impl RequestForm {
-    pub const POST: Self = Self { is_get: false, accept: GRAPHQL, takes: "" };
+    pub const POST: Self = Self { is_get: false, accept: GRAPHQL, takes: "", is_by_hash: false };
     pub const GET: Self = Self { is_get: true, ..Self::POST };
+
+    pub const BY_HASH: [Self; 2] =
+        [Self { is_by_hash: true, ..Self::POST }, Self { is_by_hash: true, ..Self::GET }];
 
     /// Forms that differ in the bytes or headers of the response, or in the place of the query.
     pub const EACH: [Self; 8] = [
@@ -42,26 +50,25 @@ impl RequestForm {
 
     /// A request for `query` as `token`.
     pub fn request(self, gateway: &Gateway, token: Option<&str>, query: &str) -> RequestBuilder {
-        let request = if self.is_get {
-            let parameters = serde_urlencoded::to_string([("query", query)]).unwrap();
-            gateway.request(Method::GET, &format!("/graphql?{parameters}"))
-        } else {
-            let request =
-                gateway.request(Method::POST, "/graphql").header("content-type", "application/json");
-            request.body(json!({ "query": query }).to_string())
-        };
-        let request = request.header("accept", self.accept);
-        let request =
-            if self.takes.is_empty() { request } else { request.header("accept-encoding", self.takes) };
-        match token {
-            Some(token) => request.bearer_auth(gateway.secret(token)),
-            None => request,
-        }
+        let parameters = if self.is_by_hash { by_hash(query) } else { json!({ "query": query }) };
+        self.with_parameters(gateway, token, &parameters)
     }
 
-    /// Sends the request and reads the response, decompressed.
+    fn with_parameters(self, gateway: &Gateway, token: Option<&str>, parameters: &Value) -> RequestBuilder {
+        let way = if self.is_get { Way::Get } else { Way::Post };
+        let request = way.request_without_accept(gateway, token.unwrap_or_default(), parameters);
+        let request = request.header("accept", self.accept);
+        if self.takes.is_empty() { request } else { request.header("accept-encoding", self.takes) }
+    }
+
+    /// Sends the request and reads the response, decompressed. An unknown text is registered.
     pub async fn ask(self, gateway: &Gateway, token: &str, query: &str) -> GatewayResponse {
-        GatewayResponse::of(self.request(gateway, Some(token), query)).await
+        let reply = GatewayResponse::of(self.request(gateway, Some(token), query)).await;
+        if self.is_by_hash && reply.codes() == ["PERSISTED_QUERY_NOT_FOUND"] {
+            let request = self.with_parameters(gateway, Some(token), &registering(query));
+            return GatewayResponse::of(request).await;
+        }
+        reply
     }
 }
 

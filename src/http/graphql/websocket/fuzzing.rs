@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::message::{ClientMessage, ServerMessage};
 use crate::{
     graphql::api::GraphqlRequest,
-    http::graphql::fuzzing::{assert_error_document, assert_round_trip},
+    http::graphql::fuzzing::{assert_error_document, assert_is_sent, assert_round_trip},
 };
 
 /// Parses `text` as a WebSocket message.
@@ -34,7 +34,9 @@ pub fn message(text: &str) {
             assert_eq!(json(&ServerMessage::Complete { id: &id })["id"], id.as_str());
             match GraphqlRequest::try_from(payload) {
                 Ok(request) => {
-                    assert!(sent.is_none_or(|sent| sent["payload"]["query"] == request.query.as_str()));
+                    if let Some(sent) = sent {
+                        assert_is_sent(&request.document, &sent["payload"]);
+                    }
                     assert_round_trip(&request);
                 }
                 Err(refusal) => assert_error_document(refusal),

@@ -341,7 +341,8 @@ impl Session {
                 .await;
         }
         let api = &self.gateway.api;
-        let operation = match async { api.prepare(api.parse(request)?).await }.await {
+        let parsed = api.parse(request, caller.as_ref().ok());
+        let operation = match async { api.prepare(parsed?).await }.await {
             Ok(operation) => operation,
             Err(response) => {
                 return self.send_message(ServerMessage::Error { id: &id, payload: response }).await;
