@@ -39,7 +39,7 @@ impl<S> HyperErrors<S> {
 
     /// Completes `written` if it is one of hyper's own errors. Returns whether it is.
     fn replace_error(&mut self, written: &[u8]) -> bool {
-        let Some(response) = complete_error(written, self.framing.error_content_type()) else { return false };
+        let Some(response) = complete_error(written, &self.framing) else { return false };
         self.replacement = response;
         // hyper stops reading.
         self.state.cut_short();
@@ -48,7 +48,7 @@ impl<S> HyperErrors<S> {
 }
 
 /// The completed response, if `written` is one of hyper's own errors. Only those lack an `x-request-id`.
-fn complete_error(written: &[u8], content_type: &str) -> Option<Vec<u8>> {
+fn complete_error(written: &[u8], framing: &FramingGuard) -> Option<Vec<u8>> {
     // hyper responds in the version of the last request that it could read.
     let is_error = [b"HTTP/1.1 4", b"HTTP/1.0 4"].into_iter().any(|start| written.starts_with(start));
     if !is_error || !written.ends_with(b"\r\n\r\n") {
@@ -80,6 +80,8 @@ fn complete_error(written: &[u8], content_type: &str) -> Option<Vec<u8>> {
     let id = Uuid::new_v4();
     tracing::debug!(request.id = %id, http.status = status.as_u16(), "request head rejected by hyper");
     let document = Refusal::with_status(status, error).into_document();
+    // Every write passes here, so this comes after the checks.
+    let content_type = framing.error_content_type();
     let mut headers = format!(
         "\r\ncontent-type: {content_type}\r\nx-request-id: {id}\r\ncontent-length: {}\r\n",
         document.len()
