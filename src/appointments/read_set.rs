@@ -25,6 +25,8 @@ pub(crate) struct ReadSet {
     pages: Mutex<Vec<(PageKey, Arc<Page>)>>,
     /// Whether no cached copy can stand for a part of the response.
     is_uncacheable: AtomicBool,
+    /// Whether the upstream forbids caching of a part of the response.
+    forbids_storage: AtomicBool,
     /// The 401 with which the upstream has rejected the token.
     rejection: OnceLock<UpstreamError>,
     failures: Failures,
@@ -43,6 +45,16 @@ impl ReadSet {
     /// Records that the operation changes or watches appointments, or was served an error or a stale copy.
     pub(crate) fn mark_uncacheable(&self) {
         self.is_uncacheable.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that the upstream forbids caching of a part of the response.
+    pub(crate) fn forbid_storage(&self) {
+        self.forbids_storage.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the upstream forbids caching of a part of the response.
+    pub(crate) fn forbids_storage(&self) -> bool {
+        self.forbids_storage.load(Ordering::Relaxed)
     }
 
     /// Records a failed read, of the appointment `id` or of the list.

@@ -12,6 +12,8 @@ pub(crate) struct Freshness {
     stale_if_error: Duration,
     /// Beyond `ttl`, while a refresh is in flight.
     stale_while_revalidate: Duration,
+    /// Whether the upstream forbids caching.
+    is_forbidden: bool,
 }
 
 /// The configured bounds on serving stale copies.
@@ -45,7 +47,12 @@ impl StalePolicy {
 impl Freshness {
     /// Fresh for `ttl` and never served stale.
     pub(crate) fn of(ttl: Duration) -> Self {
-        Self { ttl, stale_if_error: Duration::ZERO, stale_while_revalidate: Duration::ZERO }
+        Self {
+            ttl,
+            stale_if_error: Duration::ZERO,
+            stale_while_revalidate: Duration::ZERO,
+            is_forbidden: false,
+        }
     }
 
     /// The strictest of three: the configuration, the upstream's `Cache-Control`, and the expiry of the caller's token. A
@@ -63,6 +70,7 @@ impl Freshness {
             ttl,
             stale_if_error: upstream.limit_stale_if_error(policy.if_error).min(left),
             stale_while_revalidate: upstream.limit_stale_while_revalidate(policy.while_revalidate).min(left),
+            is_forbidden: upstream.forbids_caching(),
         }
     }
 
@@ -80,6 +88,11 @@ impl Freshness {
             ReadPurpose::OnError => self.stale_if_error,
         };
         age < self.ttl + beyond
+    }
+
+    /// Whether the upstream forbids caching, for the gateway and for its clients.
+    pub(crate) fn is_forbidden(self) -> bool {
+        self.is_forbidden
     }
 
     /// Whether a copy may be stored at all.

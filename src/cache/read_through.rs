@@ -88,6 +88,8 @@ pub(crate) struct Cached<V> {
     pub(crate) value: V,
     /// How long ago it was stored, if it is stale.
     pub(crate) stale_age: Option<Duration>,
+    /// Whether the upstream forbids caching, for clients too.
+    pub(crate) is_forbidden: bool,
 }
 
 /// An entry from which a response was made. It does not keep the entry alive.
@@ -158,7 +160,10 @@ impl<R: Resource> ReadThrough<R> {
             return Ok(stale);
         }
         R::count(lookup);
-        read.map(|read| Cached { value: read.value, stale_age: None })
+        read.map(|read| {
+            let is_forbidden = read.freshness.is_forbidden();
+            Cached { value: read.value, stale_age: None, is_forbidden }
+        })
     }
 
     /// The fresh entry under `key`, if there is one.
@@ -268,7 +273,7 @@ impl<R: Resource> ReadThrough<R> {
         let entry = self.0.store.get(key)?;
         let Served { value, stale_age } = self.0.validity.read(&entry, purpose)?;
         R::count(if stale_age.is_some() { Lookup::Stale } else { Lookup::Fresh });
-        Some(Cached { value: value.clone(), stale_age })
+        Some(Cached { value: value.clone(), stale_age, is_forbidden: false })
     }
 
     async fn fetch(

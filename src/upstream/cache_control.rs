@@ -28,6 +28,11 @@ impl CacheDirectives {
         stale_while_revalidate: Some(Duration::ZERO),
     };
 
+    /// Whether the response must not be cached.
+    pub fn forbids_caching(self) -> bool {
+        self.fresh == Some(Duration::ZERO)
+    }
+
     /// Returns `ttl`, or the upstream's freshness lifetime if that is shorter.
     pub fn limit(self, ttl: Duration) -> Duration {
         shorter(self.fresh, ttl)
