@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     Result,
     client::{Client, Response},
+    http::{NOT_MODIFIED, OK},
     ids::{self, DIGITS, id},
     limit,
 };
@@ -18,6 +19,8 @@ const WARM_UPS: usize = 3;
 pub struct Exchange {
     pub request: Vec<u8>,
     pub response: Vec<u8>,
+    /// The status of the response.
+    pub status: u16,
     /// The content coding of the response; none for an uncompressed one.
     pub encoding: Option<String>,
     /// The offsets of the id in request and response; empty if they do not contain it.
@@ -77,6 +80,7 @@ impl Exchange {
         let mut exchange = Self {
             request_offsets: offsets(&request, &id(first)),
             response_offsets: offsets(&response, &id(first)),
+            status: head.status,
             encoding: head.encoding,
             request,
             response,
@@ -94,10 +98,28 @@ impl Exchange {
         Ok(exchange)
     }
 
+    /// Records the 304 of a server to `request` by a client that has the response already.
+    pub fn record_validation(client: &mut Client, request: &[u8], expected: &Value) -> Result<Self> {
+        // The first response may be compressed in another way than later ones.
+        send(client, request, expected)?;
+        let etag = send(client, request, expected)?.head.etag.ok_or("the response has no ETag")?;
+        let head = request.strip_suffix(b"\r\n").ok_or("the request has a body")?;
+        let request = [head, format!("If-None-Match: {etag}\r\n\r\n").as_bytes()].concat();
+        let Response { head, body: response } = client.send(&request)?;
+        if head.status != NOT_MODIFIED || !response.is_empty() {
+            return Err(format!("wrong response to a validation: {}", head.status).into());
+        }
+        println!("  304: {} bytes", head.length);
+        let (request_offsets, response_offsets) = (Vec::new(), Vec::new());
+        let ids = IdSequence::cycle(1);
+        let status = head.status;
+        Ok(Self { request, response, status, encoding: None, request_offsets, response_offsets, ids })
+    }
+
     /// The same requests, with a [constant response](limit::constant_body) of the same size.
     pub fn with_constant_response(&self) -> Self {
         let response = limit::constant_body(self.response.len());
-        Self { response, response_offsets: Vec::new(), ..self.clone() }
+        Self { response, status: OK, response_offsets: Vec::new(), ..self.clone() }
     }
 
     /// The same exchange for one id only.
@@ -138,7 +160,7 @@ fn send(client: &mut Client, request: &[u8], expected: &Value) -> Result<Respons
         Some("gzip") => serde_json::from_reader(GzDecoder::new(response.body.as_slice()))?,
         Some(other) => return Err(format!("unexpected Content-Encoding: {other}").into()),
     };
-    if response.head.status != 200 || json != *expected {
+    if response.head.status != OK || json != *expected {
         let status = response.head.status;
         return Err(format!("wrong response: {status} {json}\nexpected: {expected}").into());
     }

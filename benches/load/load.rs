@@ -55,6 +55,9 @@ struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
     response: Vec<u8>,
+    status: u16,
+    /// The beginning of the head of a correct response.
+    status_line: Vec<u8>,
     read: Vec<u8>,
     filled: usize,
     /// The length of the last response head. The next one usually has the same length.
@@ -76,6 +79,8 @@ impl Load {
                 stream,
                 request: exchange.request.clone(),
                 response: exchange.response.clone(),
+                status: exchange.status,
+                status_line: format!("HTTP/1.1 {} ", exchange.status).into_bytes(),
                 read: vec![0; HEAD + exchange.response.len()],
                 filled: 0,
                 head: 0,
@@ -166,7 +171,7 @@ impl Connection {
     /// The fast path: whether a correct response has a head of the same length as the last one.
     fn is_complete_like_the_last(&self) -> bool {
         let (head, body) = self.read[..self.filled].split_at(self.head.min(self.filled));
-        head.starts_with(b"HTTP/1.1 200 ") && head.ends_with(b"\r\n\r\n") && body == self.response
+        head.starts_with(&self.status_line) && head.ends_with(b"\r\n\r\n") && body == self.response
     }
 
     /// The slow path for all other responses.
@@ -175,7 +180,7 @@ impl Connection {
         let Some(head) = Head::parse(read)? else { return Ok(false) };
         let body = &read[head.length..];
         let is_expected = head.content_length == self.response.len() && self.response.starts_with(body);
-        if head.status != 200 || !is_expected {
+        if head.status != self.status || !is_expected {
             let (status, body) = (head.status, String::from_utf8_lossy(body));
             let expected = String::from_utf8_lossy(&self.response);
             return Err(format!("wrong response: {status} {body}\nexpected: {expected}").into());

@@ -62,6 +62,19 @@ fn with_headers(token: &str, encoding: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Returns the mobile query for one id as a GET.
+pub fn mobile_get(id: &str) -> Vec<u8> {
+    let variables = json!({ "id": id }).to_string();
+    let mut url = url::Url::parse("http://gateway/graphql").expect("a valid URL in this program");
+    url.query_pairs_mut().append_pair("query", MOBILE_QUERY).append_pair("variables", &variables);
+    let parameters = url.query().unwrap_or_default();
+    format!(
+        "GET /graphql?{parameters} HTTP/1.1\r\nHost: gateway\r\nUser-Agent: load\r\n\
+         Authorization: Bearer {TOKEN}\r\nAccept: application/graphql-response+json\r\n\r\n"
+    )
+    .into_bytes()
+}
+
 /// Returns a query without any upstream data.
 pub fn typename() -> Vec<u8> {
     post("{ __typename }", &json!({}), None)

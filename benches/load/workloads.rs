@@ -23,6 +23,11 @@ pub const WORKLOADS: &[Workload] = &[
         run: throughput::hot_one,
     },
     Workload {
+        name: "hot-304",
+        description: "hot-one as a GET by clients that have the response already",
+        run: throughput::hot_304,
+    },
+    Workload {
         name: "hot-1000",
         description: "the mobile query, for 1,000 ids in turn",
         run: throughput::hot_1000,

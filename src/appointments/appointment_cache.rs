@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     copies::Copies,
     keys::AppointmentKey,
+    read_set::ReadSet,
     served::{CachedLookup, Outcome, Served},
     watch_registry::Recheck,
 };
@@ -43,9 +44,13 @@ impl AppointmentCache {
         Self::new(AppointmentResource { copies, upstream }, store, validity)
     }
 
-    /// The appointment `id` for `caller`, by the `deadline`.
-    pub(crate) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant) -> Outcome {
-        let Cached { value, stale_age } = self.read(caller, key(caller, id), deadline).await?;
+    /// The appointment `id` for `caller`, by the `deadline`, for an operation with these `reads`.
+    pub(crate) async fn get(&self, caller: &Caller, id: Uuid, deadline: Instant, reads: &ReadSet) -> Outcome {
+        let Cached { value, stale_age, forbids_storage } =
+            self.read(caller, key(caller, id), deadline).await?;
+        if forbids_storage {
+            reads.forbid_storage();
+        }
         Ok(value.map(|appointment| Served { appointment, age: stale_age }))
     }
 

@@ -96,6 +96,11 @@ impl Dependencies {
         }
     }
 
+    /// How long all entries stay fresh, counted from now.
+    pub(crate) fn remaining_freshness(&self) -> Duration {
+        self.fresh_for.saturating_sub(self.made.elapsed())
+    }
+
     /// Whether the response depends on no entry.
     pub fn is_empty(&self) -> bool {
         self.appointments.is_empty() && self.pages.is_empty()

@@ -1,6 +1,6 @@
 //! A cache of values that were made from appointments, valid as long as their dependencies are current.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
 
@@ -41,6 +41,13 @@ struct Dependent<V> {
 
 /// A cached value. Cheap to clone.
 pub struct DependentValue<V>(Arc<Dependent<V>>);
+
+impl<V> DependentValue<V> {
+    /// How long all its dependencies stay fresh.
+    pub fn fresh_for(&self) -> Duration {
+        self.0.dependencies.remaining_freshness()
+    }
+}
 
 impl<V> Deref for DependentValue<V> {
     type Target = V;

@@ -74,7 +74,7 @@ impl ListReader<'_> {
         let per_page = request.page_cap.map_or(request.length, |cap| request.length.min(cap)).max(1);
         let first = request.start / u64::from(per_page);
         let pages = if request.start.is_multiple_of(u64::from(per_page)) {
-            let Cached { value: head, stale_age: age } = self.page(first, per_page).await?;
+            let Cached { value: head, stale_age: age, .. } = self.page(first, per_page).await?;
             PageSpan { first, head, tail: None, age }
         } else {
             let (head, tail) = try_join(self.page(first, per_page), self.page(first + 1, per_page)).await?;
@@ -150,7 +150,12 @@ impl ListReader<'_> {
         let key = PageKey { scope: self.caller.scope(), page, per_page };
         let read = self.pages.read(self.caller, key, self.deadline).await.inspect(|_| self.reads.note_data());
         match &read {
-            Ok(Cached { value, stale_age: None }) => self.reads.note_page(key, value),
+            Ok(Cached { value, stale_age: None, forbids_storage }) => {
+                if *forbids_storage {
+                    self.reads.forbid_storage();
+                }
+                self.reads.note_page(key, value);
+            }
             Ok(Cached { stale_age: Some(_), .. }) | Err(_) => self.reads.mark_uncacheable(),
         }
         read

@@ -33,13 +33,14 @@ struct Batch {
     cache: AppointmentCache,
     caller: Caller,
     deadline: Instant,
+    reads: Arc<ReadSet>,
 }
 
 impl BatchFn<Uuid, Outcome> for Batch {
     async fn load(&mut self, ids: &[Uuid]) -> HashMap<Uuid, Outcome> {
         let one = |id: Uuid| {
             // Each id has a deadline of its own, so a slow one does not delay the others.
-            let outcome = self.cache.get(&self.caller, id, self.deadline);
+            let outcome = self.cache.get(&self.caller, id, self.deadline, &self.reads);
             async move { (id, outcome.await) }
         };
         let mut lookups: FuturesUnordered<_> = ids.iter().copied().map(one).collect();
@@ -68,7 +69,7 @@ impl Loader {
         deadline: Instant,
         reads: Arc<ReadSet>,
     ) -> Self {
-        let batch = Batch { cache: cache.clone(), caller: caller.clone(), deadline };
+        let batch = Batch { cache: cache.clone(), caller: caller.clone(), deadline, reads: reads.clone() };
         // `limits.ids` bounds the ids of an operation, and the upstream client bounds concurrent calls. A smaller batch would
         // only make the rest wait for all of the first. All fields of an operation are polled once before any of them is
         // polled again, so a batch that yields once has them all.

@@ -102,6 +102,11 @@ impl Appointments {
         self.0.reads.has_data()
     }
 
+    /// Whether the upstream forbids caching of a part of the response, once the operation is over.
+    pub fn forbids_storage(&self) -> bool {
+        self.0.reads.forbids_storage()
+    }
+
     /// The dependencies of the response, once the operation is over; none unless it was read-only, succeeded,
     /// and each of its reads is cached and fresh.
     pub fn dependencies(&self) -> Option<Dependencies> {

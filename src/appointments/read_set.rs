@@ -27,6 +27,8 @@ pub(crate) struct ReadSet {
     is_uncacheable: AtomicBool,
     /// Whether the list was read, or an appointment changed or watched, with success.
     has_data: AtomicBool,
+    /// Whether the upstream forbids caching of a part of the response.
+    forbids_storage: AtomicBool,
     /// The 401 with which the upstream has rejected the token.
     rejection: OnceLock<UpstreamError>,
     failures: Failures,
@@ -56,6 +58,16 @@ impl ReadSet {
     pub(crate) fn has_data(&self) -> bool {
         self.has_data.load(Ordering::Relaxed)
             || self.outcomes().values().any(|outcome| matches!(outcome, Ok(Some(_))))
+    }
+
+    /// Records that the upstream forbids caching of a part of the response.
+    pub(crate) fn forbid_storage(&self) {
+        self.forbids_storage.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the upstream forbids caching of a part of the response.
+    pub(crate) fn forbids_storage(&self) -> bool {
+        self.forbids_storage.load(Ordering::Relaxed)
     }
 
     /// Records a failed read, of the appointment `id` or of the list.

@@ -14,6 +14,8 @@ pub(crate) struct Freshness {
     stale_while_revalidate: Duration,
     /// How long beyond `ttl` the copy is kept for a conditional request.
     revalidation: Duration,
+    /// Whether the upstream forbids storing copies.
+    forbids_storage: bool,
 }
 
 /// The configured bounds on serving and keeping stale copies.
@@ -56,7 +58,7 @@ impl Freshness {
     /// Fresh for `ttl` and never served stale.
     pub(crate) fn of(ttl: Duration) -> Self {
         let [stale_if_error, stale_while_revalidate, revalidation] = [Duration::ZERO; 3];
-        Self { ttl, stale_if_error, stale_while_revalidate, revalidation }
+        Self { ttl, stale_if_error, stale_while_revalidate, revalidation, forbids_storage: false }
     }
 
     /// The strictest of three: the configuration, the upstream's `Cache-Control`, and the expiry of the caller's token. A
@@ -69,7 +71,7 @@ impl Freshness {
         caller: &Caller,
     ) -> Self {
         let left = caller.time_left().unwrap_or(Duration::MAX);
-        let is_kept = upstream.permits_storing() && !ttl.is_zero();
+        let is_kept = !upstream.forbids_storage() && !ttl.is_zero();
         let ttl = upstream.limit(ttl).min(left);
         let left = left - ttl;
         let (stale_left, kept_for) =
@@ -81,6 +83,7 @@ impl Freshness {
                 .limit_stale_while_revalidate(policy.while_revalidate)
                 .min(stale_left),
             revalidation: policy.revalidation.min(kept_for),
+            forbids_storage: upstream.forbids_storage(),
         }
     }
 
@@ -104,6 +107,11 @@ impl Freshness {
             ReadPurpose::Revalidate => return true,
         };
         age < self.ttl + beyond
+    }
+
+    /// Whether the upstream forbids storing copies, for the gateway and for its clients.
+    pub(crate) fn forbids_storage(self) -> bool {
+        self.forbids_storage
     }
 
     /// Whether a copy may be stored at all.

@@ -90,6 +90,8 @@ pub(crate) struct Cached<V> {
     pub(crate) value: V,
     /// How long ago it was stored, if it is stale.
     pub(crate) stale_age: Option<Duration>,
+    /// Whether the upstream forbids storing copies, for clients too.
+    pub(crate) forbids_storage: bool,
 }
 
 /// An entry from which a response was made. It does not keep the entry alive.
@@ -162,7 +164,10 @@ impl<R: Resource> ReadThrough<R> {
             return Ok(stale);
         }
         R::count(lookup);
-        read.map(|read| Cached { value: read.value, stale_age: None })
+        read.map(|read| {
+            let forbids_storage = read.freshness.forbids_storage();
+            Cached { value: read.value, stale_age: None, forbids_storage }
+        })
     }
 
     /// The fresh entry under `key`, if there is one.
@@ -274,7 +279,7 @@ impl<R: Resource> ReadThrough<R> {
         let entry = self.0.store.get(key)?;
         let Served { value, stale_age } = self.0.validity.read(&entry, purpose)?;
         R::count(if stale_age.is_some() { Lookup::Stale } else { Lookup::Fresh });
-        Some(Cached { value: value.value.clone(), stale_age })
+        Some(Cached { value: value.value.clone(), stale_age, forbids_storage: false })
     }
 
     /// The copy to revalidate: the entry under `key`, else the `last` read, if it has validators and is still valid but for

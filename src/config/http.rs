@@ -15,6 +15,18 @@ pub enum StatusEdition {
     Edition2025,
 }
 
+/// `http.client_cache`: the use that clients may make of stored responses to GET.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientCache {
+    /// Clients may store nothing.
+    Off,
+    /// Clients ask before each use.
+    #[default]
+    Validate,
+    /// Clients need not ask while the data behind a response is fresh.
+    Fresh,
+}
+
 /// `http.*`: statuses, CORS, connections, timeouts and graceful shutdown.
 #[derive(Debug, Clone, Default)]
 pub struct HttpConfig {
@@ -22,6 +34,8 @@ pub struct HttpConfig {
     pub path: GraphqlPath,
     /// `http.statuses`
     pub statuses: StatusEdition,
+    /// `http.client_cache`
+    pub client_cache: ClientCache,
     /// `http.origins`, each as in the `Origin` header of a browser
     pub origins: Vec<String>,
     /// `http.cors_headers`, in lower case

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     auth::{AuthMethod, IdentityMode},
-    http::{GraphqlPath, StatusEdition},
+    http::{ClientCache, GraphqlPath, StatusEdition},
     key::{ConfigKey, ValueKind},
     log::{LogFormat, LogLevel},
     profile::Profile,
@@ -22,6 +22,7 @@ const PROFILES: &[&str] = &["development", "production"];
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
 const STATUSES: &[&str] = &["2026", "2025"];
+const CLIENT_CACHES: &[&str] = &["off", "validate", "fresh"];
 
 /// All configuration keys, in the order of `docs/configuration.md`.
 pub const KEYS: &[ConfigKey] = &[
@@ -807,6 +808,23 @@ pub const KEYS: &[ConfigKey] = &[
         },
     },
     ConfigKey {
+        name: "http.client_cache",
+        default: "validate",
+        kind: ValueKind::Choice(CLIENT_CACHES),
+        help: "Storage of responses to GET by clients. off: none (no-store). validate: with an ETag, by which the client \
+               asks before each use whether its copy is current. fresh: clients need not ask while the data behind \
+               the response is fresh (max-age), and may miss changes meanwhile.",
+        set: |c, v| {
+            c.http.client_cache = match v {
+                "off" => ClientCache::Off,
+                "validate" => ClientCache::Validate,
+                "fresh" => ClientCache::Fresh,
+                _ => return Err(one_of(CLIENT_CACHES)),
+            };
+            Ok(())
+        },
+    },
+    ConfigKey {
         name: "http.origins",
         default: "",
         kind: ValueKind::Origins,
@@ -819,7 +837,7 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.cors_headers",
         default: "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
                   apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,apollographql-client-name,\
-                  apollographql-client-version,x-request-timeout,traceparent,tracestate,baggage,sentry-trace",
+                  apollographql-client-version,x-request-timeout,traceparent,tracestate,baggage,sentry-trace,if-none-match",
         kind: ValueKind::HeaderNames,
         help: "Request headers that CORS allows to pages of http.origins, separated by commas.",
         set: |c, v| header_names(v).map(|v| c.http.cors_headers = v),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue, Method, header, request::Parts};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::request_id::X_REQUEST_ID;
+use super::{graphql::client_cache::CACHE_STATUS, request_id::X_REQUEST_ID};
 use crate::config::http::HttpConfig;
 
 /// The time that browsers may cache a preflight response.
@@ -28,7 +28,24 @@ pub(crate) fn cors(config: &HttpConfig) -> Option<CorsLayer> {
         .allow_origin(AllowOrigin::predicate(is_allowed))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(headers.collect::<Vec<_>>())
-        .expose_headers([X_REQUEST_ID, header::RETRY_AFTER])
+        .expose_headers([X_REQUEST_ID, header::RETRY_AFTER, header::ETAG, CACHE_STATUS])
         .max_age(PREFLIGHT_MAX_AGE);
     Some(layer)
+}
+
+/// Merges the `Vary` of the layer into that of the response. Some caches read only one of several.
+pub(crate) fn merge_vary(headers: &mut HeaderMap) {
+    let mut names = Vec::<&str>::new();
+    let values = headers.get_all(header::VARY).iter();
+    for name in values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        let name = name.trim();
+        if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            names.push(name);
+        }
+    }
+    if let Ok(merged) = HeaderValue::from_str(&names.join(", "))
+        && !names.is_empty()
+    {
+        headers.insert(header::VARY, merged);
+    }
 }

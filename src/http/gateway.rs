@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::{
     concurrency::{AdmissionQueue, ConcurrencyLimit},
     graphql::{
-        accept::Negotiation, response_cache::ResponseCache, websocket::message_limits::PartialMessages,
+        accept::Negotiation, entity_tag::EntityTagKey, response_cache::ResponseCache,
+        websocket::message_limits::PartialMessages,
     },
     rate_limit::RateLimit,
     request_id::RequestId,
@@ -32,6 +33,8 @@ pub struct Gateway {
     pub appointments: Shared,
     /// Encoded responses, reused for equal requests.
     pub response_cache: ResponseCache,
+    /// The key of the entity tags of responses.
+    pub entity_tags: EntityTagKey,
     /// Identifies callers.
     pub identity: Authenticator,
     /// HTTP timeouts, origins and compression.

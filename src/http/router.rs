@@ -22,13 +22,13 @@ use super::{
     cors,
     gateway::{Gateway, Request, RequestContext},
     graphiql,
-    graphql::{self, accept, status::ResponseForm},
+    graphql::{self, accept, client_cache, status::ResponseForm},
     header_limits, health, host, metrics,
     refusal::Refusal,
     request_id::{self, AccessLogEntry, RequestId, SpanStart},
     security_headers, unread_body,
 };
-use crate::error::ApiError;
+use crate::{config::http::ClientCache, error::ApiError};
 
 /// The service behind each connection: responds to every request. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -134,7 +134,8 @@ impl Service {
                 }
             }
         });
-        let Ok(response) = cors.layer(inner).oneshot(http::Request::from_parts(head, ())).await;
+        let Ok(mut response) = cors.layer(inner).oneshot(http::Request::from_parts(head, ())).await;
+        cors::merge_vary(response.headers_mut());
         response
     }
 
@@ -163,7 +164,13 @@ impl Service {
             return refusal.into_response();
         }
         if self.is_graphql(request.uri().path()) {
-            return graphql::handler::handle(gateway, request).await.into_response();
+            let is_storable =
+                gateway.http.client_cache != ClientCache::Off && graphql::handler::is_get(request.method());
+            let mut response = graphql::handler::handle(gateway, request).await.into_response();
+            if is_storable {
+                response.headers_mut().insert(header::VARY, client_cache::VARY);
+            }
+            return response;
         }
         // The other routes read no body.
         let request = request.map(|_| Body::empty());

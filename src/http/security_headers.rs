@@ -6,7 +6,7 @@
 use std::{mem, sync::LazyLock};
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
 
@@ -15,7 +15,7 @@ use axum::{
 pub(crate) const HEADERS: [(HeaderName, HeaderValue); 7] = [
     // No MIME sniffing.
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    // Responses are private to a caller, so no shared cache may store them.
+    // Responses are private to a caller. Those that clients may store say so themselves.
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     // Opened as a page, a response loads nothing, runs nothing and cannot be framed. X-Frame-Options is for older
     // browsers.
@@ -35,9 +35,12 @@ pub(crate) fn headers() -> HeaderMap {
     ALL.clone()
 }
 
-/// Adds [`HEADERS`] to `response`, unless its handler started from [`headers`].
+/// Adds [`HEADERS`] to `response`, unless its handler started from [`headers`]. A 304 has no content to protect, and leaves
+/// the headers of the client's copy as they are.
 pub(crate) fn apply(response: &mut Response) {
-    if !response.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS) {
+    if response.status() != StatusCode::NOT_MODIFIED
+        && !response.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS)
+    {
         let own = mem::replace(response.headers_mut(), headers());
         response.headers_mut().extend(own);
     }

@@ -35,7 +35,10 @@ use crate::{
         concurrency::{AdmissionQueue, ConcurrencyLimit},
         connection_state::ConnectionState,
         gateway::{Gateway, GraphiqlSettings},
-        graphql::{response_cache::ResponseCache, websocket::message_limits::PartialMessages},
+        graphql::{
+            entity_tag::EntityTagKey, response_cache::ResponseCache,
+            websocket::message_limits::PartialMessages,
+        },
         hyper_errors::HyperErrors,
         lingering_close::LingeringClose,
         rate_limit::RateLimit,
@@ -88,6 +91,7 @@ impl Server {
         let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
         let gateway = Gateway {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
+            entity_tags: EntityTagKey::random(),
             api: Api::new(config.limits.clone(), &config.graphql, config.cache.caller_share, memory),
             appointments,
             identity: Authenticator::new(config.identity.mode, &config.callers, &http_client),

@@ -14,7 +14,7 @@ pub struct CacheDirectives {
     age: Duration,
     stale_if_error: Option<Duration>,
     stale_while_revalidate: Option<Duration>,
-    is_storing_forbidden: bool,
+    forbids_storage: bool,
 }
 
 impl CacheDirectives {
@@ -24,11 +24,11 @@ impl CacheDirectives {
         age: Duration::ZERO,
         stale_if_error: None,
         stale_while_revalidate: None,
-        is_storing_forbidden: false,
+        forbids_storage: false,
     };
 
     /// The response must not be cached.
-    pub const NO_STORE: Self = Self { is_storing_forbidden: true, ..Self::NO_CACHE };
+    pub const NO_STORE: Self = Self { forbids_storage: true, ..Self::NO_CACHE };
 
     /// The response must not be served without revalidation.
     const NO_CACHE: Self = Self { fresh: Some(Duration::ZERO), ..Self::NEVER_STALE };
@@ -45,9 +45,9 @@ impl CacheDirectives {
         shorter(self.fresh.map(|fresh| fresh.saturating_sub(self.age)), ttl)
     }
 
-    /// Whether the response may be stored at all, be it only to be revalidated.
-    pub fn permits_storing(self) -> bool {
-        !self.is_storing_forbidden
+    /// Whether the response must not be stored, not even to be revalidated.
+    pub fn forbids_storage(self) -> bool {
+        self.forbids_storage
     }
 
     /// The same bounds for a response of the age that `headers` state.
@@ -75,7 +75,7 @@ impl CacheDirectives {
             fresh: stricter(self.fresh, other.fresh),
             stale_if_error: stricter(self.stale_if_error, other.stale_if_error),
             stale_while_revalidate: stricter(self.stale_while_revalidate, other.stale_while_revalidate),
-            is_storing_forbidden: self.is_storing_forbidden || other.is_storing_forbidden,
+            forbids_storage: self.forbids_storage || other.forbids_storage,
             age: self.age.max(other.age),
         }
     }
@@ -199,8 +199,8 @@ mod tests {
         assert_eq!(at_most(10).limit(Duration::from_secs(30)), Duration::from_secs(10));
         assert_eq!(aged(60, 50).limit(Duration::from_secs(30)), Duration::from_secs(10));
         assert_eq!(aged(60, 90).limit(Duration::from_secs(30)), Duration::ZERO);
-        assert!(at_most(0).permits_storing() && CacheDirectives::NO_CACHE.permits_storing());
-        assert!(!CacheDirectives::NO_STORE.permits_storing());
+        assert!(!at_most(0).forbids_storage() && !CacheDirectives::NO_CACHE.forbids_storage());
+        assert!(CacheDirectives::NO_STORE.forbids_storage());
         let window = Duration::from_secs(300);
         for (directives, expected) in [
             (CacheDirectives::UNSPECIFIED, 300),

@@ -372,7 +372,7 @@ impl<T> From<Validators> for ReadResponse<T> {
     fn from(validators: Validators) -> Self {
         let directives = validators.directives();
         // A 304 can forbid storing, too.
-        let validators = directives.permits_storing().then_some(validators);
+        let validators = (!directives.forbids_storage()).then_some(validators);
         Self { value: None, validators, directives }
     }
 }

@@ -65,7 +65,7 @@ pub fn freshness(bytes: &[u8]) {
             .any(|it| it.trim_ascii().eq_ignore_ascii_case(b"no-store"))
     };
     if headers.get_all(CACHE_CONTROL).iter().any(is_directive) {
-        assert!(!directives.permits_storing());
+        assert!(directives.forbids_storage());
         assert_eq!(directives.limit(Duration::MAX), Duration::ZERO);
         assert_eq!(directives.limit_stale_if_error(Duration::MAX), Duration::ZERO);
         assert_eq!(directives.limit_stale_while_revalidate(Duration::MAX), Duration::ZERO);

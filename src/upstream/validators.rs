@@ -39,7 +39,7 @@ impl Validators {
         let validators =
             Self { etag: etag.map(Into::into), last_modified: last_modified.map(Into::into), directives };
         let is_usable = validators.etag.is_some() || validators.last_modified.is_some();
-        (is_usable && directives.permits_storing()).then_some(validators)
+        (is_usable && !directives.forbids_storage()).then_some(validators)
     }
 
     /// Makes `request` conditional. A server that knows `If-None-Match` ignores `If-Modified-Since`.

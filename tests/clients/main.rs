@@ -17,7 +17,7 @@ use std::{
     process::Stdio,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
 
 use support::{
@@ -70,12 +70,17 @@ async fn try_run(program: &str, arguments: &[&str]) -> (bool, String) {
 
 /// Runs a program that drives Chromium.
 async fn run_in_browser(program: &str, url: &str) {
+    run_in_browser_with(program, &[url]).await;
+}
+
+/// Runs a program that drives Chromium, with several arguments.
+async fn run_in_browser_with(program: &str, arguments: &[&str]) {
     let browser = std::env::var("CHROMIUM").unwrap_or("/usr/bin/chromium".to_owned());
     assert!(
         Path::new(&browser).exists(),
         "Chromium is missing at {browser}. Install it, or set CHROMIUM to its path. {INSTALL}"
     );
-    run_with(program, &[url]).await;
+    run_with(program, arguments).await;
 }
 
 #[tokio::test]
@@ -175,6 +180,23 @@ async fn graphiql_works_behind_a_path_prefix() {
 async fn a_browser_enforces_the_allowed_origins() {
     let settings = [("http.origins", "http://app.localhost")];
     run_in_browser("origins.mjs", Gateway::on_sandbox(&settings).await.base()).await;
+}
+
+#[tokio::test]
+async fn a_browser_stores_responses_for_each_user() {
+    let upstream = Upstream::answering(|call| match call.id == id(2) {
+        true => UpstreamResponse::json(200, &json!({ "data": { "id": call.id, "reference": "equal" } })),
+        false => call.appointment(),
+    })
+    .await;
+    for mode in ["validate", "fresh"] {
+        let settings =
+            [("http.client_cache", mode), ("http.origins", "http://app.localhost"), ("cache.ttl", "10m")];
+        let gateway = Gateway::before(upstream.url(), &settings).await;
+        let (alice, bob) = (gateway.secret("alice"), gateway.secret("bob"));
+        let arguments = [gateway.base(), mode, &id(1), &id(2), &alice, &bob];
+        run_in_browser_with("caching.mjs", &arguments).await;
+    }
 }
 
 /// Every document is valid for both or for neither, and the same values reach the upstream. `LITERALS_SEED` and

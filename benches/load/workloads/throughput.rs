@@ -8,10 +8,11 @@ use crate::{
     chart::Bar,
     client::Client,
     exchange::{Call, Exchange, IdSequence},
+    ids::id,
     load::{Load, StopCondition},
     measure::{Plan, Series, Target, measure_interleaved},
     process::Process,
-    queries::{FULL, MOBILE},
+    queries::{self, FULL, MOBILE},
     report::{Comparison, Report, ServerSeries, Throughput, Verdict, share},
 };
 
@@ -46,6 +47,20 @@ pub fn hot_one(bench: &Bench, report: &mut Report) -> Result<()> {
     let p99 = series.gateway.spread(|it| it.p99).median;
     report.add_goal("hot, one id", "p99 ≤ 1 ms", format!("{p99:.0} µs"), p99 <= 1000.0);
     report.add_comparison(Comparison::new("hot, one id", series));
+    Ok(())
+}
+
+pub fn hot_304(bench: &Bench, report: &mut Report) -> Result<()> {
+    let gateway = bench.gateway(1, &[])?;
+    let (request, data) = (queries::mobile_get(&id(1)), queries::mobile_data(&id(1)));
+    let exchange = Exchange::record_validation(&mut Client::open(gateway.address())?, &request, &data)?;
+    let limit = bench.limit(1, exchange.response.len())?;
+    let targets = [
+        Target::new("limit server", &limit, exchange.with_constant_response()),
+        Target::new("gateway", &gateway, exchange),
+    ];
+    let [limit, gateway] = &measure_interleaved(targets, CONNECTIONS, bench.plan)?;
+    add_with_cpu_goal("304 to a repeated GET, one id", 8.0, gateway, limit, report);
     Ok(())
 }
 

@@ -6,9 +6,14 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{accept, csrf, request, websocket};
+use super::{
+    accept, csrf,
+    entity_tag::{EntityTagKey, IfNoneMatch},
+    request, websocket,
+};
 use crate::{
     auth::bearer,
+    caller::{ScopeKey, ScopeSource},
     config::Config,
     graphql::{api::GraphqlRequest, persisted::RequestDocument},
     http::{compression, host, refusal::Refusal},
@@ -76,6 +81,7 @@ pub fn headers(bytes: &[u8]) {
         header::HOST,
         header::ORIGIN,
         header::ACCEPT_ENCODING,
+        header::IF_NONE_MATCH,
     ];
     let values = bytes.split(|byte| *byte == b'\n').map(|line| HeaderValue::from_bytes(line).ok());
     let headers: HeaderMap = names
@@ -95,7 +101,15 @@ pub fn headers(bytes: &[u8]) {
             let _ = refusal.into_response();
         }
     }
-    compression::AcceptEncoding::from_headers(&headers).preferred();
+    let codings = compression::AcceptEncoding::from_headers(&headers);
+    codings.preferred();
+    if let Some(condition) = IfNoneMatch::from_headers(&headers) {
+        let scope = ScopeKey::random().scope(ScopeSource::AllCallers);
+        let tags = EntityTagKey::random().tags(scope, accept::MediaType::Json, bytes);
+        let found = condition.matching(&tags, None, codings);
+        // The key is random, so no list can contain the tag.
+        assert!(found.is_none() || headers[header::IF_NONE_MATCH].as_bytes().trim_ascii() == b"*");
+    }
     let _ = bearer::token(&headers, &Config::default().limits);
     websocket::is_upgrade(&request);
     websocket::is_allowed_origin(&headers, &["https://app.example".to_owned()]);

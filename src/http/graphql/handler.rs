@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use super::{
     accept::{Accepted, MediaType},
+    client_cache::{self, CacheStatus, ClientCaching, StorableResponse},
     csrf, request, request_timeout,
     response_cache::{CacheRequest, EncodedResponse, Form},
     run::access,
@@ -19,6 +20,7 @@ use super::{
     websocket,
 };
 use crate::{
+    appointments::{dependencies::Dependencies, operation::Appointments},
     auth::bearer,
     caller::Caller,
     error::{ApiError, code::ErrorCode},
@@ -34,16 +36,16 @@ use crate::{
     },
 };
 
-/// `POST` and `GET` of the GraphQL endpoint.
+/// `POST`, `GET` and `HEAD` of the GraphQL endpoint. The connection leaves out the body of a response to `HEAD`.
 pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Result<Response, Refusal> {
-    let is_get = *request.method() == Method::GET;
+    let is_get = is_get(request.method());
     if !is_get && *request.method() != Method::POST {
         // The single connection mode of GraphQL over SSE uses these methods.
         let message = match *request.method() {
             Method::PUT | Method::DELETE => NO_SINGLE_CONNECTION,
             _ => "Method not allowed. Send GraphQL requests with GET or POST.",
         };
-        return Err(method_not_allowed(message, "GET, POST"));
+        return Err(method_not_allowed(message, "GET, HEAD, POST"));
     }
     if websocket::is_upgrade(&request) {
         return websocket::upgrade(gateway, request);
@@ -68,20 +70,29 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         whole_body = request::read(body, gateway, deadline).await?;
         CacheRequest { form: Form::Body, media_type: accepted.preferred, text: &whole_body }
     };
-    let coding = AcceptEncoding::from_headers(&head.headers).preferred().filter(|_| gateway.http.compression);
+    let codings = AcceptEncoding::from_headers(&head.headers);
+    let coding = codings.preferred().filter(|_| gateway.http.compression);
+    let caching =
+        is_get.then(|| ClientCaching::of(gateway.http.client_cache, &head.headers, codings)).flatten();
     if let Ok(caller) = &caller
         && accepted.preferred != MediaType::EventStream
-        && let Some(cached) = gateway.response_cache.get(caller, cache_request, coding).await
+        && let Some(response) = gateway.response_cache.respond(caller, cache_request, coding, caching).await
     {
-        return Ok(cached.into_response());
+        return Ok(response);
     }
     let caller = caller.map(|caller| caller.with_request_id(id.as_str()));
     // Boxed to keep the future of cache hits small.
-    let executed = Box::pin(execute(gateway, cache_request, accepted, signals, coding, caller, deadline));
+    let executed =
+        Box::pin(execute(gateway, cache_request, accepted, signals, coding, caching, caller, deadline));
     match id.span(SpanStart::Execution) {
         Some(span) => executed.instrument(span).await,
         None => executed.await,
     }
+}
+
+/// Whether a request with this method has its parameters in the query string.
+pub(crate) fn is_get(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Executes a request that the response cache has not answered.
@@ -91,6 +102,7 @@ async fn execute(
     accepted: Accepted,
     signals: MediaType,
     coding: Option<Coding>,
+    caching: Option<ClientCaching<'_>>,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
 ) -> Result<Response, Refusal> {
@@ -147,20 +159,52 @@ async fn execute(
             {
                 return Err(error.clone().into());
             }
-            // A cached response would bypass the registration of its text.
-            let appointments = access.as_ref().ok().filter(|_| !is_mutation && !registers).cloned();
+            let appointments = access.as_ref().ok().cloned();
             let response = gateway.api.execute(operation, access).await;
             let (encoded, is_complete) = encode(gateway, response, preferred)?;
-            let encoded = encoded.varying(gateway.http.compression);
-            if let Some(appointments) = appointments.filter(|_| is_complete) {
-                gateway.response_cache.insert(cache_request, &encoded, &appointments);
-            }
-            let encoded = encoded.compressed_once(coding, gateway.api.memory()).await;
+            // A cached response would bypass the registration of its text.
+            let is_cacheable = is_complete && !is_mutation && !registers;
+            let response =
+                finish(gateway, cache_request, caching, coding, encoded, appointments, is_cacheable).await;
             // Compression is part of the limited work.
             drop(permit);
-            Ok(encoded.into_response())
+            Ok(response)
         }
     }
+}
+
+/// Caches and compresses the response to an operation that was executed with `appointments`, as far as that is possible.
+async fn finish(
+    gateway: &Gateway,
+    cache_request: CacheRequest<'_>,
+    caching: Option<ClientCaching<'_>>,
+    coding: Option<Coding>,
+    encoded: EncodedResponse,
+    appointments: Option<Appointments>,
+    is_cacheable: bool,
+) -> Response {
+    let encoded = encoded.varying(gateway.http.compression);
+    let has_cache = gateway.response_cache.is_enabled();
+    let query = appointments.as_ref().filter(|_| is_cacheable);
+    let dependencies = query.filter(|_| has_cache || caching.is_some()).and_then(Appointments::dependencies);
+    let storable = caching.zip(query.filter(|it| !it.forbids_storage())).map(|(caching, appointments)| {
+        let caller = appointments.caller();
+        let tags = gateway.entity_tags.tags(caller.scope(), encoded.media_type, &encoded.body);
+        let dependencies = dependencies.as_ref().filter(|dependencies| !dependencies.is_empty());
+        let fresh_for = dependencies.map(Dependencies::remaining_freshness);
+        StorableResponse { caching, caller, tags, fresh_for }
+    });
+    let encoded = EncodedResponse { tags: storable.map(|storable| storable.tags), ..encoded };
+    let is_stored = dependencies.is_some_and(|it| gateway.response_cache.insert(cache_request, &encoded, it));
+    let status = match &appointments {
+        _ if is_stored => CacheStatus::Stored,
+        Some(_) if has_cache => CacheStatus::Miss,
+        _ => CacheStatus::Bypass,
+    };
+    let encode = encoded.compressed_once(coding, gateway.api.memory());
+    let mut response = client_cache::respond(storable, None, encode).await;
+    status.add_to(&mut response);
+    response
 }
 
 /// Encodes a response. The Boolean says whether it is complete, so that it may be cached.

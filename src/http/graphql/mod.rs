@@ -4,10 +4,12 @@
 //! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, deadline
 //! ([`request_timeout`]), authentication, rate limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body
 //! or query string ([`request`]), response cache ([`response_cache`]), parameters, concurrency limit, operation, response
-//! ([`status`]).
+//! ([`status`], [`client_cache`]).
 
 pub mod accept;
+pub mod client_cache;
 pub mod csrf;
+pub mod entity_tag;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod handler;

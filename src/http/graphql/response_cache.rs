@@ -20,11 +20,16 @@ use axum::{
 };
 use foldhash::quality::RandomState;
 
-use super::{accept::MediaType, status};
+use super::{
+    accept::MediaType,
+    client_cache::{self, CacheStatus, ClientCaching, StorableResponse},
+    entity_tag::EntityTags,
+    status,
+};
 use crate::{
     appointments::{
+        dependencies::Dependencies,
         dependent_cache::{DependentCache, DependentValue},
-        operation::Appointments,
         shared::Shared,
     },
     cache::store::Size,
@@ -74,6 +79,8 @@ pub(crate) struct EncodedResponse {
     pub(crate) coding: Option<Coding>,
     /// Whether the response depends on `Accept-Encoding`.
     pub(crate) varies: bool,
+    /// The entity tags, if clients may store the response.
+    pub(crate) tags: Option<EntityTags>,
 }
 
 /// A cached request with its response, in one content coding.
@@ -144,27 +151,54 @@ impl ResponseCache {
         Self { entries, hasher: RandomState::default(), memory }
     }
 
-    /// Returns the cached response to an equal request of `caller`, in `coding` if possible. The first hit with a
-    /// coding compresses the response. Concurrent requests get the uncompressed response, and later ones the compressed
-    /// one.
-    pub(crate) async fn get(
+    /// Whether responses are cached at all.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.entries.is_some()
+    }
+
+    /// Responds to `caller` from the cache, if it has the response to an equal request: with 304 if the client has that
+    /// response, or else in `coding` if possible. The first hit with a coding compresses the response. Concurrent requests
+    /// get the uncompressed response, and later ones the compressed one.
+    pub(crate) async fn respond(
         &self,
         caller: &Caller,
         request: CacheRequest<'_>,
         coding: Option<Coding>,
-    ) -> Option<EncodedResponse> {
+        caching: Option<ClientCaching<'_>>,
+    ) -> Option<Response> {
         let entries = self.entries.as_ref()?;
         let entry = self.look_up(entries, caller, request, coding);
         metrics().answer_lookups.count(if entry.is_some() { "hit" } else { "miss" });
         let entry = entry?;
         metrics().operations.count("query");
+        let fresh_for = entry.fresh_for();
+        let storable = caching.zip(entry.response.tags).map(|(caching, tags)| StorableResponse {
+            caching,
+            caller,
+            tags,
+            fresh_for: Some(fresh_for),
+        });
+        let encode = self.encode(entries, &entry, request, coding);
+        let mut response = client_cache::respond(storable, entry.response.coding, encode).await;
+        CacheStatus::Hit(fresh_for).add_to(&mut response);
+        Some(response)
+    }
+
+    /// The response of `entry`, compressed if that has not been attempted.
+    async fn encode(
+        &self,
+        entries: &DependentCache<ResponseEntry>,
+        entry: &DependentValue<ResponseEntry>,
+        request: CacheRequest<'_>,
+        coding: Option<Coding>,
+    ) -> EncodedResponse {
         let response = &entry.response;
         if let Some(coding) = coding.filter(|_| response.varies && response.coding.is_none())
             && let Some(attempt) = CompressionAttempt::begin(entry.was_attempted(coding))
         {
-            return Some(Box::pin(self.compress(entries, &entry, request, coding, attempt)).await);
+            return Box::pin(self.compress(entries, entry, request, coding, attempt)).await;
         }
-        Some(response.clone())
+        response.clone()
     }
 
     /// The valid entry for `request`: in `coding` if there is one, otherwise uncompressed.
@@ -216,23 +250,24 @@ impl ResponseCache {
         }
     }
 
-    /// Caches the complete response to a query that was executed with `appointments`, if all its dependencies are
-    /// cached. A response without dependencies is not cached: the upstream has not accepted the caller's token, and no
-    /// event would invalidate the entry.
+    /// Caches the complete response to a query with these `dependencies`, and returns whether it did. A response without
+    /// dependencies is not cached: the upstream has not accepted the caller's token, and no event would invalidate the
+    /// entry.
     pub(crate) fn insert(
         &self,
         request: CacheRequest<'_>,
         response: &EncodedResponse,
-        appointments: &Appointments,
-    ) {
+        dependencies: Dependencies,
+    ) -> bool {
         if let Some(entries) = &self.entries
-            && let Some(dependencies) =
-                appointments.dependencies().filter(|dependencies| !dependencies.is_empty())
+            && !dependencies.is_empty()
             && let Ok(body) = self.memory.copy(&response.body)
         {
             let response = EncodedResponse { body, ..response.clone() };
             entries.insert(self.hash(request, None), ResponseEntry::new(request, response), dependencies);
+            return true;
         }
+        false
     }
 
     fn hash(&self, request: CacheRequest<'_>, coding: Option<Coding>) -> u64 {
@@ -249,7 +284,7 @@ impl ResponseCache {
 impl EncodedResponse {
     /// An uncompressed response for all clients.
     pub(crate) fn plain(status: StatusCode, media_type: MediaType, body: Bytes) -> Self {
-        Self { status, media_type, body, coding: None, varies: false }
+        Self { status, media_type, body, coding: None, varies: false, tags: None }
     }
 
     /// Marks a response that other clients might get compressed, if compression `is_enabled`.
@@ -278,7 +313,7 @@ impl EncodedResponse {
 
 impl IntoResponse for EncodedResponse {
     fn into_response(self) -> Response {
-        let Self { status, media_type, body, coding, varies } = self;
+        let Self { status, media_type, body, coding, varies, .. } = self;
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();

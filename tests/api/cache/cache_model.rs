@@ -6,14 +6,15 @@
 //! begins, and after a change or a rejection. The test awaits each of these calls, or allows some time for it if the
 //! rules do not require it.
 //!
-//! Reads are repeated byte for byte in several request forms, so that the response cache serves many of them. The model
+//! Reads are repeated byte for byte in several request forms, so that the response cache serves many of them. Those by GET
+//! list the tags of all earlier responses of the case, to any caller. A 304 stands for the response with its tag. The model
 //! does not distinguish these.
 
 mod judge;
 mod upstream;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -24,6 +25,7 @@ use proptest::{
     sample::select,
     test_runner::{Config, TestCaseError, TestRunner},
 };
+use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
@@ -256,8 +258,29 @@ struct Case {
     pause: Duration,
     pending: Vec<Pending>,
     watchers: Vec<Watcher>,
+    copies: Copies,
     probes: usize,
     ways: HashSet<Source>,
+}
+
+/// The bodies that clients have stored, by tag.
+#[derive(Clone, Default)]
+struct Copies(Arc<Mutex<BTreeMap<String, Value>>>);
+
+impl Copies {
+    /// Sends a request with the tags of all copies. Returns the copy in place of a 304.
+    async fn ask(&self, request: RequestBuilder) -> GatewayResponse {
+        let tags = self.0.lock().unwrap().keys().cloned().collect::<Vec<_>>().join(", ");
+        let mut reply = GatewayResponse::of(request.header("if-none-match", tags)).await;
+        if let Some(tag) = reply.headers.get("etag").map(|tag| tag.to_str().unwrap().to_owned()) {
+            let mut copies = self.0.lock().unwrap();
+            match reply.status {
+                304 => reply.body = copies[&tag].clone(),
+                _ => drop(copies.insert(tag, reply.body.clone())),
+            }
+        }
+        reply
+    }
 }
 
 /// A client that waits.
@@ -428,9 +451,16 @@ impl Case {
             self.probes += 1;
             query += &format!(" probe: appointment(id: {probe:?}) {{ id }}");
         }
-        let gateway = self.gateway.clone();
+        let (gateway, copies) = (self.gateway.clone(), self.copies.clone());
         let query = format!("{{ {query} }}");
-        let reply = tokio::spawn(async move { REQUEST_FORMS[manner].ask(&gateway, &scope, &query).await });
+        let reply = tokio::spawn(async move {
+            let form = REQUEST_FORMS[manner];
+            if form.is_get {
+                copies.ask(form.request(&gateway, Some(&scope), &query)).await
+            } else {
+                form.ask(&gateway, &scope, &query).await
+            }
+        });
         let (mut changed, began) = (self.far.watch(), Instant::now());
         let call = loop {
             {
@@ -822,6 +852,8 @@ struct Runner {
     ways: HashSet<Source>,
     /// How many reads were answered from the answer cache.
     hits: f64,
+    /// How many reads were answered with 304.
+    confirmed: f64,
 }
 
 impl Runner {
@@ -834,7 +866,15 @@ impl Runner {
                 far.expect("a token of a case").answer(call)
             }
         });
-        Self { setting, upstream: upstream.await, far_sides, cases: 0, ways: HashSet::new(), hits: 0.0 }
+        Self {
+            setting,
+            upstream: upstream.await,
+            far_sides,
+            cases: 0,
+            ways: HashSet::new(),
+            hits: 0.0,
+            confirmed: 0.0,
+        }
     }
 
     async fn run(&mut self, steps: &[Step]) -> Result<(), String> {
@@ -855,12 +895,14 @@ impl Runner {
             pause: self.setting.pause,
             pending: Vec::new(),
             watchers: Vec::new(),
+            copies: Copies::default(),
             probes: 0,
             ways: HashSet::new(),
         };
         let result = case.run(steps).await;
         self.ways.extend(&case.ways);
         self.hits += case.gateway.response_cache_lookups().await.0;
+        self.confirmed += case.gateway.metrics().await["gateway_requests_total{status=\"3xx\"}"];
         result
     }
 }
@@ -880,7 +922,7 @@ fn check(setting: Setting) {
     if let Err(error) = result {
         panic!("{setting:?}: {error}");
     }
-    let Runner { ways, hits, .. } = runner.into_inner().unwrap();
+    let Runner { ways, hits, confirmed, .. } = runner.into_inner().unwrap();
     let mut expected = vec![Source::Call, Source::Cached, Source::Watched];
     match setting {
         Setting { pause: Duration::ZERO, .. } => expected.push(Source::Listed),
@@ -895,6 +937,7 @@ fn check(setting: Setting) {
     // Where entries expire, a slow machine repeats few reads in time.
     let least = if setting.pause.is_zero() { f64::from(cases) } else { 1.0 };
     assert!(hits >= least, "{setting:?}: {hits} answers came from the answer cache");
+    assert!(confirmed >= least, "{setting:?}: {confirmed} copies were confirmed");
 }
 
 #[test]

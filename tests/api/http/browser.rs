@@ -70,7 +70,7 @@ async fn allowed_origins_may_call_and_read() {
                 "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
                  apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,\
                  apollographql-client-name,apollographql-client-version,x-request-timeout,traceparent,tracestate,\
-                 baggage,sentry-trace",
+                 baggage,sentry-trace,if-none-match",
             ),
             ("access-control-max-age", "3600"),
             ("vary", "origin"),
@@ -82,7 +82,10 @@ async fn allowed_origins_may_call_and_read() {
         let answer = ask(&gateway, origin, "application/json").await;
         assert_eq!((answer.status, &answer.body), (200, &json!({ "data": { "__typename": "Query" } })));
         assert_eq!(header(&answer, "access-control-allow-origin"), origin);
-        assert_eq!(header(&answer, "access-control-expose-headers"), "x-request-id,retry-after");
+        assert_eq!(
+            header(&answer, "access-control-expose-headers"),
+            "x-request-id,retry-after,etag,cache-status"
+        );
         assert_eq!(header(&answer, "vary"), "origin");
         assert_eq!(access_control(&answer).len(), 2, "no credentials: {answer:?}");
     }
