@@ -127,7 +127,7 @@ impl Query {
     fn too_many(&self, count: usize) -> ApiError {
         let maximum = self.max_ids;
         let message = format!(
-            "{count} ids exceed the limit of {maximum} per field and of distinct ids per operation (limits.ids). Split \
+            "{count} ids exceed the limit of {maximum} per field and of distinct ids per request (limits.ids). Split \
              the request."
         );
         LimitExceeded::bad_input(Limit::Ids, maximum as u64, count as u64, message)

@@ -1,17 +1,18 @@
 //! The handler of the GraphQL endpoint: from a request to its response, step by step.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
+use futures_util::TryFutureExt as _;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{
     accept::{Accepted, MediaType},
-    csrf, request,
+    batch, csrf, request,
     response_cache::{CacheRequest, EncodedResponse, Form},
     run::access,
     sse::{self, NO_SINGLE_CONNECTION},
@@ -29,6 +30,7 @@ use crate::{
         refusal::{Refusal, method_not_allowed},
         request_id::SpanStart,
     },
+    metrics::metrics,
 };
 
 /// `POST` and `GET` of the GraphQL endpoint.
@@ -55,6 +57,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
     let whole_body;
+    let mut array = None;
     let cache_request = if is_get {
         csrf::reject_simple_get(&head.headers)?;
         let query = head.uri.query().unwrap_or_default();
@@ -62,25 +65,46 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     } else {
         csrf::require_json_body(&head.headers)?;
         whole_body = request::read(body, gateway, deadline).await?;
-        CacheRequest { form: Form::Body, media_type: accepted.preferred, text: &whole_body }
+        let mut media_type = accepted.preferred;
+        if batch::is_array(&whole_body) {
+            let entries = batch::split(&whole_body, &head.headers, accepted, &gateway.limits)
+                .map_err(Refusal::in_json)?;
+            let admitted = gateway.rate_limit.admit_array(entries.len(), &caller, &token);
+            admitted.map_err(|error| Refusal::from(error).in_json())?;
+            array = Some(entries);
+            media_type = MediaType::Json;
+        }
+        CacheRequest { form: Form::Body, media_type, text: &whole_body }
     };
     let coding = AcceptEncoding::from_headers(&head.headers).preferred().filter(|_| gateway.http.compression);
     if let Ok(caller) = &caller
         && accepted.preferred != MediaType::EventStream
         && let Some(cached) = gateway.response_cache.get(caller, cache_request, coding).await
     {
+        if let Some(entries) = &array {
+            metrics().batches.count("cache");
+            // The cache has counted one.
+            metrics().operations.count_many("query", entries.len() as u64 - 1);
+        }
         return Ok(cached.into_response());
     }
     let caller = caller.map(|caller| caller.with_request_id(id.as_str()));
     // Boxed to keep the future of cache hits small.
-    let executed = Box::pin(execute(gateway, cache_request, accepted, coding, caller, deadline));
+    let executed: Pin<Box<dyn Future<Output = _> + Send>> = match array {
+        Some(entries) => {
+            let form = ResponseForm { media_type: accepted.preferred, edition: gateway.http.statuses };
+            let executed = batch::execute(gateway, cache_request, entries, form, coding, caller, deadline);
+            Box::pin(executed.map_err(Refusal::in_json))
+        }
+        None => Box::pin(execute(gateway, cache_request, accepted, coding, caller, deadline)),
+    };
     match id.span(SpanStart::Execution) {
         Some(span) => executed.instrument(span).await,
         None => executed.await,
     }
 }
 
-/// Executes a request that the response cache has not answered.
+/// Executes a single operation that the response cache has not answered.
 async fn execute(
     gateway: &Arc<Gateway>,
     cache_request: CacheRequest<'_>,

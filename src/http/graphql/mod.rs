@@ -3,9 +3,10 @@
 //!
 //! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, authentication, rate
 //! limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body or query string ([`request`]), response
-//! cache ([`response_cache`]), parameters, concurrency limit, operation, response ([`status`]).
+//! cache ([`response_cache`]), parameters ([`batch`] for arrays), concurrency limit, operation, response ([`status`]).
 
 pub mod accept;
+pub mod batch;
 pub mod csrf;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -196,3 +196,14 @@ async fn serve_logs_each_warning_once_and_serves() {
     let reply = gateway.query(Some("token"), "{ __typename }").await;
     assert_eq!(reply.status, 200);
 }
+
+#[tokio::test]
+async fn arrays_beyond_the_burst_are_warned_of() {
+    let warned = warnings(&[SANDBOX, ("rate_limit.burst", "9")]).await;
+    assert_one(&warned, &["rate_limit.burst", "limits.batch"]);
+    for allowed in [("rate_limit.burst", "10"), ("rate_limit.per_second", "0"), ("limits.batch", "9")] {
+        let settings = [SANDBOX, ("rate_limit.burst", "9"), allowed];
+        let settings = if allowed.0 == "rate_limit.burst" { &[SANDBOX, allowed][..] } else { &settings };
+        assert_eq!(warnings(settings).await, [""; 0], "{allowed:?}");
+    }
+}
