@@ -1,6 +1,9 @@
 //! `Query`: appointments by id, and the appointment list. The [model](crate::model) defines the fields of an appointment.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::{
+    collections::HashSet,
+    sync::{PoisonError, atomic::Ordering},
+};
 
 use async_graphql::{Context, Object};
 
@@ -114,14 +117,21 @@ impl Query {
     /// Checks the totals of the operation against `limits.ids` and `limits.items`, however many fields it has.
     fn admit(&self, ctx: &Context<'_>, ids: &[uuid::Uuid], items: usize) -> Result<(), ApiError> {
         let requested = &Execution::of(ctx).requested;
-        let items = requested.items.fetch_add(items, Ordering::Relaxed) + items;
+        let mut distinct = requested.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let items = requested.items.load(Ordering::Relaxed) + items;
         if items > self.max_items {
             let what = "requested appointments";
             return Err(LimitExceeded::too_complex(Limit::Items, what, self.max_items, items as u64));
         }
-        let mut distinct = requested.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: HashSet<_> = ids.iter().filter(|id| !distinct.contains(*id)).collect();
+        let count = distinct.len() + new.len();
+        if count > self.max_ids {
+            return Err(self.too_many(count));
+        }
+        // A rejected field takes nothing from the others.
         distinct.extend(ids);
-        if distinct.len() > self.max_ids { Err(self.too_many(distinct.len())) } else { Ok(()) }
+        requested.items.store(items, Ordering::Relaxed);
+        Ok(())
     }
 
     fn too_many(&self, count: usize) -> ApiError {

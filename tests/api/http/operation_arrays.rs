@@ -163,7 +163,7 @@ async fn arrays_are_refused_whole() {
         }
     }
     assert_eq!(upstream.calls(), 0);
-    let reply = send(&gateway, Some("token"), GRAPHQL, &json!([costly(9), costly(4)])).await;
+    let reply = send(&gateway, Some("token"), GRAPHQL, &json!([costly(10), costly(4)])).await;
     assert_array(&reply);
     assert_eq!(
         codes(&reply),
@@ -181,7 +181,7 @@ async fn arrays_are_refused_whole() {
 async fn each_limit_counts_the_sum() {
     let operation = "{ a: __typename @skip(if: false) b: __typename @skip(if: false) }";
     for (limit, maximum) in [
-        ("query", "100"),
+        ("query", "100B"),
         ("tokens", "40"),
         ("fields", "3"),
         ("root_fields", "3"),
