@@ -44,6 +44,8 @@ pub struct Metrics {
     pub request_duration: Histogram,
     /// Executed operations by kind.
     pub operations: Counters,
+    /// Requests with an array of operations, by whether the response cache answered them.
+    pub batches: Counters,
     /// Document cache lookups by result: a hit, a hit whose plan had to be made for other variables, or a miss.
     pub documents: Counters,
     /// Requests with automatic persisted queries by outcome.
@@ -175,6 +177,13 @@ impl Metrics {
                 "Executed operations by kind",
                 "kind",
                 &["query", "mutation", "subscription"],
+            ),
+            batches: counters(
+                r,
+                "batches",
+                "Accepted arrays of operations by source of the response",
+                "from",
+                &["execution", "cache"],
             ),
             documents: counters(
                 r,

@@ -644,6 +644,13 @@ pub const KEYS: &[ConfigKey] = &[
         set: |c, v| size(v, 1).map(|v| c.limits.token = v),
     },
     ConfigKey {
+        name: "limits.batch",
+        default: "10",
+        kind: ValueKind::Count,
+        help: "Maximum number of operations in one request, sent as a JSON array. 0 refuses arrays.",
+        set: |c, v| count(v, 0..=1_000).map(|v| c.limits.batch = v),
+    },
+    ConfigKey {
         name: "limits.query",
         default: "64KiB",
         kind: ValueKind::Size,
@@ -713,8 +720,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "limits.ids",
         default: "100",
         kind: ValueKind::Count,
-        help: "Maximum number of ids in appointmentsByIds, of representations in _entities, and of distinct ids in an \
-               operation.",
+        help: "Maximum number of ids in appointmentsByIds, of representations in _entities, and of distinct ids in a \
+               request.",
         set: |c, v| count(v, 1..=100).map(|v| c.limits.ids = v),
     },
     ConfigKey {

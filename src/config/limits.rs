@@ -17,6 +17,8 @@ pub struct Limits {
     pub uri: ByteSize,
     /// `limits.token`
     pub token: ByteSize,
+    /// `limits.batch`
+    pub batch: usize,
     /// `limits.query`
     pub query: ByteSize,
     /// `limits.tokens`

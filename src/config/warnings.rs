@@ -8,7 +8,8 @@ use super::{Config, profile::Profile, value::is_loopback};
 type Check = fn(&Config) -> Vec<String>;
 
 /// Checks for every profile.
-const ALWAYS: &[Check] = &[long_upstream_timeout, small_response_limit, service_links, proxy_variables];
+const ALWAYS: &[Check] =
+    &[long_upstream_timeout, small_response_limit, small_burst, service_links, proxy_variables];
 
 /// Checks for production, where other users share the network and the machine.
 const IN_PRODUCTION: &[Check] = &[unencrypted_upstream, unencrypted_origins, exposed_files];
@@ -32,6 +33,14 @@ fn small_response_limit(config: &Config) -> Vec<String> {
     let warning = "limits.answer is below upstream.max_response: an appointment within upstream.max_response may be too \
                    large to serve; raise limits.answer";
     (config.limits.answer < config.upstream.max_response).then(|| warning.to_owned()).into_iter().collect()
+}
+
+fn small_burst(config: &Config) -> Vec<String> {
+    let warning = "rate_limit.burst is below limits.batch: an array of limits.batch operations is always refused; raise \
+                   rate_limit.burst or lower limits.batch";
+    let is_limited = config.rate_limit.per_second > 0;
+    let is_small = (config.rate_limit.burst as usize) < config.limits.batch;
+    (is_limited && is_small).then(|| warning.to_owned()).into_iter().collect()
 }
 
 fn service_links(config: &Config) -> Vec<String> {

@@ -14,6 +14,7 @@ named! {
         HeaderCount => "header_count",
         Uri => "uri",
         Token => "token",
+        Batch => "batch",
         Query => "query",
         Tokens => "tokens",
         Depth => "depth",

@@ -40,6 +40,15 @@ impl LimitExceeded {
         Self::error(ErrorCode::QueryTooComplex, limit, Some(maximum as u64), Some(value), message, None)
     }
 
+    /// The operations of an array together have `value` of `unit`, more than a limit of the section `limits` allows.
+    pub(crate) fn array_too_complex(limit: Limit, unit: &str, maximum: usize, value: u64) -> ApiError {
+        let message = format!(
+            "Operations of the array have {value} {unit} together, which exceeds the limit of {maximum} (limits.{limit}). \
+             Send fewer operations per request."
+        );
+        Self::error(ErrorCode::QueryTooComplex, limit, Some(maximum as u64), Some(value), message, None)
+    }
+
     /// An argument has the invalid `value`.
     pub(crate) fn bad_input(
         limit: Limit,

@@ -14,8 +14,8 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _};
 
 use super::{
     execute::{
-        response::{EncodedJson, GraphqlResponse},
-        run::{Access, Execution},
+        response::{EncodedArray, EncodedJson, GraphqlResponse},
+        run::{Access, Execution, RequestedTotals},
     },
     persisted::{PersistedDocuments, Registration, RequestDocument},
     pipeline::{
@@ -27,6 +27,7 @@ use super::{
         plan::Plan,
         short_names::ShortNames,
         typename,
+        usage::Usage,
     },
     schema::{
         federation::{self, without_subgraph},
@@ -39,9 +40,9 @@ use super::{
 use crate::{
     caller::Caller,
     config::{graphql::GraphqlConfig, limits::Limits},
-    error::{self, ApiError, code::ErrorCode, limit_errors::truncate_errors},
+    error::{self, ApiError, code::ErrorCode, limit::LimitExceeded, limit_errors::truncate_errors},
     metrics::metrics,
-    response_memory::ResponseMemory,
+    response_memory::{Owner, ResponseMemory},
 };
 
 /// A request as received, before any check.
@@ -77,6 +78,15 @@ pub struct Operation {
     pub(crate) plan: Arc<Plan>,
     pub(crate) variables: Variables,
     registration: Option<Registration>,
+    usage: Usage,
+    requested: Arc<RequestedTotals>,
+}
+
+/// The sums over the operations of one request, which may not exceed the limits of a single operation.
+#[derive(Debug, Default)]
+pub struct RequestTotals {
+    usage: Usage,
+    requested: Arc<RequestedTotals>,
 }
 
 /// The schema, its limits and the document cache.
@@ -228,7 +238,7 @@ impl Api {
         let (validated, new) = match document {
             DocumentState::Validated(validated) => (validated, None),
             DocumentState::New(document) => {
-                (Arc::new(self.analyze(name.as_deref(), &document)?), Some(*document))
+                (Arc::new(self.analyze(&text, name.as_deref(), &document)?), Some(*document))
             }
         };
         let max_errors = self.limits.errors;
@@ -244,14 +254,16 @@ impl Api {
             }
             None => self.plan(text, name, &validated, shape, new).await?,
         };
-        plan.cost.check(&variables, &self.limits).map_err(reject)?;
-        Ok(Operation { plan, variables, registration })
+        let cost = plan.cost.check(&variables, &self.limits).map_err(reject)?;
+        let usage = validated.usage.with_cost(cost);
+        Ok(Operation { plan, variables, registration, usage, requested: Arc::default() })
     }
 
     /// Validates the parts of a new document whose errors precede those of its variables, and analyses the operation
     /// `name`.
     fn analyze(
         &self,
+        text: &str,
         name: Option<&str>,
         document: &ExecutableDocument,
     ) -> Result<ValidatedDocument, GraphqlResponse> {
@@ -262,7 +274,8 @@ impl Api {
         arguments::check(document, &self.types, self.limits.errors)
             .map_err(|errors| self.reject(errors, VALIDATION_FAILED))?;
         let operation = parse::operation(document, name).map_err(reject)?;
-        Ok(ValidatedDocument::new(document, &operation.node))
+        let usage = Usage::of(text, document).map_err(reject)?;
+        Ok(ValidatedDocument::new(document, &operation.node, usage))
     }
 
     /// Plans the operation for variables of that `shape`, and caches the plan. A `new` document is validated; a cached one is
@@ -358,6 +371,51 @@ impl Api {
         encoded.map(|encoded| encoded.body).unwrap_or_default()
     }
 
+    /// Encodes the responses to an array of operations as a JSON array, charged to `owner`. Together they take at most
+    /// `limits.answer`: a query that exceeds it, or the response memory, has an error in place of its data.
+    pub fn encode_array(&self, responses: Vec<GraphqlResponse>, owner: Owner) -> EncodedArray {
+        let maximum = usize::try_from(self.limits.answer.as_u64()).unwrap_or(usize::MAX);
+        let encode = |response: GraphqlResponse, room: usize| {
+            let is_bounded = response.is_bounded();
+            let replaced = |error| GraphqlResponse::without_data(error).encode(&self.memory, b"", b"");
+            match response.encode(&self.memory, b"", b"") {
+                Ok(encoded) if is_bounded && encoded.body.len() > room => {
+                    drop(encoded);
+                    replaced(LimitExceeded::response_too_large(maximum))
+                }
+                Ok(encoded) => Ok(encoded),
+                Err(error) => replaced(error),
+            }
+        };
+        let mut length = 1;
+        let mut parts = Vec::with_capacity(responses.len());
+        for response in responses {
+            // An error alone needs no response memory, so its encoding cannot fail.
+            let Ok(part) = encode(response, maximum.saturating_sub(length + 1)) else { continue };
+            length += part.body.len() + 1;
+            parts.push(part);
+        }
+        let kinds = parts.iter().map(|part| part.kind).collect();
+        let is_complete = parts.iter().all(|part| part.is_complete);
+        let mut body = Vec::with_capacity(length);
+        for (index, part) in parts.into_iter().enumerate() {
+            body.push(if index == 0 { b'[' } else { b',' });
+            body.extend_from_slice(&part.body);
+        }
+        body.push(b']');
+        EncodedArray { body: self.memory.reservation_of(owner).into_bytes(body), kinds, is_complete }
+    }
+
+    /// Adds `operation` to the sums of its request.
+    ///
+    /// # Errors
+    /// `QUERY_TOO_COMPLEX` if a sum exceeds its limit.
+    pub fn add(&self, totals: &mut RequestTotals, operation: &mut Operation) -> Result<(), ApiError> {
+        totals.usage = totals.usage.plus(operation.usage);
+        operation.requested = totals.requested.clone();
+        totals.usage.check(&self.limits)
+    }
+
     /// Executes a query or a mutation. Without `access`, its fields fail with that error.
     pub async fn execute(&self, mut operation: Operation, access: Access) -> GraphqlResponse {
         let mut registration = operation.registration.take();
@@ -434,6 +492,11 @@ impl ParsedRequest {
 }
 
 impl Operation {
+    /// Whether the operation is a mutation.
+    pub fn is_mutation(&self) -> bool {
+        self.plan.kind() == OperationType::Mutation
+    }
+
     /// Whether the operation is a subscription.
     pub fn is_subscription(&self) -> bool {
         self.plan.kind() == OperationType::Subscription
@@ -450,14 +513,14 @@ impl Operation {
         limits: &Limits,
         memory: &ResponseMemory,
     ) -> (Request, Arc<Execution>) {
-        let Self { plan, variables, .. } = self;
+        let Self { plan, variables, requested, .. } = self;
         metrics().operations.count(match plan.kind() {
             OperationType::Query => "query",
             OperationType::Mutation => "mutation",
             OperationType::Subscription => "subscription",
         });
         let document = plan.document();
-        let execution = Arc::new(Execution::new(access, plan, limits, memory));
+        let execution = Arc::new(Execution::new(access, plan, requested, limits, memory));
         (request(document, variables).data(execution.clone()), execution)
     }
 }

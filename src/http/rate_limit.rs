@@ -60,18 +60,53 @@ impl RateLimit {
             return Err(error.clone());
         }
         let Some(buckets) = &self.0 else { return Ok(()) };
-        let scope = caller.as_ref().ok().map(Caller::identity);
-        buckets.take(scope).map_err(|wait| match caller {
-            Err(rejected) if !matches!(token, Ok(None)) => rejected.clone(),
-            _ => LimitExceeded::rate_limited(Limit::RequestRate, buckets.per_second.get().into(), wait),
-        })
+        let taken = buckets.take(scope_of(caller));
+        taken.map_err(|wait| buckets.rejection(wait, caller, token))
     }
+
+    /// Takes the tokens of an array of so many operations, the first of which [`Self::admit`] has taken already. Takes all of
+    /// them or none.
+    ///
+    /// # Errors
+    /// As [`Self::admit`]; the time is that until the whole array is admitted. `BAD_REQUEST` for an array that never is.
+    pub(crate) fn admit_array(
+        &self,
+        operations: usize,
+        caller: &Result<Caller, ApiError>,
+        token: &Result<Option<BearerToken>, ApiError>,
+    ) -> Result<(), ApiError> {
+        let Some(buckets) = &self.0 else { return Ok(()) };
+        let burst = buckets.burst.get();
+        let operations = u32::try_from(operations).unwrap_or(u32::MAX);
+        if operations > burst {
+            let message = format!(
+                "Array has {operations} operations, more than a caller may send at once, which is {burst} \
+                 (rate_limit.burst). Send smaller arrays."
+            );
+            let limit = Limit::RequestRate;
+            return Err(LimitExceeded::bad_request(
+                limit,
+                Some(burst.into()),
+                Some(operations.into()),
+                message,
+            ));
+        }
+        let Some(further) = NonZeroU32::new(operations.saturating_sub(1)) else { return Ok(()) };
+        let taken = buckets.take_many(scope_of(caller), further);
+        taken.map_err(|wait| buckets.rejection(wait, caller, token))
+    }
+}
+
+/// The caller to whose bucket an operation counts.
+fn scope_of(caller: &Result<Caller, ApiError>) -> Option<Scope> {
+    caller.as_ref().ok().map(Caller::identity)
 }
 
 struct Buckets<C: Clock> {
     limiter: RateLimiter<Option<Scope>, BucketStore, C, NoOpMiddleware<C::Instant>>,
     clock: C,
     per_second: NonZeroU32,
+    burst: NonZeroU32,
     max_buckets: usize,
     last_sweep: Mutex<Option<Instant>>,
 }
@@ -80,17 +115,42 @@ impl<C: Clock + Clone> Buckets<C> {
     /// None if rate limiting is disabled.
     fn new(config: &RateLimitConfig, clock: C) -> Option<Self> {
         let per_second = NonZeroU32::new(config.per_second)?;
-        let quota = Quota::per_second(per_second).allow_burst(NonZeroU32::new(config.burst)?);
+        let burst = NonZeroU32::new(config.burst)?;
+        let quota = Quota::per_second(per_second).allow_burst(burst);
         let max_buckets = config.max_callers;
         let store = BucketStore { by_scope: Mutex::default(), shared: InMemoryState::default(), max_buckets };
         let limiter = RateLimiter::new(quota, store, clock.clone());
-        Some(Self { limiter, clock, per_second, max_buckets, last_sweep: Mutex::new(None) })
+        Some(Self { limiter, clock, per_second, burst, max_buckets, last_sweep: Mutex::new(None) })
     }
 
     /// Takes a token from the bucket of `scope`, or returns the time until there is one.
     fn take(&self, scope: Option<Scope>) -> Result<(), Duration> {
         self.sweep();
         self.limiter.check_key(&scope).map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+
+    /// Takes so many tokens, or none. Returns the time until there are so many and one more: a repeated request takes a token
+    /// before its array is read.
+    fn take_many(&self, scope: Option<Scope>, count: NonZeroU32) -> Result<(), Duration> {
+        let one_more = Duration::from_secs(1) / self.per_second.get();
+        match self.limiter.check_key_n(&scope, count) {
+            Ok(taken) => taken.map_err(|until| until.wait_time_from(self.clock.now()) + one_more),
+            // The caller has checked the burst.
+            Err(_) => Err(one_more),
+        }
+    }
+
+    /// The error of a request that has to wait so long.
+    fn rejection(
+        &self,
+        wait: Duration,
+        caller: &Result<Caller, ApiError>,
+        token: &Result<Option<BearerToken>, ApiError>,
+    ) -> ApiError {
+        match caller {
+            Err(rejected) if !matches!(token, Ok(None)) => rejected.clone(),
+            _ => LimitExceeded::rate_limited(Limit::RequestRate, self.per_second.get().into(), wait),
+        }
     }
 
     /// At the maximum number of buckets, drops the full ones: a new bucket is full as well.

@@ -22,13 +22,14 @@ pub(crate) struct Refusal {
     status: StatusCode,
     error: Box<ApiError>,
     headers: HeaderMap,
+    refused: Refused,
 }
 
 impl Refusal {
     /// A `BAD_REQUEST` error. `message` says what is wrong and what to do. For a request that is not well-formed, `status`
     /// is 422, as in the newer edition of [`StatusEdition`](crate::config::http::StatusEdition).
     pub(crate) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, error: Box::new(ApiError::BadRequest(message.into())), headers: HeaderMap::new() }
+        Self { status, ..ApiError::BadRequest(message.into()).into() }
     }
 
     /// A refusal with a more specific status than the default of the error code.
@@ -45,6 +46,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, format!("Not found. {hint}"))
     }
 
+    /// The status and the error.
+    pub(crate) fn into_parts(self) -> (StatusCode, ApiError) {
+        (self.status, *self.error)
+    }
+
     /// The JSON document of the body. Counts the error in the metrics.
     pub(crate) fn into_document(self) -> Vec<u8> {
         #[derive(Serialize)]
@@ -55,6 +61,11 @@ impl Refusal {
         metrics().count_errors(&errors);
         // Serialising strings and numbers cannot fail.
         serde_json::to_vec(&Document { errors }).unwrap_or_default()
+    }
+
+    /// The same in `application/json`, whatever JSON type the client prefers.
+    pub(crate) fn in_json(self) -> Self {
+        Self { refused: Refused { is_json: true }, ..self }
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -86,14 +97,22 @@ impl From<ApiError> for Refusal {
             };
             (header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
         });
-        Self { status, error: Box::new(error), headers: retry_after.into_iter().chain(challenge).collect() }
+        Self {
+            status,
+            error: Box::new(error),
+            headers: retry_after.into_iter().chain(challenge).collect(),
+            refused: Refused::default(),
+        }
     }
 }
 
 /// Marks the response of a [`Refusal`], in its extensions. The router gives it the media type that the client accepts:
 /// [`ResponseForm::apply_to`](crate::http::graphql::status::ResponseForm::apply_to).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Refused;
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Refused {
+    /// Whether the media type is `application/json` in any case.
+    pub(crate) is_json: bool,
+}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -101,8 +120,8 @@ impl IntoResponse for Refusal {
         tracing::debug!(code = self.error.code().as_str(), "request refused");
         let content_type =
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-        let (status, headers) = (self.status, self.headers.clone());
-        (status, Extension(Refused), headers, [content_type], self.into_document()).into_response()
+        let (status, headers, refused) = (self.status, self.headers.clone(), self.refused);
+        (status, Extension(refused), headers, [content_type], self.into_document()).into_response()
     }
 }
 

@@ -164,6 +164,11 @@ async fn apollo_client_and_urql_persist_their_queries() {
 }
 
 #[tokio::test]
+async fn apollo_client_batches_operations() {
+    run("batching.mjs", &Gateway::on_sandbox(&[]).await).await;
+}
+
+#[tokio::test]
 async fn graphiql_works_in_a_browser() {
     run_in_browser("graphiql.mjs", Gateway::on_sandbox(&[]).await.base()).await;
 }

@@ -42,6 +42,18 @@ pub struct EncodedJson {
     pub is_complete: bool,
 }
 
+/// The encoded responses to an array of operations. They count against [`ResponseMemory`] until the last clone of the body is
+/// dropped.
+#[derive(Debug)]
+pub struct EncodedArray {
+    /// The JSON array.
+    pub body: Bytes,
+    /// The kind of each response.
+    pub kinds: Vec<ResponseKind>,
+    /// Whether each response has data, no errors and no stale parts.
+    pub is_complete: bool,
+}
+
 /// The kind of a response, from which the HTTP status follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseKind {
@@ -89,6 +101,12 @@ impl GraphqlResponse {
     /// A response with null `data` and one error.
     pub(crate) fn without_data(error: ApiError) -> Self {
         Self { data: Some(Data(None)), ..Self::rejected(vec![error]) }
+    }
+
+    /// Whether the response may be replaced if it is too large: it has data, and not that of a mutation, whose changes have
+    /// been made.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.draft.as_ref().is_some_and(|draft| !draft.is_mutation)
     }
 
     /// The response after a panic. Other operations on the same WebSocket or event stream continue.

@@ -25,7 +25,8 @@ pub(crate) struct Execution {
     pub(crate) access: Access,
     pub(crate) plan: Arc<Plan>,
     pub(crate) sequence: MutationSequence,
-    pub(crate) requested: RequestedTotals,
+    /// Shared by the operations of one request.
+    pub(crate) requested: Arc<RequestedTotals>,
     pub(crate) stale: StaleRecorder,
     /// The response written so far; for a subscription, the next event.
     pub(crate) draft: Mutex<Draft>,
@@ -33,7 +34,13 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    pub(crate) fn new(access: Access, plan: Arc<Plan>, limits: &Limits, memory: &ResponseMemory) -> Self {
+    pub(crate) fn new(
+        access: Access,
+        plan: Arc<Plan>,
+        requested: Arc<RequestedTotals>,
+        limits: &Limits,
+        memory: &ResponseMemory,
+    ) -> Self {
         let maximum = usize::try_from(limits.answer.as_u64()).unwrap_or(usize::MAX);
         let owner = access.as_ref().ok().map(|appointments| appointments.caller().identity());
         let draft = Draft::new(plan.kind() == OperationType::Mutation, maximum, owner, memory);
@@ -41,7 +48,7 @@ impl Execution {
             access,
             plan,
             sequence: MutationSequence::default(),
-            requested: RequestedTotals::default(),
+            requested,
             stale: StaleRecorder::default(),
             draft: Mutex::new(draft),
             memory: memory.clone(),
@@ -71,7 +78,7 @@ impl Execution {
     }
 }
 
-/// The totals that all root fields of one operation request together.
+/// The totals that all root fields of one request ask for together.
 #[derive(Debug, Default)]
 pub(crate) struct RequestedTotals {
     pub(crate) ids: Mutex<HashSet<uuid::Uuid>>,

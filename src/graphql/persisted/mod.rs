@@ -112,6 +112,13 @@ impl PersistedDocuments {
     }
 }
 
+impl RequestDocument {
+    /// Whether the text is to be registered.
+    pub(crate) fn is_registration(&self) -> bool {
+        matches!(self, Self::Registration { .. })
+    }
+}
+
 impl From<String> for RequestDocument {
     fn from(text: String) -> Self {
         Self::Text(text)

@@ -79,11 +79,11 @@ impl Cost {
         total
     }
 
-    /// Checks the cost under `variables` against `limits.cost`.
+    /// Checks the cost under `variables` against `limits.cost`, and returns it.
     ///
     /// # Errors
     /// `QUERY_TOO_COMPLEX` with the cost.
-    pub(crate) fn check(&self, variables: &Variables, limits: &Limits) -> Result<(), ApiError> {
+    pub(crate) fn check(&self, variables: &Variables, limits: &Limits) -> Result<u64, ApiError> {
         let cost = self.variable_parts.iter().fold(self.fixed, |cost, (multiplier, name, each)| {
             let count = match variables.get(name) {
                 Some(Value::List(ids)) => multiplier.count(Some(ids.len()), None, limits),
@@ -95,7 +95,7 @@ impl Cost {
         if cost > limits.cost as u64 {
             return Err(LimitExceeded::too_complex(Limit::Cost, "cost points", limits.cost, cost));
         }
-        Ok(())
+        Ok(cost)
     }
 
     /// Heap bytes in use.

@@ -18,6 +18,7 @@ use super::{
     normalize::{self, ShapingVariable, VariableShape},
     plan::Plan,
     size,
+    usage::Usage,
 };
 use crate::model::heap_size::allocation;
 
@@ -35,6 +36,8 @@ pub(crate) struct DocumentCache(Cache<DocumentKey, Arc<ValidatedDocument>>);
 pub(crate) struct ValidatedDocument {
     pub(crate) kind: OperationType,
     pub(crate) definitions: Arc<[Positioned<VariableDefinition>]>,
+    /// Without the cost.
+    pub(crate) usage: Usage,
     shaping: Arc<[ShapingVariable]>,
     plans: Vec<(VariableShape, Arc<Plan>)>,
 }
@@ -91,10 +94,11 @@ impl DocumentCache {
 
 impl ValidatedDocument {
     /// An `operation` of `document` without plans.
-    pub(crate) fn new(document: &ExecutableDocument, operation: &OperationDefinition) -> Self {
+    pub(crate) fn new(document: &ExecutableDocument, operation: &OperationDefinition, usage: Usage) -> Self {
         let definitions = &operation.variable_definitions;
         Self {
             kind: operation.ty,
+            usage,
             definitions: definitions.as_slice().into(),
             shaping: normalize::shaping_variables(document, definitions).into(),
             plans: Vec::new(),

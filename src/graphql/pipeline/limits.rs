@@ -24,26 +24,27 @@ use crate::{
 /// counted.
 pub(crate) fn check(document: &ExecutableDocument, limits: &Limits) -> Result<(), ServerError> {
     let fragments = FragmentCounts::of(document)?;
-    // The parsed document does not keep the order of operations. Reporting the maximum makes the error deterministic.
-    let mut most = Count::default();
-    for (_, operation) in document.operations.iter() {
-        let mut count = fragments.count(&operation.node.selection_set.node)?;
-        count.directives += operation.node.directives.len() as u64;
-        most = most.most(&count);
-    }
-    most.check(limits)?;
+    fragments.operations(document)?.check(limits)?;
     // Unused fragments count too: validation traverses them before it rejects them.
     Ok(fragments.0.values().flatten().fold(Count::default(), Count::most).check(limits)?)
 }
 
+/// The maximum of each count over the operations of `document`.
+///
+/// # Errors
+/// `GRAPHQL_VALIDATION_FAILED` for cyclic and unknown fragments.
+pub(crate) fn count(document: &ExecutableDocument) -> Result<Count, ServerError> {
+    FragmentCounts::of(document)?.operations(document)
+}
+
 /// The counts of one selection set, with its fragments expanded.
 #[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    depth: u64,
-    root_fields: u64,
-    fields: u64,
-    aliases: u64,
-    directives: u64,
+pub(crate) struct Count {
+    pub(crate) depth: u64,
+    pub(crate) root_fields: u64,
+    pub(crate) fields: u64,
+    pub(crate) aliases: u64,
+    pub(crate) directives: u64,
 }
 
 impl Count {
@@ -125,6 +126,18 @@ impl<'d> FragmentCounts<'d> {
             }
         }
         Ok(counted)
+    }
+
+    /// The maximum of each count over the operations of `document`. The parsed document does not keep their order, so a
+    /// maximum makes the error deterministic.
+    fn operations(&self, document: &ExecutableDocument) -> Result<Count, ServerError> {
+        let mut most = Count::default();
+        for (_, operation) in document.operations.iter() {
+            let mut count = self.count(&operation.node.selection_set.node)?;
+            count.directives += operation.node.directives.len() as u64;
+            most = most.most(&count);
+        }
+        Ok(most)
     }
 
     /// Counts `set`, whose fragments are already counted.

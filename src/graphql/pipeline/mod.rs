@@ -19,5 +19,6 @@ pub mod size;
 pub mod strings;
 pub mod tokens;
 pub mod typename;
+pub mod usage;
 pub mod value_path;
 pub mod variables;

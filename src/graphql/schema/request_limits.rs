@@ -1,6 +1,9 @@
-//! The limits on the appointments that one operation requests: `limits.ids` and `limits.items`.
+//! The limits on the appointments that one request asks for: `limits.ids` and `limits.items`.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::{
+    collections::HashSet,
+    sync::{PoisonError, atomic::Ordering},
+};
 
 use async_graphql::Context;
 
@@ -13,7 +16,7 @@ use crate::{
     graphql::execute::run::Execution,
 };
 
-/// The limits on the appointments that one operation requests, however many fields it has.
+/// The limits on the appointments that one request asks for, however many operations and fields it has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestLimits {
     max_ids: usize,
@@ -38,26 +41,33 @@ impl RequestLimits {
         if length > self.max_ids { Err(self.too_many(length)) } else { self.admit(ctx, ids, length) }
     }
 
-    /// Checks the totals of the operation, including `ids` and `items` of one more field.
+    /// Checks the totals of the request, including `ids` and `items` of one more field.
     ///
     /// # Errors
     /// `QUERY_TOO_COMPLEX` for too many items, `BAD_USER_INPUT` for too many distinct ids.
     pub(crate) fn admit(&self, ctx: &Context<'_>, ids: &[uuid::Uuid], items: usize) -> Result<(), ApiError> {
         let requested = &Execution::of(ctx).requested;
-        let items = requested.items.fetch_add(items, Ordering::Relaxed) + items;
+        let mut distinct = requested.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let items = requested.items.load(Ordering::Relaxed) + items;
         if items > self.max_items {
             let what = "requested appointments";
             return Err(LimitExceeded::too_complex(Limit::Items, what, self.max_items, items as u64));
         }
-        let mut distinct = requested.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: HashSet<_> = ids.iter().filter(|id| !distinct.contains(*id)).collect();
+        let count = distinct.len() + new.len();
+        if count > self.max_ids {
+            return Err(self.too_many(count));
+        }
+        // A rejected field takes nothing from the others.
         distinct.extend(ids);
-        if distinct.len() > self.max_ids { Err(self.too_many(distinct.len())) } else { Ok(()) }
+        requested.items.store(items, Ordering::Relaxed);
+        Ok(())
     }
 
     fn too_many(&self, count: usize) -> ApiError {
         let maximum = self.max_ids;
         let message = format!(
-            "{count} ids exceed the limit of {maximum} per field and of distinct ids per operation (limits.ids). Split \
+            "{count} ids exceed the limit of {maximum} per field and of distinct ids per request (limits.ids). Split \
              the request."
         );
         LimitExceeded::bad_input(Limit::Ids, maximum as u64, count as u64, message)

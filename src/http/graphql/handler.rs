@@ -1,18 +1,22 @@
 //! The handler of the GraphQL endpoint: from a request to its response, step by step.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
+use futures_util::TryFutureExt as _;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::{
     accept::{Accepted, MediaType},
-    client_cache::{self, CacheStatus, ClientCaching, StorableResponse},
-    csrf, request, request_timeout,
+    batch,
+    client_cache::ClientCaching,
+    csrf,
+    delivery::deliver,
+    request, request_timeout,
     response_cache::{CacheRequest, EncodedResponse, Form},
     run::access,
     sse::{self, NO_SINGLE_CONNECTION},
@@ -20,20 +24,17 @@ use super::{
     websocket,
 };
 use crate::{
-    appointments::{dependencies::Dependencies, operation::Appointments},
     auth::bearer,
     caller::Caller,
     error::{ApiError, code::ErrorCode},
-    graphql::{
-        execute::response::{EncodedJson, GraphqlResponse},
-        persisted::RequestDocument,
-    },
+    graphql::execute::response::{EncodedJson, GraphqlResponse},
     http::{
         compression::{AcceptEncoding, Coding},
         gateway::{Gateway, Request, RequestContext},
         refusal::{Refusal, method_not_allowed},
         request_id::SpanStart,
     },
+    metrics::metrics,
 };
 
 /// `POST`, `GET` and `HEAD` of the GraphQL endpoint. The connection leaves out the body of a response to `HEAD`.
@@ -61,6 +62,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
     let whole_body;
+    let mut array = None;
     let cache_request = if is_get {
         csrf::reject_simple_get(&head.headers)?;
         let query = head.uri.query().unwrap_or_default();
@@ -68,7 +70,16 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     } else {
         csrf::require_json_body(&head.headers)?;
         whole_body = request::read(body, gateway, deadline).await?;
-        CacheRequest { form: Form::Body, media_type: accepted.preferred, text: &whole_body }
+        let mut media_type = accepted.preferred;
+        if batch::is_array(&whole_body) {
+            let entries = batch::split(&whole_body, &head.headers, accepted, &gateway.limits)
+                .map_err(Refusal::in_json)?;
+            let admitted = gateway.rate_limit.admit_array(entries.len(), &caller, &token);
+            admitted.map_err(|error| Refusal::from(error).in_json())?;
+            array = Some(entries);
+            media_type = MediaType::Json;
+        }
+        CacheRequest { form: Form::Body, media_type, text: &whole_body }
     };
     let codings = AcceptEncoding::from_headers(&head.headers);
     let coding = codings.preferred().filter(|_| gateway.http.compression);
@@ -78,12 +89,25 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         && accepted.preferred != MediaType::EventStream
         && let Some(response) = gateway.response_cache.respond(caller, cache_request, coding, caching).await
     {
+        if let Some(entries) = &array {
+            metrics().batches.count("cache");
+            // The cache has counted one.
+            metrics().operations.count_many("query", entries.len() as u64 - 1);
+        }
         return Ok(response);
     }
     let caller = caller.map(|caller| caller.with_request_id(id.as_str()));
     // Boxed to keep the future of cache hits small.
-    let executed =
-        Box::pin(execute(gateway, cache_request, accepted, signals, coding, caching, caller, deadline));
+    let executed: Pin<Box<dyn Future<Output = _> + Send>> = match array {
+        Some(entries) => {
+            let form = ResponseForm { media_type: accepted.preferred, edition: gateway.http.statuses };
+            let executed = batch::execute(gateway, cache_request, entries, form, coding, caller, deadline);
+            Box::pin(executed.map_err(Refusal::in_json))
+        }
+        None => {
+            Box::pin(execute(gateway, cache_request, accepted, signals, coding, caching, caller, deadline))
+        }
+    };
     match id.span(SpanStart::Execution) {
         Some(span) => executed.instrument(span).await,
         None => executed.await,
@@ -95,7 +119,7 @@ pub(crate) fn is_get(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Executes a request that the response cache has not answered.
+/// Executes a single operation that the response cache has not answered.
 async fn execute(
     gateway: &Arc<Gateway>,
     cache_request: CacheRequest<'_>,
@@ -111,7 +135,7 @@ async fn execute(
         Form::QueryString => request::from_query_string(cache_request.text)?,
         Form::Body => request::from_json(cache_request.text)?,
     };
-    let registers = matches!(request.document, RequestDocument::Registration { .. });
+    let registers = request.document.is_registration();
     let permit = gateway.operations.admit(&caller, deadline).await?;
 
     let reject = |response: GraphqlResponse| match accepted.preferred {
@@ -165,46 +189,12 @@ async fn execute(
             // A cached response would bypass the registration of its text.
             let is_cacheable = is_complete && !is_mutation && !registers;
             let response =
-                finish(gateway, cache_request, caching, coding, encoded, appointments, is_cacheable).await;
+                deliver(gateway, cache_request, caching, coding, encoded, appointments, is_cacheable).await;
             // Compression is part of the limited work.
             drop(permit);
             Ok(response)
         }
     }
-}
-
-/// Caches and compresses the response to an operation that was executed with `appointments`, as far as that is possible.
-async fn finish(
-    gateway: &Gateway,
-    cache_request: CacheRequest<'_>,
-    caching: Option<ClientCaching<'_>>,
-    coding: Option<Coding>,
-    encoded: EncodedResponse,
-    appointments: Option<Appointments>,
-    is_cacheable: bool,
-) -> Response {
-    let encoded = encoded.varying(gateway.http.compression);
-    let has_cache = gateway.response_cache.is_enabled();
-    let query = appointments.as_ref().filter(|_| is_cacheable);
-    let dependencies = query.filter(|_| has_cache || caching.is_some()).and_then(Appointments::dependencies);
-    let storable = caching.zip(query.filter(|it| !it.forbids_storage())).map(|(caching, appointments)| {
-        let caller = appointments.caller();
-        let tags = gateway.entity_tags.tags(caller.scope(), encoded.media_type, &encoded.body);
-        let dependencies = dependencies.as_ref().filter(|dependencies| !dependencies.is_empty());
-        let fresh_for = dependencies.map(Dependencies::remaining_freshness);
-        StorableResponse { caching, caller, tags, fresh_for }
-    });
-    let encoded = EncodedResponse { tags: storable.map(|storable| storable.tags), ..encoded };
-    let is_stored = dependencies.is_some_and(|it| gateway.response_cache.insert(cache_request, &encoded, it));
-    let status = match &appointments {
-        _ if is_stored => CacheStatus::Stored,
-        Some(_) if has_cache => CacheStatus::Miss,
-        _ => CacheStatus::Bypass,
-    };
-    let encode = encoded.compressed_once(coding, gateway.api.memory());
-    let mut response = client_cache::respond(storable, None, encode).await;
-    status.add_to(&mut response);
-    response
 }
 
 /// Encodes a response. The Boolean says whether it is complete, so that it may be cached.

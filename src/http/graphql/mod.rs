@@ -3,12 +3,14 @@
 //!
 //! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, deadline
 //! ([`request_timeout`]), authentication, rate limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body
-//! or query string ([`request`]), response cache ([`response_cache`]), parameters, concurrency limit, operation, response
-//! ([`status`], [`client_cache`]).
+//! or query string ([`request`]), response cache ([`response_cache`]), parameters ([`batch`] for arrays), concurrency limit,
+//! operation, response ([`status`]), [`delivery`] ([`client_cache`]).
 
 pub mod accept;
+pub mod batch;
 pub mod client_cache;
 pub mod csrf;
+pub mod delivery;
 pub mod entity_tag;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -100,43 +100,37 @@ fn unparsable(message: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, message)
 }
 
+/// A body that is not valid JSON. The message has the position; serde_json's own message may repeat parts of the body.
+pub(crate) fn invalid_json(error: serde_json::Error) -> Refusal {
+    let (line, column) = (error.line(), error.column());
+    unparsable(format!("Request body is not valid JSON (line {line}, column {column})."))
+}
+
 /// A request that is not well-formed: JSON whose parameters are missing, duplicated or of the wrong type.
-fn malformed(message: impl Into<Cow<'static, str>>) -> Refusal {
+pub(crate) fn malformed(message: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
 }
 
 /// The parameters of a request (GraphQL over HTTP, section 5.1), before their types are checked.
 #[derive(Default, Deserialize)]
 pub(crate) struct Parameters {
-    query: Option<Value>,
+    pub(crate) query: Option<Value>,
     #[serde(rename = "operationName")]
-    operation_name: Option<Value>,
-    variables: Option<Value>,
-    extensions: Option<Value>,
+    pub(crate) operation_name: Option<Value>,
+    pub(crate) variables: Option<Value>,
+    pub(crate) extensions: Option<Value>,
 }
 
-/// Parses the body of a POST.
+/// Parses the body of a POST with a single operation.
 ///
 /// # Errors
 /// 400 for invalid JSON, 422 for a request that is not well-formed. The message has the position of the error, but repeats
 /// nothing of the body.
 pub(crate) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
-    let invalid = |error: serde_json::Error| {
-        // serde_json's own message may repeat parts of the body.
-        let (line, column) = (error.line(), error.column());
-        unparsable(format!("Request body is not valid JSON (line {line}, column {column})."))
-    };
     // The parser of the parameters stops at the first of the wrong kind, before the rest has been parsed.
-    let is_json = || serde_json::from_slice::<IgnoredAny>(body).map_err(invalid);
+    let is_json = || serde_json::from_slice::<IgnoredAny>(body).map_err(invalid_json).map(drop);
     match body.trim_ascii_start().first() {
         Some(b'{') | None => {}
-        Some(b'[') => {
-            is_json()?;
-            return Err(malformed(
-                "Array batching is not supported. Send one operation per request, or request several fields in one \
-                 operation.",
-            ));
-        }
         Some(_) => {
             is_json()?;
             return Err(malformed(
@@ -153,7 +147,7 @@ pub(crate) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
                 "Request body has a duplicate parameter (line {line}, column {column})."
             )));
         }
-        Err(error) => return Err(invalid(error)),
+        Err(error) => return Err(invalid_json(error)),
     };
     parameters.try_into()
 }

@@ -47,7 +47,7 @@ impl ResponseForm {
     }
 
     /// The status of a request rejected with `status`. Before the edition 2026, 400 stood for 422.
-    fn refusal_status(self, status: StatusCode) -> StatusCode {
+    pub(crate) fn refusal_status(self, status: StatusCode) -> StatusCode {
         match status {
             StatusCode::UNPROCESSABLE_ENTITY if !self.is_2026() => StatusCode::BAD_REQUEST,
             status => status,
@@ -56,9 +56,10 @@ impl ResponseForm {
 
     /// Gives `response` this form, if a [`Refusal`](crate::http::refusal::Refusal) made it.
     pub(crate) fn apply_to(self, response: &mut Response) {
-        if response.extensions().get::<Refused>().is_some() {
+        if let Some(Refused { is_json }) = response.extensions().get().copied() {
             *response.status_mut() = self.refusal_status(response.status());
-            let content_type = HeaderValue::from_static(self.media_type.content_type());
+            let media_type = if is_json { MediaType::Json } else { self.media_type };
+            let content_type = HeaderValue::from_static(media_type.content_type());
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         }
     }

@@ -14,6 +14,7 @@ mod http1;
 mod idle_connections;
 mod media_types;
 mod open_files;
+mod operation_arrays;
 mod protocol;
 mod rate_limit;
 mod request_smuggling;

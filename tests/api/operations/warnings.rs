@@ -196,3 +196,22 @@ async fn serve_logs_each_warning_once_and_serves() {
     let reply = gateway.query(Some("token"), "{ __typename }").await;
     assert_eq!(reply.status, 200);
 }
+
+#[tokio::test]
+async fn arrays_beyond_the_burst_are_warned_of() {
+    for (burst, per_second, batch, is_warned) in
+        [("9", "1", "10", true), ("10", "1", "10", false), ("9", "0", "10", false), ("9", "1", "9", false)]
+    {
+        let settings = [
+            SANDBOX,
+            ("rate_limit.burst", burst),
+            ("rate_limit.per_second", per_second),
+            ("limits.batch", batch),
+        ];
+        let warned = warnings(&settings).await;
+        match is_warned {
+            true => assert_one(&warned, &["rate_limit.burst", "limits.batch"]),
+            false => assert_eq!(warned, [""; 0], "{settings:?}"),
+        }
+    }
+}

@@ -148,7 +148,8 @@ fn compare(appointment: &SharedAppointment, query: &str) -> Result<(), TestCaseE
     let data = serde_json::to_string(&arrange(expected.data, &set)).unwrap();
     let memory = ResponseMemory::new(Config::default().http.max_response_memory, 100);
     let access = Err(ApiError::Internal);
-    let running = Arc::new(Execution::new(access, plan.clone(), &Config::default().limits, &memory));
+    let running =
+        Arc::new(Execution::new(access, plan.clone(), Arc::default(), &Config::default().limits, &memory));
     let response = run(Projected(appointment.clone()), of(plan.document()).data(running.clone()));
     let written = GraphqlResponse::of(response, &running).encode(&memory, b"<", b">").unwrap().body;
     let written = String::from_utf8(written.to_vec()).unwrap();
