@@ -20,7 +20,7 @@
 //! | An argument with an absent variable is null, not omitted. | `context.rs` | [`pipeline::normalize`] |
 //! | Fields are ordered by completion, not by selection. | `resolver_utils/container.rs`, `do_resolve_container` | [`execute::response`] |
 //! | A failed non-null root field is omitted, where `data` must be null. | `resolver_utils/container.rs`, `do_resolve_container` | [`execute::response`] |
-//! | `_entities` fails the whole list with one entity. | `types/query_root.rs`, `resolve_field` | [`schema::federation`] resolves the field |
+//! | `_entities` fails the whole list with one entity. | `types/query_root.rs`, `resolve_field` | [`schema::entities`] resolves the field |
 //! | A nullable field of type `Result<Option<T>>` that fails is omitted, not null. | `resolver_utils/container.rs`, `do_resolve_container` | [`schema::query`] returns `Option<Result<T>>` |
 //!
 //! Those of the parser, `async-graphql-parser`, have one workaround in common: [`pipeline::parser`] takes its place and
@@ -67,6 +67,7 @@
 //! [`pipeline::short_names`]: super::pipeline::short_names
 //! [`pipeline::typename`]: super::pipeline::typename
 //! [`pipeline::variables`]: super::pipeline::variables
+//! [`schema::entities`]: super::schema::entities
 //! [`schema::federation`]: super::schema::federation
 //! [`schema::query`]: super::schema::query
 
@@ -368,7 +369,7 @@ mod tests {
         let response = schema.execute(text).now_or_never().expect("the schema responds at once");
         assert!(
             !response.errors.is_empty() && !response.data.to_string().contains("id"),
-            "async-graphql fails entities one by one: schema::federation can use its _entities: {response:?}"
+            "async-graphql fails entities one by one: schema::entities can use it: {response:?}"
         );
     }
 

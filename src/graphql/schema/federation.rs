@@ -1,157 +1,29 @@
-//! The subgraph of a federated graph (`graphql.federation`; Apollo Federation 2, subgraph specification): `_service` and
-//! `_entities`.
+//! The subgraph of a federated graph (`graphql.federation`; Apollo Federation 2, subgraph specification): its schema with and
+//! without the directives of federation. [`entities`](super::entities) has the resolvers.
 //!
-//! async-graphql offers both fields as soon as a type has a key, but its `_entities` fails the whole list with one entity.
+//! async-graphql offers the root fields as soon as a type has a key, but its `_entities` fails the whole list with one entity.
 //! The fields are therefore part of the query root, and no type of an executing schema has a key. The schema
 //! that [describes](subgraph_sdl) the subgraph has keys and executes nothing.
 
-use std::{borrow::Cow, marker::PhantomData, sync::Arc};
+use std::{borrow::Cow, marker::PhantomData};
 
 use async_graphql::{
-    Any, Context, ContextSelectionSet, Object, OutputType, Positioned, SDLExportOptions, ScalarType as _,
-    SchemaBuilder, ServerResult, SimpleObject, Value,
+    ContextSelectionSet, OutputType, Positioned, SDLExportOptions, SchemaBuilder, ServerResult, Value,
     parser::types::Field,
     registry::{MetaType, Registry},
 };
 
 use super::{
+    entities::{ENTITIES, KEY},
     mutation::Mutation,
-    query::{NullableAppointment, Query, to_field},
-    request_limits::RequestLimits,
+    query::Query,
     subscription::Subscription,
+    type_index::SERVICE,
 };
-use crate::{
-    error::ApiError,
-    graphql::execute::{projection::ProjectedAppointment, run::Execution},
-    model::{Appointment, Uuid},
-};
+use crate::model::Appointment;
 
-/// The root field with the SDL of the subgraph. It needs no credential, as introspection needs none.
-pub(crate) const SERVICE: &str = "_service";
-
-/// The root field that resolves entities.
-const ENTITIES: &str = "_entities";
-
-/// The types that only the two root fields use.
+/// The types that only the root fields of a subgraph use.
 const FEDERATION_TYPES: [&str; 3] = ["_Any", "_Entity", "_Service"];
-
-/// The key of an appointment.
-const KEY: &str = "id";
-
-/// The root fields of a subgraph.
-#[derive(Debug)]
-pub(crate) struct Subgraph {
-    limits: RequestLimits,
-    /// Empty if the schema does not have these fields.
-    sdl: Arc<str>,
-}
-
-/// The subgraph's description of itself.
-#[derive(SimpleObject)]
-#[graphql(name = "_Service")]
-struct Service {
-    /// The schema of this subgraph, with the directives of federation.
-    sdl: Arc<str>,
-}
-
-/// An entity of this subgraph. Appointments are the only ones.
-pub(crate) struct Entity(ProjectedAppointment);
-
-#[Object]
-impl Subgraph {
-    /// The description of this subgraph for routers and composition.
-    #[graphql(name = "_service")]
-    async fn service(&self) -> Service {
-        Service { sdl: self.sdl.clone() }
-    }
-
-    /// The entities with these keys, in the requested order. At most 100 representations. An error for one of them does not
-    /// affect the others: an entity that does not exist is null with an error.
-    #[graphql(name = "_entities")]
-    async fn entities(
-        &self,
-        ctx: &Context<'_>,
-        #[graphql(desc = "The keys: {__typename: \"Appointment\", id: \"…\"}. Duplicates are allowed.")]
-        representations: Vec<Any>,
-    ) -> Result<Vec<Option<Result<Entity, ApiError>>>, ApiError> {
-        let requested = representations.iter().map(|Any(key)| id_of(key)).collect::<Vec<_>>();
-        let ids = requested.iter().flatten().copied().collect::<Vec<_>>();
-        self.limits.admit_list(ctx, &ids, requested.len())?;
-        let mut outcomes = match Execution::of(ctx).appointments() {
-            Ok(appointments) => appointments.get_many(ids).await.into_iter(),
-            Err(error) => return Ok(requested.iter().map(|_| Some(Err(error.clone()))).collect()),
-        };
-        let entity = |(index, id): (usize, Result<_, ApiError>)| {
-            let appointment: NullableAppointment = match id {
-                Ok(_) => outcomes.next().and_then(|outcome| to_field(ctx, Some(index), outcome)),
-                Err(error) => Some(Err(error)),
-            };
-            Some(appointment.unwrap_or(Err(ApiError::NotFound)).map(Entity))
-        };
-        Ok(requested.into_iter().enumerate().map(entity).collect())
-    }
-}
-
-impl Subgraph {
-    /// A subgraph with that description.
-    pub(crate) fn new(limits: RequestLimits, sdl: Arc<str>) -> Self {
-        Self { limits, sdl }
-    }
-}
-
-/// The appointment's id in a representation. Other members, which a router may add, are ignored.
-///
-/// # Errors
-/// `BAD_USER_INPUT`, without the values, which may be personal data.
-fn id_of(representation: &Value) -> Result<uuid::Uuid, ApiError> {
-    let invalid = |text: &str| Err(ApiError::BadUserInput(text.to_owned()));
-    let Value::Object(members) = representation else {
-        return invalid("A representation is not an object. Send an object with __typename and id.");
-    };
-    match members.get("__typename") {
-        Some(Value::String(name)) if *name == Appointment::type_name() => {}
-        Some(_) => {
-            return invalid(
-                "The representation has an unknown __typename. Appointment is the only entity of this subgraph.",
-            );
-        }
-        None => return invalid("The representation has no __typename. Add __typename: \"Appointment\"."),
-    }
-    match members.get(KEY) {
-        Some(id) => Uuid::parse(id.clone()).map(|id| id.0).or_else(|_| {
-            invalid(
-                "The id of the representation is not a UUID such as 9a0f170e-0aa0-47db-ab14-4ddcdcbad061.",
-            )
-        }),
-        None => invalid("The representation has no id. Add the id of the appointment."),
-    }
-}
-
-impl OutputType for Entity {
-    fn type_name() -> Cow<'static, str> {
-        "_Entity".into()
-    }
-
-    fn create_type_info(registry: &mut Registry) -> String {
-        registry.create_output_type::<Self, _>(async_graphql::registry::MetaTypeId::Union, |registry| {
-            ProjectedAppointment::create_type_info(registry);
-            MetaType::Union {
-                name: Self::type_name().into_owned(),
-                description: Some("An entity that another subgraph may extend.".to_owned()),
-                possible_types: [Appointment::type_name().into_owned()].into_iter().collect(),
-                visible: None,
-                inaccessible: false,
-                tags: Vec::new(),
-                rust_typename: Some(std::any::type_name::<Self>()),
-                directive_invocations: Vec::new(),
-            }
-        })
-    }
-
-    async fn resolve(&self, ctx: &ContextSelectionSet<'_>, field: &Positioned<Field>) -> ServerResult<Value> {
-        self.0.resolve(ctx, field).await
-    }
-}
 
 type Builder = SchemaBuilder<Query, Mutation, Subscription>;
 

@@ -2,8 +2,10 @@
 
 pub mod connection;
 pub mod cursor;
+pub mod entities;
 pub mod federation;
 pub mod mutation;
+pub mod nullable_appointment;
 pub mod query;
 pub mod request_limits;
 pub mod scalars;

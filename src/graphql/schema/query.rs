@@ -6,19 +6,20 @@ use async_graphql::{Context, MergedObject, Object};
 
 use super::cursor::{DEFAULT_WINDOW, MAX_WINDOW};
 use super::{
-    connection::AppointmentConnection, cursor::Cursor, federation::Subgraph, request_limits::RequestLimits,
+    connection::AppointmentConnection,
+    cursor::Cursor,
+    entities::Subgraph,
+    nullable_appointment::{NullableAppointment, to_field},
+    request_limits::RequestLimits,
 };
 use crate::{
-    appointments::{
-        list::WindowRequest,
-        served::{Outcome, Served},
-    },
+    appointments::list::WindowRequest,
     config::limits::Limits,
     error::{
         ApiError,
         limit::{Limit, LimitExceeded},
     },
-    graphql::execute::{projection::ProjectedAppointment, run::Execution},
+    graphql::execute::run::Execution,
     model::Uuid,
 };
 
@@ -31,10 +32,6 @@ pub(crate) struct Query(Reads, Subgraph);
 pub(crate) struct Reads {
     limits: RequestLimits,
 }
-
-/// A nullable appointment field: `None` is null, `Some(Err(…))` is null with an error at its path. A `Result<Option<…>>`
-/// that fails would lose its key in async-graphql.
-pub(crate) type NullableAppointment = Option<Result<ProjectedAppointment, ApiError>>;
 
 #[Object]
 impl Reads {
@@ -113,15 +110,4 @@ impl Query {
         let limits = RequestLimits::new(limits);
         Self(Reads { limits }, Subgraph::new(limits, subgraph_sdl))
     }
-}
-
-/// Converts the outcome of one id, at `index` if the field is a list.
-pub(crate) fn to_field(ctx: &Context<'_>, index: Option<usize>, outcome: Outcome) -> NullableAppointment {
-    let served = outcome.map_err(ApiError::from).transpose()?;
-    Some(served.map(|Served { appointment, age }| {
-        if let Some(age) = age {
-            Execution::record_stale(ctx, index, age);
-        }
-        ProjectedAppointment(appointment)
-    }))
 }

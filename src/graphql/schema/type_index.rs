@@ -14,8 +14,10 @@ use async_graphql::{
     },
 };
 
-use super::federation::SERVICE;
 use crate::model::{Date, DateTime, Uuid};
+
+/// The root field with the SDL of the subgraph. It needs no credential, as introspection needs none.
+pub(crate) const SERVICE: &str = "_service";
 
 /// The types and the directives of a schema.
 #[derive(Debug, Default)]

@@ -22,8 +22,9 @@ use tokio::time::Instant;
 use super::{
     accept::{Accepted, MediaType},
     delivery::deliver,
+    encoded_response::EncodedResponse,
     request::{self, Parameters},
-    response_cache::{CacheRequest, EncodedResponse},
+    response_cache::CacheRequest,
     run::access,
     status::ResponseForm,
 };

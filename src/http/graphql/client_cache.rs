@@ -13,8 +13,8 @@ use axum::{
 };
 
 use super::{
+    encoded_response::EncodedResponse,
     entity_tag::{EntityTag, EntityTags, IfNoneMatch},
-    response_cache::EncodedResponse,
 };
 use crate::{
     caller::Caller,

@@ -5,7 +5,8 @@ use axum::response::Response;
 
 use super::{
     client_cache::{self, CacheStatus, ClientCaching, StorableResponse},
-    response_cache::{CacheRequest, EncodedResponse},
+    encoded_response::EncodedResponse,
+    response_cache::CacheRequest,
 };
 use crate::{
     appointments::{dependencies::Dependencies, operation::Appointments},

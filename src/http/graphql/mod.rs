@@ -11,6 +11,7 @@ pub mod batch;
 pub mod client_cache;
 pub mod csrf;
 pub mod delivery;
+pub mod encoded_response;
 pub mod entity_tag;
 #[cfg(fuzzing)]
 pub mod fuzzing;
