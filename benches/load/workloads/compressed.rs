@@ -23,7 +23,7 @@ pub fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     ];
     for (query, request, data) in both {
         // A response that is not cached is sent uncompressed if it is short.
-        let gateway = bench.gateway(1, &[("cache.ttl", "1h")])?;
+        let gateway = bench.gateway(1, &[("CACHE_TTL", "1h")])?;
         let mut client = Client::open(gateway.address())?;
         let mut record = |encoding| {
             let call = Call { request: &|id| request(id, encoding), expected: &data };

@@ -12,7 +12,7 @@ use axum::{
     body::Body,
     extract::FromRequest as _,
     http::{HeaderMap, Method, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
