@@ -1,7 +1,8 @@
 //! The memory test: while a million distinct pairs of token and id pass through the gateway, its memory stays below a
 //! bound, and a caller with few appointments keeps its cache hits.
 //!
-//! `cargo test --release --test memory` runs it and prints the figures; `-- 100000` uses that many pairs. It is not
+//! `cargo test --release --test memory` runs it and prints the figures; `-- 100000` uses that many pairs. The environment
+//! variable `PROGRAM` names another build of the gateway. The test is not
 //! part of `cargo test`: it takes some minutes, and its figures apply to optimised builds only.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test that says what it has measured")]
@@ -176,7 +177,9 @@ struct Gateway {
 
 impl Gateway {
     async fn start(upstream: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_appointments-gateway"));
+        let program = std::env::var_os("PROGRAM");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_appointments-gateway").into());
+        let mut command = Command::new(program);
         command
             .arg("serve")
             .env_clear()
