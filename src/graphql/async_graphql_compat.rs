@@ -354,13 +354,13 @@ mod tests {
     #[Object]
     impl Entities {
         #[graphql(entity)]
-        async fn thing(&self, id: i32) -> Option<Thing> {
-            (id == 1).then_some(Thing { id })
+        async fn thing(&self, id: i32) -> async_graphql::Result<Thing> {
+            if id == 1 { Ok(Thing { id }) } else { Err("forbidden".into()) }
         }
     }
 
     #[test]
-    fn one_missing_entity_fails_the_list() {
+    fn one_failing_entity_fails_the_list() {
         let schema = Schema::build(Entities, EmptyMutation, EmptySubscription).finish();
         let text =
             "{ _entities(representations: [{__typename: \"Thing\", id: 1}, {__typename: \"Thing\", id: 2}]) {

@@ -81,15 +81,22 @@ pub(crate) fn is_array(body: &[u8]) -> bool {
 /// Splits an array into its operations.
 ///
 /// # Errors
-/// 400 for invalid JSON and for an `Idempotency-Key`, 406 for a client that prefers an event stream, 422 for an array that is
-/// empty or longer than `limits.batch`.
-pub(crate) fn split<'b>(
-    body: &'b [u8],
+/// 400 for invalid JSON.
+pub(crate) fn split(body: &[u8]) -> Result<Entries<'_>, Refusal> {
+    serde_json::from_slice(body).map_err(request::invalid_json)
+}
+
+/// Checks an array and the headers of its request, before the operations are read.
+///
+/// # Errors
+/// 400 for an `Idempotency-Key`, 406 for a client that prefers an event stream, 422 for an array that is empty or longer than
+/// `limits.batch`.
+pub(crate) fn check(
+    entries: &[&RawValue],
     headers: &HeaderMap,
     accepted: Accepted,
     limits: &Limits,
-) -> Result<Entries<'b>, Refusal> {
-    let entries: Entries<'_> = serde_json::from_slice(body).map_err(request::invalid_json)?;
+) -> Result<(), Refusal> {
     if limits.batch == 0 {
         let message = "Arrays of operations are disabled (limits.batch). Send one operation per request, or request several \
                        fields in one operation.";
@@ -119,7 +126,7 @@ pub(crate) fn split<'b>(
              operation in a request of its own.",
         ));
     }
-    Ok(entries)
+    Ok(())
 }
 
 fn too_long(limits: &Limits, length: usize, message: String) -> Refusal {

@@ -73,8 +73,8 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         whole_body = request::read(body, gateway, deadline).await?;
         let mut media_type = accepted.preferred;
         if batch::is_array(&whole_body) {
-            let entries = batch::split(&whole_body, &head.headers, accepted, &gateway.limits)
-                .map_err(Refusal::in_json)?;
+            let entries = batch::split(&whole_body)?;
+            batch::check(&entries, &head.headers, accepted, &gateway.limits).map_err(Refusal::in_json)?;
             let admitted = gateway.rate_limit.admit_array(entries.len(), &caller, &token);
             admitted.map_err(|error| Refusal::from(error).in_json())?;
             array = Some(entries);

@@ -25,7 +25,6 @@ use proptest::{
     sample::select,
     test_runner::{Config, TestCaseError, TestRunner},
 };
-use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
@@ -269,9 +268,9 @@ struct Copies(Arc<Mutex<BTreeMap<String, Value>>>);
 
 impl Copies {
     /// Sends a request with the tags of all copies. Returns the copy in place of a 304.
-    async fn ask(&self, request: RequestBuilder) -> GatewayResponse {
+    async fn ask(&self, form: RequestForm, gateway: &Gateway, scope: &str, query: &str) -> GatewayResponse {
         let tags = self.0.lock().unwrap().keys().cloned().collect::<Vec<_>>().join(", ");
-        let mut reply = GatewayResponse::of(request.header("if-none-match", tags)).await;
+        let mut reply = form.ask_if_none_match(gateway, scope, query, &tags).await;
         if let Some(tag) = reply.headers.get("etag").map(|tag| tag.to_str().unwrap().to_owned()) {
             let mut copies = self.0.lock().unwrap();
             match reply.status {
@@ -456,7 +455,7 @@ impl Case {
         let reply = tokio::spawn(async move {
             let form = REQUEST_FORMS[manner];
             if form.is_get {
-                copies.ask(form.request(&gateway, Some(&scope), &query)).await
+                copies.ask(form, &gateway, &scope, &query).await
             } else {
                 form.ask(&gateway, &scope, &query).await
             }

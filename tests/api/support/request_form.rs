@@ -63,10 +63,24 @@ impl RequestForm {
 
     /// Sends the request and reads the response, decompressed. An unknown text is registered.
     pub async fn ask(self, gateway: &Gateway, token: &str, query: &str) -> GatewayResponse {
-        let reply = GatewayResponse::of(self.request(gateway, Some(token), query)).await;
+        self.ask_if_none_match(gateway, token, query, "").await
+    }
+
+    /// Like [`ask`](Self::ask), with a value of `If-None-Match`, unless it is empty.
+    pub async fn ask_if_none_match(
+        self,
+        gateway: &Gateway,
+        token: &str,
+        query: &str,
+        tags: &str,
+    ) -> GatewayResponse {
+        let send = async |request: RequestBuilder| {
+            let request = if tags.is_empty() { request } else { request.header("if-none-match", tags) };
+            GatewayResponse::of(request).await
+        };
+        let reply = send(self.request(gateway, Some(token), query)).await;
         if self.is_by_hash && reply.codes() == ["PERSISTED_QUERY_NOT_FOUND"] {
-            let request = self.with_parameters(gateway, Some(token), &registering(query));
-            return GatewayResponse::of(request).await;
+            return send(self.with_parameters(gateway, Some(token), &registering(query))).await;
         }
         reply
     }
