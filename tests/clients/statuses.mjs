@@ -85,6 +85,7 @@ const header = (name, value) => (init) => {
   headers.set(name, value);
   return { ...init, headers };
 };
+const unknownHash = body({ extensions: { persistedQuery: { version: 1, sha256Hash: '0' } } });
 
 /** What the client asks for, what it must find, and under which status. `change` provokes a refusal. */
 const cases = [
@@ -112,7 +113,8 @@ const cases = [
     name: 'a persisted query',
     status: 422,
     codes: ['PERSISTED_QUERY_NOT_FOUND'],
-    change: body({ extensions: { persistedQuery: { version: 1, sha256Hash: '0' } } }),
+    // A client that prefers neither type, such as urql, is asked for the text with 200.
+    change: (init) => header('Accept', 'application/graphql-response+json')(unknownHash(init)),
   },
   { name: 'a syntax error', status: 400, codes: ['GRAPHQL_PARSE_FAILED'], change: body({ query: '{' }) },
   { name: 'a body that is no JSON', status: 400, codes: ['BAD_REQUEST'], change: body('{') },

@@ -38,6 +38,15 @@ use crate::{
     metrics::metrics,
 };
 
+/// The negotiated properties of the response to a single operation.
+struct Negotiated<'h> {
+    accepted: Accepted,
+    /// The media type of a response that only asks for the text of a persisted query.
+    signals: MediaType,
+    coding: Option<Coding>,
+    caching: Option<ClientCaching<'h>>,
+}
+
 /// `POST`, `GET` and `HEAD` of the GraphQL endpoint. The connection leaves out the body of a response to `HEAD`.
 pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Result<Response, Refusal> {
     let is_get = is_get(request.method());
@@ -106,7 +115,8 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
             Box::pin(executed.map_err(Refusal::in_json))
         }
         None => {
-            Box::pin(execute(gateway, cache_request, accepted, signals, coding, caching, caller, deadline))
+            let negotiated = Negotiated { accepted, signals, coding, caching };
+            Box::pin(execute(gateway, cache_request, negotiated, caller, deadline))
         }
     };
     match id.span(SpanStart::Execution) {
@@ -124,13 +134,11 @@ pub(crate) fn is_get(method: &Method) -> bool {
 async fn execute(
     gateway: &Arc<Gateway>,
     cache_request: CacheRequest<'_>,
-    accepted: Accepted,
-    signals: MediaType,
-    coding: Option<Coding>,
-    caching: Option<ClientCaching<'_>>,
+    negotiated: Negotiated<'_>,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
 ) -> Result<Response, Refusal> {
+    let Negotiated { accepted, signals, coding, caching } = negotiated;
     let is_get = cache_request.form == Form::QueryString;
     let request = match cache_request.form {
         Form::QueryString => request::from_query_string(cache_request.text)?,
