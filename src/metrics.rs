@@ -195,7 +195,7 @@ impl Metrics {
             persisted_queries: counters(
                 r,
                 "persisted_queries",
-                "Automatic persisted queries: hashes found, hashes not found, texts with another hash, and texts registered",
+                "Requests with automatic persisted queries by outcome",
                 "outcome",
                 &["hit", "miss", "mismatch", "registered"],
             ),

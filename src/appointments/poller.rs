@@ -34,7 +34,7 @@ pub(crate) struct Poller {
     pub(crate) state: Arc<watch::Sender<WatchState>>,
     /// Notified when a subscriber waits for a valid state.
     pub(crate) wanted: Arc<Notify>,
-    /// The last result, by which the interval is chosen.
+    /// The last result. It determines the polling interval.
     pub(crate) last: Option<SharedAppointment>,
 }
 
@@ -120,7 +120,7 @@ impl Poller {
         if is_first {
             return self.cache.read_fresh(&self.caller, key, deadline).await;
         }
-        // What the cache has no room for is revalidated all the same.
+        // The last read is revalidated even if the cache has no room for its entry.
         self.cache.revalidate(&self.caller, key, deadline, last).await
     }
 

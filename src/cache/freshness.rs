@@ -12,8 +12,8 @@ pub(crate) struct Freshness {
     stale_if_error: Duration,
     /// Beyond `ttl`, while a refresh is in flight.
     stale_while_revalidate: Duration,
-    /// How long beyond `ttl` the copy is kept for a conditional request.
-    revalidation: Duration,
+    /// Beyond `ttl`, to be revalidated by a conditional request.
+    keep_expired: Duration,
     /// Whether the upstream forbids storing copies.
     forbids_storage: bool,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Freshness {
 pub(crate) struct StalePolicy {
     if_error: Duration,
     while_revalidate: Duration,
-    revalidation: Duration,
+    keep_expired: Duration,
 }
 
 /// The purpose for which a copy is read.
@@ -35,21 +35,21 @@ pub(crate) enum ReadPurpose {
     WhileRevalidating,
     /// The upstream is down.
     OnError,
-    /// The value is served only if the upstream confirms it. Any copy that is still there will do.
+    /// To revalidate it: the value is served only if the upstream confirms it, so any age is permitted.
     Revalidate,
 }
 
 impl StalePolicy {
     /// Stale copies are neither served nor kept.
     pub(crate) const NEVER: Self =
-        Self { if_error: Duration::ZERO, while_revalidate: Duration::ZERO, revalidation: Duration::ZERO };
+        Self { if_error: Duration::ZERO, while_revalidate: Duration::ZERO, keep_expired: Duration::ZERO };
 
     /// The policy of `cache.stale_if_error`, `cache.stale_while_revalidate` and `cache.keep_expired`.
     pub(crate) fn of(config: &CacheConfig) -> Self {
         Self {
             if_error: config.stale_if_error,
             while_revalidate: config.stale_while_revalidate,
-            revalidation: config.keep_expired,
+            keep_expired: config.keep_expired,
         }
     }
 }
@@ -57,13 +57,13 @@ impl StalePolicy {
 impl Freshness {
     /// Fresh for `ttl` and never served stale.
     pub(crate) fn of(ttl: Duration) -> Self {
-        let [stale_if_error, stale_while_revalidate, revalidation] = [Duration::ZERO; 3];
-        Self { ttl, stale_if_error, stale_while_revalidate, revalidation, forbids_storage: false }
+        let [stale_if_error, stale_while_revalidate, keep_expired] = [Duration::ZERO; 3];
+        Self { ttl, stale_if_error, stale_while_revalidate, keep_expired, forbids_storage: false }
     }
 
     /// The strictest of three: the configuration, the upstream's `Cache-Control`, and the expiry of the caller's token. A
-    /// copy that is never fresh is not served stale either. If the upstream permits storing it, it may still be kept to be
-    /// revalidated for each reader, unless `ttl` switches caching off.
+    /// copy that is never fresh is not served stale either. It may still be kept, to be revalidated by every read, unless the
+    /// upstream forbids storage or a `ttl` of 0 disables caching.
     pub(crate) fn new(
         ttl: Duration,
         policy: StalePolicy,
@@ -82,14 +82,14 @@ impl Freshness {
             stale_while_revalidate: upstream
                 .limit_stale_while_revalidate(policy.while_revalidate)
                 .min(stale_left),
-            revalidation: policy.revalidation.min(kept_for),
+            keep_expired: policy.keep_expired.min(kept_for),
             forbids_storage: upstream.forbids_storage(),
         }
     }
 
-    /// The same, but never kept for a conditional request.
+    /// The same, but not kept to be revalidated.
     pub(crate) fn without_revalidation(self) -> Self {
-        Self { revalidation: Duration::ZERO, ..self }
+        Self { keep_expired: Duration::ZERO, ..self }
     }
 
     /// How long a copy of this `age` stays fresh; none if it is stale.
@@ -119,8 +119,8 @@ impl Freshness {
         !self.lifetime().is_zero()
     }
 
-    /// How long a copy may be put to any purpose.
+    /// How long a copy may be used for any purpose.
     pub(crate) fn lifetime(self) -> Duration {
-        self.ttl + self.stale_if_error.max(self.stale_while_revalidate).max(self.revalidation)
+        self.ttl + self.stale_if_error.max(self.stale_while_revalidate).max(self.keep_expired)
     }
 }

@@ -1,8 +1,9 @@
 //! The caching rules, for every copy of upstream data.
 //!
-//! [`read_through`] is the cache: lookup, [`single_flight`], call, revalidation, stale-if-error. [`store`] holds its entries,
-//! bounded in bytes, with a [`quota`] for each caller. A [`representation`] is a value with its validators. [`freshness`] is how long a copy may be served, and [`validity`] the one check
-//! that every copy passes when it is served. [`scope_state`] records the revocations of a scope.
+//! [`read_through`] is the cache: lookup, [`single_flight`], call, revalidation, stale-if-error. [`store`] holds its
+//! entries, bounded in bytes, with a [`quota`] for each caller. A [`representation`] is a value with its validators.
+//! [`freshness`] is how long a copy may be served, and [`validity`] the one check that every copy passes when it is served.
+//! [`scope_state`] records the revocations of a scope.
 
 pub mod freshness;
 pub mod quota;

@@ -3,9 +3,9 @@
 //!
 //! A [`Resource`] says how it is keyed, fetched and revoked. Everything else is the same for all of them.
 //!
-//! A call is conditional if the cache holds a copy with validators, fresh or expired, that no change and no revocation has
-//! ended. A 304 renews that copy without decoding: its value becomes the result of this read, with the version of this read.
-//! So a change or a revocation while the call was in flight keeps it from being stored, as it does any other result.
+//! A call is conditional if the cache has a copy with validators, fresh or expired, that no change or revocation has
+//! ended. A 304 renews that copy without decoding: its value becomes the result of this read, with the version of this
+//! read. Like any result, it is not stored if a change or a revocation happened while the call was in flight.
 
 use std::{
     fmt,
@@ -192,8 +192,8 @@ impl<R: Resource> ReadThrough<R> {
         self.join(caller, key, deadline, || self.fresh(&key), None).outcome().await
     }
 
-    /// Reads `key` from the upstream, or from the call in flight, also if the entry is fresh. Without an entry to revalidate,
-    /// the request is conditional on the `last` read.
+    /// Reads `key` from the upstream, or joins the call in flight, even if the entry is fresh. Without an entry to
+    /// revalidate, the request is conditional on the `last` read.
     ///
     /// # Errors
     /// Any [`UpstreamError`] of the call.
@@ -282,9 +282,13 @@ impl<R: Resource> ReadThrough<R> {
         Some(Cached { value: value.value.clone(), stale_age, forbids_storage: false })
     }
 
-    /// The copy to revalidate: the entry under `key`, else the `last` read, if it has validators and is still valid but for
-    /// its age.
-    fn to_revalidate(&self, key: &R::Key, last: Option<Read<R::Value>>) -> Option<Representation<R::Value>> {
+    /// The copy to revalidate: the entry under `key`, or else the `last` read. It has validators, and is valid except for its
+    /// age.
+    fn revalidation_candidate(
+        &self,
+        key: &R::Key,
+        last: Option<Read<R::Value>>,
+    ) -> Option<Representation<R::Value>> {
         let Inner { store, validity, .. } = &*self.0;
         let of_entry = store.get(key).and_then(|entry| {
             let served = validity.read(&entry, ReadPurpose::Revalidate)?;
@@ -306,8 +310,8 @@ impl<R: Resource> ReadThrough<R> {
         deadline: &Deadline,
     ) -> Result<Read<R::Value>, UpstreamError> {
         let started = version.started;
-        // Looked up after the version was taken: a change in between shows in the copy, a later one in the version.
-        let last = self.to_revalidate(&key, last);
+        // After `version` was taken: a change before the look-up ends the copy, and a later one outdates the version.
+        let last = self.revalidation_candidate(&key, last);
         let read = self.0.resource.fetch(caller, key, version, last, deadline).await;
         R::log(&key, &read, started.elapsed());
         match &read {

@@ -1,4 +1,4 @@
-//! A cached value with the validators of the response that brought it (RFC 9110, sections 3.2 and 8.8).
+//! A cached value with the validators of its response (RFC 9110, sections 3.2 and 8.8).
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ pub(crate) struct Representation<V> {
 }
 
 impl<V> Representation<V> {
-    /// A copy for the cache, of a read of this `version`. Without validators there is nothing to keep past the time for
-    /// which it may be served.
+    /// A copy for the cache, from a read of this `version`. Without validators it cannot be revalidated, so it is not kept
+    /// longer than it may be served.
     pub(crate) fn into_copy(self, version: ReadVersion, freshness: Freshness) -> Guarded<Self> {
         let freshness = if self.validators.is_some() { freshness } else { freshness.without_revalidation() };
         Guarded::new(self, version, freshness)

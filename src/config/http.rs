@@ -15,15 +15,15 @@ pub enum StatusEdition {
     Edition2025,
 }
 
-/// `http.client_cache`: the use that clients may make of stored responses to GET.
+/// `http.client_cache`: the HTTP caching that clients are permitted for responses to GET.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClientCache {
-    /// Clients may store nothing.
+    /// Clients must not store responses.
     Off,
-    /// Clients ask before each use.
+    /// Clients revalidate their copy before each use.
     #[default]
     Validate,
-    /// Clients need not ask while the data behind a response is fresh.
+    /// Clients need no revalidation while the data behind a response is fresh.
     Fresh,
 }
 

@@ -40,11 +40,11 @@ impl LimitExceeded {
         Self::error(ErrorCode::QueryTooComplex, limit, Some(maximum as u64), Some(value), message, None)
     }
 
-    /// The operations of an array together have `value` of `unit`, more than a limit of the section `limits` allows.
+    /// The operations of an array have `value` of `unit` in total, more than a limit of the section `limits` allows.
     pub(crate) fn array_too_complex(limit: Limit, unit: &str, maximum: usize, value: u64) -> ApiError {
         let message = format!(
-            "Operations of the array have {value} {unit} together, which exceeds the limit of {maximum} (limits.{limit}). \
-             Send fewer operations per request."
+            "The operations of the array have {value} {unit} in total, which exceeds the limit of {maximum} \
+             (limits.{limit}). Send fewer operations per request."
         );
         Self::error(ErrorCode::QueryTooComplex, limit, Some(maximum as u64), Some(value), message, None)
     }

@@ -64,9 +64,9 @@ pub enum ApiError {
     LimitExceeded(Box<LimitExceeded>),
     /// The request names a persisted query that is unknown to the caller.
     PersistedQueryNotFound,
-    /// The hash in the request is not that of its text.
+    /// The hash of a persisted query does not match the text.
     PersistedQueryHashMismatch,
-    /// The request names a persisted query, and there is no memory for any.
+    /// The request names a persisted query, but these are disabled (`graphql.documents_size` is 0).
     PersistedQueryNotSupported,
     /// A change was skipped because an earlier one in the operation failed. An internal marker, which is removed from every
     /// response.
@@ -141,7 +141,7 @@ impl ApiError {
             }
             Self::UpstreamInvalidResponse(text) => (*text).into(),
             Self::LimitExceeded(exceeded) => exceeded.message.clone(),
-            // Clients compare these two messages, so they hold nothing else.
+            // Clients compare these two messages byte by byte.
             Self::PersistedQueryNotFound => "PersistedQueryNotFound".into(),
             Self::PersistedQueryNotSupported => "PersistedQueryNotSupported".into(),
             Self::PersistedQueryHashMismatch => {

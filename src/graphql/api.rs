@@ -20,6 +20,7 @@ use super::{
     persisted::{PersistedDocuments, Registration, RequestDocument},
     pipeline::{
         arguments,
+        complexity::Complexity,
         document_cache::{DocumentCache, ValidatedDocument},
         integers, introspection,
         normalize::{self, VariableShape},
@@ -27,7 +28,6 @@ use super::{
         plan::Plan,
         short_names::ShortNames,
         typename,
-        usage::Usage,
     },
     schema::{
         federation::{self, without_subgraph},
@@ -78,14 +78,14 @@ pub struct Operation {
     pub(crate) plan: Arc<Plan>,
     pub(crate) variables: Variables,
     registration: Option<Registration>,
-    usage: Usage,
+    complexity: Complexity,
     requested: Arc<RequestedTotals>,
 }
 
-/// The sums over the operations of one request, which may not exceed the limits of a single operation.
+/// The sums over an array of operations, which must not exceed the limits of a single operation.
 #[derive(Debug, Default)]
-pub struct RequestTotals {
-    usage: Usage,
+pub struct ArrayTotals {
+    complexity: Complexity,
     requested: Arc<RequestedTotals>,
 }
 
@@ -109,7 +109,7 @@ const VALIDATION_FAILED: ErrorCode = ErrorCode::ValidationFailed;
 
 type Builder = SchemaBuilder<Query, Mutation, Subscription>;
 
-/// The schema, with the subgraph of that description, if any.
+/// The schema, with the root fields of the subgraph if its SDL is given.
 fn schema(limits: &Limits, subgraph_sdl: Option<&Arc<str>>) -> Builder {
     let query = Query::new(limits, subgraph_sdl.cloned().unwrap_or_default());
     let schema = Schema::build(query, Mutation, Subscription)
@@ -123,12 +123,12 @@ pub fn sdl(limits: &Limits) -> String {
     export_sdl(&schema(limits, None).finish())
 }
 
-/// The schema of the subgraph as SDL with the directives of federation, which `_service` returns.
+/// The SDL of the subgraph with the directives of federation, as `_service` returns it.
 pub fn subgraph_sdl(limits: &Limits) -> String {
     federation::subgraph_sdl(schema(limits, None))
 }
 
-/// The description of the subgraph, if the gateway serves one.
+/// The SDL of the subgraph, if the gateway serves one (`graphql.federation`).
 fn served_subgraph(limits: &Limits, config: &GraphqlConfig) -> Option<Arc<str>> {
     config.federation.then(|| subgraph_sdl(limits).trim_end().into())
 }
@@ -138,8 +138,8 @@ fn export_sdl(schema: &Schema<Query, Mutation, Subscription>) -> String {
 }
 
 impl Api {
-    /// Builds the API. Responses are charged to `memory`. Each caller has a quota of `caller_share` percent of the registered
-    /// texts.
+    /// Builds the API. Responses are charged to `memory`. Each caller has a quota of `caller_share` percent of the memory
+    /// for registered texts.
     ///
     /// # Panics
     /// Never: a test parses the schema's own SDL, which does not depend on `limits`.
@@ -255,8 +255,8 @@ impl Api {
             None => self.plan(text, name, &validated, shape, new).await?,
         };
         let cost = plan.cost.check(&variables, &self.limits).map_err(reject)?;
-        let usage = validated.usage.with_cost(cost);
-        Ok(Operation { plan, variables, registration, usage, requested: Arc::default() })
+        let complexity = validated.complexity.with_cost(cost);
+        Ok(Operation { plan, variables, registration, complexity, requested: Arc::default() })
     }
 
     /// Validates the parts of a new document whose errors precede those of its variables, and analyses the operation
@@ -274,8 +274,8 @@ impl Api {
         arguments::check(document, &self.types, self.limits.errors)
             .map_err(|errors| self.reject(errors, VALIDATION_FAILED))?;
         let operation = parse::operation(document, name).map_err(reject)?;
-        let usage = Usage::of(text, document).map_err(reject)?;
-        Ok(ValidatedDocument::new(document, &operation.node, usage))
+        let complexity = Complexity::of(text, document).map_err(reject)?;
+        Ok(ValidatedDocument::new(document, &operation.node, complexity))
     }
 
     /// Plans the operation for variables of that `shape`, and caches the plan. A `new` document is validated; a cached one is
@@ -376,10 +376,10 @@ impl Api {
     pub fn encode_array(&self, responses: Vec<GraphqlResponse>, owner: Owner) -> EncodedArray {
         let maximum = usize::try_from(self.limits.answer.as_u64()).unwrap_or(usize::MAX);
         let encode = |response: GraphqlResponse, room: usize| {
-            let is_bounded = response.is_bounded();
+            let is_replaceable = response.is_replaceable();
             let replaced = |error| GraphqlResponse::without_data(error).encode(&self.memory, b"", b"");
             match response.encode(&self.memory, b"", b"") {
-                Ok(encoded) if is_bounded && encoded.body.len() > room => {
+                Ok(encoded) if is_replaceable && encoded.body.len() > room => {
                     drop(encoded);
                     replaced(LimitExceeded::response_too_large(maximum))
                 }
@@ -406,14 +406,14 @@ impl Api {
         EncodedArray { body: self.memory.reservation_of(owner).into_bytes(body), kinds, is_complete }
     }
 
-    /// Adds `operation` to the sums of its request.
+    /// Adds an `operation` to the totals of its array.
     ///
     /// # Errors
     /// `QUERY_TOO_COMPLEX` if a sum exceeds its limit.
-    pub fn add(&self, totals: &mut RequestTotals, operation: &mut Operation) -> Result<(), ApiError> {
-        totals.usage = totals.usage.plus(operation.usage);
+    pub fn add_to_array(&self, totals: &mut ArrayTotals, operation: &mut Operation) -> Result<(), ApiError> {
+        totals.complexity = totals.complexity.plus(operation.complexity);
         operation.requested = totals.requested.clone();
-        totals.usage.check(&self.limits)
+        totals.complexity.check(&self.limits)
     }
 
     /// Executes a query or a mutation. Without `access`, its fields fail with that error.

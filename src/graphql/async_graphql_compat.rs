@@ -20,7 +20,7 @@
 //! | An argument with an absent variable is null, not omitted. | `context.rs` | [`pipeline::normalize`] |
 //! | Fields are ordered by completion, not by selection. | `resolver_utils/container.rs`, `do_resolve_container` | [`execute::response`] |
 //! | A failed non-null root field is omitted, where `data` must be null. | `resolver_utils/container.rs`, `do_resolve_container` | [`execute::response`] |
-//! | `_entities` fails the whole list with one entity. | `types/query_root.rs`, `resolve_field` | [`schema::entities`] resolves the field |
+//! | One failing entity fails the whole list of `_entities`. | `types/query_root.rs`, `resolve_field` | [`schema::entities`] resolves the field |
 //! | A nullable field of type `Result<Option<T>>` that fails is omitted, not null. | `resolver_utils/container.rs`, `do_resolve_container` | [`schema::query`] returns `Option<Result<T>>` |
 //!
 //! Those of the parser, `async-graphql-parser`, have one workaround in common: [`pipeline::parser`] takes its place and
@@ -50,9 +50,9 @@
 //!   field, never that of its selection set, so clients never see the index.
 //! - **Finished JSON in `Value::Binary`** ([`execute::projection`]). An object is projected to JSON when it is resolved.
 //!   No type of the schema is binary, so the response encoder copies the bytes of each `Value::Binary` unchanged.
-//! - **Types changed before a schema is finished** ([`schema::federation`]). The library derives types statically, and
-//!   federation is a setting. A schema builder registers additional output types with the registry of all types at hand,
-//!   so such a registration can remove the subgraph or add its keys.
+//! - **A type registry edited by a registration** ([`schema::federation`]). The library derives the schema statically, but
+//!   `graphql.federation` is a runtime setting. An additional output type gets the registry when it is registered, and
+//!   can remove the subgraph or add its keys.
 //! - **The reserved alias `-`** ([`pipeline::normalize`]). A placeholder field `-: __typename` stands in each empty
 //!   selection set. The parser rejects this alias in documents, and the response encoder skips the field.
 //!

@@ -33,7 +33,7 @@ pub(crate) fn cors(config: &HttpConfig) -> Option<CorsLayer> {
     Some(layer)
 }
 
-/// Merges the `Vary` of the layer into that of the response. Some caches read only one of several.
+/// Merges all `Vary` headers of a response into one, without duplicates. Some caches read only the first.
 pub(crate) fn merge_vary(headers: &mut HeaderMap) {
     let mut names = Vec::<&str>::new();
     let values = headers.get_all(header::VARY).iter();

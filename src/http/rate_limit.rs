@@ -64,11 +64,11 @@ impl RateLimit {
         taken.map_err(|wait| buckets.rejection(wait, caller, token))
     }
 
-    /// Takes the tokens of an array of so many operations, the first of which [`Self::admit`] has taken already. Takes all of
-    /// them or none.
+    /// Admits an array of `operations`, for the first of which [`Self::admit`] has already taken a token. Takes the remaining
+    /// tokens, or none.
     ///
     /// # Errors
-    /// As [`Self::admit`]; the time is that until the whole array is admitted. `BAD_REQUEST` for an array that never is.
+    /// As [`Self::admit`], with the time until the whole array is admitted. `BAD_REQUEST` if it exceeds `rate_limit.burst`.
     pub(crate) fn admit_array(
         &self,
         operations: usize,
@@ -80,8 +80,8 @@ impl RateLimit {
         let operations = u32::try_from(operations).unwrap_or(u32::MAX);
         if operations > burst {
             let message = format!(
-                "Array has {operations} operations, more than a caller may send at once, which is {burst} \
-                 (rate_limit.burst). Send smaller arrays."
+                "Array has {operations} operations, which exceeds the {burst} operations that a caller may send at \
+                 once (rate_limit.burst). Send smaller arrays."
             );
             let limit = Limit::RequestRate;
             return Err(LimitExceeded::bad_request(
@@ -97,7 +97,7 @@ impl RateLimit {
     }
 }
 
-/// The caller to whose bucket an operation counts.
+/// The owner of the token bucket for requests of `caller`. Requests without a valid token share one bucket.
 fn scope_of(caller: &Result<Caller, ApiError>) -> Option<Scope> {
     caller.as_ref().ok().map(Caller::identity)
 }
@@ -129,8 +129,10 @@ impl<C: Clock + Clone> Buckets<C> {
         self.limiter.check_key(&scope).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
-    /// Takes so many tokens, or none. Returns the time until there are so many and one more: a repeated request takes a token
-    /// before its array is read.
+    /// Takes `count` tokens or none.
+    ///
+    /// # Errors
+    /// The time until there are `count + 1` tokens: [`RateLimit::admit`] takes one of a repeated request first.
     fn take_many(&self, scope: Option<Scope>, count: NonZeroU32) -> Result<(), Duration> {
         let one_more = Duration::from_secs(1) / self.per_second.get();
         match self.limiter.check_key_n(&scope, count) {
@@ -140,7 +142,7 @@ impl<C: Clock + Clone> Buckets<C> {
         }
     }
 
-    /// The error of a request that has to wait so long.
+    /// The error of a request that would be admitted after `wait`.
     fn rejection(
         &self,
         wait: Duration,

@@ -63,7 +63,7 @@ impl Refusal {
         serde_json::to_vec(&Document { errors }).unwrap_or_default()
     }
 
-    /// The same in `application/json`, whatever JSON type the client prefers.
+    /// The same refusal in `application/json`, whatever JSON type the client prefers.
     pub(crate) fn in_json(self) -> Self {
         Self { refused: Refused { is_json: true }, ..self }
     }

@@ -164,8 +164,8 @@ impl Service {
             return refusal.into_response();
         }
         if self.is_graphql(request.uri().path()) {
-            let is_storable =
-                gateway.http.client_cache != ClientCache::Off && graphql::handler::is_get(request.method());
+            let is_storable = gateway.http.client_cache != ClientCache::Off
+                && graphql::handler::is_get_or_head(request.method());
             let mut response = graphql::handler::handle(gateway, request).await.into_response();
             if is_storable {
                 response.headers_mut().insert(header::VARY, client_cache::VARY);

@@ -10,7 +10,7 @@ use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheDirectives {
     fresh: Option<Duration>,
-    /// The part of `fresh` that had passed when the response arrived.
+    /// The age of the response when it arrived, which reduces `fresh`.
     age: Duration,
     stale_if_error: Option<Duration>,
     stale_while_revalidate: Option<Duration>,
@@ -40,7 +40,7 @@ impl CacheDirectives {
         ..Self::UNSPECIFIED
     };
 
-    /// Returns `ttl`, or what is left of the upstream's freshness lifetime if that is shorter.
+    /// Returns `ttl`, or the remainder of the upstream's freshness lifetime if that is shorter.
     pub fn limit(self, ttl: Duration) -> Duration {
         shorter(self.fresh.map(|fresh| fresh.saturating_sub(self.age)), ttl)
     }
@@ -87,10 +87,10 @@ fn shorter(stated: Option<Duration>, bound: Duration) -> Duration {
 
 /// Parses `Cache-Control`, and `Age`, which is subtracted from `max-age`.
 ///
-/// `no-store` forbids caching, and `no-cache` serving without revalidation, with one exception: exactly `no-cache, private`
-/// is the default of the upstream's framework for responses without an explicit policy, so it counts as unspecified. Any
-/// further directive makes it explicit. `must-revalidate` and `proxy-revalidate` forbid serving stale copies. An invalid value counts as
-/// the strictest one.
+/// `no-store` forbids caching. `no-cache` requires revalidation before each use, with one exception: exactly
+/// `no-cache, private` is the default of the upstream's framework for responses without an explicit policy, so it counts as
+/// unspecified. Any further directive makes it explicit. `must-revalidate` and `proxy-revalidate` forbid serving stale
+/// copies. An invalid value counts as the strictest one.
 pub(crate) fn parse(headers: &HeaderMap) -> CacheDirectives {
     let mut directives = Vec::new();
     for value in headers.get_all(CACHE_CONTROL) {

@@ -276,8 +276,8 @@ impl UpstreamClient {
         [(ACCEPT, JSON), (AUTHORIZATION, bearer)].into_iter().chain(id).collect()
     }
 
-    /// Sends a GET, conditional on the validators of the `last` response. A 304 about another response is disregarded, and
-    /// the request repeated without the condition; a 304 to a request without one is a response like any other.
+    /// Sends a GET, conditional on the validators of the `last` response. A 304 that selects another response is disregarded,
+    /// and the request is repeated without the condition. A 304 to an unconditional request is returned as a response.
     async fn get(
         &self,
         headers: HeaderMap,
@@ -313,7 +313,7 @@ impl UpstreamClient {
                 request = request.header(name, *value);
             }
             if let Some(last) = last {
-                request = last.apply(request);
+                request = last.apply_to(request);
             }
             let response = self.0.reads.send(request).await.map_err(send_error)?;
             match redirect::target(response.status(), response.headers(), &url) {

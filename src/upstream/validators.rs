@@ -15,7 +15,7 @@ use super::cache_control::{self, CacheDirectives};
 /// The maximum length of a validator. A longer one is ignored.
 const MAX_LENGTH: usize = 256;
 
-/// The validators of a response, with which it is revalidated.
+/// The validators of a response, for conditional requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validators {
     etag: Option<Box<str>>,
@@ -25,11 +25,10 @@ pub struct Validators {
 }
 
 impl Validators {
-    /// The validators in the `headers` of a response that may be cached as `directives` say; none if it has none, or may
-    /// not be stored.
+    /// The validators in the `headers` of a response; none if it has no valid ones, or if `directives` forbid storing it.
     ///
-    /// `Last-Modified` counts only if the response is at least a second younger. Otherwise a change within that second
-    /// would go unnoticed (RFC 9110, section 8.8.2.2).
+    /// `Last-Modified` is used only if the response was sent at least one second later. Otherwise a change within the same
+    /// second would go unnoticed (RFC 9110, section 8.8.2.2).
     pub(crate) fn of(headers: &HeaderMap, directives: CacheDirectives) -> Option<Self> {
         let last_modified = text(headers, &LAST_MODIFIED).filter(|modified| {
             let sent = text(headers, &DATE).and_then(date).unwrap_or_else(SystemTime::now);
@@ -42,14 +41,14 @@ impl Validators {
         (is_usable && !directives.forbids_storage()).then_some(validators)
     }
 
-    /// Makes `request` conditional. A server that knows `If-None-Match` ignores `If-Modified-Since`.
-    pub(crate) fn apply(&self, request: RequestBuilder) -> RequestBuilder {
+    /// Makes `request` conditional. A server that supports `If-None-Match` ignores `If-Modified-Since` beside it.
+    pub(crate) fn apply_to(&self, request: RequestBuilder) -> RequestBuilder {
         let conditions = [(IF_NONE_MATCH, &self.etag), (IF_MODIFIED_SINCE, &self.last_modified)];
         let conditions = conditions.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
         conditions.fold(request, |request, (name, value)| request.header(name, value))
     }
 
-    /// Whether the `headers` of a 304 are about the response with these validators (RFC 9111, section 4.3.4). Entity tags
+    /// Whether a 304 with these `headers` selects the response with these validators (RFC 9111, section 4.3.4). Entity tags
     /// are compared weakly, since proxies weaken them.
     pub(crate) fn are_confirmed_by(&self, headers: &HeaderMap) -> bool {
         if let (Some(own), Some(confirmed)) = (&self.etag, text(headers, &ETAG)) {
@@ -75,14 +74,14 @@ impl Validators {
         self.directives
     }
 
-    /// The bytes that they take.
+    /// The size in bytes.
     pub(crate) fn size(&self) -> usize {
         let length = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
         size_of::<Self>() + length(&self.etag) + length(&self.last_modified)
     }
 }
 
-/// The only header of that name, if it is short text.
+/// The value of the header `name`, if there is exactly one, of visible ASCII and at most [`MAX_LENGTH`] bytes.
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
@@ -93,7 +92,7 @@ fn date(text: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(text).ok()
 }
 
-/// Whether `text` has the form `"…"` or `W/"…"`. Others could be read as several, or as `*`.
+/// Whether `text` has the form `"…"` or `W/"…"`. Other forms could be parsed as a list of tags, or as `*`.
 fn is_entity_tag(text: &str) -> bool {
     let tag = opaque_tag(text).strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     tag.is_some_and(|tag| tag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'))

@@ -35,16 +35,16 @@ const EQUAL: usize = 2;
 /// The numbers of the requested appointments.
 const NUMBERS: [usize; 2] = [1, EQUAL];
 
-/// What a cache stores.
+/// The behaviour of a shared cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Storage {
-    /// Nothing, since the gateway forbids it.
+    /// Stores nothing, as the gateway demands.
     Nothing,
-    /// The same. But it drops the tags of clients.
+    /// Stores nothing, and drops `If-None-Match`.
     NothingWithoutTags,
-    /// Everything, against the gateway's directives.
+    /// Stores every response, although the gateway forbids it.
     Everything,
-    /// The same for a second. Then it asks the gateway with the tag of its copy.
+    /// Stores every response for a second, and then revalidates its copy by tag.
     Validated,
 }
 
@@ -56,8 +56,8 @@ async fn upstream() -> Upstream {
     .await
 }
 
-/// Each user, in turns, sends the same requests through the cache at `base`: without a tag, with the own one, and with
-/// that of the other. Returns how often the cache answered, by its `X-Cache`.
+/// Sends the same requests of each user in turn through the cache at `base`: without a tag, with the user's own tag, and
+/// with the other user's. Returns the number of responses by their `X-Cache`.
 async fn take_turns(gateway: &Gateway, base: &str, storage: Storage) -> BTreeMap<String, usize> {
     let mut answers = BTreeMap::new();
     let mut tags = BTreeMap::<_, String>::new();
@@ -82,10 +82,10 @@ async fn take_turns(gateway: &Gateway, base: &str, storage: Storage) -> BTreeMap
                 } else {
                     assert_eq!((again.status, &again.body), (304, &json!("")), "{what}: {again:?}");
                 }
-                if let Some(foreign) = tags.get(&(other, number)) {
-                    assert_ne!(foreign.trim_start_matches("W/"), tag.trim_start_matches("W/"), "{what}");
-                    let reply = GatewayResponse::of(request().header("if-none-match", foreign)).await;
-                    assert!(is_own(&reply), "with a foreign tag, {what}: {reply:?}");
+                if let Some(others_tag) = tags.get(&(other, number)) {
+                    assert_ne!(others_tag.trim_start_matches("W/"), tag.trim_start_matches("W/"), "{what}");
+                    let reply = GatewayResponse::of(request().header("if-none-match", others_tag)).await;
+                    assert!(is_own(&reply), "with the other user's tag, {what}: {reply:?}");
                 }
                 tags.insert((*user, number), tag);
             }
@@ -110,7 +110,7 @@ fn get(gateway: &Gateway, base: &str, number: usize) -> RequestBuilder {
     request.header("accept", "application/graphql-response+json").header("accept-encoding", "gzip")
 }
 
-/// Checks that a cache did what its configuration says: otherwise the test would prove nothing.
+/// Checks that the cache behaved as configured: otherwise the test would prove nothing.
 fn assert_answers(answers: &BTreeMap<String, usize>, storage: Storage) {
     let of = |cache: &str| answers.get(cache).copied().unwrap_or_default();
     let (hits, total) = (of("HIT"), answers.values().sum::<usize>());
@@ -174,7 +174,7 @@ async fn varnish_serves_no_response_to_another_user() {
     }
 }
 
-/// The caches ask the gateway with the tags of their copies. It answers 304 for the copies of the same user.
+/// The caches revalidate their copies by tag. The gateway answers 304 only for copies of the same user.
 #[tokio::test]
 async fn expired_copies_of_caches_are_validated_for_their_user_only() {
     let upstream = upstream().await;

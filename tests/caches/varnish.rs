@@ -24,8 +24,7 @@ pub struct Varnish {
 }
 
 impl Varnish {
-    /// Starts Varnish with its built-in rules and these `rules` before them. Responses tell in `X-Cache` whether they are
-    /// from the cache.
+    /// Starts Varnish with these `rules` before its built-in ones. `X-Cache` of a response is HIT or MISS.
     pub async fn before(gateway: &Gateway, rules: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = std::env::temp_dir().join(format!("varnish-{}-{port}", std::process::id()));

@@ -88,7 +88,7 @@ impl GraphqlResponse {
         Self::with_errors(errors.into_iter().map(ServerError::from).collect())
     }
 
-    /// Whether the response makes the client send the text of its document.
+    /// Whether the response asks the client to resend a persisted query with its text.
     pub(crate) fn asks_for_text(&self) -> bool {
         let code = self.errors.first().and_then(error::code);
         matches!(code, Some(ErrorCode::PersistedQueryNotFound | ErrorCode::PersistedQueryNotSupported))
@@ -103,9 +103,9 @@ impl GraphqlResponse {
         Self { data: Some(Data(None)), ..Self::rejected(vec![error]) }
     }
 
-    /// Whether the response may be replaced if it is too large: it has data, and not that of a mutation, whose changes have
-    /// been made.
-    pub(crate) fn is_bounded(&self) -> bool {
+    /// Whether an error may replace the data of the response if it is too large. The data of a mutation is kept, since its
+    /// changes have been made.
+    pub(crate) fn is_replaceable(&self) -> bool {
         self.draft.as_ref().is_some_and(|draft| !draft.is_mutation)
     }
 

@@ -78,7 +78,7 @@ impl Execution {
     }
 }
 
-/// The totals that all root fields of one request ask for together.
+/// The ids and items that all root fields of one request ask for, in total.
 #[derive(Debug, Default)]
 pub(crate) struct RequestedTotals {
     pub(crate) ids: Mutex<HashSet<uuid::Uuid>>,

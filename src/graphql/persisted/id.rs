@@ -4,7 +4,7 @@ use std::fmt;
 
 use ring::digest;
 
-/// The id of a persisted document, as a request gives it.
+/// The id of a persisted document, as sent by a client.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DocumentId(Box<str>);
 
@@ -13,7 +13,7 @@ pub struct DocumentId(Box<str>);
 pub(crate) struct Sha256([u8; 32]);
 
 impl DocumentId {
-    /// The hash that the id spells in hexadecimal digits, if it does.
+    /// The SHA-256 hash, if the id is 64 hexadecimal digits.
     pub(crate) fn sha256(&self) -> Option<Sha256> {
         let digits = self.0.as_bytes().as_chunks::<2>();
         let (pairs, []) = digits else { return None };
@@ -67,7 +67,7 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn ids_spell_hashes_in_either_case() {
+    fn hashes_are_hexadecimal_digits_in_either_case() {
         let hash = |id: &str| DocumentId::from(id.to_owned()).sha256();
         assert_eq!(hash(ABC), Some(Sha256::of("abc")));
         assert_eq!(hash(&ABC.to_uppercase()), Some(Sha256::of("abc")));

@@ -1,7 +1,7 @@
-//! Persisted documents: texts that a request names instead of sending them.
+//! Persisted documents: a request sends the id of a document instead of its text.
 //!
-//! [`PersistedDocuments::resolve`] is the only place that finds a text by its id, for all transports. Today it has one source:
-//! automatic persisted queries, whose texts clients register ([`registered`]). A further source joins in
+//! [`PersistedDocuments::resolve`] is the only place that looks up a text by its id, for all transports. The only source is
+//! automatic persisted queries (APQ), whose texts clients register ([`registered`]). Add further sources to
 //! [`PersistedDocuments::text`].
 
 pub mod id;
@@ -28,7 +28,7 @@ pub enum RequestDocument {
     Text(String),
     /// The id of a persisted document.
     Persisted(DocumentId),
-    /// A text with its id, under which it is to be registered.
+    /// A text to register under its id.
     Registration {
         /// The text.
         text: String,
@@ -44,14 +44,15 @@ pub struct PersistedDocuments {
     registered: Option<Arc<RegisteredTexts>>,
 }
 
-/// A text to register once the upstream has answered its caller with data. Not `Debug`, since literals may be personal data.
+/// A pending registration: it becomes effective once the upstream has answered the caller with data. Not `Debug`, since
+/// literals may be personal data.
 pub(crate) struct Registration {
     hash: Sha256,
     text: Box<str>,
 }
 
 impl PersistedDocuments {
-    /// Registered texts of at most `size`, with a quota of `percent` for each caller. Without a size, registration is off.
+    /// No texts yet, at most `size` in total, with a quota of `percent` for each caller. A `size` of 0 disables registration.
     pub fn new(size: ByteSize, percent: u8) -> Self {
         let is_enabled = size.as_u64() > 0;
         Self { registered: is_enabled.then(|| Arc::new(RegisteredTexts::new(size, percent))) }
@@ -60,8 +61,8 @@ impl PersistedDocuments {
     /// The text of a request's document, and its pending registration, if it has one.
     ///
     /// # Errors
-    /// `PERSISTED_QUERY_NOT_FOUND` and `PERSISTED_QUERY_NOT_SUPPORTED` for an unknown id, `PERSISTED_QUERY_HASH_MISMATCH` for
-    /// a text with another hash.
+    /// `PERSISTED_QUERY_NOT_FOUND` for an unknown id, `PERSISTED_QUERY_NOT_SUPPORTED` for any id if registration is disabled,
+    /// and `PERSISTED_QUERY_HASH_MISMATCH` for a text with another hash.
     pub(crate) fn resolve(
         &self,
         document: RequestDocument,
@@ -88,14 +89,14 @@ impl PersistedDocuments {
         }
     }
 
-    /// The text with that id, for the caller `identity`.
+    /// The text with this `id` that the caller `identity` may use.
     fn text(&self, id: &DocumentId, identity: Option<Scope>) -> Result<Arc<str>, ApiError> {
         let registered = self.registered.as_ref().ok_or(ApiError::PersistedQueryNotSupported)?;
         id.sha256().and_then(|hash| registered.get(hash, identity)).ok_or(ApiError::PersistedQueryNotFound)
     }
 
-    /// Registers the text of an executed operation, unless the upstream has not answered its caller with data so far. Callers
-    /// with made-up tokens therefore never take memory.
+    /// Completes a `pending` registration if the upstream has answered the caller with data. Made-up tokens therefore never
+    /// take memory.
     pub(crate) fn register(&self, pending: &mut Option<Registration>, access: &Access) {
         let Some(registered) = &self.registered else { return };
         if let Ok(appointments) = access
@@ -113,7 +114,7 @@ impl PersistedDocuments {
 }
 
 impl RequestDocument {
-    /// Whether the text is to be registered.
+    /// Whether the request registers a text.
     pub(crate) fn is_registration(&self) -> bool {
         matches!(self, Self::Registration { .. })
     }

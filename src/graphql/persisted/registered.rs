@@ -1,10 +1,10 @@
-//! The texts of automatic persisted queries, which clients register and then name by their hash.
+//! The registered texts of automatic persisted queries, by hash.
 //!
-//! **Sharing.** A text without strings and comments holds nothing but names, numbers and structure: it is part of an app, and
-//! any caller may use it by its hash. A string or a comment may hold personal data. Such a text is found only by the caller
-//! that has registered it, so no other caller can learn its content, or that it exists.
+//! **Sharing.** A text without strings and comments contains only names, numbers and structure. It is part of an app, so
+//! any caller may use it by its hash. Strings and comments may contain personal data. A text with either is found only by
+//! the caller that registered it: no other caller can learn its content, or that it exists.
 //!
-//! **Memory.** Texts are bounded in bytes. When the memory is full, the caller that holds the most loses its oldest texts
+//! **Memory.** Texts are bounded in bytes. Under memory pressure, the largest holder's oldest texts are evicted first
 //! ([`Quotas`]).
 
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::{
     metrics::metrics,
 };
 
-/// The bytes that an entry takes beside its text, as measured for the cache store: its node and queue entries in moka, and its
-/// place in the quota.
+/// The bytes of an entry in addition to its text, as measured for the cache store: its node and queue entries in moka, and
+/// its entry in the quota.
 const ENTRY_OVERHEAD: usize = 700;
 
 /// Registered texts.
 pub(super) struct RegisteredTexts {
-    /// Hashed with a random seed: clients that choose texts cannot make their keys collide.
+    /// Hashed with a random seed, so that clients cannot choose texts whose keys collide.
     texts: Cache<TextKey, RegisteredText, RandomState>,
     quotas: Arc<Quotas<TextKey>>,
     size: u64,
@@ -35,7 +35,7 @@ pub(super) struct RegisteredTexts {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct TextKey {
     hash: Sha256,
-    /// The only caller that finds the text; None for all callers.
+    /// The only caller that may use the text; None for all callers.
     reader: Option<Scope>,
 }
 
@@ -50,13 +50,13 @@ struct RegisteredText {
 impl RegisteredTexts {
     /// No texts yet, at most `size`, with a quota of `percent` for each caller.
     pub(super) fn new(size: ByteSize, percent: u8) -> Self {
-        // A little less than all, since moka evicts a little later.
+        // Slightly less than the capacity, so that the quotas evict before moka does.
         let size = size.as_u64();
         let quotas = Arc::new(Quotas::new(size - size / 64, percent));
         let texts = Cache::builder()
             .max_capacity(size)
             .weigher(|_: &TextKey, entry: &RegisteredText| weight(&entry.text))
-            // Documents of an app come in bursts and go with its version.
+            // A new version of an app replaces its documents, so recency predicts their use better than frequency.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener({
                 let quotas = quotas.clone();
@@ -92,7 +92,7 @@ impl RegisteredTexts {
         self.texts
             .insert(key, RegisteredText { text: text.into(), registrant: identity, number: held.number });
         if !self.quotas.holds(identity, held.number) {
-            // It lost its place before it was there.
+            // The quota evicted it before it was inserted.
             self.remove(held);
         }
         // Evict now, so that the bound holds at once and not after moka's next maintenance run.
@@ -112,8 +112,8 @@ impl RegisteredTexts {
     }
 }
 
-/// Whether other callers may use a valid `text` by its hash: it has neither strings nor comments. Outside of these, no token
-/// contains one of their first characters.
+/// Whether all callers may use a valid `text` by its hash: it has neither strings nor comments. No other token contains `"`
+/// or `#`.
 fn is_shareable(text: &str) -> bool {
     !text.contains(['"', '#'])
 }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn lookups_of_unknown_hashes_leave_everything_as_it_is() {
+    fn lookups_of_unknown_hashes_change_nothing() {
         let [one, other] = callers();
         let texts = RegisteredTexts::new(ByteSize::kib(64), 10);
         let registered: Vec<_> = (0..40).map(|number| text(0, number)).collect();

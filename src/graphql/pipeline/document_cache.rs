@@ -15,10 +15,10 @@ use bytesize::ByteSize;
 use moka::sync::Cache;
 
 use super::{
+    complexity::Complexity,
     normalize::{self, ShapingVariable, VariableShape},
     plan::Plan,
     size,
-    usage::Usage,
 };
 use crate::model::heap_size::allocation;
 
@@ -37,7 +37,7 @@ pub(crate) struct ValidatedDocument {
     pub(crate) kind: OperationType,
     pub(crate) definitions: Arc<[Positioned<VariableDefinition>]>,
     /// Without the cost.
-    pub(crate) usage: Usage,
+    pub(crate) complexity: Complexity,
     shaping: Arc<[ShapingVariable]>,
     plans: Vec<(VariableShape, Arc<Plan>)>,
 }
@@ -94,11 +94,15 @@ impl DocumentCache {
 
 impl ValidatedDocument {
     /// An `operation` of `document` without plans.
-    pub(crate) fn new(document: &ExecutableDocument, operation: &OperationDefinition, usage: Usage) -> Self {
+    pub(crate) fn new(
+        document: &ExecutableDocument,
+        operation: &OperationDefinition,
+        complexity: Complexity,
+    ) -> Self {
         let definitions = &operation.variable_definitions;
         Self {
             kind: operation.ty,
-            usage,
+            complexity,
             definitions: definitions.as_slice().into(),
             shaping: normalize::shaping_variables(document, definitions).into(),
             plans: Vec::new(),

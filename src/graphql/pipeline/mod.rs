@@ -3,6 +3,7 @@
 
 pub mod arguments;
 pub mod collect_fields;
+pub mod complexity;
 pub mod cost;
 pub mod document_cache;
 pub mod integers;
@@ -19,6 +20,5 @@ pub mod size;
 pub mod strings;
 pub mod tokens;
 pub mod typename;
-pub mod usage;
 pub mod value_path;
 pub mod variables;

@@ -29,7 +29,7 @@ pub(crate) const KEY: &str = "id";
 #[derive(Debug)]
 pub(crate) struct Subgraph {
     limits: RequestLimits,
-    /// Empty if the schema does not have these fields.
+    /// The SDL that `_service` returns; empty if the schema has no subgraph.
     sdl: Arc<str>,
 }
 
@@ -80,13 +80,13 @@ impl Subgraph {
 }
 
 impl Subgraph {
-    /// A subgraph with that description.
+    /// The root fields of the subgraph with this `sdl`.
     pub(crate) fn new(limits: RequestLimits, sdl: Arc<str>) -> Self {
         Self { limits, sdl }
     }
 }
 
-/// The appointment's id in a representation. Other members, which a router may add, are ignored.
+/// The appointment's id in a `representation`. Other members are ignored: a router may add some.
 ///
 /// # Errors
 /// `BAD_USER_INPUT`, without the values, which may be personal data.

@@ -1,9 +1,9 @@
-//! The subgraph of a federated graph (`graphql.federation`; Apollo Federation 2, subgraph specification): its schema with and
-//! without the directives of federation. [`entities`](super::entities) has the resolvers.
+//! The schema of the subgraph (`graphql.federation`; Apollo Federation 2, subgraph specification), and its SDL.
+//! [`entities`](super::entities) has the resolvers.
 //!
-//! async-graphql offers the root fields as soon as a type has a key, but its `_entities` fails the whole list with one entity.
-//! The fields are therefore part of the query root, and no type of an executing schema has a key. The schema
-//! that [describes](subgraph_sdl) the subgraph has keys and executes nothing.
+//! async-graphql adds the root fields of a subgraph once a type has a key, but its `_entities` fails the whole list if one
+//! entity fails. The fields are therefore part of the query root, and no type of the executable schema has a key. A second
+//! schema has keys and only serves to print the [SDL](subgraph_sdl).
 
 use std::{borrow::Cow, marker::PhantomData};
 
@@ -29,30 +29,32 @@ type Builder = SchemaBuilder<Query, Mutation, Subscription>;
 
 /// The schema without the subgraph's fields and types.
 pub(crate) fn without_subgraph(schema: Builder) -> Builder {
-    schema.register_output_type::<Edited<Removal>>()
+    schema.register_output_type::<RegistryHook<SubgraphRemoval>>()
 }
 
 /// The SDL of the subgraph that `schema` serves.
 pub(crate) fn subgraph_sdl(schema: Builder) -> String {
-    let schema = schema.register_output_type::<Edited<Keys>>().enable_subscription_in_federation().finish();
+    let schema = schema.register_output_type::<RegistryHook<EntityKeys>>();
+    let schema = schema.enable_subscription_in_federation().finish();
     schema.sdl_with_options(SDLExportOptions::new().federation().include_specified_by())
 }
 
-/// A change to the types of a schema that is being built.
-trait Edit: Send + Sync {
-    fn apply(types: &mut Registry);
+/// A change to the type registry of a schema under construction.
+trait RegistryEdit: Send + Sync {
+    fn apply(registry: &mut Registry);
 }
 
-/// The form in which a schema builder accepts an [`Edit`]: an output type that changes others when it is registered.
-struct Edited<E>(PhantomData<E>);
+/// Applies a [`RegistryEdit`]. A schema builder accepts only output types, so this one edits the registry when it is
+/// registered.
+struct RegistryHook<E>(PhantomData<E>);
 
-impl<E: Edit> OutputType for Edited<E> {
+impl<E: RegistryEdit> OutputType for RegistryHook<E> {
     fn type_name() -> Cow<'static, str> {
         Query::type_name()
     }
 
-    fn create_type_info(types: &mut Registry) -> String {
-        E::apply(types);
+    fn create_type_info(registry: &mut Registry) -> String {
+        E::apply(registry);
         Self::qualified_type_name()
     }
 
@@ -62,10 +64,10 @@ impl<E: Edit> OutputType for Edited<E> {
     }
 }
 
-/// Removes the subgraph.
-struct Removal;
+/// Removes the fields and types of the subgraph.
+struct SubgraphRemoval;
 
-impl Edit for Removal {
+impl RegistryEdit for SubgraphRemoval {
     fn apply(registry: &mut Registry) {
         registry.types.retain(|name, _| !FEDERATION_TYPES.contains(&name.as_str()));
         if let Some(MetaType::Object { fields, .. }) = registry.types.get_mut(&*Query::type_name()) {
@@ -75,9 +77,9 @@ impl Edit for Removal {
 }
 
 /// Adds the keys of the entities.
-struct Keys;
+struct EntityKeys;
 
-impl Edit for Keys {
+impl RegistryEdit for EntityKeys {
     fn apply(registry: &mut Registry) {
         registry.add_keys(&Appointment::type_name(), KEY);
     }

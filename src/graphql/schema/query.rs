@@ -25,16 +25,16 @@ use crate::{
 
 /// Reads on behalf of the caller.
 #[derive(Debug, MergedObject)]
-pub(crate) struct Query(Reads, Subgraph);
+pub(crate) struct Query(AppointmentQuery, Subgraph);
 
-/// The reads of appointments.
+/// The root fields that read appointments.
 #[derive(Debug)]
-pub(crate) struct Reads {
+pub(crate) struct AppointmentQuery {
     limits: RequestLimits,
 }
 
 #[Object]
-impl Reads {
+impl AppointmentQuery {
     /// An appointment by id. Null, without an error, if it does not exist.
     async fn appointment(
         &self,
@@ -105,9 +105,9 @@ impl Reads {
 }
 
 impl Query {
-    /// A query root; with the description of the subgraph if it has those fields.
+    /// A query root. `subgraph_sdl` is empty if the schema has no subgraph.
     pub(crate) fn new(limits: &Limits, subgraph_sdl: Arc<str>) -> Self {
         let limits = RequestLimits::new(limits);
-        Self(Reads { limits }, Subgraph::new(limits, subgraph_sdl))
+        Self(AppointmentQuery { limits }, Subgraph::new(limits, subgraph_sdl))
     }
 }

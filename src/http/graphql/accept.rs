@@ -25,9 +25,10 @@ pub(crate) struct Negotiation {
     accepted: Option<Accepted>,
     /// The media type of an error document: the preferred JSON type, or `application/json` without one.
     pub(crate) errors: MediaType,
-    /// The media type of a response that makes the client repeat the request in another form: `application/json` if the
-    /// client prefers no other JSON type to it. Its status is 200 then, and some clients read no response with another one.
-    pub(crate) signals: MediaType,
+    /// The media type of a response that asks the client to resend a persisted query with its text: `application/json`,
+    /// unless the client prefers another JSON type to it. Its status is then 200, and some clients ignore the body of any
+    /// other.
+    pub(crate) persisted_query_misses: MediaType,
 }
 
 /// The acceptable media types of a response.
@@ -103,9 +104,9 @@ impl MediaType {
 
 impl Negotiation {
     /// For clients that prefer a JSON type and accept no event stream.
-    fn json(media_type: MediaType, signals: MediaType) -> Self {
+    fn json(media_type: MediaType, persisted_query_misses: MediaType) -> Self {
         let accepted = Accepted { preferred: media_type, event_stream: false };
-        Self { accepted: Some(accepted), errors: media_type, signals }
+        Self { accepted: Some(accepted), errors: media_type, persisted_query_misses }
     }
 
     /// The acceptable media types. `has_graphiql` says whether GraphiQL is served.
@@ -171,14 +172,14 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Negotiation {
     Negotiation {
         accepted: preferred(|_| true).map(|preferred| Accepted { preferred, event_stream }),
         errors: preferred(|media_type| media_type != MediaType::EventStream).unwrap_or(MediaType::Json),
-        signals: if prefers_graphql { MediaType::GraphqlResponse } else { MediaType::Json },
+        persisted_query_misses: if prefers_graphql { MediaType::GraphqlResponse } else { MediaType::Json },
     }
 }
 
 /// The result for the most common headers, compared literally: parsing media types costs more than all other checks.
 fn common_case(headers: &HeaderMap) -> Option<Negotiation> {
     use MediaType::{GraphqlResponse, Json};
-    let (preferred, signals) = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
+    let (preferred, persisted_query_misses) = match headers.get(header::ACCEPT).map(HeaderValue::as_bytes) {
         None | Some(b"*/*" | b"application/json" | b"application/json, */*") => (Json, Json),
         Some(b"application/graphql-response+json, application/json") => (GraphqlResponse, Json),
         Some(
@@ -188,7 +189,7 @@ fn common_case(headers: &HeaderMap) -> Option<Negotiation> {
         Some(_) => return None,
     };
     let is_single = headers.get_all(header::ACCEPT).iter().nth(1).is_none();
-    is_single.then(|| Negotiation::json(preferred, signals))
+    is_single.then(|| Negotiation::json(preferred, persisted_query_misses))
 }
 
 /// The media ranges of the `Accept` headers in order. Malformed ones are `None`.
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn signals_use_the_older_type_unless_the_newer_is_preferred() {
+    fn persisted_query_misses_use_the_older_type_by_default() {
         for (accept, expected) in [
             ("application/graphql-response+json", MediaType::GraphqlResponse),
             ("application/graphql-response+json,application/json;q=0.9", MediaType::GraphqlResponse),
@@ -345,7 +346,11 @@ mod tests {
             ("*/*", MediaType::Json),
             ("", MediaType::Json),
         ] {
-            assert_eq!(negotiate(&headers(header::ACCEPT, accept)).signals, expected, "{accept}");
+            assert_eq!(
+                negotiate(&headers(header::ACCEPT, accept)).persisted_query_misses,
+                expected,
+                "{accept}"
+            );
         }
     }
 

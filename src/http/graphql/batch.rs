@@ -1,10 +1,10 @@
-//! Batching: a JSON array of operations in one POST, such as Apollo Client's `BatchHttpLink` sends.
+//! Batching: a JSON array of operations in one POST, as Apollo Client's `BatchHttpLink` sends it.
 //!
-//! The operations count as one in everything but the rate: they share one slot of the concurrency limit, one deadline, one
-//! loader and the limits of a single operation. Each has a result of its own, and an invalid one leaves the others alone. The
-//! response cache holds the response to a whole array.
+//! The operations of an array share one slot of the concurrency limit, one deadline, one loader and the limits of a single
+//! operation. Only the rate limit counts each of them. Each has its own result, and an invalid one does not affect the
+//! others. The response cache stores the response to the whole array.
 //!
-//! Refusals are `application/json` too: `BatchHttpLink` reads the status of no other type, and would miss a 401 or 429.
+//! Refusals are `application/json` too: with any other type, `BatchHttpLink` ignores the status, such as 401 or 429.
 
 use async_graphql::{BatchRequest, ParseRequestError};
 use async_graphql_axum::GraphQLBatchRequest;
@@ -37,24 +37,24 @@ use crate::{
         limit::{Limit, LimitExceeded},
     },
     graphql::{
-        api::{GraphqlRequest, Operation, RequestTotals},
+        api::{ArrayTotals, GraphqlRequest, Operation},
         execute::response::{EncodedArray, GraphqlResponse, ResponseKind},
     },
     http::{compression::Coding, gateway::Gateway, refusal::Refusal},
     metrics::metrics,
 };
 
-/// The header of safe retries. One key cannot stand for several changes.
+/// The header for safe retries. A key identifies one change, so an array cannot have one.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The operations of an array, not yet read.
+/// The operations of an array, not yet parsed.
 pub(crate) type Entries<'b> = Vec<&'b RawValue>;
 
 /// An operation of an array: ready to run, or rejected with a status and a response.
 type Prepared = Result<Operation, (Option<StatusCode>, GraphqlResponse)>;
 
-/// The parameters of one operation, whose types are checked before [`GraphQLBatchRequest`] reads them: it fails as a whole,
-/// and takes a missing text for an empty one. An absent parameter and null are the same.
+/// The parameters of one operation. Their types are checked before [`GraphQLBatchRequest`] reads the array: it fails as a
+/// whole, and treats a missing `query` as an empty one. Null counts as absent.
 #[derive(Deserialize, Serialize)]
 struct Entry<'b> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -225,15 +225,15 @@ impl<'b> Entry<'b> {
             && let Some((_, name)) = ids.into_iter().find(|(id, _)| id.is_some())
         {
             return Err(request::malformed(format!(
-                "Parameter \"{name}\" does not name a document in an array of operations. Send the text in \"query\", a hash \
-                 in \"extensions.persistedQuery\", or the operation in a request of its own."
+                "Parameter \"{name}\" is not supported in an array of operations. Send the text in \"query\", or its hash \
+                 in \"extensions.persistedQuery\"."
             )));
         }
         Ok(entry)
     }
 }
 
-/// Executes an array that the response cache has not answered.
+/// Executes an array whose response is not cached.
 ///
 /// # Errors
 /// The reason to refuse the whole array.
@@ -277,7 +277,7 @@ pub(crate) async fn execute(
             let is_mutation = prepared.as_ref().is_ok_and(Operation::is_mutation);
             outcomes.push(run(prepared, current.clone()).await);
             if is_mutation {
-                // Later queries read what the change has left, so they need a loader of their own.
+                // Later queries must see the change, so they need a new loader.
                 current = access();
             }
         }
@@ -302,7 +302,7 @@ pub(crate) async fn execute(
     Ok(response)
 }
 
-/// Parses, validates and plans each operation. None has run yet when the array is refused.
+/// Parses, validates and plans all operations before the first is executed.
 ///
 /// # Errors
 /// `QUERY_TOO_COMPLEX` if the operations together exceed a limit.
@@ -311,14 +311,14 @@ async fn prepare(
     requests: Vec<Result<GraphqlRequest, Refusal>>,
     caller: Option<&Caller>,
 ) -> Result<Vec<Prepared>, Refusal> {
-    let mut totals = RequestTotals::default();
+    let mut totals = ArrayTotals::default();
     let mut all = Vec::with_capacity(requests.len());
     for request in requests {
         let mut prepared = prepare_one(gateway, request, caller).await;
         if let Ok(operation) = &mut prepared {
             gateway
                 .api
-                .add(&mut totals, operation)
+                .add_to_array(&mut totals, operation)
                 .map_err(|error| Refusal::with_status(StatusCode::UNPROCESSABLE_ENTITY, error))?;
         }
         all.push(prepared);

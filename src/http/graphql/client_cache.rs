@@ -25,12 +25,12 @@ use crate::{
 /// `Cache-Status` (RFC 9211).
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The headers of a request that select its response. Listed with every response to GET and HEAD, rejections included: a
-/// cache that ignores `Cache-Control` still keeps callers apart.
+/// The request headers on which responses depend. Sent with every response to GET and HEAD, rejections included, unless
+/// `http.client_cache` is off: a cache that ignores `Cache-Control` still keeps callers apart.
 pub(crate) const VARY: HeaderValue =
     HeaderValue::from_static("Authorization, Accept, Accept-Encoding, Origin");
 
-/// The treatment of a GET or HEAD request whose response clients may store.
+/// The conditions of a GET or HEAD request under which its client may store the response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientCaching<'h> {
     mode: ClientCache,
@@ -57,20 +57,20 @@ pub(crate) struct StorableResponse<'r> {
     pub(crate) caching: ClientCaching<'r>,
     pub(crate) caller: &'r Caller,
     pub(crate) tags: EntityTags,
-    /// How long all parts of the response are fresh. None if the gateway does not know.
+    /// How long all parts of the response stay fresh. None without dependencies that determine it.
     pub(crate) fresh_for: Option<Duration>,
 }
 
 impl<'h> ClientCaching<'h> {
-    /// The treatment of a GET or HEAD request with these headers. None if `http.client_cache` is off.
+    /// The conditions of a GET or HEAD request with these `headers`. None if `http.client_cache` is off.
     pub(crate) fn of(mode: ClientCache, headers: &'h HeaderMap, accepts: AcceptEncoding) -> Option<Self> {
         let if_none_match = IfNoneMatch::from_headers(headers);
         (mode != ClientCache::Off).then_some(Self { mode, if_none_match, accepts })
     }
 }
 
-/// The response that `encode` completes; or 304, if clients may store it as `storable` and this one has it already. `coding`
-/// is the content coding of the response so far.
+/// Sends the response of `encode`; or 304, if it is `storable` and the client has a current copy. `coding` is the content
+/// coding of the response before it is encoded.
 pub(crate) async fn respond(
     storable: Option<StorableResponse<'_>>,
     coding: Option<Coding>,
@@ -78,7 +78,7 @@ pub(crate) async fn respond(
 ) -> Response {
     let Some(storable) = storable else { return encode.await.into_response() };
     if let Some(tag) = storable.current_copy(coding) {
-        // It has no content, and so none of the headers that protect content.
+        // It has no content, so it needs no security headers.
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         storable.permit(&mut response, tag);

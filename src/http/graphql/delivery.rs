@@ -1,5 +1,4 @@
-//! The last step of an executed request: its response is cached, gets an entity tag if clients may store it, and is
-//! compressed.
+//! The last step of an executed request: caching, entity tag and compression of the response.
 
 use axum::response::Response;
 
@@ -13,7 +12,8 @@ use crate::{
     http::{compression::Coding, gateway::Gateway},
 };
 
-/// Caches and compresses the response to a request that was executed with `appointments`, as far as that is possible.
+/// Completes the response to a request that was executed with `appointments`: caches it if it `is_cacheable`, tags it if
+/// clients may store it (`caching`), and compresses it with `coding`.
 pub(super) async fn deliver(
     gateway: &Gateway,
     cache_request: CacheRequest<'_>,

@@ -1,4 +1,4 @@
-//! Entity tags (RFC 9110, section 8.8.3): each names a representation of a response to one caller.
+//! Entity tags (RFC 9110, section 8.8.3). Each identifies one representation of a response to one caller.
 //!
 //! A tag is a keyed digest of the caller's scope, the media type, the content coding and the uncompressed body. Equal
 //! content of two callers therefore has two tags, and a tag reveals nothing about the content.
@@ -41,8 +41,8 @@ const DIGEST: usize = 16;
 /// The characters of a digest in base64.
 const LENGTH: usize = 22;
 
-/// The content codings that a proxy may name at the end of a tag after it has compressed the response: Apache and Caddy
-/// add `-gzip`, and Jetty adds `--gzip`.
+/// The content codings in the suffix that a proxy may add to the tag of a response that it compresses: Apache and Caddy
+/// add `-gzip`, Jetty adds `--gzip`.
 const SUFFIXES: [&[u8]; 4] = [b"gzip", b"br", b"zstd", b"deflate"];
 
 impl EntityTagKey {
@@ -90,9 +90,8 @@ impl EntityTag {
             .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
     }
 
-    /// Whether a client names this representation as `opaque`: perhaps with a suffix for the content coding in which a
-    /// proxy has sent it on.
-    fn is_named(self, opaque: &[u8]) -> bool {
+    /// Whether `opaque` is this tag, with or without the suffix of a proxy that has compressed the response.
+    fn matches(self, opaque: &[u8]) -> bool {
         opaque.strip_prefix(&self.opaque).is_some_and(|suffix| {
             let coding = suffix.iter().position(|byte| byte.is_ascii_alphabetic());
             match coding {
@@ -113,9 +112,9 @@ impl<'h> IfNoneMatch<'h> {
         headers.contains_key(header::IF_NONE_MATCH).then_some(Self(headers))
     }
 
-    /// The tag of the representation that the client has, if it is a current one: of a response with these `tags`, which
-    /// would be sent in `coding`. Representations in other codings count if the client `accepts` them. Tags are compared
-    /// weakly, since proxies weaken them.
+    /// The tag of the client's copy, if it is current: it is one of the `tags` of the response, which would be sent in
+    /// `coding`. A copy in another coding matches if the client `accepts` that coding. Tags are compared weakly, since
+    /// proxies weaken them.
     pub(crate) fn matching(
         self,
         tags: &EntityTags,
@@ -131,7 +130,7 @@ impl<'h> IfNoneMatch<'h> {
         iter::once(coding)
             .chain(others)
             .map(|coding| tags.of(coding))
-            .find(|tag| values().flat_map(opaque_tags).any(|opaque| tag.is_named(opaque)))
+            .find(|tag| values().flat_map(opaque_tags).any(|opaque| tag.matches(opaque)))
     }
 }
 

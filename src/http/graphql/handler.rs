@@ -41,15 +41,15 @@ use crate::{
 /// The negotiated properties of the response to a single operation.
 struct Negotiated<'h> {
     accepted: Accepted,
-    /// The media type of a response that only asks for the text of a persisted query.
-    signals: MediaType,
+    /// The media type of a response that asks for the text of a persisted query.
+    persisted_query_misses: MediaType,
     coding: Option<Coding>,
     caching: Option<ClientCaching<'h>>,
 }
 
 /// `POST`, `GET` and `HEAD` of the GraphQL endpoint. The connection leaves out the body of a response to `HEAD`.
 pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Result<Response, Refusal> {
-    let is_get = is_get(request.method());
+    let is_get = is_get_or_head(request.method());
     if !is_get && *request.method() != Method::POST {
         // The single connection mode of GraphQL over SSE uses these methods.
         let message = match *request.method() {
@@ -67,7 +67,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     let caller = bearer::identify(&token, &gateway.identity, deadline).await;
     gateway.rate_limit.admit(&caller, &token)?;
     let accepted = negotiation.accepted(gateway.graphiql.is_some())?;
-    let signals = negotiation.signals;
+    let persisted_query_misses = negotiation.persisted_query_misses;
     if sse::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
@@ -101,7 +101,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     {
         if let Some(entries) = &array {
             metrics().batches.count("cache");
-            // The cache has counted one.
+            // The response cache has counted one operation.
             metrics().operations.count_many("query", entries.len() as u64 - 1);
         }
         return Ok(response);
@@ -115,7 +115,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
             Box::pin(executed.map_err(Refusal::in_json))
         }
         None => {
-            let negotiated = Negotiated { accepted, signals, coding, caching };
+            let negotiated = Negotiated { accepted, persisted_query_misses, coding, caching };
             Box::pin(execute(gateway, cache_request, negotiated, caller, deadline))
         }
     };
@@ -125,12 +125,12 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     }
 }
 
-/// Whether a request with this method has its parameters in the query string.
-pub(crate) fn is_get(method: &Method) -> bool {
+/// Whether a request with this method has its parameters in the query string: GET, or HEAD, which is handled like GET.
+pub(crate) fn is_get_or_head(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Executes a single operation that the response cache has not answered.
+/// Executes a single operation whose response is not cached.
 async fn execute(
     gateway: &Arc<Gateway>,
     cache_request: CacheRequest<'_>,
@@ -138,7 +138,7 @@ async fn execute(
     caller: Result<Caller, ApiError>,
     deadline: Instant,
 ) -> Result<Response, Refusal> {
-    let Negotiated { accepted, signals, coding, caching } = negotiated;
+    let Negotiated { accepted, persisted_query_misses, coding, caching } = negotiated;
     let is_get = cache_request.form == Form::QueryString;
     let request = match cache_request.form {
         Form::QueryString => request::from_query_string(cache_request.text)?,
@@ -150,7 +150,7 @@ async fn execute(
     let reject = |response: GraphqlResponse| match accepted.preferred {
         MediaType::EventStream => Ok(sse::single_response(gateway, response)),
         preferred => {
-            let media_type = if response.asks_for_text() { signals } else { preferred };
+            let media_type = if response.asks_for_text() { persisted_query_misses } else { preferred };
             encode(gateway, response, media_type).map(|(encoded, _)| encoded.into_response())
         }
     };

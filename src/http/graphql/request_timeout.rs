@@ -1,4 +1,4 @@
-//! The request header `x-request-timeout`, with which a client shortens `http.deadline` for one request.
+//! The request header `x-request-timeout`, which shortens `http.deadline` for one request.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const X_REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout
 /// The deadline of a request that has just begun: after `maximum`, or earlier if its `headers` say so.
 ///
 /// # Errors
-/// 400 for a timeout that is not a single positive duration with a unit. A client that sends one relies on it.
+/// 400 for a timeout that is not a single positive duration with a unit. It is not ignored, since the client relies on it.
 pub(crate) fn deadline(headers: &HeaderMap, maximum: Duration) -> Result<Instant, Refusal> {
     let mut values = headers.get_all(X_REQUEST_TIMEOUT).iter();
     let timeout = match values.next() {

@@ -177,8 +177,7 @@ fn refusal_in_flight() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// Somebody reads something, which the upstream confirms when it is past its time; then something is refused or fails, and
-/// somebody reads it once more.
+/// A caller reads a subject, revalidates it after its expiry, meets a refusal or an outage, and reads it once more.
 fn renewal() -> impl Strategy<Value = Vec<Step>> {
     let end = prop_oneof![any_refusal(), any_outage(), Just(Outcome::Unchanged)];
     (0..SUBSCRIBERS, read_and_refused(), end).prop_map(|(caller, (read, refused), end)| {

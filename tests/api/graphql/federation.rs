@@ -35,7 +35,7 @@ fn entities(reply: &GatewayResponse) -> &Value {
 }
 
 #[tokio::test]
-async fn the_subgraph_file_is_what_the_program_prints_and_serves() {
+async fn the_subgraph_file_matches_the_printed_and_served_sdl() {
     let printed = FinishedRun::of(program(&["schema", "--federation"], &[])).await;
     assert_eq!((printed.code, printed.stderr.as_str()), (Some(0), ""));
     let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/subgraph.graphql")).unwrap();
@@ -78,7 +78,7 @@ async fn the_subgraph_has_keys_tags_and_shareable_types() {
 }
 
 #[tokio::test]
-async fn nothing_of_it_is_visible_unless_enabled() {
+async fn a_disabled_subgraph_is_invisible() {
     let gateway = Gateway::on_sandbox(&[]).await;
     for query in [
         "{ _service { sdl } }",

@@ -1,11 +1,11 @@
-//! Automatic persisted queries: a client names a text by its SHA-256 hash, and sends the text once, when the hash is unknown.
+//! Automatic persisted queries: a client sends the SHA-256 hash of a text, and the text itself only if the hash is unknown.
 
 use serde_json::{Value, json};
 
 use crate::support::{
     ChangeKind, Event, Events, Gateway, GatewayResponse, List, Pagination, Socket, Upstream,
     UpstreamResponse, id,
-    persisted_query::{Way, by_hash, registering, rejection, sha256},
+    persisted_query::{RequestTransport, by_hash, registering, rejection, sha256},
     served,
 };
 
@@ -28,16 +28,20 @@ async fn a_registered_text_runs_by_its_hash_over_every_transport() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let expected = json!({ "data": { "appointment": served(&id(1), "token", 1) } });
-    for way in Way::EACH {
-        let text = by_id(&format!("By{way:?}"));
+    for transport in RequestTransport::EACH {
+        let text = by_id(&format!("By{transport:?}"));
         let hash = with_id(by_hash(&text), 1);
-        for miss in Way::EACH {
-            assert_eq!(rejection(&miss.send(&gateway, "token", &hash).await), NOT_FOUND, "{way:?} {miss:?}");
+        for miss in RequestTransport::EACH {
+            assert_eq!(
+                rejection(&miss.send(&gateway, "token", &hash).await),
+                NOT_FOUND,
+                "{transport:?} {miss:?}"
+            );
         }
-        let registered = way.send(&gateway, "token", &with_id(registering(&text), 1)).await;
-        assert_eq!(registered, expected, "{way:?}");
-        for hit in Way::EACH {
-            assert_eq!(hit.send(&gateway, "token", &hash).await, expected, "{way:?} {hit:?}");
+        let registered = transport.send(&gateway, "token", &with_id(registering(&text), 1)).await;
+        assert_eq!(registered, expected, "{transport:?}");
+        for hit in RequestTransport::EACH {
+            assert_eq!(hit.send(&gateway, "token", &hash).await, expected, "{transport:?} {hit:?}");
         }
     }
     assert_eq!(upstream.calls(), 1);
@@ -47,15 +51,15 @@ async fn a_registered_text_runs_by_its_hash_over_every_transport() {
 async fn subscriptions_are_registered_with_their_first_event() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
-    for way in [Way::EventStream, Way::WebSocket] {
+    for transport in [RequestTransport::EventStream, RequestTransport::WebSocket] {
         let text = format!(
-            "subscription By{way:?}($id: UUID!) {{ appointmentChanged(id: $id) {{ id reference status }} }}"
+            "subscription By{transport:?}($id: UUID!) {{ appointmentChanged(id: $id) {{ id reference status }} }}"
         );
         let hash = with_id(by_hash(&text), 1);
-        assert_eq!(rejection(&way.send(&gateway, "token", &hash).await), NOT_FOUND);
+        assert_eq!(rejection(&transport.send(&gateway, "token", &hash).await), NOT_FOUND);
         for parameters in [with_id(registering(&text), 1), hash] {
-            let event = way.send(&gateway, "token", &parameters).await;
-            assert_eq!(event["data"]["appointmentChanged"]["id"], id(1), "{way:?} {event}");
+            let event = transport.send(&gateway, "token", &parameters).await;
+            assert_eq!(event["data"]["appointmentChanged"]["id"], id(1), "{transport:?} {event}");
         }
     }
 }
@@ -83,23 +87,27 @@ async fn an_empty_text_stands_for_none() {
     let text = by_id("Empty");
     let mut hash = with_id(by_hash(&text), 1);
     hash["query"] = "".into();
-    for way in Way::EACH {
-        assert_eq!(rejection(&way.send(&gateway, "token", &hash).await), NOT_FOUND, "{way:?}");
+    for transport in RequestTransport::EACH {
+        assert_eq!(rejection(&transport.send(&gateway, "token", &hash).await), NOT_FOUND, "{transport:?}");
     }
-    Way::Post.send(&gateway, "token", &with_id(registering(&text), 1)).await;
-    for way in Way::EACH {
-        assert_eq!(way.send(&gateway, "token", &hash).await["data"]["appointment"]["id"], id(1), "{way:?}");
+    RequestTransport::Post.send(&gateway, "token", &with_id(registering(&text), 1)).await;
+    for transport in RequestTransport::EACH {
+        assert_eq!(
+            transport.send(&gateway, "token", &hash).await["data"]["appointment"]["id"],
+            id(1),
+            "{transport:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_miss_is_never_cacheable() {
     let gateway = Gateway::on_sandbox(&[]).await;
-    for way in [Way::Get, Way::Post] {
+    for transport in [RequestTransport::Get, RequestTransport::Post] {
         for parameters in
             [by_hash(LIST), json!({ "query": LIST, "extensions": by_hash("{ a }")["extensions"] })]
         {
-            let reply = GatewayResponse::of(way.request(&gateway, "sandbox-all", &parameters)).await;
+            let reply = GatewayResponse::of(transport.request(&gateway, "sandbox-all", &parameters)).await;
             assert_eq!(reply.status, 422, "{reply:?}");
             assert_eq!(reply.headers["cache-control"], "no-store", "{reply:?}");
             for name in ["etag", "expires", "last-modified", "age"] {
@@ -110,11 +118,11 @@ async fn a_miss_is_never_cacheable() {
 }
 
 #[tokio::test]
-async fn a_hash_of_another_text_is_refused() {
+async fn a_text_with_another_hash_is_rejected() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let (text, other, known) = (by_id("A"), by_id("B"), by_id("Known"));
-    Way::Post.send(&gateway, "token", &with_id(registering(&known), 1)).await;
+    RequestTransport::Post.send(&gateway, "token", &with_id(registering(&known), 1)).await;
     for hash in [
         sha256(&other),
         // The known hash of another text.
@@ -129,32 +137,36 @@ async fn a_hash_of_another_text_is_refused() {
         let calls = upstream.calls();
         let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": hash } });
         let parameters = with_id(json!({ "query": text, "extensions": extensions }), 1);
-        for way in Way::EACH {
-            let document = way.send(&gateway, "token", &parameters).await;
+        for transport in RequestTransport::EACH {
+            let document = transport.send(&gateway, "token", &parameters).await;
             let (code, message) = rejection(&document);
-            assert_eq!(code, "PERSISTED_QUERY_HASH_MISMATCH", "{hash} {way:?}");
+            assert_eq!(code, "PERSISTED_QUERY_HASH_MISMATCH", "{hash} {transport:?}");
             assert!(message.contains("sha256Hash") && !message.contains(&text), "{message}");
         }
         assert_eq!(upstream.calls(), calls, "nothing runs");
         if hash != sha256(&known) {
             let parameters = json!({ "extensions": extensions });
-            assert_eq!(rejection(&Way::Post.send(&gateway, "token", &parameters).await), NOT_FOUND, "{hash}");
+            assert_eq!(
+                rejection(&RequestTransport::Post.send(&gateway, "token", &parameters).await),
+                NOT_FOUND,
+                "{hash}"
+            );
         }
     }
     assert!(!gateway.knows("token", &text).await && !gateway.knows("token", &other).await);
-    let document = Way::Post.send(&gateway, "token", &with_id(by_hash(&known), 1)).await;
+    let document = RequestTransport::Post.send(&gateway, "token", &with_id(by_hash(&known), 1)).await;
     assert_eq!(document["data"]["appointment"]["id"], id(1), "the hash still names its own text");
 }
 
 #[tokio::test]
-async fn hashes_may_be_in_capitals() {
+async fn hashes_may_have_upper_case_digits() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let text = by_id("Capitals");
     let mut parameters = with_id(registering(&text), 1);
     parameters["extensions"]["persistedQuery"]["sha256Hash"] = sha256(&text).to_uppercase().into();
     for _ in 0..2 {
-        let document = Way::Post.send(&gateway, "token", &parameters).await;
+        let document = RequestTransport::Post.send(&gateway, "token", &parameters).await;
         assert_eq!(document["data"]["appointment"]["id"], id(1));
         parameters.as_object_mut().unwrap().remove("query");
     }
@@ -223,7 +235,7 @@ async fn texts_are_registered_only_with_data() {
         if text.contains("$id") {
             parameters["variables"] = json!({ "id": id(1) });
         }
-        let document = Way::Post.send(&gateway, token, &parameters).await;
+        let document = RequestTransport::Post.send(&gateway, token, &parameters).await;
         let code = &document["errors"][0]["extensions"]["code"];
         assert!(
             !code.as_str().is_some_and(|code| code.starts_with("PERSISTED")),
@@ -231,7 +243,7 @@ async fn texts_are_registered_only_with_data() {
         );
         let mut parameters = by_hash(&text);
         parameters["variables"] = json!({ "id": id(1) });
-        let document = Way::Post.send(&gateway, token, &parameters).await;
+        let document = RequestTransport::Post.send(&gateway, token, &parameters).await;
         let is_known = document["errors"][0]["extensions"]["code"] != NOT_FOUND.0;
         assert_eq!(is_known, is_registered, "{token} {text}: {document}");
     }
@@ -248,21 +260,25 @@ async fn another_caller_runs_a_shared_text_with_its_own_token() {
     let text = by_id("Shared");
     let hash = with_id(by_hash(&text), 1);
     assert_eq!(
-        Way::Post.send(&gateway, "one", &with_id(registering(&text), 1)).await["data"]["appointment"]["reference"],
+        RequestTransport::Post.send(&gateway, "one", &with_id(registering(&text), 1)).await["data"]["appointment"]
+            ["reference"],
         "one"
     );
     for round in 0..3 {
-        for way in Way::EACH {
+        for transport in RequestTransport::EACH {
             for token in ["one", "other"] {
-                let document = way.send(&gateway, token, &hash).await;
-                assert_eq!(document["data"]["appointment"]["reference"], token, "{round} {way:?} {document}");
+                let document = transport.send(&gateway, token, &hash).await;
+                assert_eq!(
+                    document["data"]["appointment"]["reference"], token,
+                    "{round} {transport:?} {document}"
+                );
             }
             for token in ["stranger", ""] {
-                let document = way.send(&gateway, token, &hash).await;
-                assert!(document["data"]["appointment"].is_null(), "{round} {way:?} {document}");
+                let document = transport.send(&gateway, token, &hash).await;
+                assert!(document["data"]["appointment"].is_null(), "{round} {transport:?} {document}");
                 assert_eq!(
                     document["errors"][0]["extensions"]["code"], "UNAUTHENTICATED",
-                    "{way:?} {document}"
+                    "{transport:?} {document}"
                 );
             }
         }
@@ -270,7 +286,7 @@ async fn another_caller_runs_a_shared_text_with_its_own_token() {
 }
 
 #[tokio::test]
-async fn a_text_with_strings_is_known_to_its_caller_only() {
+async fn a_text_with_strings_is_private_to_its_caller() {
     let list = List { length: 3, pagination: Pagination::Meta, cap: usize::MAX };
     let upstream = Upstream::answering(move |call| {
         if call.path.contains("per_page") { list.page(call) } else { call.appointment() }
@@ -304,10 +320,10 @@ async fn mutations_by_hash_are_sent_once_and_never_by_get() {
     let text = "mutation Cancel($id: UUID!) { cancelAppointment(id: $id) { appointment { id status } } }";
     for parameters in [with_id(registering(text), 1), with_id(by_hash(text), 1)] {
         let before = upstream.calls();
-        let document = Way::Post.send(&gateway, "token", &parameters).await;
+        let document = RequestTransport::Post.send(&gateway, "token", &parameters).await;
         assert_eq!(document["data"]["cancelAppointment"]["appointment"]["status"], "cancelled", "{document}");
         assert_eq!(upstream.calls(), before + 1);
-        let reply = GatewayResponse::of(Way::Get.request(&gateway, "token", &parameters)).await;
+        let reply = GatewayResponse::of(RequestTransport::Get.request(&gateway, "token", &parameters)).await;
         reply.rejected(405, "BAD_REQUEST");
         assert_eq!(reply.headers["allow"], "POST");
         assert_eq!(upstream.calls(), before + 1);
@@ -326,25 +342,25 @@ async fn the_operation_is_selected_by_name_as_in_any_text() {
         parameters["operationName"] = name.into();
         parameters
     };
-    let document = Way::Post.send(&gateway, "token", &named(registering(&text), "A")).await;
+    let document = RequestTransport::Post.send(&gateway, "token", &named(registering(&text), "A")).await;
     assert_eq!(document["data"]["appointment"]["id"], id(1));
-    let document = Way::Get.send(&gateway, "token", &named(by_hash(&text), "B")).await;
+    let document = RequestTransport::Get.send(&gateway, "token", &named(by_hash(&text), "B")).await;
     assert_eq!(document["data"]["b"]["id"], id(1));
-    let document = Way::Get.send(&gateway, "token", &named(by_hash(&text), "C")).await;
+    let document = RequestTransport::Get.send(&gateway, "token", &named(by_hash(&text), "C")).await;
     assert_eq!(rejection(&document).0, "BAD_USER_INPUT");
 }
 
 #[tokio::test]
-async fn without_a_document_cache_clients_are_told_to_send_texts() {
+async fn without_a_document_cache_hashes_are_not_supported() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[("graphql.documents_size", "0")]).await;
     let text = by_id("Unsupported");
-    for way in Way::EACH {
-        let document = way.send(&gateway, "token", &with_id(by_hash(&text), 1)).await;
-        assert_eq!(rejection(&document), NOT_SUPPORTED, "{way:?}");
+    for transport in RequestTransport::EACH {
+        let document = transport.send(&gateway, "token", &with_id(by_hash(&text), 1)).await;
+        assert_eq!(rejection(&document), NOT_SUPPORTED, "{transport:?}");
         // A text runs, also with its hash.
-        let document = way.send(&gateway, "token", &with_id(registering(&text), 1)).await;
-        assert_eq!(document["data"]["appointment"]["id"], id(1), "{way:?}");
+        let document = transport.send(&gateway, "token", &with_id(registering(&text), 1)).await;
+        assert_eq!(document["data"]["appointment"]["id"], id(1), "{transport:?}");
     }
 }
 
@@ -368,8 +384,9 @@ async fn malformed_persisted_queries_are_named_but_not_echoed() {
             if let Some(query) = query {
                 parameters["query"] = query.into();
             }
-            for way in [Way::Post, Way::Get] {
-                let reply = GatewayResponse::of(way.request(&gateway, "sandbox-all", &parameters)).await;
+            for transport in [RequestTransport::Post, RequestTransport::Get] {
+                let reply =
+                    GatewayResponse::of(transport.request(&gateway, "sandbox-all", &parameters)).await;
                 let message = reply.rejected(422, "BAD_REQUEST");
                 assert!(message.contains(told) && !message.contains("private"), "{parameters}: {message}");
             }
@@ -378,7 +395,7 @@ async fn malformed_persisted_queries_are_named_but_not_echoed() {
     // Null stands for no persisted query. Other members are the client's own.
     for persisted in [Value::Null, json!({ "version": 1, "sha256Hash": hash, "miss": true })] {
         let parameters = json!({ "query": "{ __typename }", "extensions": { "persistedQuery": persisted } });
-        let document = Way::Post.send(&gateway, "sandbox-all", &parameters).await;
+        let document = RequestTransport::Post.send(&gateway, "sandbox-all", &parameters).await;
         assert_eq!(document, json!({ "data": { "__typename": "Query" } }));
     }
 }
@@ -388,12 +405,12 @@ async fn repeated_hashes_are_served_from_the_response_cache() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[]).await;
     let text = by_id("Hot");
-    Way::Post.send(&gateway, "token", &with_id(registering(&text), 1)).await;
-    for way in [Way::Post, Way::Get] {
-        let expected = way.send(&gateway, "token", &with_id(by_hash(&text), 1)).await;
+    RequestTransport::Post.send(&gateway, "token", &with_id(registering(&text), 1)).await;
+    for transport in [RequestTransport::Post, RequestTransport::Get] {
+        let expected = transport.send(&gateway, "token", &with_id(by_hash(&text), 1)).await;
         let (hits, _) = gateway.response_cache_lookups().await;
-        assert_eq!(way.send(&gateway, "token", &with_id(by_hash(&text), 1)).await, expected);
-        assert_eq!(gateway.response_cache_lookups().await.0, hits + 1.0, "{way:?}");
+        assert_eq!(transport.send(&gateway, "token", &with_id(by_hash(&text), 1)).await, expected);
+        assert_eq!(gateway.response_cache_lookups().await.0, hits + 1.0, "{transport:?}");
     }
     assert_eq!(upstream.calls(), 1);
 }
@@ -405,7 +422,7 @@ async fn outcomes_are_counted() {
     let text = by_id("Counted");
     let mismatch = json!({ "query": LIST, "extensions": by_hash(&text)["extensions"] });
     for parameters in [by_hash(&text), mismatch, registering(&text), by_hash(&text), by_hash(&text)] {
-        Way::Post.send(&gateway, "token", &with_id(parameters, 1)).await;
+        RequestTransport::Post.send(&gateway, "token", &with_id(parameters, 1)).await;
     }
     let metrics = gateway.metrics().await;
     let count = |outcome: &str| metrics[&format!("gateway_persisted_queries_total{{outcome=\"{outcome}\"}}")];
@@ -479,8 +496,8 @@ async fn apollo_ios_registers_and_uses_a_query() {
             if has_text {
                 body["query"] = text.into();
             }
-            let way = if is_get { Way::Get } else { Way::Post };
-            let mut request = way.request(&gateway, "token", &body).build().unwrap();
+            let transport = if is_get { RequestTransport::Get } else { RequestTransport::Post };
+            let mut request = transport.request(&gateway, "token", &body).build().unwrap();
             let headers = request.headers_mut();
             headers.insert("accept", accept.parse().unwrap());
             headers.insert("x-apollo-operation-name", "One".parse().unwrap());
@@ -525,7 +542,8 @@ async fn a_miss_uses_the_preferred_json_type() {
         ("application/graphql-response+json;q=0.5, */*", 200, "application/json; charset=utf-8"),
     ] {
         for gateway in [&gateway, &unsupported] {
-            let mut request = Way::Post.request(gateway, "sandbox-all", &by_hash(LIST)).build().unwrap();
+            let mut request =
+                RequestTransport::Post.request(gateway, "sandbox-all", &by_hash(LIST)).build().unwrap();
             request.headers_mut().insert("accept", accept.parse().unwrap());
             let request = reqwest::RequestBuilder::from_parts(gateway.client().clone(), request);
             let reply = GatewayResponse::of(request).await;
@@ -533,7 +551,8 @@ async fn a_miss_uses_the_preferred_json_type() {
             assert_eq!(reply.headers["content-type"], content_type, "{accept}");
         }
     }
-    let mut events = Events::of(Way::EventStream.request(&gateway, "sandbox-all", &by_hash(LIST))).await;
+    let mut events =
+        Events::of(RequestTransport::EventStream.request(&gateway, "sandbox-all", &by_hash(LIST))).await;
     let Event::Next(document) = events.event().await else { panic!("an event with the error") };
     assert_eq!(rejection(&document), NOT_FOUND);
     events.completed().await;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{
     Gateway, RawConnection, Upstream, UpstreamResponse, memory,
-    persisted_query::{Way, by_hash, registering},
+    persisted_query::{RequestTransport, by_hash, registering},
 };
 
 /// Half of the documents' memory holds texts: 32 KiB, of which each caller has 10 percent for certain.
@@ -54,9 +54,9 @@ async fn made_up_tokens_evict_nothing() {
     let before = held(&gateway).await;
     assert_eq!(before.0, 20.0);
     for (n, text) in texts("Flood", 300).iter().enumerate() {
-        Way::Post.send(&gateway, &format!("made-up-{n}"), &registering(text)).await;
+        RequestTransport::Post.send(&gateway, &format!("made-up-{n}"), &registering(text)).await;
         // Without a token as well.
-        Way::Post.send(&gateway, "", &registering(&format!("{text} "))).await;
+        RequestTransport::Post.send(&gateway, "", &registering(&format!("{text} "))).await;
     }
     assert_eq!(held(&gateway).await, before);
     assert_eq!(known(&gateway, "token", &app).await, 20);

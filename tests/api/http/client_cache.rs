@@ -1,5 +1,5 @@
-//! HTTP caching by clients: entity tags, 304, `Cache-Control`, `Vary` and `Cache-Status`. Each copy of a client is checked
-//! like any copy of the gateway.
+//! HTTP caching by clients: entity tags, 304, `Cache-Control`, `Vary` and `Cache-Status`. A client's copy passes the same
+//! validity check as a cached response.
 
 use std::time::Duration;
 
@@ -190,7 +190,7 @@ async fn all_other_responses_may_not_be_stored() {
                 let request = if list.is_empty() { request } else { request.header("if-none-match", list) };
                 let reply = GatewayResponse::of(request).await;
                 assert_not_storable(&reply, what);
-                // A cache that stores it all the same keeps callers apart.
+                // A cache that ignores `no-store` still keeps callers apart.
                 assert_eq!(header(&reply, "vary"), VARY, "{what}");
             }
         }
@@ -298,7 +298,7 @@ async fn subjects_have_tags_of_their_own_unless_they_share() {
 }
 
 #[tokio::test]
-async fn a_process_has_a_key_of_its_own() {
+async fn each_process_has_its_own_tag_key() {
     let upstream = Upstream::answering(constant).await;
     let mut tags = Vec::new();
     for _ in 0..2 {
@@ -308,7 +308,7 @@ async fn a_process_has_a_key_of_its_own() {
 }
 
 #[tokio::test]
-async fn representations_have_tags_of_their_own() {
+async fn each_representation_has_its_own_tag() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &LONG).await;
     let form = |accept, takes| RequestForm::GET.accepting(accept).taking(takes);
@@ -629,7 +629,7 @@ async fn off_lets_clients_store_nothing() {
 }
 
 #[tokio::test]
-async fn cache_status_tells_hit_from_miss() {
+async fn cache_status_distinguishes_hit_miss_and_bypass() {
     let upstream = Upstream::answering(listing).await;
     let gateway = Gateway::before(upstream.url(), &LONG).await;
     for (form, expected) in [(RequestForm::POST, STORED), (RequestForm::GET, STORED)] {
@@ -746,9 +746,9 @@ async fn exchange(connection: &mut TcpStream, request: &str) -> (String, usize) 
     }
 }
 
-/// The value in the data is what the upstream said last, whichever copies clients have.
+/// A client that revalidates its copies sees the upstream's current data, like a client without copies.
 #[tokio::test]
-async fn a_client_with_a_cache_sees_what_one_without_sees() {
+async fn clients_with_and_without_copies_see_the_same_data() {
     let upstream = Upstream::answering(listing).await;
     let gateway = Gateway::before(upstream.url(), &[("cache.ttl", "10m"), ("cache.list_ttl", "30ms")]).await;
     let mut copies = std::collections::HashMap::<String, (String, Value)>::new();

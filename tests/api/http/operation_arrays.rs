@@ -133,7 +133,7 @@ async fn a_failing_operation_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn reasons_name_the_document_id() {
+async fn rejected_document_ids_are_named() {
     let gateway = Gateway::on_sandbox(&[]).await;
     for name in ["documentId", "doc_id", "id"] {
         let reply = send(&gateway, None, JSON, &json!([typename(), { name: "1" }])).await;
@@ -143,7 +143,7 @@ async fn reasons_name_the_document_id() {
 }
 
 #[tokio::test]
-async fn arrays_are_refused_whole() {
+async fn limits_reject_the_whole_array() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[("limits.batch", "3"), ("limits.cost", "100")]).await;
     let costly = |n: usize| {

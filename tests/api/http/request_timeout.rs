@@ -69,7 +69,7 @@ async fn no_retry_starts_after_the_timeout() {
 }
 
 #[tokio::test]
-async fn others_that_wait_for_the_same_call_are_not_affected() {
+async fn waiters_for_the_same_call_keep_their_deadline() {
     let gate = Gate::shut();
     let upstream = Upstream::answering({
         let gate = gate.clone();

@@ -24,9 +24,9 @@ pub fn registering(text: &str) -> Value {
     parameters
 }
 
-/// How a request is sent.
+/// The transport of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum RequestTransport {
     Post,
     Get,
     EventStream,
@@ -34,7 +34,7 @@ pub enum Way {
     WebSocket,
 }
 
-impl Way {
+impl RequestTransport {
     pub const EACH: [Self; 5] =
         [Self::Post, Self::Get, Self::EventStream, Self::EventStreamGet, Self::WebSocket];
 
@@ -117,7 +117,7 @@ pub fn rejection(document: &Value) -> (&str, &str) {
 impl Gateway {
     /// Whether `token` can use `text` by its hash.
     pub async fn knows(&self, token: &str, text: &str) -> bool {
-        let document = Way::Post.send(self, token, &by_hash(text)).await;
+        let document = RequestTransport::Post.send(self, token, &by_hash(text)).await;
         let is_unknown = document["errors"][0]["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND";
         assert!(
             !is_unknown || rejection(&document) == ("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound")
@@ -127,7 +127,7 @@ impl Gateway {
 
     /// Registers `text` as `token`, which must be served data.
     pub async fn register(&self, token: &str, text: &str) -> Value {
-        let document = Way::Post.send(self, token, &registering(text)).await;
+        let document = RequestTransport::Post.send(self, token, &registering(text)).await;
         assert_eq!(document.get("errors"), None, "{document}");
         document
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Gateway, GatewayResponse,
-    persisted_query::{Way, by_hash, registering},
+    persisted_query::{RequestTransport, by_hash, registering},
 };
 
 /// A form of a request.
@@ -55,8 +55,8 @@ impl RequestForm {
     }
 
     fn with_parameters(self, gateway: &Gateway, token: Option<&str>, parameters: &Value) -> RequestBuilder {
-        let way = if self.is_get { Way::Get } else { Way::Post };
-        let request = way.request_without_accept(gateway, token.unwrap_or_default(), parameters);
+        let transport = if self.is_get { RequestTransport::Get } else { RequestTransport::Post };
+        let request = transport.request_without_accept(gateway, token.unwrap_or_default(), parameters);
         let request = request.header("accept", self.accept);
         if self.takes.is_empty() { request } else { request.header("accept-encoding", self.takes) }
     }

@@ -1,4 +1,4 @@
-//! The usage of limits by several operations in one request: their sum may not exceed the limits of a single operation.
+//! The complexity of operations. In an array, their sum must not exceed the limits of a single operation.
 
 use async_graphql::{ServerError, parser::types::ExecutableDocument};
 
@@ -11,9 +11,9 @@ use crate::{
     },
 };
 
-/// The usage of the limits on the length and the contents of documents, and on cost.
+/// The counts of an operation that are limited, except its depth, which does not add up.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Usage {
+pub(crate) struct Complexity {
     bytes: u64,
     tokens: u64,
     root_fields: u64,
@@ -23,8 +23,8 @@ pub(crate) struct Usage {
     cost: u64,
 }
 
-impl Usage {
-    /// The usage of a document, without its cost, which depends on variables.
+impl Complexity {
+    /// The complexity of a document, without its cost, which depends on variables.
     ///
     /// # Errors
     /// As [`limits::count`].
