@@ -6,7 +6,7 @@
 //! begins, and after a change or a rejection. The test awaits each of these calls, or allows some time for it if the
 //! rules do not require it.
 //!
-//! Reads are repeated byte for byte in several request forms, so that the response cache serves many of them. Those by GET
+//! Reads are repeated byte for byte in several request forms, arrays and federated entities included, so that the response cache serves many of them. Those by GET
 //! list the tags of all earlier responses of the case, to any caller. A 304 stands for the response with its tag. The model
 //! does not distinguish these.
 
@@ -51,14 +51,20 @@ const CALLERS: usize = 3;
 const SUBSCRIBERS: usize = 2;
 
 /// How reads are sent.
-const REQUEST_FORMS: [RequestForm; 6] = [
+const REQUEST_FORMS: [RequestForm; 9] = [
     RequestForm::POST,
     RequestForm::GET,
     RequestForm::POST.taking("br"),
     RequestForm::GET.taking("gzip, identity;q=0.5"),
     RequestForm::BY_HASH[0],
     RequestForm::BY_HASH[1],
+    RequestForm::IN_ARRAY[0],
+    RequestForm::IN_ARRAY[1],
+    RequestForm::POST,
 ];
+
+/// The form in which an appointment is read as an entity of a federated graph.
+const AS_ENTITY: usize = REQUEST_FORMS.len() - 1;
 
 /// As much of an appointment as is worth compressing.
 const FIELDS: &str =
@@ -236,6 +242,7 @@ impl Setting {
             ("cache.absence_ttl", self.ttl),
             ("cache.list_ttl", self.ttl),
             ("cache.stale_if_error", stale_if_error),
+            ("graphql.federation", "true"),
             ("upstream.timeout", "60s"),
             ("http.deadline", "60s"),
             ("live.fast_interval", "10m"),
@@ -280,6 +287,17 @@ impl Copies {
         }
         reply
     }
+}
+
+/// The response to a read of the entity `it` as that of a field: one that does not exist is null without an error.
+fn of_entity(mut reply: GatewayResponse) -> GatewayResponse {
+    if let Some(entity) = reply.body["data"]["it"].get_mut(0) {
+        reply.body["data"]["it"] = entity.take();
+    }
+    if reply.codes() == ["NOT_FOUND"] {
+        reply.body.as_object_mut().unwrap().remove("errors");
+    }
+    reply
 }
 
 /// A client that waits.
@@ -441,6 +459,10 @@ impl Case {
         let asked = self.far.log().tick();
         let read = Read { scope: scope.clone(), subject, asked };
         let mut query = match subject {
+            Subject::One(n) if manner == AS_ENTITY => format!(
+                "it: _entities(representations: [{{ __typename: \"Appointment\", id: {:?} }}]) {{ ... on Appointment {FIELDS} }}",
+                self.far.id(n)
+            ),
             Subject::One(n) => format!("it: appointment(id: {:?}) {FIELDS}", self.far.id(n)),
             Subject::List => format!("it: appointments(first: {IDS}) {{ nodes {FIELDS} }}"),
         };
@@ -457,7 +479,8 @@ impl Case {
             if form.is_get {
                 copies.ask(form, &gateway, &scope, &query).await
             } else {
-                form.ask(&gateway, &scope, &query).await
+                let reply = form.ask(&gateway, &scope, &query).await;
+                if manner == AS_ENTITY { of_entity(reply) } else { reply }
             }
         });
         let (mut changed, began) = (self.far.watch(), Instant::now());
