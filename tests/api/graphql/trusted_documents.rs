@@ -4,7 +4,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::{
-    ChangeKind, FinishedRun, Gateway, GatewayResponse, RawConnection, Upstream, handshake, id,
+    ChangeKind, FinishedRun, Gateway, GatewayResponse, RawConnection, Socket, Upstream, handshake, id,
     manifests::{Manifests, apollo, ids_to_texts},
     persisted_query::{Way, by_hash, registering, rejection, sha256},
     program, served,
@@ -536,6 +536,12 @@ async fn ids_that_differ_are_refused() {
                     let message = reply.rejected(422, "BAD_REQUEST");
                     assert!(message.contains("differ"), "{message}");
                 }
+            }
+            if path == "/graphql" && !is_consistent {
+                let mut socket = Socket::connect(&gateway, "token").await;
+                let payload = with_id(parameters, 1);
+                socket.send_message(json!({ "type": "subscribe", "id": "1", "payload": payload })).await;
+                assert_eq!(socket.closed().await.0, 4400);
             }
         }
     }
