@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod auth;
 pub mod cache;
+pub mod documents;
 pub mod graphql;
 pub mod http;
 pub mod ignored_variables;
@@ -33,6 +34,7 @@ use self::{
     admin::AdminConfig,
     auth::{CallersConfig, IdentityConfig},
     cache::CacheConfig,
+    documents::DocumentsConfig,
     graphql::GraphqlConfig,
     http::HttpConfig,
     ignored_variables::IgnoredVariables,
@@ -77,6 +79,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `graphql.*`
     pub graphql: GraphqlConfig,
+    /// `documents.*`
+    pub documents: DocumentsConfig,
     /// `graphiql.enabled`
     pub graphiql: bool,
     /// `metrics.*`

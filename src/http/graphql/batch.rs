@@ -39,6 +39,7 @@ use crate::{
     graphql::{
         api::{GraphqlRequest, Operation, RequestTotals},
         execute::response::{EncodedArray, GraphqlResponse, ResponseKind},
+        persisted::UntrustedCounts,
     },
     http::{compression::Coding, gateway::Gateway, refusal::Refusal},
     metrics::metrics,
@@ -194,6 +195,7 @@ fn to_graphql(request: async_graphql::Request, has_text: bool) -> Result<Graphql
         operation_name: request.operation_name.map(Value::String),
         variables: None,
         extensions: Some(Value::Object(extensions.collect())),
+        ..Parameters::default()
     };
     Ok(GraphqlRequest { variables: request.variables, ..parameters.try_into()? })
 }
@@ -267,6 +269,8 @@ pub(crate) async fn execute(
     }
     let has_mutation = prepared.iter().flatten().any(Operation::is_mutation);
     let appointments = shared.as_ref().ok().cloned();
+    let mut untrusted = UntrustedCounts::default();
+    prepared.iter().flatten().for_each(|operation| untrusted.add(operation.trust));
     let run = async |prepared: Prepared, access| match prepared {
         Ok(operation) => (None, gateway.api.execute(operation, access).await),
         Err(rejected) => rejected,
@@ -294,7 +298,7 @@ pub(crate) async fn execute(
         _ if has_run => StatusCode::OK,
         refused => refused.or(first).unwrap_or(StatusCode::OK),
     };
-    let encoded = EncodedResponse::plain(status, MediaType::Json, body);
+    let encoded = EncodedResponse { untrusted, ..EncodedResponse::plain(status, MediaType::Json, body) };
     // A cached response would bypass the registration of a text.
     let is_cacheable = is_complete && !has_mutation && !registers;
     let response = deliver(gateway, cache_request, None, coding, encoded, appointments, is_cacheable).await;

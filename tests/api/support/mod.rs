@@ -9,6 +9,7 @@ mod gateway;
 mod http2_upstream;
 pub mod issuer;
 mod list;
+pub mod manifests;
 mod mutations;
 mod mutual_tls_upstream;
 mod output;
