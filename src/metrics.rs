@@ -50,6 +50,8 @@ pub struct Metrics {
     pub documents: Counters,
     /// Requests with automatic persisted queries by outcome.
     pub persisted_queries: Counters,
+    /// Changes with an idempotency key by the source of their outcome, and refused requests.
+    pub idempotent_changes: Counters,
     /// Client errors by code.
     pub errors: Counters,
     /// Rejections by limit.
@@ -198,6 +200,14 @@ impl Metrics {
                 "Automatic persisted queries: hashes found, hashes not found, texts with another hash, and texts registered",
                 "outcome",
                 &["hit", "miss", "mismatch", "registered"],
+            ),
+            idempotent_changes: counters(
+                r,
+                "idempotent_changes",
+                "Changes with an idempotency key: sent, joined in flight, and replayed; requests with a key of another \
+                 request (mismatch), and without memory for a record (refused)",
+                "outcome",
+                &["sent", "joined", "replayed", "mismatch", "refused"],
             ),
             errors: counters(r, "errors", "Client errors by code", "code", CODES),
             limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),

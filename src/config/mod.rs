@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod auth;
 pub mod cache;
+pub mod changes;
 pub mod graphql;
 pub mod http;
 pub mod ignored_variables;
@@ -33,6 +34,7 @@ use self::{
     admin::AdminConfig,
     auth::{CallersConfig, IdentityConfig},
     cache::CacheConfig,
+    changes::ChangesConfig,
     graphql::GraphqlConfig,
     http::HttpConfig,
     ignored_variables::IgnoredVariables,
@@ -65,6 +67,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `cache.*`
     pub cache: CacheConfig,
+    /// `changes.*`
+    pub changes: ChangesConfig,
     /// `live.*`
     pub live: LiveConfig,
     /// `websocket.*`
