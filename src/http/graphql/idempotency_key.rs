@@ -143,7 +143,27 @@ impl fmt::Debug for IdempotencyKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_printable_key_can_be_quoted(key in "[ -~]{1,255}") {
+            let escaped = key.replace('\\', r"\\").replace('"', "\\\"");
+            prop_assert_eq!(parse(&format!("\"{escaped}\"")), Some(key.clone()));
+            // A bare key is itself, or invalid.
+            if !key.trim_start().starts_with('"') {
+                prop_assert!(parse(&key).is_none_or(|bare| bare == key.trim_matches(' ')));
+            }
+        }
+
+        #[test]
+        fn parsing_never_panics(text: String) {
+            let _ = parse(&text);
+            let _ = parse(&format!("\"{text}\""));
+        }
+    }
 
     #[test]
     fn a_key_is_a_quoted_string_or_a_bare_token() {
