@@ -2,9 +2,9 @@
 
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
-use uuid::Uuid;
 
 use super::{
+    changed::Changed,
     idempotency::{Claim, ClaimedChange, RecordInUse},
     keys::AppointmentKey,
     shared::Shared,
@@ -13,23 +13,9 @@ use super::{
 use crate::{
     cache::read_through::Read,
     caller::Caller,
-    model::{
-        SharedAppointment,
-        change::{Change, InputFault},
-    },
+    model::change::Change,
     upstream::{error::UpstreamError, resilience::call_policy::CallPermit, response::ChangeResponse},
 };
-
-/// The result of a change.
-#[derive(Debug, Clone)]
-pub enum Changed {
-    /// Applied: the changed appointment, if the upstream returned it.
-    To(Option<SharedAppointment>),
-    /// Applied earlier, when the request was first sent: the id of the appointment, if the upstream returned it.
-    Earlier(Option<Uuid>),
-    /// Rejected: the upstream did not accept the input.
-    Rejected(Vec<InputFault>),
-}
 
 impl Shared {
     /// Sends `change` as `caller`, once, and waits for the outcome until `deadline`. With the `record` of an idempotency key

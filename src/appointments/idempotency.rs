@@ -24,7 +24,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::changes::Changed;
+use super::changed::Changed;
 use crate::{
     cache::quota::Quotas,
     caller::{Caller, Scope},

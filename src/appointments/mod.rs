@@ -8,6 +8,7 @@
 
 pub mod appointment_cache;
 pub mod cache_ttl;
+pub mod changed;
 pub mod changes;
 pub mod copies;
 pub mod dependencies;

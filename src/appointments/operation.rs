@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    changes::Changed,
+    changed::Changed,
     dependencies::Dependencies,
     idempotency::RecordInUse,
     list::{ListReader, Window, WindowRequest},

@@ -10,7 +10,7 @@ use async_graphql::{
 use super::nullable_appointment::{NullableAppointment, to_field};
 use crate::model::user_error::UserError;
 use crate::{
-    appointments::changes::Changed,
+    appointments::changed::Changed,
     error::ApiError,
     graphql::{
         execute::{
