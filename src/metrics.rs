@@ -56,6 +56,8 @@ pub struct Metrics {
     pub trusted_documents: Gauge,
     /// Loads of new manifests by outcome.
     pub trusted_document_loads: Counters,
+    /// Changes with an idempotency key by the source of their outcome, and refused requests.
+    pub idempotent_changes: Counters,
     /// Client errors by code.
     pub errors: Counters,
     /// Rejections by limit.
@@ -221,6 +223,14 @@ impl Metrics {
                 "Loads of new manifests by outcome",
                 "outcome",
                 &FETCH_OUTCOMES,
+            ),
+            idempotent_changes: counters(
+                r,
+                "idempotent_changes",
+                "Changes with an idempotency key: sent, joined in flight, and replayed; requests with a key of another \
+                 request (mismatch), and without memory for a record (refused)",
+                "outcome",
+                &["sent", "joined", "replayed", "mismatch", "refused"],
             ),
             errors: counters(r, "errors", "Client errors by code", "code", CODES),
             limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),

@@ -480,9 +480,27 @@ pub const KEYS: &[ConfigKey] = &[
         name: "cache.caller_share",
         default: "5",
         kind: ValueKind::Count,
-        help: "Guaranteed share per caller of cache.size, cache.list_size, cache.answers_size and the texts of \
-               automatic persisted queries, in percent. Entries of callers above their share are evicted first.",
+        help: "Guaranteed share per caller of cache.size, cache.list_size, cache.answers_size, the texts of automatic \
+               persisted queries and changes.idempotency_size, in percent. Entries of callers above their share are \
+               evicted first; records of idempotency keys are never evicted.",
         set: |c, v| count(v, 1..=100).map(|v| c.cache.caller_share = v as u8),
+    },
+    ConfigKey {
+        name: "changes.idempotency_ttl",
+        default: "10m",
+        kind: ValueKind::Duration,
+        help: "How long the outcome of a change with an Idempotency-Key is recorded for repeats of the request. 0: \
+               mutations with the header are refused (400).",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.changes.idempotency_ttl = v),
+    },
+    ConfigKey {
+        name: "changes.idempotency_size",
+        default: "16MiB",
+        kind: ValueKind::Size,
+        help: "Memory limit of the records of idempotency keys, about 1 KiB each. A caller may use its share \
+               (cache.caller_share), and beyond it as much as stays free. Without memory, new mutations with the header \
+               are refused (503). 0: all of them (400).",
+        set: |c, v| size(v, 0).map(|v| c.changes.idempotency_size = v),
     },
     ConfigKey {
         name: "live.fast_interval",
@@ -846,7 +864,7 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.cors_headers",
         default: "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
                   apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,apollographql-client-name,\
-                  apollographql-client-version,x-request-timeout,traceparent,tracestate,baggage,sentry-trace,if-none-match",
+                  apollographql-client-version,x-request-timeout,idempotency-key,traceparent,tracestate,baggage,sentry-trace,if-none-match",
         kind: ValueKind::HeaderNames,
         help: "Request headers that CORS allows to pages of http.origins, separated by commas.",
         set: |c, v| header_names(v).map(|v| c.http.cors_headers = v),

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod auth;
 pub mod cache;
+pub mod changes;
 pub mod documents;
 pub mod graphql;
 pub mod http;
@@ -34,6 +35,7 @@ use self::{
     admin::AdminConfig,
     auth::{CallersConfig, IdentityConfig},
     cache::CacheConfig,
+    changes::ChangesConfig,
     documents::DocumentsConfig,
     graphql::GraphqlConfig,
     http::HttpConfig,
@@ -67,6 +69,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `cache.*`
     pub cache: CacheConfig,
+    /// `changes.*`
+    pub changes: ChangesConfig,
     /// `live.*`
     pub live: LiveConfig,
     /// `websocket.*`

@@ -25,6 +25,7 @@ use super::{
         normalize::{self, VariableShape},
         overlap, parse,
         plan::Plan,
+        request_digest,
         short_names::ShortNames,
         typename,
         usage::Usage,
@@ -528,6 +529,11 @@ impl ParsedRequest {
     pub fn is_mutation(&self) -> bool {
         self.kind == OperationType::Mutation
     }
+
+    /// The digest of the document, the operation name and the variables, by `hasher`, which is keyed.
+    pub(crate) fn digest(&self, hasher: blake3::Hasher) -> [u8; 32] {
+        request_digest::digest(hasher, &self.text, self.name.as_deref(), &self.variables)
+    }
 }
 
 impl Operation {
@@ -539,6 +545,11 @@ impl Operation {
     /// Whether the operation is a subscription.
     pub fn is_subscription(&self) -> bool {
         self.plan.kind() == OperationType::Subscription
+    }
+
+    /// The number of root fields.
+    pub(crate) fn root_fields(&self) -> usize {
+        self.plan.shape.0.len()
     }
 
     /// Whether a root field needs access to appointments.

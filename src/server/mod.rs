@@ -91,7 +91,7 @@ impl Server {
             ids: if is_sandbox { sandbox::example_ids() } else { Vec::new() },
             endpoint: config.http.path.as_str().trim_start_matches('/').to_owned(),
         });
-        let appointments = Shared::new(&config.cache, config.live.clone(), upstream);
+        let appointments = Shared::new(&config.cache, &config.changes, config.live.clone(), upstream);
         let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
         let gateway = Gateway {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),

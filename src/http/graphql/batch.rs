@@ -23,6 +23,7 @@ use super::{
     accept::{Accepted, MediaType},
     delivery::deliver,
     encoded_response::EncodedResponse,
+    idempotency_key::IDEMPOTENCY_KEY,
     request::{self, Parameters},
     response_cache::CacheRequest,
     run::access,
@@ -44,9 +45,6 @@ use crate::{
     http::{compression::Coding, gateway::Gateway, refusal::Refusal},
     metrics::metrics,
 };
-
-/// The header of safe retries. One key cannot stand for several changes.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The operations of an array, not yet read.
 pub(crate) type Entries<'b> = Vec<&'b RawValue>;

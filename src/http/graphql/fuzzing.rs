@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     accept, csrf,
     entity_tag::{EntityTagKey, IfNoneMatch},
+    idempotency_key::{self, IDEMPOTENCY_KEY},
     request, websocket,
 };
 use crate::{
@@ -86,6 +87,7 @@ pub fn headers(bytes: &[u8]) {
         header::ORIGIN,
         header::ACCEPT_ENCODING,
         header::IF_NONE_MATCH,
+        IDEMPOTENCY_KEY,
     ];
     let values = bytes.split(|byte| *byte == b'\n').map(|line| HeaderValue::from_bytes(line).ok());
     let headers: HeaderMap = names
@@ -100,6 +102,7 @@ pub fn headers(bytes: &[u8]) {
         host::check(&request),
         csrf::reject_simple_get(&headers),
         csrf::require_json_body(&headers),
+        idempotency_key::key(&headers).map(drop),
     ] {
         if let Err(refusal) = result {
             let _ = refusal.into_response();

@@ -18,6 +18,7 @@ use super::{
     csrf,
     delivery::deliver,
     encoded_response::EncodedResponse,
+    idempotency_key::{self, IdempotencyKey},
     request, request_timeout,
     response_cache::{CacheRequest, Form},
     run::access,
@@ -70,6 +71,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         return websocket::upgrade(gateway, request);
     }
     let deadline = request_timeout::deadline(request.headers(), gateway.http.deadline)?;
+    let key = if is_get { None } else { idempotency_key::key(request.headers())? };
     let (head, RequestContext { id, body, negotiation }) = request.into_parts();
     let token = bearer::token(&head.headers, &gateway.limits);
     let caller = bearer::identify(&token, &gateway.identity, deadline).await;
@@ -139,7 +141,7 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         }
         None => {
             let negotiated = Negotiated { accepted, signals, coding, caching };
-            Box::pin(execute(gateway, cache_request, negotiated, caller, deadline))
+            Box::pin(execute(gateway, cache_request, key, negotiated, caller, deadline))
         }
     };
     match id.span(SpanStart::Execution) {
@@ -163,6 +165,7 @@ pub(crate) fn is_get(method: &Method) -> bool {
 async fn execute(
     gateway: &Arc<Gateway>,
     cache_request: CacheRequest<'_>,
+    key: Option<IdempotencyKey>,
     negotiated: Negotiated<'_>,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
@@ -191,6 +194,7 @@ async fn execute(
     if is_get && is_mutation {
         return Err(method_not_allowed("Mutations are not allowed with GET. Use POST.", "POST"));
     }
+    let keyed = key.filter(|_| is_mutation).map(|key| key.of(gateway, &parsed)).transpose()?;
     let operation = match gateway.api.prepare(parsed).await {
         Ok(operation) => operation,
         Err(response) => return reject(response),
@@ -201,10 +205,13 @@ async fn execute(
             // Subscriptions are long-lived and have a concurrency limit of their own.
             drop(permit);
             let permit = gateway.event_streams.admit()?;
-            Ok(sse::stream_response(gateway, operation, caller, deadline, permit))
+            let access = access(gateway, caller, deadline);
+            Ok(sse::stream_response(gateway, operation, access, permit))
         }
         Accepted { preferred: MediaType::EventStream, .. } => {
-            Ok(sse::stream_response(gateway, operation, caller, deadline, permit))
+            let access = access(gateway, caller, deadline);
+            let access = idempotency_key::with_record(access, keyed, &operation, gateway)?;
+            Ok(sse::stream_response(gateway, operation, access, permit))
         }
         _ if operation.is_subscription() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -221,6 +228,7 @@ async fn execute(
             {
                 return Err(error.clone().into());
             }
+            let access = idempotency_key::with_record(access, keyed, &operation, gateway)?;
             let appointments = access.as_ref().ok().cloned();
             let mut untrusted = UntrustedCounts::default();
             untrusted.add(operation.trust);
