@@ -120,7 +120,7 @@ fn command() -> Command {
         )
         .subcommand(
             Command::new("check")
-                .about("Validate the configuration and contact the upstream, the token endpoint and the JWKS URL")
+                .about("Validate the configuration and the trusted documents, and contact the upstream, the token endpoint and the JWKS URL")
                 .args(all()),
         )
         .subcommand(

@@ -16,7 +16,7 @@
 //!     │  └ http::graphql::response_cache   cached responses of identical requests
 //!     ├ http::concurrency       concurrency limits and admission control, fair between callers
 //!     └ graphql
-//!        ├ graphql::persisted   texts of persisted documents by their id
+//!        ├ graphql::persisted   trusted documents, and texts of persisted queries, by their id
 //!        ├ graphql::pipeline    document cache, limits, parsing, validation, variables, cost, query plan
 //!        ├ graphql::execute     projection of appointments to JSON
 //!        └ graphql::schema      types and resolvers

@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::{self, Write as _},
     net::SocketAddr,
+    path::Path,
     process::ExitCode,
 };
 
@@ -17,9 +18,14 @@ use appointments_gateway::{
         profile::Profile,
     },
     credentials::api_keys::NewApiKey,
-    graphql,
+    graphql::{
+        api::{self, Api},
+        persisted::manifest_files::ManifestSource,
+        trusted_documents::DocumentFaults,
+    },
     http_client::HttpClient,
     logging,
+    response_memory::ResponseMemory,
     sandbox::{
         self,
         access::{TOKEN_ALL, TOKEN_SOME},
@@ -43,6 +49,12 @@ enum Failure {
     Running(String),
 }
 
+impl From<DocumentFaults> for Failure {
+    fn from(faults: DocumentFaults) -> Self {
+        Self::Setup(faults.to_string())
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Setup(error.to_string())
@@ -58,7 +70,7 @@ async fn main() -> ExitCode {
         Action::Serve(sources) => serve(&sources).await,
         Action::Sandbox(sources) => serve_sandbox(sources).await,
         Action::Schema { federation } => {
-            let sdl = if federation { graphql::api::subgraph_sdl } else { graphql::api::sdl };
+            let sdl = if federation { api::subgraph_sdl } else { api::sdl };
             print(sdl(&Config::default().limits).trim_end());
             Ok(())
         }
@@ -91,6 +103,7 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         None => (start_sandbox(&config).await?, true),
     };
     let server = Server::new(&config, &upstream, is_sandbox).map_err(Failure::Setup)?;
+    let documents = server.load_documents(&config.documents).await?;
     let base = format!("http://{}", address(&listener)?);
     let profile = match config.profile {
         Profile::Development => "",
@@ -102,6 +115,13 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         let note =
             if config.graphql.introspection { "" } else { " (no schema: graphql.introspection is off)" };
         print(format_args!("  GraphiQL  {base}/{note}"));
+    }
+    if let Some(count) = documents {
+        let path = config.documents.path.as_deref().unwrap_or(Path::new("")).display();
+        print(format_args!(
+            "  Documents {count} trusted, from {path} (mode {})",
+            config.documents.mode.name()
+        ));
     }
     if let Some(metrics) = &metrics {
         print(format_args!("  Metrics   http://{}/metrics", address(metrics)?));
@@ -153,7 +173,14 @@ async fn serve_sandbox(mut sources: Sources) -> Result<(), Failure> {
 async fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     config.check_serving()?;
+    let documents = match ManifestSource::of(&config.documents) {
+        Some(source) => Some(check_documents(&config, &source).await?),
+        None => None,
+    };
     print(format_args!("configuration valid (profile {})", config.profile.name()));
+    if let Some(count) = documents {
+        print(format_args!("trusted documents valid ({count} ids)"));
+    }
     for warning in config.warnings().into_iter().chain(server::descriptors::warning(&config)) {
         print(format_args!("warning: {warning}"));
     }
@@ -186,6 +213,13 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
         });
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::Running(failures.join("\n"))) }
+}
+
+/// Validates the trusted documents against the schema and the limits, as at start. Returns their number.
+async fn check_documents(config: &Config, source: &ManifestSource) -> Result<usize, DocumentFaults> {
+    let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
+    let api = Api::new(config.limits.clone(), &config.graphql, config.cache.caller_share, memory);
+    api.trusting(&config.documents).load_documents(source.read()).await
 }
 
 /// The address of an identity provider for the output. Its query may hold a secret.

@@ -48,8 +48,16 @@ pub struct Metrics {
     pub batches: Counters,
     /// Document cache lookups by result: a hit, a hit whose plan had to be made for other variables, or a miss.
     pub documents: Counters,
-    /// Requests with automatic persisted queries by outcome.
+    /// Requests with persisted queries by outcome.
     pub persisted_queries: Counters,
+    /// Requested documents that are not trusted, unless `documents.mode` is off: texts, and unknown ids.
+    pub untrusted_documents: Counters,
+    /// Trusted documents.
+    pub trusted_documents: Gauge,
+    /// Loads of new manifests by outcome.
+    pub trusted_document_loads: Counters,
+    /// Changes with an idempotency key by the source of their outcome, and refused requests.
+    pub idempotent_changes: Counters,
     /// Client errors by code.
     pub errors: Counters,
     /// Rejections by limit.
@@ -195,9 +203,34 @@ impl Metrics {
             persisted_queries: counters(
                 r,
                 "persisted_queries",
-                "Requests with automatic persisted queries by outcome",
+                "Persisted queries: trusted documents found, registered texts found, ids not found, texts that do not belong to \
+                 their id, and texts registered",
                 "outcome",
-                &["hit", "miss", "mismatch", "registered"],
+                &["trusted", "hit", "miss", "mismatch", "registered"],
+            ),
+            untrusted_documents: counters(
+                r,
+                "untrusted_documents",
+                "Requested documents that are not trusted, run with documents.mode = log and refused with require: texts, and \
+                 unknown ids",
+                "by",
+                &["text", "id"],
+            ),
+            trusted_documents: gauge(r, "trusted_documents", "Trusted documents that can be named by an id"),
+            trusted_document_loads: counters(
+                r,
+                "trusted_document_loads",
+                "Loads of new manifests by outcome",
+                "outcome",
+                &FETCH_OUTCOMES,
+            ),
+            idempotent_changes: counters(
+                r,
+                "idempotent_changes",
+                "Changes with an idempotency key: sent, joined in flight, and replayed; requests with a key of another \
+                 request (mismatch), and without memory for a record (refused)",
+                "outcome",
+                &["sent", "joined", "replayed", "mismatch", "refused"],
             ),
             errors: counters(r, "errors", "Client errors by code", "code", CODES),
             limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),
@@ -457,6 +490,12 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
     let counter = Counter::default();
     registry.register(name, help, counter.clone());
     counter
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
 }
 
 fn gauges(

@@ -3,35 +3,48 @@
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use super::{keys::AppointmentKey, shared::Shared, watch_registry::Recheck};
+use super::{
+    changed::Changed,
+    idempotency::{Claim, ClaimedChange, RecordInUse},
+    keys::AppointmentKey,
+    shared::Shared,
+    watch_registry::Recheck,
+};
 use crate::{
     cache::read_through::Read,
     caller::Caller,
-    model::{
-        SharedAppointment,
-        change::{Change, InputFault},
-    },
+    model::change::Change,
     upstream::{error::UpstreamError, resilience::call_policy::CallPermit, response::ChangeResponse},
 };
 
-/// The result of a change.
-#[derive(Debug, Clone)]
-pub enum Changed {
-    /// Applied: the changed appointment, if the upstream returned it.
-    To(Option<SharedAppointment>),
-    /// Rejected: the upstream did not accept the input.
-    Rejected(Vec<InputFault>),
-}
-
 impl Shared {
-    /// Sends `change` as `caller`, once, and waits for the outcome until `deadline`.
-    ///
-    /// A change that waits for a permit can be cancelled. Once sent, it runs in a task of its own, so its outcome is recorded
-    /// even if the client disconnects or the deadline passes.
+    /// Sends `change` as `caller`, once, and waits for the outcome until `deadline`. With the `record` of an idempotency key
+    /// and the index of a root field in it, the change is sent only if no earlier request has sent it.
     pub(crate) async fn change(
         &self,
         caller: &Caller,
         change: Change,
+        record: Option<(&RecordInUse, usize)>,
+        deadline: Instant,
+    ) -> Result<Changed, UpstreamError> {
+        let Some((record, index)) = record else {
+            return self.send(caller, change, None, deadline).await;
+        };
+        match record.claim(index, deadline).await {
+            Claim::Known(outcome) => outcome,
+            Claim::Send(claimed) => self.send(caller, change, Some(claimed), deadline).await,
+        }
+    }
+
+    /// Sends a change, and settles its claim.
+    ///
+    /// A change that waits for a permit can be cancelled. Once sent, it runs in a task of its own, so its outcome is recorded
+    /// even if the client disconnects or the deadline passes.
+    async fn send(
+        &self,
+        caller: &Caller,
+        change: Change,
+        claimed: Option<ClaimedChange>,
         deadline: Instant,
     ) -> Result<Changed, UpstreamError> {
         // A free permit would be taken even now, but nobody would wait for the outcome.
@@ -39,10 +52,28 @@ impl Shared {
             return Err(UpstreamError::DeadlinePassed);
         }
         let turn = timeout_at(deadline, self.upstream.change_permit(caller));
-        let turn = turn.await.unwrap_or(Err(UpstreamError::DeadlinePassed))?;
-        let (shared, caller) = (self.clone(), caller.clone());
-        let task =
-            tokio::spawn(async move { shared.carry_out(turn, &caller, change).await }.in_current_span());
+        let turn = match turn.await.unwrap_or(Err(UpstreamError::DeadlinePassed)) {
+            Ok(turn) => turn,
+            Err(error) => {
+                let outcome = Err(error);
+                if let Some(claimed) = claimed {
+                    claimed.settle(&outcome);
+                }
+                return outcome;
+            }
+        };
+        let (shared, caller, mut claimed) = (self.clone(), caller.clone(), claimed);
+        if let Some(claimed) = &mut claimed {
+            claimed.mark_sent();
+        }
+        let sent = async move {
+            let outcome = shared.carry_out(turn, &caller, change).await;
+            if let Some(claimed) = claimed {
+                claimed.settle(&outcome);
+            }
+            outcome
+        };
+        let task = tokio::spawn(sent.in_current_span());
         match timeout_at(deadline, task).await {
             Ok(outcome) => outcome.unwrap_or(Err(UpstreamError::OutcomeUnknown("the task ended".into()))),
             Err(_) => Err(UpstreamError::OutcomeUnknown("the deadline of the operation passed".into())),

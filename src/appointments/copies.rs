@@ -61,8 +61,8 @@ impl Copies {
         }
     }
 
-    /// Stores an appointment from a page of the list that was read at `page`. If the cached copy is equal, its validators are
-    /// kept, since they belong to the same value.
+    /// Stores an appointment from a page of the list that was read at `page`. If the cached copy is equal, its
+    /// validators are kept, since they belong to the same value.
     pub(crate) fn store_listed(
         &self,
         caller: &Caller,

@@ -3,16 +3,18 @@
 //! [`Appointments`](operation::Appointments) belongs to one operation of one caller. Its [`loader`] gathers the ids that the
 //! fields ask for into one batch, over the caches that all operations share ([`shared`]): the [`appointment_cache`] and the
 //! [`page_cache`], both a [`ReadThrough`](crate::cache::read_through::ReadThrough). [`cache_ttl`] sets their TTLs.
-//! [`copies`] revokes all cached copies of an appointment at once. [`changes`] are sent once. [`subscriptions`] share one [`poller`] for each watched appointment.
+//! [`copies`] revokes all cached copies of an appointment at once. [`changes`] are sent once, even if their request is repeated with its key ([`idempotency`]). [`subscriptions`] share one [`poller`] for each watched appointment.
 //! Finished responses are cached as long as their [`dependencies`] are current ([`dependent_cache`]).
 
 pub mod appointment_cache;
 pub mod cache_ttl;
+pub mod changed;
 pub mod changes;
 pub mod copies;
 pub mod dependencies;
 pub mod dependent_cache;
 pub mod failure_log;
+pub mod idempotency;
 pub mod keys;
 pub mod list;
 pub mod loader;

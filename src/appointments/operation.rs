@@ -7,8 +7,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    changes::Changed,
+    changed::Changed,
     dependencies::Dependencies,
+    idempotency::RecordInUse,
     list::{ListReader, Window, WindowRequest},
     loader::Loader,
     read_set::ReadSet,
@@ -29,14 +30,26 @@ struct Inner {
     deadline: Instant,
     loader: Loader,
     reads: Arc<ReadSet>,
+    /// The record of the request's idempotency key.
+    record: Option<RecordInUse>,
 }
 
 impl Appointments {
     /// For an operation of `caller` that waits until `deadline`.
     pub fn new(shared: Shared, caller: Caller, deadline: Instant) -> Self {
+        Self::build(shared, caller, deadline, None)
+    }
+
+    /// The same for an operation whose changes have outcomes in `record`.
+    pub(crate) fn with_record(self, record: Option<RecordInUse>) -> Self {
+        let Inner { shared, caller, deadline, .. } = &*self.0;
+        Self::build(shared.clone(), caller.clone(), *deadline, record)
+    }
+
+    fn build(shared: Shared, caller: Caller, deadline: Instant, record: Option<RecordInUse>) -> Self {
         let reads = Arc::<ReadSet>::default();
         let loader = Loader::new(shared.cache.clone(), caller.clone(), deadline, reads.clone());
-        Self(Arc::new(Inner { shared, caller, deadline, loader, reads }))
+        Self(Arc::new(Inner { shared, caller, deadline, loader, reads, record }))
     }
 
     /// The caller of the operation.
@@ -70,15 +83,16 @@ impl Appointments {
         reader.window(request).await.inspect_err(|error| reads.note_failure(None, error))
     }
 
-    /// Sends a change, once.
+    /// Sends the change of the root field `index`, once.
     ///
     /// # Errors
     /// [`UpstreamError::OutcomeUnknown`] and [`UpstreamError::ChangeFailed`] if the change may have been applied. All other
     /// errors mean that it was not.
-    pub async fn change(&self, change: Change) -> Result<Changed, UpstreamError> {
-        let Inner { shared, caller, deadline, reads, .. } = &*self.0;
+    pub async fn change(&self, index: usize, change: Change) -> Result<Changed, UpstreamError> {
+        let Inner { shared, caller, deadline, reads, record, .. } = &*self.0;
         reads.mark_uncacheable();
-        shared.change(caller, change, *deadline).await.inspect(|changed| {
+        let record = record.as_ref().map(|record| (record, index));
+        shared.change(caller, change, record, *deadline).await.inspect(|changed| {
             if let Changed::To(_) = changed {
                 reads.note_data();
             }

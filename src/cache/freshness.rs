@@ -61,9 +61,9 @@ impl Freshness {
         Self { ttl, stale_if_error, stale_while_revalidate, keep_expired, forbids_storage: false }
     }
 
-    /// The strictest of three: the configuration, the upstream's `Cache-Control`, and the expiry of the caller's token. A
-    /// copy that is never fresh is not served stale either. It may still be kept, to be revalidated by every read, unless the
-    /// upstream forbids storage or a `ttl` of 0 disables caching.
+    /// The strictest of three: the configuration, the upstream's `Cache-Control`, and the expiry of the caller's token.
+    /// A copy that is never fresh is not served stale either. It may still be kept, to be revalidated by every read,
+    /// unless the upstream forbids storage or a `ttl` of 0 disables caching.
     pub(crate) fn new(
         ttl: Duration,
         policy: StalePolicy,

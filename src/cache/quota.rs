@@ -68,6 +68,32 @@ impl<K: Copy> Quotas<K> {
         (Usage { key, number }, evicted)
     }
 
+    /// Records an entry of `bytes` under `key` for `scope` without evicting another, if there is room for it: see
+    /// [`UsageTable::has_room`].
+    pub(crate) fn try_take(&self, scope: Scope, key: K, bytes: u32) -> Option<Usage<K>> {
+        let mut usage = self.lock();
+        if !usage.has_room(scope, bytes, self.capacity, self.share) {
+            return None;
+        }
+        usage.last_number += 1;
+        let number = usage.last_number;
+        usage.all.insert((scope, number), (key, bytes));
+        usage.count(scope, i64::from(bytes), self.share);
+        Some(Usage { key, number })
+    }
+
+    /// Adds `more` bytes to the entry of that `number`, if there is room for them. Returns whether there was.
+    pub(crate) fn try_grow(&self, scope: Scope, number: u64, more: u32) -> bool {
+        let mut usage = self.lock();
+        if !usage.has_room(scope, more, self.capacity, self.share) {
+            return false;
+        }
+        let Some((_, bytes)) = usage.all.get_mut(&(scope, number)) else { return false };
+        *bytes = bytes.saturating_add(more);
+        usage.count(scope, i64::from(more), self.share);
+        true
+    }
+
     /// Releases the entry of that `number`. Idempotent.
     pub(crate) fn leave(&self, scope: Scope, number: u64) {
         self.lock().remove(scope, number, self.share);
@@ -104,6 +130,14 @@ impl<K: Copy> UsageTable<K> {
     fn of(&self, scope: Scope) -> impl Iterator<Item = Usage<K>> {
         let all = self.all.range((scope, 0)..=(scope, u64::MAX));
         all.map(|(&(_, number), &(key, _))| Usage { key, number })
+    }
+
+    /// Whether `scope` may use `more` bytes without an eviction: as much as its share, and beyond it no more than stays free.
+    /// So a single caller gets half of all, and several have room left for others.
+    fn has_room(&self, scope: Scope, more: u32, capacity: u64, share: u64) -> bool {
+        let Some(free) = capacity.checked_sub(self.bytes + u64::from(more)) else { return false };
+        let held = self.bytes_by_scope.get(&scope).copied().unwrap_or_default();
+        held + u64::from(more) <= share.max(free)
     }
 
     fn remove(&mut self, scope: Scope, number: u64, share: u64) {
@@ -182,6 +216,37 @@ mod tests {
             assert_eq!(quotas.take(scope, key, 100).1, []);
         }
         assert_eq!(quotas.total(), (20, 2000));
+    }
+
+    #[test]
+    fn without_eviction_a_caller_leaves_as_much_free_as_it_holds() {
+        let [noisy, other, quiet] = scopes();
+        let quotas = Quotas::new(1000, 10);
+        let fill = |scope| (0..).take_while(|key| quotas.try_take(scope, *key, 10).is_some()).count();
+        assert_eq!(fill(noisy), 50);
+        assert_eq!(fill(other), 25);
+        assert_eq!(fill(quiet), 12);
+        assert_eq!((fill(noisy), fill(other)), (0, 0));
+        for scope in scopes::<2>() {
+            assert!(fill(scope) > 0, "others find room");
+        }
+        let held = quotas.of(noisy, u64::MAX, usize::MAX);
+        assert_eq!(held.len(), 50, "nothing is evicted");
+        quotas.leave(noisy, held[0].number);
+        assert!(!quotas.try_grow(noisy, held[1].number, 10), "others have taken the free part");
+    }
+
+    #[test]
+    fn without_eviction_each_caller_has_its_share_until_all_is_taken() {
+        let scopes = scopes::<11>();
+        let quotas = Quotas::new(1000, 10);
+        for (key, scope) in (0..).zip(&scopes[..10]) {
+            let held = quotas.try_take(*scope, key, 60).expect("room");
+            assert!(quotas.try_grow(*scope, held.number, 40));
+        }
+        assert_eq!(quotas.total(), (10, 1000));
+        assert_eq!(quotas.try_take(scopes[10], 10, 1), None);
+        assert!(!quotas.try_grow(scopes[0], 1, 1));
     }
 
     proptest! {

@@ -282,8 +282,8 @@ impl<R: Resource> ReadThrough<R> {
         Some(Cached { value: value.value.clone(), stale_age, forbids_storage: false })
     }
 
-    /// The copy to revalidate: the entry under `key`, or else the `last` read. It has validators, and is valid except for its
-    /// age.
+    /// The copy to revalidate: the entry under `key`, or else the `last` read. It has validators, and is valid except
+    /// for its age.
     fn revalidation_candidate(
         &self,
         key: &R::Key,

@@ -19,8 +19,8 @@ pub(crate) struct Representation<V> {
 }
 
 impl<V> Representation<V> {
-    /// A copy for the cache, from a read of this `version`. Without validators it cannot be revalidated, so it is not kept
-    /// longer than it may be served.
+    /// A copy for the cache, from a read of this `version`. Without validators it cannot be revalidated, so it is not
+    /// kept longer than it may be served.
     pub(crate) fn into_copy(self, version: ReadVersion, freshness: Freshness) -> Guarded<Self> {
         let freshness = if self.validators.is_some() { freshness } else { freshness.without_revalidation() };
         Guarded::new(self, version, freshness)

@@ -64,9 +64,13 @@ pub struct HttpConfig {
     pub drain_deadline: Duration,
 }
 
-/// The path of the GraphQL endpoint.
+/// The path of the GraphQL endpoint. Below it is a resource for each persisted document: `/graphql/<id>`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GraphqlPath(String);
+pub struct GraphqlPath {
+    endpoint: String,
+    /// The common name of the paths below it.
+    document_route: String,
+}
 
 /// The other paths of the gateway. GraphiQL is at `/`.
 const RESERVED: [&str; 6] =
@@ -97,28 +101,52 @@ impl GraphqlPath {
                     .to_owned(),
             );
         }
-        Ok(Self(path.to_owned()))
+        let document_route = format!("{}/{{id}}", path.trim_end_matches('/'));
+        Ok(Self { endpoint: path.to_owned(), document_route })
     }
 
     /// Whether a request for `path` is one for the endpoint. A trailing slash is accepted.
+    fn is_endpoint(&self, path: &str) -> bool {
+        path == self.endpoint || path.strip_suffix('/') == Some(&self.endpoint)
+    }
+
+    /// The id of the persisted document at `path`, percent-encoded. A trailing slash is accepted.
+    pub(crate) fn encoded_id<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let below = path.strip_prefix(self.endpoint.trim_end_matches('/'))?;
+        let segment = below.strip_prefix('/')?;
+        let segment = segment.strip_suffix('/').unwrap_or(segment);
+        let is_segment = !segment.is_empty() && !segment.contains('/');
+        let is_reserved = || self.is_root() && RESERVED.iter().any(|reserved| reserved[1..] == *segment);
+        (is_segment && !is_reserved()).then_some(segment)
+    }
+
+    /// Whether a request for `path` is one for the endpoint, or for a persisted document below it.
     pub fn matches(&self, path: &str) -> bool {
-        path == self.0 || path.strip_suffix('/') == Some(&self.0)
+        self.is_endpoint(path) || self.encoded_id(path).is_some()
+    }
+
+    /// The route of `path`, if it matches: the same for all persisted documents.
+    pub(crate) fn route(&self, path: &str) -> Option<&str> {
+        match self.encoded_id(path) {
+            Some(_) => Some(&self.document_route),
+            None => self.is_endpoint(path).then_some(&self.endpoint),
+        }
     }
 
     /// The path, without a trailing slash except in `/`.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.endpoint
     }
 
     /// Whether this is the path of GraphiQL.
     pub(crate) fn is_root(&self) -> bool {
-        self.0 == "/"
+        self.endpoint == "/"
     }
 }
 
 impl fmt::Display for GraphqlPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.endpoint)
     }
 }
 
@@ -166,5 +194,39 @@ mod tests {
             assert!(!path.matches(other), "{other}");
         }
         assert!(GraphqlPath::parse("/").unwrap().matches("/"));
+    }
+
+    #[test]
+    fn one_segment_below_the_endpoint_is_an_id() {
+        let path = GraphqlPath::parse("/api/graphql").unwrap();
+        for (request, id) in [
+            ("/api/graphql/abc", Some("abc")),
+            ("/api/graphql/abc/", Some("abc")),
+            ("/api/graphql/sha256:abc", Some("sha256:abc")),
+            ("/api/graphql/a%2Fb", Some("a%2Fb")),
+            ("/api/graphql/livez", Some("livez")),
+            ("/api/graphql", None),
+            ("/api/graphql/", None),
+            ("/api/graphql//", None),
+            ("/api/graphql//a", None),
+            ("/api/graphql/a/b", None),
+            ("/api/graphql/a//", None),
+            ("/api/graphqla", None),
+            ("/abc", None),
+        ] {
+            assert_eq!(path.encoded_id(request), id, "{request}");
+            let route = match request {
+                "/api/graphql" | "/api/graphql/" => Some("/api/graphql"),
+                _ => id.map(|_| "/api/graphql/{id}"),
+            };
+            assert_eq!(path.route(request), route, "{request}");
+        }
+        let root = GraphqlPath::parse("/").unwrap();
+        for (request, id) in
+            [("/abc", Some("abc")), ("/", None), ("//", None), ("/livez", None), ("/a/b", None)]
+        {
+            assert_eq!(root.encoded_id(request), id, "{request}");
+        }
+        assert_eq!((root.route("/"), root.route("/abc")), (Some("/"), Some("/{id}")));
     }
 }

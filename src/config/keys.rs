@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     auth::{AuthMethod, IdentityMode},
+    documents::DocumentsMode,
     http::{ClientCache, GraphqlPath, StatusEdition},
     key::{ConfigKey, ValueKind},
     log::{LogFormat, LogLevel},
@@ -23,6 +24,7 @@ const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 const FORMATS: &[&str] = &["human", "json"];
 const STATUSES: &[&str] = &["2026", "2025"];
 const CLIENT_CACHES: &[&str] = &["off", "validate", "fresh"];
+const DOCUMENTS_MODES: &[&str] = &["off", "log", "require"];
 
 /// All configuration keys, in the order of `docs/configuration.md`.
 pub const KEYS: &[ConfigKey] = &[
@@ -478,9 +480,27 @@ pub const KEYS: &[ConfigKey] = &[
         name: "cache.caller_share",
         default: "5",
         kind: ValueKind::Count,
-        help: "Guaranteed share per caller of cache.size, cache.list_size, cache.answers_size and the texts of \
-               automatic persisted queries, in percent. Entries of callers above their share are evicted first.",
+        help: "Guaranteed share per caller of cache.size, cache.list_size, cache.answers_size, the texts of automatic \
+               persisted queries and changes.idempotency_size, in percent. Entries of callers above their share are \
+               evicted first; records of idempotency keys are never evicted.",
         set: |c, v| count(v, 1..=100).map(|v| c.cache.caller_share = v as u8),
+    },
+    ConfigKey {
+        name: "changes.idempotency_ttl",
+        default: "10m",
+        kind: ValueKind::Duration,
+        help: "How long the outcome of a change with an Idempotency-Key is recorded for repeats of the request. 0: \
+               mutations with the header are refused (400).",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.changes.idempotency_ttl = v),
+    },
+    ConfigKey {
+        name: "changes.idempotency_size",
+        default: "16MiB",
+        kind: ValueKind::Size,
+        help: "Memory limit of the records of idempotency keys, about 1 KiB each. A caller may use its share \
+               (cache.caller_share), and beyond it as much as stays free. Without memory, new mutations with the header \
+               are refused (503). 0: all of them (400).",
+        set: |c, v| size(v, 0).map(|v| c.changes.idempotency_size = v),
     },
     ConfigKey {
         name: "live.fast_interval",
@@ -844,7 +864,7 @@ pub const KEYS: &[ConfigKey] = &[
         name: "http.cors_headers",
         default: "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
                   apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,apollographql-client-name,\
-                  apollographql-client-version,x-request-timeout,traceparent,tracestate,baggage,sentry-trace,if-none-match",
+                  apollographql-client-version,x-request-timeout,idempotency-key,traceparent,tracestate,baggage,sentry-trace,if-none-match",
         kind: ValueKind::HeaderNames,
         help: "Request headers that CORS allows to pages of http.origins, separated by commas.",
         set: |c, v| header_names(v).map(|v| c.http.cors_headers = v),
@@ -964,6 +984,46 @@ pub const KEYS: &[ConfigKey] = &[
         help: "Memory limit of the document cache: half of it for validated documents, which are not parsed and \
                validated again, half for the texts of automatic persisted queries. 0: neither.",
         set: |c, v| size(v, 0).map(|v| c.graphql.documents_size = v),
+    },
+    ConfigKey {
+        name: "documents.path",
+        default: "",
+        kind: ValueKind::File,
+        help: "File or directory of manifests with trusted documents: Apollo (apollo-persisted-query-manifest), Relay or \
+               GraphQL Codegen (.json), or plain GraphQL (.graphql, .gql). A directory is read with its subdirectories. \
+               See docs/operations.md.",
+        set: |c, v| file(v).map(|v| c.documents.path = v),
+    },
+    ConfigKey {
+        name: "documents.mode",
+        default: "off",
+        kind: ValueKind::Choice(DOCUMENTS_MODES),
+        help: "Documents that run: off (all), log (all; those that are not trusted are counted) or require (trusted ones \
+               only, over every transport).",
+        set: |c, v| {
+            c.documents.mode = match v {
+                "off" => DocumentsMode::Off,
+                "log" => DocumentsMode::Log,
+                "require" => DocumentsMode::Require,
+                _ => return Err(one_of(DOCUMENTS_MODES)),
+            };
+            Ok(())
+        },
+    },
+    ConfigKey {
+        name: "documents.reload_interval",
+        default: "5s",
+        kind: ValueKind::Duration,
+        help: "Time between two reads of documents.path. A change takes effect once two successive reads are equal. 0: \
+               the manifests are read at start only.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.documents.reload_interval = v),
+    },
+    ConfigKey {
+        name: "documents.size",
+        default: "16MiB",
+        kind: ValueKind::Size,
+        help: "Maximum size of all manifests together, and memory limit of their validated documents with query plans.",
+        set: |c, v| size(v, 1).map(|v| c.documents.size = v),
     },
     ConfigKey {
         name: "graphiql.enabled",

@@ -14,6 +14,8 @@ use super::{
     admin::AdminConfig,
     auth::{self, CallersConfig, IdentityConfig},
     cache::CacheConfig,
+    changes::ChangesConfig,
+    documents::DocumentsConfig,
     graphql::GraphqlConfig,
     http::HttpConfig,
     ignored_variables::{self, IgnoredVariables},
@@ -105,7 +107,7 @@ impl Config {
     /// # Errors
     /// All contradictions: the sandbox next to a real upstream, or exposed without `--sandbox`; reversed intervals; a
     /// response cache without room for the responses being sent; incomplete or unused keys of the upstream's proxy and
-    /// client certificate; missing or unused keys of the identity mode.
+    /// client certificate; missing or unused keys of the identity mode; a mode of trusted documents without documents.
     pub fn check_serving(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         let mut report = |key: &str, message: &str| {
@@ -143,6 +145,9 @@ impl Config {
                 "http.path",
                 "is the path of GraphiQL too; write another path, or set graphiql.enabled to false",
             );
+        }
+        if let Some((key, message)) = self.documents.contradiction() {
+            report(key, message);
         }
         let is_sandbox = self.upstream.url.is_none();
         let of_identity = auth::contradictions(&self.identity, &self.callers, is_sandbox);
@@ -296,12 +301,14 @@ impl Config {
             callers: CallersConfig::default(),
             sandbox: SandboxConfig::default(),
             cache: CacheConfig::default(),
+            changes: ChangesConfig::default(),
             live: LiveConfig::default(),
             websocket: WebSocketConfig::default(),
             limits: Limits::default(),
             rate_limit: RateLimitConfig::default(),
             http: HttpConfig::default(),
             graphql: GraphqlConfig::default(),
+            documents: DocumentsConfig::default(),
             graphiql: false,
             metrics: MetricsConfig::default(),
             admin: AdminConfig::default(),

@@ -7,6 +7,8 @@
 pub mod admin;
 pub mod auth;
 pub mod cache;
+pub mod changes;
+pub mod documents;
 pub mod graphql;
 pub mod http;
 pub mod ignored_variables;
@@ -33,6 +35,8 @@ use self::{
     admin::AdminConfig,
     auth::{CallersConfig, IdentityConfig},
     cache::CacheConfig,
+    changes::ChangesConfig,
+    documents::DocumentsConfig,
     graphql::GraphqlConfig,
     http::HttpConfig,
     ignored_variables::IgnoredVariables,
@@ -65,6 +69,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// `cache.*`
     pub cache: CacheConfig,
+    /// `changes.*`
+    pub changes: ChangesConfig,
     /// `live.*`
     pub live: LiveConfig,
     /// `websocket.*`
@@ -77,6 +83,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `graphql.*`
     pub graphql: GraphqlConfig,
+    /// `documents.*`
+    pub documents: DocumentsConfig,
     /// `graphiql.enabled`
     pub graphiql: bool,
     /// `metrics.*`

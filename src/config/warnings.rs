@@ -3,13 +3,19 @@
 use url::Url;
 
 use super::named_file::NamedFile;
-use super::{Config, profile::Profile, value::is_loopback};
+use super::{Config, documents::DocumentsMode, profile::Profile, value::is_loopback};
 
 type Check = fn(&Config) -> Vec<String>;
 
 /// Checks for every profile.
-const ALWAYS: &[Check] =
-    &[long_upstream_timeout, small_response_limit, small_burst, service_links, proxy_variables];
+const ALWAYS: &[Check] = &[
+    long_upstream_timeout,
+    small_response_limit,
+    small_burst,
+    refused_texts,
+    service_links,
+    proxy_variables,
+];
 
 /// Checks for production, where other users share the network and the machine.
 const IN_PRODUCTION: &[Check] = &[unencrypted_upstream, unencrypted_origins, exposed_files];
@@ -41,6 +47,23 @@ fn small_burst(config: &Config) -> Vec<String> {
     let is_limited = config.rate_limit.per_second > 0;
     let is_small = (config.rate_limit.burst as usize) < config.limits.batch;
     (is_limited && is_small).then(|| warning.to_owned()).into_iter().collect()
+}
+
+/// Tools that send texts of their own, while only trusted documents run.
+fn refused_texts(config: &Config) -> Vec<String> {
+    if config.documents.mode != DocumentsMode::Require {
+        return Vec::new();
+    }
+    let warning = |(key, _): &(&str, bool)| {
+        format!(
+            "documents.mode is require, which refuses the documents of {key}; set {key} to false, or documents.mode to log"
+        )
+    };
+    [("graphiql.enabled", config.graphiql), ("graphql.federation", config.graphql.federation)]
+        .iter()
+        .filter(|(_, is_enabled)| *is_enabled)
+        .map(warning)
+        .collect()
 }
 
 fn service_links(config: &Config) -> Vec<String> {

@@ -76,6 +76,8 @@ named! {
         PersistedQueryHashMismatch => "PERSISTED_QUERY_HASH_MISMATCH",
         /// A persisted query, while these are disabled.
         PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
+        /// A text, while only trusted documents run.
+        PersistedQueryIdRequired => "PERSISTED_QUERY_ID_REQUIRED",
         /// A fault of the gateway.
         Internal => "INTERNAL",
         /// A skipped change. Internal: such errors are removed from every response.

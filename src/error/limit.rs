@@ -54,6 +54,7 @@ named! {
         WriteTimeout => "http.write_timeout",
         SendTimeout => "http.send_timeout",
         ResponseMemory => "http.max_response_memory",
+        IdempotencyRecords => "changes.idempotency_size",
     }
 }
 

@@ -98,6 +98,21 @@ impl LimitExceeded {
         Self::overloaded(Limit::ResponseMemory, maximum, message)
     }
 
+    /// The memory for records of idempotency keys is exhausted, in total or for this caller.
+    pub(crate) fn idempotency_memory_exhausted(maximum: u64, retry_after: Duration) -> ApiError {
+        let message = "Memory for idempotency keys is exhausted, in total or for this caller \
+                       (changes.idempotency_size). Nothing was changed. Retry after the given time.";
+        let retry_after = Some(retry_after.max(OVERLOADED_RETRY_AFTER));
+        Self::error(
+            ErrorCode::Overloaded,
+            Limit::IdempotencyRecords,
+            Some(maximum),
+            None,
+            message,
+            retry_after,
+        )
+    }
+
     /// A resource is exhausted, in total or for this caller.
     pub fn at_capacity(limit: Limit) -> ApiError {
         Self::error(ErrorCode::Overloaded, limit, None, None, SERVER_OVERLOADED, Some(OVERLOADED_RETRY_AFTER))

@@ -66,6 +66,10 @@ pub enum ApiError {
     PersistedQueryNotFound,
     /// The hash of a persisted query does not match the text.
     PersistedQueryHashMismatch,
+    /// The text in the request is not that of the trusted document which it names.
+    PersistedQueryTextMismatch,
+    /// The request has a text, and only trusted documents run.
+    PersistedQueryIdRequired,
     /// The request names a persisted query, but these are disabled (`graphql.documents_size` is 0).
     PersistedQueryNotSupported,
     /// A change was skipped because an earlier one in the operation failed. An internal marker, which is removed from every
@@ -96,7 +100,10 @@ impl ApiError {
             Self::ValidationFailed(_) => ErrorCode::ValidationFailed,
             Self::LimitExceeded(exceeded) => exceeded.code,
             Self::PersistedQueryNotFound => ErrorCode::PersistedQueryNotFound,
-            Self::PersistedQueryHashMismatch => ErrorCode::PersistedQueryHashMismatch,
+            Self::PersistedQueryHashMismatch | Self::PersistedQueryTextMismatch => {
+                ErrorCode::PersistedQueryHashMismatch
+            }
+            Self::PersistedQueryIdRequired => ErrorCode::PersistedQueryIdRequired,
             Self::PersistedQueryNotSupported => ErrorCode::PersistedQueryNotSupported,
             Self::ChangeSkipped => ErrorCode::ChangeSkipped,
             Self::Internal => ErrorCode::Internal,
@@ -147,6 +154,15 @@ impl ApiError {
             Self::PersistedQueryHashMismatch => {
                 "The sha256Hash in extensions.persistedQuery is not the hash of this query. Send the SHA-256 hash, in \
                  hexadecimal digits, of exactly the text in the parameter \"query\"."
+                    .into()
+            }
+            Self::PersistedQueryTextMismatch => {
+                "The text in \"query\" is not that of the trusted document with this id. Send the id without a text."
+                    .into()
+            }
+            Self::PersistedQueryIdRequired => {
+                "This gateway runs trusted documents only. Send the id of one, in \"documentId\" or \
+                 \"extensions.persistedQuery\", without a text."
                     .into()
             }
             Self::ChangeSkipped => "This change was skipped because an earlier change failed.".into(),

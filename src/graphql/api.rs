@@ -17,7 +17,7 @@ use super::{
         response::{EncodedArray, EncodedJson, GraphqlResponse},
         run::{Access, Execution, RequestedTotals},
     },
-    persisted::{PersistedDocuments, Registration, RequestDocument},
+    persisted::{PersistedDocuments, Registration, RequestDocument, ResolvedDocument, Trust},
     pipeline::{
         arguments,
         complexity::Complexity,
@@ -26,6 +26,7 @@ use super::{
         normalize::{self, VariableShape},
         overlap, parse,
         plan::Plan,
+        request_digest,
         short_names::ShortNames,
         typename,
     },
@@ -39,7 +40,7 @@ use super::{
 };
 use crate::{
     caller::Caller,
-    config::{graphql::GraphqlConfig, limits::Limits},
+    config::{documents::DocumentsConfig, graphql::GraphqlConfig, limits::Limits},
     error::{self, ApiError, code::ErrorCode, limit::LimitExceeded, limit_errors::truncate_errors},
     metrics::metrics,
     response_memory::{Owner, ResponseMemory},
@@ -63,6 +64,7 @@ pub struct ParsedRequest {
     pub(crate) kind: OperationType,
     pub(crate) document: DocumentState,
     registration: Option<Registration>,
+    trust: Trust,
 }
 
 /// The document of a parsed request.
@@ -78,6 +80,7 @@ pub struct Operation {
     pub(crate) plan: Arc<Plan>,
     pub(crate) variables: Variables,
     registration: Option<Registration>,
+    pub(crate) trust: Trust,
     complexity: Complexity,
     requested: Arc<RequestedTotals>,
 }
@@ -96,11 +99,13 @@ pub struct Api {
     validator: Schema<Query, Mutation, Subscription>,
     /// The validate-only schema with name suggestions; None if `graphql.suggestions` is off.
     suggester: Option<Schema<Query, Mutation, Subscription>>,
-    types: Types,
-    limits: Limits,
+    pub(super) types: Types,
+    pub(super) limits: Limits,
     has_introspection: bool,
     pub(crate) documents: DocumentCache,
-    persisted: PersistedDocuments,
+    /// The document cache of trusted documents, from which others evict nothing.
+    pub(super) trusted_documents: DocumentCache,
+    pub(super) persisted: PersistedDocuments,
     memory: ResponseMemory,
 }
 
@@ -138,8 +143,8 @@ fn export_sdl(schema: &Schema<Query, Mutation, Subscription>) -> String {
 }
 
 impl Api {
-    /// Builds the API. Responses are charged to `memory`. Each caller has a quota of `caller_share` percent of the memory
-    /// for registered texts.
+    /// Builds the API. Responses are charged to `memory`. Each caller has a quota of `caller_share` percent of the
+    /// memory for registered texts.
     ///
     /// # Panics
     /// Never: a test parses the schema's own SDL, which does not depend on `limits`.
@@ -184,7 +189,31 @@ impl Api {
         let documents = DocumentCache::new(config.documents_size - texts_size);
         let persisted = PersistedDocuments::new(texts_size, caller_share);
         let has_introspection = config.introspection;
-        Self { schema, validator, suggester, types, limits, has_introspection, documents, persisted, memory }
+        let trusted_documents = DocumentCache::new(ByteSize(0));
+        Self {
+            schema,
+            validator,
+            suggester,
+            types,
+            limits,
+            has_introspection,
+            documents,
+            trusted_documents,
+            persisted,
+            memory,
+        }
+    }
+
+    /// The same with trusted documents. None are [loaded](Self::load_documents) yet.
+    pub fn trusting(self, config: &DocumentsConfig) -> Self {
+        let trusted_documents = DocumentCache::new(config.size);
+        Self { persisted: self.persisted.trusting(config.mode), trusted_documents, ..self }
+    }
+
+    /// The number of the set of trusted documents in use. Requests that see the same number, and are equal, have the same
+    /// document.
+    pub(crate) fn documents_generation(&self) -> u64 {
+        self.persisted.trusted().generation()
     }
 
     /// Parses a `request` of `caller` within the limits, or finds it in the document cache, and selects its operation.
@@ -197,9 +226,10 @@ impl Api {
         caller: Option<&Caller>,
     ) -> Result<ParsedRequest, GraphqlResponse> {
         let GraphqlRequest { document, operation_name, variables } = request;
-        let (text, registration) = self.persisted.resolve(document, caller).map_err(reject)?;
+        let resolved = self.persisted.resolve(document, caller).map_err(reject)?;
+        let ResolvedDocument { text, registration, trust } = resolved;
         let name = operation_name.filter(|name| !name.is_empty());
-        if let Some(validated) = self.documents.get(&text, name.as_deref()) {
+        if let Some(validated) = self.cache_of(trust).get(&text, name.as_deref()) {
             let kind = validated.kind;
             return Ok(ParsedRequest {
                 text,
@@ -208,17 +238,23 @@ impl Api {
                 kind,
                 document: DocumentState::Validated(validated),
                 registration,
+                trust,
             });
         }
         metrics().documents.count("text");
         let document = self.read(&text)?;
         let kind = parse::operation(&document, name.as_deref()).map_err(reject)?.node.ty;
         let document = DocumentState::New(Box::new(document));
-        Ok(ParsedRequest { text, name, variables, kind, document, registration })
+        Ok(ParsedRequest { text, name, variables, kind, document, registration, trust })
+    }
+
+    /// The document cache for documents with this `trust`.
+    fn cache_of(&self, trust: Trust) -> &DocumentCache {
+        if trust == Trust::Trusted { &self.trusted_documents } else { &self.documents }
     }
 
     /// Parses `text` within the limits.
-    fn read(&self, text: &str) -> Result<ExecutableDocument, GraphqlResponse> {
+    pub(super) fn read(&self, text: &str) -> Result<ExecutableDocument, GraphqlResponse> {
         let mut document = parse::parse(text, &self.limits).map_err(reject)?;
         integers::coerce(&mut document, &self.types);
         Ok(document)
@@ -234,7 +270,7 @@ impl Api {
     }
 
     async fn build_operation(&self, parsed: ParsedRequest) -> Result<Operation, GraphqlResponse> {
-        let ParsedRequest { text, name, variables, document, registration, .. } = parsed;
+        let ParsedRequest { text, name, variables, document, registration, trust, .. } = parsed;
         let (validated, new) = match document {
             DocumentState::Validated(validated) => (validated, None),
             DocumentState::New(document) => {
@@ -252,16 +288,16 @@ impl Api {
                 metrics().documents.count("cache");
                 plan.clone()
             }
-            None => self.plan(text, name, &validated, shape, new).await?,
+            None => self.plan(text, name, &validated, shape, new, trust).await?,
         };
         let cost = plan.cost.check(&variables, &self.limits).map_err(reject)?;
         let complexity = validated.complexity.with_cost(cost);
-        Ok(Operation { plan, variables, registration, complexity, requested: Arc::default() })
+        Ok(Operation { plan, variables, registration, trust, complexity, requested: Arc::default() })
     }
 
     /// Validates the parts of a new document whose errors precede those of its variables, and analyses the operation
     /// `name`.
-    fn analyze(
+    pub(super) fn analyze(
         &self,
         text: &str,
         name: Option<&str>,
@@ -287,6 +323,7 @@ impl Api {
         validated: &ValidatedDocument,
         shape: VariableShape,
         new: Option<ExecutableDocument>,
+        trust: Trust,
     ) -> Result<Arc<Plan>, GraphqlResponse> {
         let is_new = new.is_some();
         let document = match new {
@@ -302,14 +339,14 @@ impl Api {
             self.validate(&text, document, name.as_deref()).await?;
         }
         let plan = Arc::new(Plan::of(normalized, &self.types, &self.limits));
-        self.documents.put(text, name, validated.with(shape, plan.clone()));
+        self.cache_of(trust).put(text, name, validated.with(shape, plan.clone()));
         Ok(plan)
     }
 
     /// Validates the whole document against the schema, without variables, which are already coerced.
     ///
     /// Suggestions cost much more than validation, so they are made only if all errors can be listed.
-    async fn validate(
+    pub(super) async fn validate(
         &self,
         text: &str,
         mut document: ExecutableDocument,
@@ -346,8 +383,11 @@ impl Api {
 
     /// Updates the size gauges in the [metrics].
     pub fn observe(&self) {
-        let (documents, texts) = (self.documents.total(), self.persisted.total());
-        metrics().caches.set(&[("documents", documents), ("persisted_queries", texts)]);
+        metrics().caches.set(&[
+            ("documents", self.documents.total()),
+            ("persisted_queries", self.persisted.total()),
+            ("trusted_documents", self.trusted_documents.total()),
+        ]);
         self.memory.observe();
     }
 
@@ -452,7 +492,7 @@ impl Api {
 }
 
 /// The response to a request with this `error`.
-fn reject(error: impl Into<ServerError>) -> GraphqlResponse {
+pub(super) fn reject(error: impl Into<ServerError>) -> GraphqlResponse {
     GraphqlResponse::with_errors(vec![error.into()])
 }
 
@@ -489,6 +529,11 @@ impl ParsedRequest {
     pub fn is_mutation(&self) -> bool {
         self.kind == OperationType::Mutation
     }
+
+    /// The digest of the document, the operation name and the variables, by `hasher`, which is keyed.
+    pub(crate) fn digest(&self, hasher: blake3::Hasher) -> [u8; 32] {
+        request_digest::digest(hasher, &self.text, self.name.as_deref(), &self.variables)
+    }
 }
 
 impl Operation {
@@ -500,6 +545,11 @@ impl Operation {
     /// Whether the operation is a subscription.
     pub fn is_subscription(&self) -> bool {
         self.plan.kind() == OperationType::Subscription
+    }
+
+    /// The number of root fields.
+    pub(crate) fn root_fields(&self) -> usize {
+        self.plan.shape.0.len()
     }
 
     /// Whether a root field needs access to appointments.

@@ -12,3 +12,4 @@ pub mod fuzzing;
 pub mod persisted;
 pub mod pipeline;
 pub mod schema;
+pub mod trusted_documents;

@@ -64,11 +64,12 @@ impl RateLimit {
         taken.map_err(|wait| buckets.rejection(wait, caller, token))
     }
 
-    /// Admits an array of `operations`, for the first of which [`Self::admit`] has already taken a token. Takes the remaining
-    /// tokens, or none.
+    /// Admits an array of `operations`, for the first of which [`Self::admit`] has already taken a token. Takes the
+    /// remaining tokens, or none.
     ///
     /// # Errors
-    /// As [`Self::admit`], with the time until the whole array is admitted. `BAD_REQUEST` if it exceeds `rate_limit.burst`.
+    /// As [`Self::admit`], with the time until the whole array is admitted. `BAD_REQUEST` if it exceeds
+    /// `rate_limit.burst`.
     pub(crate) fn admit_array(
         &self,
         operations: usize,

@@ -65,7 +65,12 @@ impl Refusal {
 
     /// The same refusal in `application/json`, whatever JSON type the client prefers.
     pub(crate) fn in_json(self) -> Self {
-        Self { refused: Refused { is_json: true }, ..self }
+        Self { refused: Refused { is_json: true, ..self.refused }, ..self }
+    }
+
+    /// The same with its status in every edition and media type.
+    pub(crate) fn in_every_edition(self) -> Self {
+        Self { refused: Refused { is_exact: true, ..self.refused }, ..self }
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -112,6 +117,8 @@ impl From<ApiError> for Refusal {
 pub(crate) struct Refused {
     /// Whether the media type is `application/json` in any case.
     pub(crate) is_json: bool,
+    /// Whether the status does not depend on the edition and the media type.
+    pub(crate) is_exact: bool,
 }
 
 impl IntoResponse for Refusal {

@@ -87,13 +87,13 @@ pub(crate) async fn expose_route(route: Option<MatchedPath>, request: Request, n
 pub(crate) struct AccessLogEntry<'a> {
     started: Instant,
     method: &'static str,
-    graphql_path: Option<&'a str>,
+    graphql_route: Option<&'a str>,
 }
 
 impl<'a> AccessLogEntry<'a> {
-    /// Starts the timer. `graphql_path` is the path of the GraphQL endpoint, if the request is for it.
-    pub(crate) fn start(head: &Parts, graphql_path: Option<&'a str>) -> Self {
-        Self { started: Instant::now(), method: method_label(&head.method), graphql_path }
+    /// Starts the timer. `graphql_route` is the route of a request for the GraphQL endpoint.
+    pub(crate) fn start(head: &Parts, graphql_route: Option<&'a str>) -> Self {
+        Self { started: Instant::now(), method: method_label(&head.method), graphql_route }
     }
 
     /// Records the response in the metrics and in the log.
@@ -104,7 +104,7 @@ impl<'a> AccessLogEntry<'a> {
         metrics().request_duration.observe(duration);
         // Never the path of the request or its query string, which may contain personal data.
         let route = response.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-        let route = route.or(self.graphql_path).unwrap_or("(none)");
+        let route = route.or(self.graphql_route).unwrap_or("(none)");
         let (method, status_code) = (self.method, status.as_u16());
         // Rounded to microseconds.
         let duration_ms = (duration * 1e6).round() / 1e3;

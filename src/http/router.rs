@@ -82,7 +82,7 @@ impl Service {
         Self(Arc::new(Inner { gateway, has_graphql, routes, cors }))
     }
 
-    /// Whether `path` is the GraphQL endpoint of this service.
+    /// Whether `path` is the GraphQL endpoint of this service, or a persisted document below it.
     fn is_graphql(&self, path: &str) -> bool {
         self.0.has_graphql && self.0.gateway.http.path.matches(path)
     }
@@ -94,8 +94,8 @@ impl Service {
         let expects_continue = head.headers.contains_key(header::EXPECT);
         // Every request has an id and an access log entry, and counts in the metrics.
         let id = RequestId::from_headers(&head.headers);
-        let graphql_path = self.is_graphql(head.uri.path()).then(|| self.0.gateway.http.path.as_str());
-        let log_entry = AccessLogEntry::start(&head, graphql_path);
+        let path = self.0.has_graphql.then_some(&self.0.gateway.http.path);
+        let log_entry = AccessLogEntry::start(&head, path.and_then(|path| path.route(head.uri.path())));
         let negotiation = accept::negotiate(&head.headers);
         let context = RequestContext { id: &id, body: &mut body, negotiation };
         let handled = self.apply_cors(Request::from_parts(head, context));

@@ -27,10 +27,14 @@ use self::descriptors::{MAX_ADMIN_CONNECTIONS, MAX_METRICS_CONNECTIONS};
 use crate::{
     appointments::shared::Shared,
     auth::identity::Authenticator,
-    config::Config,
+    config::{Config, documents::DocumentsConfig},
     error::limit::Limit,
     graceful_shutdown::{GracefulShutdown, ShutdownGuard},
-    graphql::api::Api,
+    graphql::{
+        api::Api,
+        persisted::manifest_files::{ManifestSource, ManifestWatch},
+        trusted_documents::DocumentFaults,
+    },
     http::{
         concurrency::{AdmissionQueue, ConcurrencyLimit},
         connection_state::ConnectionState,
@@ -87,12 +91,13 @@ impl Server {
             ids: if is_sandbox { sandbox::example_ids() } else { Vec::new() },
             endpoint: config.http.path.as_str().trim_start_matches('/').to_owned(),
         });
-        let appointments = Shared::new(&config.cache, config.live.clone(), upstream);
+        let appointments = Shared::new(&config.cache, &config.changes, config.live.clone(), upstream);
         let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
         let gateway = Gateway {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
             entity_tags: EntityTagKey::random(),
-            api: Api::new(config.limits.clone(), &config.graphql, config.cache.caller_share, memory),
+            api: Api::new(config.limits.clone(), &config.graphql, config.cache.caller_share, memory)
+                .trusting(&config.documents),
             appointments,
             identity: Authenticator::new(config.identity.mode, &config.callers, &http_client),
             http: config.http.clone(),
@@ -117,6 +122,30 @@ impl Server {
             shutdown: GracefulShutdown::new(),
         };
         Ok(Self { gateway: Arc::new(gateway), max_sockets: descriptors::max_sockets(config) })
+    }
+
+    /// Loads the trusted documents that `config` names, and loads them again whenever they change. Returns their number; none
+    /// if there is no `documents.path`.
+    ///
+    /// # Errors
+    /// All faults, if a manifest is faulty.
+    pub async fn load_documents(&self, config: &DocumentsConfig) -> Result<Option<usize>, DocumentFaults> {
+        let Some(source) = ManifestSource::of(config) else { return Ok(None) };
+        let files = source.read();
+        let watch = (!config.reload_interval.is_zero())
+            .then(|| ManifestWatch::new(source, config.reload_interval, &files));
+        let count = self.gateway.api.load_documents(files).await?;
+        if let Some(mut watch) = watch {
+            let gateway = Arc::downgrade(&self.gateway);
+            tokio::spawn(async move {
+                loop {
+                    let files = watch.changed().await;
+                    let Some(gateway) = gateway.upgrade() else { return };
+                    gateway.api.reload_documents(files).await;
+                }
+            });
+        }
+        Ok(Some(count))
     }
 
     /// Serves `listeners` until `stop` completes. Then it shuts down gracefully: it announces the shutdown for

@@ -88,9 +88,9 @@ fn shorter(stated: Option<Duration>, bound: Duration) -> Duration {
 /// Parses `Cache-Control`, and `Age`, which is subtracted from `max-age`.
 ///
 /// `no-store` forbids caching. `no-cache` requires revalidation before each use, with one exception: exactly
-/// `no-cache, private` is the default of the upstream's framework for responses without an explicit policy, so it counts as
-/// unspecified. Any further directive makes it explicit. `must-revalidate` and `proxy-revalidate` forbid serving stale
-/// copies. An invalid value counts as the strictest one.
+/// `no-cache, private` is the default of the upstream's framework for responses without an explicit policy, so it
+/// counts as unspecified. Any further directive makes it explicit. `must-revalidate` and `proxy-revalidate` forbid
+/// serving stale copies. An invalid value counts as the strictest one.
 pub(crate) fn parse(headers: &HeaderMap) -> CacheDirectives {
     let mut directives = Vec::new();
     for value in headers.get_all(CACHE_CONTROL) {

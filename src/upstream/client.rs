@@ -276,8 +276,9 @@ impl UpstreamClient {
         [(ACCEPT, JSON), (AUTHORIZATION, bearer)].into_iter().chain(id).collect()
     }
 
-    /// Sends a GET, conditional on the validators of the `last` response. A 304 that selects another response is disregarded,
-    /// and the request is repeated without the condition. A 304 to an unconditional request is returned as a response.
+    /// Sends a GET, conditional on the validators of the `last` response. A 304 that selects another response is
+    /// disregarded, and the request is repeated without the condition. A 304 to an unconditional request is returned as
+    /// a response.
     async fn get(
         &self,
         headers: HeaderMap,

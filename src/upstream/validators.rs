@@ -25,10 +25,11 @@ pub struct Validators {
 }
 
 impl Validators {
-    /// The validators in the `headers` of a response; none if it has no valid ones, or if `directives` forbid storing it.
+    /// The validators in the `headers` of a response; none if it has no valid ones, or if `directives` forbid storing
+    /// it.
     ///
-    /// `Last-Modified` is used only if the response was sent at least one second later. Otherwise a change within the same
-    /// second would go unnoticed (RFC 9110, section 8.8.2.2).
+    /// `Last-Modified` is used only if the response was sent at least one second later. Otherwise a change within the
+    /// same second would go unnoticed (RFC 9110, section 8.8.2.2).
     pub(crate) fn of(headers: &HeaderMap, directives: CacheDirectives) -> Option<Self> {
         let last_modified = text(headers, &LAST_MODIFIED).filter(|modified| {
             let sent = text(headers, &DATE).and_then(date).unwrap_or_else(SystemTime::now);
@@ -48,8 +49,8 @@ impl Validators {
         conditions.fold(request, |request, (name, value)| request.header(name, value))
     }
 
-    /// Whether a 304 with these `headers` selects the response with these validators (RFC 9111, section 4.3.4). Entity tags
-    /// are compared weakly, since proxies weaken them.
+    /// Whether a 304 with these `headers` selects the response with these validators (RFC 9111, section 4.3.4). Entity
+    /// tags are compared weakly, since proxies weaken them.
     pub(crate) fn are_confirmed_by(&self, headers: &HeaderMap) -> bool {
         if let (Some(own), Some(confirmed)) = (&self.etag, text(headers, &ETAG)) {
             return opaque_tag(own) == opaque_tag(confirmed);

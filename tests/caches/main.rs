@@ -56,8 +56,8 @@ async fn upstream() -> Upstream {
     .await
 }
 
-/// Sends the same requests of each user in turn through the cache at `base`: without a tag, with the user's own tag, and
-/// with the other user's. Returns the number of responses by their `X-Cache`.
+/// Sends the same requests of each user in turn through the cache at `base`: without a tag, with the user's own tag,
+/// and with the other user's. Returns the number of responses by their `X-Cache`.
 async fn take_turns(gateway: &Gateway, base: &str, storage: Storage) -> BTreeMap<String, usize> {
     let mut answers = BTreeMap::new();
     let mut tags = BTreeMap::<_, String>::new();

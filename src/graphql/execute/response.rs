@@ -103,8 +103,8 @@ impl GraphqlResponse {
         Self { data: Some(Data(None)), ..Self::rejected(vec![error]) }
     }
 
-    /// Whether an error may replace the data of the response if it is too large. The data of a mutation is kept, since its
-    /// changes have been made.
+    /// Whether an error may replace the data of the response if it is too large. The data of a mutation is kept, since
+    /// its changes have been made.
     pub(crate) fn is_replaceable(&self) -> bool {
         self.draft.as_ref().is_some_and(|draft| !draft.is_mutation)
     }

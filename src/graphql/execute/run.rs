@@ -69,6 +69,13 @@ impl Execution {
         self.access.as_ref().map_err(Clone::clone)
     }
 
+    /// The index of the current root field, equal in all requests with this document, operation and variables.
+    pub(crate) fn root_index(ctx: &Context<'_>) -> usize {
+        let field = ctx.field();
+        // Each field that is resolved is part of the plan.
+        Self::of(ctx).plan.shape.index(field.alias().unwrap_or_else(|| field.name())).unwrap_or_default()
+    }
+
     /// Records that the current root field serves stale data of this `age`, at `index` if the field is a list.
     pub(crate) fn record_stale(ctx: &Context<'_>, index: Option<usize>, age: Duration) {
         let field = ctx.field();

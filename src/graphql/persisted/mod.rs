@@ -1,11 +1,14 @@
 //! Persisted documents: a request sends the id of a document instead of its text.
 //!
-//! [`PersistedDocuments::resolve`] is the only place that looks up a text by its id, for all transports. The only source is
-//! automatic persisted queries (APQ), whose texts clients register ([`registered`]). Add further sources to
-//! [`PersistedDocuments::text`].
+//! [`PersistedDocuments::resolve`] is the only place that looks up a text by its id, and that refuses documents which are not
+//! trusted, for all transports. It has two sources: [trusted documents](trusted) from the operator's [manifests](manifest),
+//! and then the texts of automatic persisted queries, which clients [register](registered).
 
 pub mod id;
+pub mod manifest;
+pub mod manifest_files;
 mod registered;
+pub(crate) mod trusted;
 
 use std::{fmt, sync::Arc};
 
@@ -14,10 +17,12 @@ use bytesize::ByteSize;
 use self::{
     id::{DocumentId, Sha256},
     registered::RegisteredTexts,
+    trusted::TrustedDocuments,
 };
 use super::execute::run::Access;
 use crate::{
     caller::{Caller, Scope},
+    config::documents::DocumentsMode,
     error::ApiError,
     metrics::metrics,
 };
@@ -35,6 +40,34 @@ pub enum RequestDocument {
         /// Must be the hash of the text.
         id: DocumentId,
     },
+    /// A text with an id that is not necessarily its hash.
+    Named {
+        /// The text. If the id is that of a trusted document, it must have the same text.
+        text: String,
+        /// The id.
+        id: DocumentId,
+    },
+}
+
+/// The text of a request's document.
+pub(crate) struct ResolvedDocument {
+    pub(crate) text: String,
+    /// The pending registration, if there is one.
+    pub(crate) registration: Option<Registration>,
+    pub(crate) trust: Trust,
+}
+
+/// Whether a document is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// It is in a manifest.
+    Trusted,
+    /// It is not, and the request has no id.
+    UntrustedText,
+    /// It is not, and the request has another id.
+    UntrustedId,
+    /// It does not matter whether it is: `documents.mode` is off.
+    Unknown,
 }
 
 /// The sources of persisted documents. Cheap to clone.
@@ -42,6 +75,7 @@ pub enum RequestDocument {
 pub struct PersistedDocuments {
     /// None if the document cache is disabled (`graphql.documents_size` is 0).
     registered: Option<Arc<RegisteredTexts>>,
+    trusted: Arc<TrustedDocuments>,
 }
 
 /// A pending registration: it becomes effective once the upstream has answered the caller with data. Not `Debug`, since
@@ -52,24 +86,67 @@ pub(crate) struct Registration {
 }
 
 impl PersistedDocuments {
-    /// No texts yet, at most `size` in total, with a quota of `percent` for each caller. A `size` of 0 disables registration.
+    /// No texts yet, at most `size` in total, with a quota of `percent` for each caller. A `size` of 0 disables
+    /// registration.
     pub fn new(size: ByteSize, percent: u8) -> Self {
         let is_enabled = size.as_u64() > 0;
-        Self { registered: is_enabled.then(|| Arc::new(RegisteredTexts::new(size, percent))) }
+        let registered = is_enabled.then(|| Arc::new(RegisteredTexts::new(size, percent)));
+        Self { registered, trusted: Arc::default() }
     }
 
-    /// The text of a request's document, and its pending registration, if it has one.
+    /// Trusts documents as `mode` says.
+    pub(crate) fn trusting(self, mode: DocumentsMode) -> Self {
+        Self { trusted: Arc::new(TrustedDocuments::new(mode)), ..self }
+    }
+
+    /// The trusted documents.
+    pub(crate) fn trusted(&self) -> &TrustedDocuments {
+        &self.trusted
+    }
+
+    /// The text of a request's document.
     ///
     /// # Errors
-    /// `PERSISTED_QUERY_NOT_FOUND` for an unknown id, `PERSISTED_QUERY_NOT_SUPPORTED` for any id if registration is disabled,
-    /// and `PERSISTED_QUERY_HASH_MISMATCH` for a text with another hash.
+    /// `PERSISTED_QUERY_NOT_FOUND` and `PERSISTED_QUERY_NOT_SUPPORTED` for an unknown id, `PERSISTED_QUERY_HASH_MISMATCH` for
+    /// a text with another id, and `PERSISTED_QUERY_ID_REQUIRED` for a text without an id, if only trusted documents run.
     pub(crate) fn resolve(
+        &self,
+        document: RequestDocument,
+        caller: Option<&Caller>,
+    ) -> Result<ResolvedDocument, ApiError> {
+        if let RequestDocument::Persisted(id)
+        | RequestDocument::Registration { id, .. }
+        | RequestDocument::Named { id, .. } = &document
+            && let Some(trusted) = self.trusted.get(id)
+        {
+            if document.text().is_some_and(|text| *text != *trusted) {
+                metrics().persisted_queries.count("mismatch");
+                return Err(ApiError::PersistedQueryTextMismatch);
+            }
+            metrics().persisted_queries.count("trusted");
+            let text = trusted.as_ref().into();
+            return Ok(ResolvedDocument { text, registration: None, trust: Trust::Trusted });
+        }
+        let trust = Trust::of_untrusted(&document, self.trusted.mode());
+        trust.count(1);
+        if self.trusted.mode() == DocumentsMode::Require {
+            return Err(match document {
+                RequestDocument::Text(_) => ApiError::PersistedQueryIdRequired,
+                _ => ApiError::PersistedQueryNotFound,
+            });
+        }
+        let (text, registration) = self.resolve_untrusted(document, caller)?;
+        Ok(ResolvedDocument { text, registration, trust })
+    }
+
+    /// The text of a document that is not trusted, and its pending registration, if it has one.
+    fn resolve_untrusted(
         &self,
         document: RequestDocument,
         caller: Option<&Caller>,
     ) -> Result<(String, Option<Registration>), ApiError> {
         match document {
-            RequestDocument::Text(text) => Ok((text, None)),
+            RequestDocument::Text(text) | RequestDocument::Named { text, .. } => Ok((text, None)),
             RequestDocument::Persisted(id) => {
                 let text = self.text(&id, caller.map(Caller::identity));
                 metrics().persisted_queries.count(if text.is_ok() { "hit" } else { "miss" });
@@ -89,14 +166,14 @@ impl PersistedDocuments {
         }
     }
 
-    /// The text with this `id` that the caller `identity` may use.
+    /// The registered text with this `id` that the caller `identity` may use.
     fn text(&self, id: &DocumentId, identity: Option<Scope>) -> Result<Arc<str>, ApiError> {
         let registered = self.registered.as_ref().ok_or(ApiError::PersistedQueryNotSupported)?;
         id.sha256().and_then(|hash| registered.get(hash, identity)).ok_or(ApiError::PersistedQueryNotFound)
     }
 
-    /// Completes a `pending` registration if the upstream has answered the caller with data. Made-up tokens therefore never
-    /// take memory.
+    /// Completes a `pending` registration if the upstream has answered the caller with data. Made-up tokens therefore
+    /// never take memory.
     pub(crate) fn register(&self, pending: &mut Option<Registration>, access: &Access) {
         let Some(registered) = &self.registered else { return };
         if let Ok(appointments) = access
@@ -118,11 +195,61 @@ impl RequestDocument {
     pub(crate) fn is_registration(&self) -> bool {
         matches!(self, Self::Registration { .. })
     }
+
+    /// The text, if the request has one.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Registration { text, .. } | Self::Named { text, .. } => Some(text),
+            Self::Persisted(_) => None,
+        }
+    }
+}
+
+impl Trust {
+    fn of_untrusted(document: &RequestDocument, mode: DocumentsMode) -> Self {
+        match (mode, document) {
+            (DocumentsMode::Off, _) => Self::Unknown,
+            (_, RequestDocument::Text(_)) => Self::UntrustedText,
+            _ => Self::UntrustedId,
+        }
+    }
+
+    /// Counts `number` operations whose document is not trusted.
+    pub(crate) fn count(self, number: u64) {
+        match self {
+            Self::Trusted | Self::Unknown => {}
+            Self::UntrustedText => metrics().untrusted_documents.count_many("text", number),
+            Self::UntrustedId => metrics().untrusted_documents.count_many("id", number),
+        }
+    }
 }
 
 impl From<String> for RequestDocument {
     fn from(text: String) -> Self {
         Self::Text(text)
+    }
+}
+
+/// The number of untrusted documents behind a response, which count again with each of its copies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct UntrustedCounts {
+    texts: u32,
+    ids: u32,
+}
+
+impl UntrustedCounts {
+    /// Adds a document.
+    pub(crate) fn add(&mut self, trust: Trust) {
+        self.texts += u32::from(trust == Trust::UntrustedText);
+        self.ids += u32::from(trust == Trust::UntrustedId);
+    }
+
+    /// Counts the documents once more.
+    pub(crate) fn count(self) {
+        if self != Self::default() {
+            Trust::UntrustedText.count(self.texts.into());
+            Trust::UntrustedId.count(self.ids.into());
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The registered texts of automatic persisted queries, by hash.
 //!
-//! **Sharing.** A text without strings and comments contains only names, numbers and structure. It is part of an app, so
-//! any caller may use it by its hash. Strings and comments may contain personal data. A text with either is found only by
-//! the caller that registered it: no other caller can learn its content, or that it exists.
+//! **Sharing.** A text without strings and comments contains only names, numbers and structure. It is part of an app,
+//! so any caller may use it by its hash. Strings and comments may contain personal data. A text with either is found
+//! only by the caller that registered it: no other caller can learn its content, or that it exists.
 //!
 //! **Memory.** Texts are bounded in bytes. Under memory pressure, the largest holder's oldest texts are evicted first
 //! ([`Quotas`]).
@@ -20,8 +20,8 @@ use crate::{
     metrics::metrics,
 };
 
-/// The bytes of an entry in addition to its text, as measured for the cache store: its node and queue entries in moka, and
-/// its entry in the quota.
+/// The bytes of an entry in addition to its text, as measured for the cache store: its node and queue entries in moka,
+/// and its entry in the quota.
 const ENTRY_OVERHEAD: usize = 700;
 
 /// Registered texts.
@@ -112,8 +112,8 @@ impl RegisteredTexts {
     }
 }
 
-/// Whether all callers may use a valid `text` by its hash: it has neither strings nor comments. No other token contains `"`
-/// or `#`.
+/// Whether all callers may use a valid `text` by its hash: it has neither strings nor comments. No other token contains
+/// `"` or `#`.
 fn is_shareable(text: &str) -> bool {
     !text.contains(['"', '#'])
 }

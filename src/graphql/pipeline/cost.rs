@@ -98,6 +98,15 @@ impl Cost {
         Ok(cost)
     }
 
+    /// Checks the part of the cost that does not depend on variables against `limits.cost`.
+    ///
+    /// # Errors
+    /// `QUERY_TOO_COMPLEX` with the cost.
+    pub(crate) fn check_fixed(&self, limits: &Limits) -> Result<(), ApiError> {
+        let cost = Self { fixed: self.fixed, variable_parts: Vec::new() };
+        cost.check(&Variables::default(), limits).map(drop)
+    }
+
     /// Heap bytes in use.
     pub(crate) fn size(&self) -> usize {
         self.variable_parts.capacity() * size_of::<(Multiplier, Name, u64)>()

@@ -114,6 +114,11 @@ impl ValidatedDocument {
         VariableShape::of(&self.shaping, variables)
     }
 
+    /// The shape of variables without a value. None if a required variable without a default decides the shape.
+    pub(crate) fn default_shape(&self) -> Option<VariableShape> {
+        VariableShape::of_defaults(&self.shaping, &self.definitions)
+    }
+
     /// The plan for variables of that `shape`.
     pub(crate) fn plan(&self, shape: &VariableShape) -> Option<&Arc<Plan>> {
         self.plans.iter().find(|(known, _)| known == shape).map(|(_, plan)| plan)

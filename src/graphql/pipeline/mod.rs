@@ -14,6 +14,7 @@ pub mod overlap;
 pub mod parse;
 pub mod parser;
 pub mod plan;
+pub mod request_digest;
 pub mod selection;
 pub mod short_names;
 pub mod size;

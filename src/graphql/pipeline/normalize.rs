@@ -108,6 +108,25 @@ impl VariableShape {
         Self(shaping.iter().map(state).collect())
     }
 
+    /// The shape of variables without a value, given their `definitions`. None if a required variable without a default
+    /// decides the shape.
+    pub(crate) fn of_defaults(
+        shaping: &[ShapingVariable],
+        definitions: &[Positioned<VariableDefinition>],
+    ) -> Option<Self> {
+        let state = |ShapingVariable { name, is_condition }: &ShapingVariable| {
+            let definition = &definitions.iter().find(|definition| definition.node.name.node == *name)?.node;
+            let state = match definition.default_value.as_ref().map(|value| &value.node) {
+                Some(Value::Boolean(value)) if *is_condition => VariableState::Boolean(*value),
+                Some(_) => VariableState::Given,
+                None if definition.var_type.node.nullable => VariableState::Absent,
+                None => return None,
+            };
+            Some((name.clone(), state))
+        };
+        shaping.iter().map(state).collect::<Option<Vec<_>>>().map(Self)
+    }
+
     /// Bytes in use.
     pub(crate) fn size(&self) -> usize {
         let names = self.0.iter().map(|(name, _)| size::name(name));

@@ -123,6 +123,11 @@ impl Shape {
 
     /// Whether the response has a root field of that name.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|(name, _)| name == key)
+        self.index(key).is_some()
+    }
+
+    /// The index of the root field of that response name.
+    pub(crate) fn index(&self, key: &str) -> Option<usize> {
+        self.0.iter().position(|(name, _)| name == key)
     }
 }

@@ -1,9 +1,9 @@
 //! The schema of the subgraph (`graphql.federation`; Apollo Federation 2, subgraph specification), and its SDL.
 //! [`entities`](super::entities) has the resolvers.
 //!
-//! async-graphql adds the root fields of a subgraph once a type has a key, but its `_entities` fails the whole list if one
-//! entity fails. The fields are therefore part of the query root, and no type of the executable schema has a key. A second
-//! schema has keys and only serves to print the [SDL](subgraph_sdl).
+//! async-graphql adds the root fields of a subgraph once a type has a key, but its `_entities` fails the whole list if
+//! one entity fails. The fields are therefore part of the query root, and no type of the executable schema has a key. A
+//! second schema has keys and only serves to print the [SDL](subgraph_sdl).
 
 use std::{borrow::Cow, marker::PhantomData};
 

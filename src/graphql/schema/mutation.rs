@@ -7,9 +7,10 @@ use async_graphql::{
     Value, parser::types::Field, registry::Registry,
 };
 
+use super::nullable_appointment::{NullableAppointment, to_field};
 use crate::model::user_error::UserError;
 use crate::{
-    appointments::changes::Changed,
+    appointments::changed::Changed,
     error::ApiError,
     graphql::{
         execute::{
@@ -33,7 +34,7 @@ pub(crate) struct Mutation;
 #[derive(SimpleObject)]
 pub(crate) struct AppointmentPayload {
     /// The appointment after the change. Null if the change was rejected or the upstream did not return the appointment.
-    appointment: Option<ProjectedAppointment>,
+    appointment: NullableAppointment,
     /// Errors in the input, by field. Empty if the change was applied.
     user_errors: UserErrors,
 }
@@ -128,11 +129,15 @@ async fn send(ctx: &Context<'_>, change: Result<Change, ApiError>) -> Result<App
     let execution = Execution::of(ctx);
     // Without memory for the response, the change is not sent.
     execution.draft().begin()?;
-    Ok(match execution.appointments()?.change(change?).await? {
-        Changed::To(appointment) => AppointmentPayload {
-            appointment: appointment.map(ProjectedAppointment),
-            user_errors: UserErrors(Vec::new()),
-        },
+    let appointments = execution.appointments()?;
+    let applied = |appointment| AppointmentPayload { appointment, user_errors: UserErrors(Vec::new()) };
+    Ok(match appointments.change(Execution::root_index(ctx), change?).await? {
+        Changed::To(appointment) => applied(appointment.map(|it| Ok(ProjectedAppointment(it)))),
+        // The change was made, whatever comes of the read.
+        Changed::Earlier(Some(id)) if ctx.look_ahead().field("appointment").exists() => {
+            applied(to_field(ctx, None, appointments.get(id).await))
+        }
+        Changed::Earlier(_) => applied(None),
         Changed::Rejected(errors) => AppointmentPayload {
             appointment: None,
             user_errors: UserErrors(

@@ -26,8 +26,8 @@ pub(crate) struct Negotiation {
     /// The media type of an error document: the preferred JSON type, or `application/json` without one.
     pub(crate) errors: MediaType,
     /// The media type of a response that asks the client to resend a persisted query with its text: `application/json`,
-    /// unless the client prefers another JSON type to it. Its status is then 200, and some clients ignore the body of any
-    /// other.
+    /// unless the client prefers another JSON type to it. Its status is then 200, and some clients ignore the body of
+    /// any other.
     pub(crate) persisted_query_misses: MediaType,
 }
 

@@ -1,8 +1,8 @@
 //! Batching: a JSON array of operations in one POST, as Apollo Client's `BatchHttpLink` sends it.
 //!
-//! The operations of an array share one slot of the concurrency limit, one deadline, one loader and the limits of a single
-//! operation. Only the rate limit counts each of them. Each has its own result, and an invalid one does not affect the
-//! others. The response cache stores the response to the whole array.
+//! The operations of an array share one slot of the concurrency limit, one deadline, one loader and the limits of a
+//! single operation. Only the rate limit counts each of them. Each has its own result, and an invalid one does not
+//! affect the others. The response cache stores the response to the whole array.
 //!
 //! Refusals are `application/json` too: with any other type, `BatchHttpLink` ignores the status, such as 401 or 429.
 
@@ -23,6 +23,7 @@ use super::{
     accept::{Accepted, MediaType},
     delivery::deliver,
     encoded_response::EncodedResponse,
+    idempotency_key::IDEMPOTENCY_KEY,
     request::{self, Parameters},
     response_cache::CacheRequest,
     run::access,
@@ -39,13 +40,11 @@ use crate::{
     graphql::{
         api::{ArrayTotals, GraphqlRequest, Operation},
         execute::response::{EncodedArray, GraphqlResponse, ResponseKind},
+        persisted::UntrustedCounts,
     },
     http::{compression::Coding, gateway::Gateway, refusal::Refusal},
     metrics::metrics,
 };
-
-/// The header for safe retries. A key identifies one change, so an array cannot have one.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The operations of an array, not yet parsed.
 pub(crate) type Entries<'b> = Vec<&'b RawValue>;
@@ -53,8 +52,8 @@ pub(crate) type Entries<'b> = Vec<&'b RawValue>;
 /// An operation of an array: ready to run, or rejected with a status and a response.
 type Prepared = Result<Operation, (Option<StatusCode>, GraphqlResponse)>;
 
-/// The parameters of one operation. Their types are checked before [`GraphQLBatchRequest`] reads the array: it fails as a
-/// whole, and treats a missing `query` as an empty one. Null counts as absent.
+/// The parameters of one operation. Their types are checked before [`GraphQLBatchRequest`] reads the array: it fails as
+/// a whole, and treats a missing `query` as an empty one. Null counts as absent.
 #[derive(Deserialize, Serialize)]
 struct Entry<'b> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -194,6 +193,7 @@ fn to_graphql(request: async_graphql::Request, has_text: bool) -> Result<Graphql
         operation_name: request.operation_name.map(Value::String),
         variables: None,
         extensions: Some(Value::Object(extensions.collect())),
+        ..Parameters::default()
     };
     Ok(GraphqlRequest { variables: request.variables, ..parameters.try_into()? })
 }
@@ -225,8 +225,8 @@ impl<'b> Entry<'b> {
             && let Some((_, name)) = ids.into_iter().find(|(id, _)| id.is_some())
         {
             return Err(request::malformed(format!(
-                "Parameter \"{name}\" is not supported in an array of operations. Send the text in \"query\", or its hash \
-                 in \"extensions.persistedQuery\"."
+                "Parameter \"{name}\" is not supported in an array of operations. Send the text in \"query\", or its \
+                 hash in \"extensions.persistedQuery\"."
             )));
         }
         Ok(entry)
@@ -267,6 +267,8 @@ pub(crate) async fn execute(
     }
     let has_mutation = prepared.iter().flatten().any(Operation::is_mutation);
     let appointments = shared.as_ref().ok().cloned();
+    let mut untrusted = UntrustedCounts::default();
+    prepared.iter().flatten().for_each(|operation| untrusted.add(operation.trust));
     let run = async |prepared: Prepared, access| match prepared {
         Ok(operation) => (None, gateway.api.execute(operation, access).await),
         Err(rejected) => rejected,
@@ -294,7 +296,7 @@ pub(crate) async fn execute(
         _ if has_run => StatusCode::OK,
         refused => refused.or(first).unwrap_or(StatusCode::OK),
     };
-    let encoded = EncodedResponse::plain(status, MediaType::Json, body);
+    let encoded = EncodedResponse { untrusted, ..EncodedResponse::plain(status, MediaType::Json, body) };
     // A cached response would bypass the registration of a text.
     let is_cacheable = is_complete && !has_mutation && !registers;
     let response = deliver(gateway, cache_request, None, coding, encoded, appointments, is_cacheable).await;

@@ -69,8 +69,8 @@ impl<'h> ClientCaching<'h> {
     }
 }
 
-/// Sends the response of `encode`; or 304, if it is `storable` and the client has a current copy. `coding` is the content
-/// coding of the response before it is encoded.
+/// Sends the response of `encode`; or 304, if it is `storable` and the client has a current copy. `coding` is the
+/// content coding of the response before it is encoded.
 pub(crate) async fn respond(
     storable: Option<StorableResponse<'_>>,
     coding: Option<Coding>,

@@ -12,8 +12,8 @@ use crate::{
     http::{compression::Coding, gateway::Gateway},
 };
 
-/// Completes the response to a request that was executed with `appointments`: caches it if it `is_cacheable`, tags it if
-/// clients may store it (`caching`), and compresses it with `coding`.
+/// Completes the response to a request that was executed with `appointments`: caches it if it `is_cacheable`, tags it
+/// if clients may store it (`caching`), and compresses it with `coding`.
 pub(super) async fn deliver(
     gateway: &Gateway,
     cache_request: CacheRequest<'_>,

@@ -8,6 +8,7 @@ use axum::{
 
 use super::{accept::MediaType, entity_tag::EntityTags, status};
 use crate::{
+    graphql::persisted::UntrustedCounts,
     http::{
         compression::{self, Coding, CompressionSkipped, Effort},
         security_headers,
@@ -27,12 +28,15 @@ pub(crate) struct EncodedResponse {
     pub(crate) varies: bool,
     /// The entity tags, if clients may store the response.
     pub(crate) tags: Option<EntityTags>,
+    /// The documents that are not trusted.
+    pub(crate) untrusted: UntrustedCounts,
 }
 
 impl EncodedResponse {
     /// An uncompressed response for all clients.
     pub(crate) fn plain(status: StatusCode, media_type: MediaType, body: Bytes) -> Self {
-        Self { status, media_type, body, coding: None, varies: false, tags: None }
+        let untrusted = UntrustedCounts::default();
+        Self { status, media_type, body, coding: None, varies: false, tags: None, untrusted }
     }
 
     /// Marks a response that other clients might get compressed, if compression `is_enabled`.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     accept, csrf,
     entity_tag::{EntityTagKey, IfNoneMatch},
+    idempotency_key::{self, IDEMPOTENCY_KEY},
     request, websocket,
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 
 /// Parses `bytes` as a request body, and as a query string.
 pub fn request(bytes: &[u8]) {
-    match request::from_json(bytes) {
+    match request::from_json(bytes, None) {
         Ok(request) => {
             // `Value` rejects some JSON that the request parser accepts, such as huge numbers in ignored members.
             if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
@@ -33,22 +34,26 @@ pub fn request(bytes: &[u8]) {
         Err(refusal) => assert_error_document(refusal),
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        match request::from_query_string(text.as_bytes()) {
+        match request::from_query_string(text.as_bytes(), None) {
             Ok(request) => assert_round_trip(&request),
             Err(refusal) => assert_error_document(refusal),
         }
     }
 }
 
-/// Asserts that `parameters` hold the text of the document, and a hash only if the document has an id.
+/// Asserts that `parameters` hold the text of the document, and an id only if the document has one.
 pub(crate) fn assert_is_sent(document: &RequestDocument, parameters: &Value) {
     let (text, has_id) = match document {
         RequestDocument::Text(text) => (text.as_str(), false),
-        RequestDocument::Registration { text, .. } => (text.as_str(), true),
+        RequestDocument::Registration { text, .. } | RequestDocument::Named { text, .. } => {
+            (text.as_str(), true)
+        }
         RequestDocument::Persisted(_) => ("", true),
     };
     assert_eq!(parameters["query"].as_str().unwrap_or_default(), text);
-    assert_eq!(parameters["extensions"]["persistedQuery"]["sha256Hash"].is_string(), has_id);
+    let names = [&parameters["documentId"], &parameters["doc_id"], &parameters["id"]];
+    let hash = &parameters["extensions"]["persistedQuery"]["sha256Hash"];
+    assert_eq!(names.into_iter().chain([hash]).any(Value::is_string), has_id);
 }
 
 /// Asserts that a request with a text survives a round trip through JSON, except for the last digits of numbers.
@@ -56,7 +61,7 @@ pub(crate) fn assert_round_trip(request: &GraphqlRequest) {
     let GraphqlRequest { document, operation_name, variables } = request;
     let RequestDocument::Text(query) = document else { return };
     let body = json!({ "query": query, "operationName": operation_name, "variables": variables });
-    let again = request::from_json(body.to_string().as_bytes());
+    let again = request::from_json(body.to_string().as_bytes(), None);
     assert!(again.is_ok_and(|again| {
         matches!(&again.document, RequestDocument::Text(text) if text == query)
             && again.operation_name == *operation_name
@@ -82,6 +87,7 @@ pub fn headers(bytes: &[u8]) {
         header::ORIGIN,
         header::ACCEPT_ENCODING,
         header::IF_NONE_MATCH,
+        IDEMPOTENCY_KEY,
     ];
     let values = bytes.split(|byte| *byte == b'\n').map(|line| HeaderValue::from_bytes(line).ok());
     let headers: HeaderMap = names
@@ -96,6 +102,7 @@ pub fn headers(bytes: &[u8]) {
         host::check(&request),
         csrf::reject_simple_get(&headers),
         csrf::require_json_body(&headers),
+        idempotency_key::key(&headers).map(drop),
     ] {
         if let Err(refusal) = result {
             let _ = refusal.into_response();

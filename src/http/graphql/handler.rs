@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::TryFutureExt as _;
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -17,6 +18,7 @@ use super::{
     csrf,
     delivery::deliver,
     encoded_response::EncodedResponse,
+    idempotency_key::{self, IdempotencyKey},
     request, request_timeout,
     response_cache::{CacheRequest, Form},
     run::access,
@@ -27,8 +29,12 @@ use super::{
 use crate::{
     auth::bearer,
     caller::Caller,
+    config::http::GraphqlPath,
     error::{ApiError, code::ErrorCode},
-    graphql::execute::response::{EncodedJson, GraphqlResponse},
+    graphql::{
+        execute::response::{EncodedJson, GraphqlResponse},
+        persisted::{UntrustedCounts, id::DocumentId},
+    },
     http::{
         compression::{AcceptEncoding, Coding},
         gateway::{Gateway, Request, RequestContext},
@@ -59,9 +65,13 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         return Err(method_not_allowed(message, "GET, HEAD, POST"));
     }
     if websocket::is_upgrade(&request) {
+        if gateway.http.path.encoded_id(request.uri().path()).is_some() {
+            return Err(Refusal::not_found(Some(&gateway.http.path)));
+        }
         return websocket::upgrade(gateway, request);
     }
     let deadline = request_timeout::deadline(request.headers(), gateway.http.deadline)?;
+    let key = if is_get { None } else { idempotency_key::key(request.headers())? };
     let (head, RequestContext { id, body, negotiation }) = request.into_parts();
     let token = bearer::token(&head.headers, &gateway.limits);
     let caller = bearer::identify(&token, &gateway.identity, deadline).await;
@@ -71,25 +81,40 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
     if sse::is_single_connection(&head.headers) {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
+    let document_id = document_id(&gateway.http.path, head.uri.path());
+    let documents_generation = gateway.api.documents_generation();
+    let cache_request = |form, media_type, text| CacheRequest {
+        form,
+        media_type,
+        text,
+        document_id: document_id.as_ref(),
+        documents_generation,
+    };
     let whole_body;
     let mut array = None;
     let cache_request = if is_get {
         csrf::reject_simple_get(&head.headers)?;
         let query = head.uri.query().unwrap_or_default();
-        CacheRequest { form: Form::QueryString, media_type: accepted.preferred, text: query.as_bytes() }
+        cache_request(Form::QueryString, accepted.preferred, query.as_bytes())
     } else {
         csrf::require_json_body(&head.headers)?;
         whole_body = request::read(body, gateway, deadline).await?;
         let mut media_type = accepted.preferred;
         if batch::is_array(&whole_body) {
             let entries = batch::split(&whole_body)?;
+            if document_id.is_some() {
+                return Err(request::malformed(
+                    "The path has the id of a document, but the body is an array of operations. Send one operation.",
+                )
+                .in_json());
+            }
             batch::check(&entries, &head.headers, accepted, &gateway.limits).map_err(Refusal::in_json)?;
             let admitted = gateway.rate_limit.admit_array(entries.len(), &caller, &token);
             admitted.map_err(|error| Refusal::from(error).in_json())?;
             array = Some(entries);
             media_type = MediaType::Json;
         }
-        CacheRequest { form: Form::Body, media_type, text: &whole_body }
+        cache_request(Form::Body, media_type, &*whole_body)
     };
     let codings = AcceptEncoding::from_headers(&head.headers);
     let coding = codings.preferred().filter(|_| gateway.http.compression);
@@ -116,13 +141,19 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         }
         None => {
             let negotiated = Negotiated { accepted, persisted_query_misses, coding, caching };
-            Box::pin(execute(gateway, cache_request, negotiated, caller, deadline))
+            Box::pin(execute(gateway, cache_request, key, negotiated, caller, deadline))
         }
     };
     match id.span(SpanStart::Execution) {
         Some(span) => executed.instrument(span).await,
         None => executed.await,
     }
+}
+
+/// The id of a persisted document in the path of a request. An id that is not UTF-8 is none of a document.
+fn document_id(endpoint: &GraphqlPath, path: &str) -> Option<DocumentId> {
+    let encoded = endpoint.encoded_id(path)?;
+    Some(DocumentId::new(&percent_decode_str(encoded).decode_utf8_lossy()))
 }
 
 /// Whether a request with this method has its parameters in the query string: GET, or HEAD, which is handled like GET.
@@ -134,6 +165,7 @@ pub(crate) fn is_get_or_head(method: &Method) -> bool {
 async fn execute(
     gateway: &Arc<Gateway>,
     cache_request: CacheRequest<'_>,
+    key: Option<IdempotencyKey>,
     negotiated: Negotiated<'_>,
     caller: Result<Caller, ApiError>,
     deadline: Instant,
@@ -141,8 +173,8 @@ async fn execute(
     let Negotiated { accepted, persisted_query_misses, coding, caching } = negotiated;
     let is_get = cache_request.form == Form::QueryString;
     let request = match cache_request.form {
-        Form::QueryString => request::from_query_string(cache_request.text)?,
-        Form::Body => request::from_json(cache_request.text)?,
+        Form::QueryString => request::from_query_string(cache_request.text, cache_request.document_id)?,
+        Form::Body => request::from_json(cache_request.text, cache_request.document_id)?,
     };
     let registers = request.document.is_registration();
     let permit = gateway.operations.admit(&caller, deadline).await?;
@@ -162,6 +194,7 @@ async fn execute(
     if is_get && is_mutation {
         return Err(method_not_allowed("Mutations are not allowed with GET. Use POST.", "POST"));
     }
+    let keyed = key.filter(|_| is_mutation).map(|key| key.of(gateway, &parsed)).transpose()?;
     let operation = match gateway.api.prepare(parsed).await {
         Ok(operation) => operation,
         Err(response) => return reject(response),
@@ -172,10 +205,13 @@ async fn execute(
             // Subscriptions are long-lived and have a concurrency limit of their own.
             drop(permit);
             let permit = gateway.event_streams.admit()?;
-            Ok(sse::stream_response(gateway, operation, caller, deadline, permit))
+            let access = access(gateway, caller, deadline);
+            Ok(sse::stream_response(gateway, operation, access, permit))
         }
         Accepted { preferred: MediaType::EventStream, .. } => {
-            Ok(sse::stream_response(gateway, operation, caller, deadline, permit))
+            let access = access(gateway, caller, deadline);
+            let access = idempotency_key::with_record(access, keyed, &operation, gateway)?;
+            Ok(sse::stream_response(gateway, operation, access, permit))
         }
         _ if operation.is_subscription() => Err(Refusal::new(
             StatusCode::BAD_REQUEST,
@@ -192,9 +228,13 @@ async fn execute(
             {
                 return Err(error.clone().into());
             }
+            let access = idempotency_key::with_record(access, keyed, &operation, gateway)?;
             let appointments = access.as_ref().ok().cloned();
+            let mut untrusted = UntrustedCounts::default();
+            untrusted.add(operation.trust);
             let response = gateway.api.execute(operation, access).await;
             let (encoded, is_complete) = encode(gateway, response, preferred)?;
+            let encoded = EncodedResponse { untrusted, ..encoded };
             // A cached response would bypass the registration of its text.
             let is_cacheable = is_complete && !is_mutation && !registers;
             let response =

@@ -2,7 +2,7 @@
 //! ([`websocket`]).
 //!
 //! The steps of [`handler`], each of which may reject the request: method, WebSocket upgrade, deadline
-//! ([`request_timeout`]), authentication, rate limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body
+//! ([`request_timeout`]), [`idempotency_key`], authentication, rate limit, content negotiation ([`accept`]), CSRF protection ([`csrf`]), body
 //! or query string ([`request`]), response cache ([`response_cache`]), parameters ([`batch`] for arrays), concurrency limit,
 //! operation, response ([`status`]), [`delivery`] ([`client_cache`]).
 
@@ -16,6 +16,7 @@ pub mod entity_tag;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod handler;
+pub mod idempotency_key;
 pub mod request;
 pub mod request_timeout;
 pub mod response_cache;

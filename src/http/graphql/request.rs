@@ -18,7 +18,10 @@ use crate::{
         ApiError,
         limit::{Limit, LimitExceeded},
     },
-    graphql::{api::GraphqlRequest, persisted::RequestDocument},
+    graphql::{
+        api::GraphqlRequest,
+        persisted::{RequestDocument, id::DocumentId},
+    },
     http::{gateway::Gateway, refusal::Refusal},
 };
 
@@ -119,14 +122,22 @@ pub(crate) struct Parameters {
     pub(crate) operation_name: Option<Value>,
     pub(crate) variables: Option<Value>,
     pub(crate) extensions: Option<Value>,
+    /// The id of a persisted document, under the names that clients use.
+    #[serde(rename = "documentId")]
+    pub(crate) document_id: Option<Value>,
+    pub(crate) doc_id: Option<Value>,
+    pub(crate) id: Option<Value>,
+    /// The id in the path of the request.
+    #[serde(skip)]
+    pub(crate) path_id: Option<DocumentId>,
 }
 
-/// Parses the body of a POST with a single operation.
+/// Parses the body of a POST with a single operation, for the persisted document with the id in the path, if any.
 ///
 /// # Errors
 /// 400 for invalid JSON, 422 for a request that is not well-formed. The message has the position of the error, but repeats
 /// nothing of the body.
-pub(crate) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
+pub(crate) fn from_json(body: &[u8], path_id: Option<&DocumentId>) -> Result<GraphqlRequest, Refusal> {
     // The parser of the parameters stops at the first of the wrong kind, before the rest has been parsed.
     let is_json = || serde_json::from_slice::<IgnoredAny>(body).map_err(invalid_json).map(drop);
     match body.trim_ascii_start().first() {
@@ -149,24 +160,30 @@ pub(crate) fn from_json(body: &[u8]) -> Result<GraphqlRequest, Refusal> {
         }
         Err(error) => return Err(invalid_json(error)),
     };
-    parameters.try_into()
+    Parameters { path_id: path_id.cloned(), ..parameters }.try_into()
 }
 
-/// Parses the query string of a GET.
+/// Parses the query string of a GET, for the persisted document with the id in the path, if any.
 ///
 /// # Errors
 /// 400 for invalid encoding or JSON, 422 for a request that is not well-formed. The message repeats nothing of the query
 /// string.
-pub(crate) fn from_query_string(query: &[u8]) -> Result<GraphqlRequest, Refusal> {
+pub(crate) fn from_query_string(
+    query: &[u8],
+    path_id: Option<&DocumentId>,
+) -> Result<GraphqlRequest, Refusal> {
     let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(query)
         .map_err(|_| unparsable("Query string is not valid URL encoding."))?;
-    let mut parameters = Parameters::default();
+    let mut parameters = Parameters { path_id: path_id.cloned(), ..Parameters::default() };
     for (name, text) in pairs {
         let (slot, is_json) = match name.as_str() {
             "query" => (&mut parameters.query, false),
             "operationName" => (&mut parameters.operation_name, false),
             "variables" => (&mut parameters.variables, true),
             "extensions" => (&mut parameters.extensions, true),
+            "documentId" => (&mut parameters.document_id, false),
+            "doc_id" => (&mut parameters.doc_id, false),
+            "id" => (&mut parameters.id, false),
             _ => continue,
         };
         if slot.is_some() {
@@ -196,20 +213,47 @@ impl TryFrom<Parameters> for GraphqlRequest {
             Some(Value::String(query)) => Some(query),
             Some(_) => return Err(malformed("Parameter \"query\" must be a string.")),
         };
-        let document = match (query, extensions.and_then(|mut it| it.remove("persistedQuery"))) {
-            (Some(text), None | Some(Value::Null)) => RequestDocument::Text(text),
-            (None, None | Some(Value::Null)) => return Err(malformed("Parameter \"query\" is missing.")),
-            (text, Some(Value::Object(persisted))) => {
-                let id = sha256_hash(persisted)?.into();
-                match text {
-                    // Some clients send an empty text in place of none.
-                    Some(text) if !text.is_empty() => RequestDocument::Registration { text, id },
-                    _ => RequestDocument::Persisted(id),
-                }
+        let hash = match extensions.and_then(|mut it| it.remove("persistedQuery")) {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(persisted)) => Some(DocumentId::of_hash(&sha256_hash(persisted)?)),
+            Some(_) => return Err(malformed("Parameter \"extensions.persistedQuery\" must be an object.")),
+        };
+        let mut ids = Vec::new();
+        ids.extend(parameters.path_id);
+        for (name, id) in [("documentId", parameters.document_id), ("doc_id", parameters.doc_id)] {
+            match id {
+                None | Some(Value::Null) => {}
+                Some(Value::String(id)) => ids.push(DocumentId::new(&id)),
+                Some(_) => return Err(malformed(format!("Parameter \"{name}\" must be a string."))),
             }
-            (_, Some(_)) => {
-                return Err(malformed("Parameter \"extensions.persistedQuery\" must be an object."));
+        }
+        let is_registration = hash.is_some();
+        ids.extend(hash);
+        let has_text = query.as_ref().is_some_and(|text| !text.is_empty());
+        match parameters.id {
+            None | Some(Value::Null) => {}
+            // Some clients number their requests in `id`, beside the text.
+            Some(Value::String(id)) if !has_text || ids.is_empty() => ids.push(DocumentId::new(&id)),
+            Some(_) if has_text => {}
+            Some(_) => return Err(malformed("Parameter \"id\" must be a string.")),
+        }
+        let mut ids = ids.into_iter();
+        let id = ids.next();
+        if ids.any(|other| id.as_ref() != Some(&other)) {
+            return Err(malformed(
+                "The request has several ids of documents that differ (path, \"documentId\", \"doc_id\", \"id\", \
+                 \"extensions.persistedQuery\"). Send one.",
+            ));
+        }
+        let document = match (query, id) {
+            (Some(text), None) => RequestDocument::Text(text),
+            (None, None) => return Err(malformed("Parameter \"query\" is missing.")),
+            (Some(text), Some(id)) if has_text && is_registration => {
+                RequestDocument::Registration { text, id }
             }
+            (Some(text), Some(id)) if has_text => RequestDocument::Named { text, id },
+            // Some clients send an empty text in place of none.
+            (_, Some(id)) => RequestDocument::Persisted(id),
         };
         let operation_name = match parameters.operation_name {
             None | Some(Value::Null) => None,
@@ -245,13 +289,13 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_a_body_never_panics(bytes: Vec<u8>) {
-            let _ = from_json(&bytes);
+            let _ = from_json(&bytes, None);
         }
 
         #[test]
         fn parsing_a_query_string_never_panics(text: String) {
-            let _ = from_query_string(text.as_bytes());
-            let _ = from_query_string(format!("query={text}&variables={text}&extensions={text}").as_bytes());
+            let _ = from_query_string(text.as_bytes(), None);
+            let _ = from_query_string(format!("query={text}&variables={text}&extensions={text}").as_bytes(), None);
         }
     }
 }

@@ -12,7 +12,8 @@ const X_REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout
 /// The deadline of a request that has just begun: after `maximum`, or earlier if its `headers` say so.
 ///
 /// # Errors
-/// 400 for a timeout that is not a single positive duration with a unit. It is not ignored, since the client relies on it.
+/// 400 for a timeout that is not a single positive duration with a unit. It is not ignored, since the client relies on
+/// it.
 pub(crate) fn deadline(headers: &HeaderMap, maximum: Duration) -> Result<Instant, Refusal> {
     let mut values = headers.get_all(X_REQUEST_TIMEOUT).iter();
     let timeout = match values.next() {

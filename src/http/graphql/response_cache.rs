@@ -1,6 +1,6 @@
 //! The response cache: encoded responses, for equal requests of the same caller.
 //!
-//! The key is the caller's scope and a hash of the request. A hit also compares the scope and the request byte for
+//! The key is the caller's scope and a hash of the request, with the id of a document in its path. A hit also compares the scope and the request byte for
 //! byte. An entry is valid as long as all its dependencies are, the appointments and pages that it was built from:
 //! [`DependentCache`] checks them at each hit, so a cached response is never older than they are. Authentication, rate limit,
 //! content negotiation and request limits come before the cache.
@@ -30,6 +30,7 @@ use crate::{
     cache::store::Size,
     caller::Caller,
     config::cache::CacheConfig,
+    graphql::persisted::id::DocumentId,
     http::compression::{Coding, CompressionSkipped, Effort},
     metrics::metrics,
     response_memory::ResponseMemory,
@@ -52,6 +53,10 @@ pub(crate) struct CacheRequest<'r> {
     pub(crate) media_type: MediaType,
     /// The body or the query string.
     pub(crate) text: &'r [u8],
+    /// The id of a persisted document in the path.
+    pub(crate) document_id: Option<&'r DocumentId>,
+    /// The number of the set of trusted documents, which may be different documents with the same ids.
+    pub(crate) documents_generation: u64,
 }
 
 /// The place of the request parameters.
@@ -65,6 +70,8 @@ pub(crate) enum Form {
 struct ResponseEntry {
     form: Form,
     text: Box<[u8]>,
+    document_id: Option<DocumentId>,
+    documents_generation: u64,
     response: EncodedResponse,
     /// Whether compression was attempted, for an uncompressed response. If it made the response shorter, the result is
     /// an entry of its own.
@@ -74,15 +81,29 @@ struct ResponseEntry {
 
 impl ResponseEntry {
     fn new(request: CacheRequest<'_>, response: EncodedResponse) -> Self {
-        let CacheRequest { form, text, .. } = request;
+        let CacheRequest { form, text, document_id, documents_generation, .. } = request;
         let [brotli_attempted, gzip_attempted] = [const { AtomicBool::new(false) }; 2];
-        Self { form, text: text.into(), response, brotli_attempted, gzip_attempted }
+        Self {
+            form,
+            text: text.into(),
+            document_id: document_id.cloned(),
+            documents_generation,
+            response,
+            brotli_attempted,
+            gzip_attempted,
+        }
     }
 
     fn matches(&self, request: CacheRequest<'_>, coding: Option<Coding>) -> bool {
-        let Self { form, text, response, .. } = self;
-        (CacheRequest { form: *form, media_type: response.media_type, text }, response.coding)
-            == (request, coding)
+        let Self { form, text, document_id, documents_generation, response, .. } = self;
+        let own = CacheRequest {
+            form: *form,
+            media_type: response.media_type,
+            text,
+            document_id: document_id.as_ref(),
+            documents_generation: *documents_generation,
+        };
+        (own, response.coding) == (request, coding)
     }
 
     fn was_attempted(&self, coding: Coding) -> &AtomicBool {
@@ -95,7 +116,8 @@ impl ResponseEntry {
 
 impl Size for ResponseEntry {
     fn size(&self) -> usize {
-        self.text.len() + self.response.body.len()
+        let id = self.document_id.as_ref().map_or(0, |id| id.as_str().len());
+        self.text.len() + id + self.response.body.len()
     }
 }
 
@@ -149,6 +171,7 @@ impl ResponseCache {
         metrics().answer_lookups.count(if entry.is_some() { "hit" } else { "miss" });
         let entry = entry?;
         metrics().operations.count("query");
+        entry.response.untrusted.count();
         let fresh_for = entry.fresh_for();
         let storable = caching.zip(entry.response.tags).map(|(caching, tags)| StorableResponse {
             caching,

@@ -9,7 +9,10 @@ use crate::{
     appointments::operation::Appointments,
     caller::Caller,
     error::ApiError,
-    graphql::{api::Operation, execute::response::GraphqlResponse},
+    graphql::{
+        api::Operation,
+        execute::{response::GraphqlResponse, run::Access},
+    },
     http::gateway::Gateway,
 };
 
@@ -33,10 +36,8 @@ pub(crate) fn access(
 pub(crate) fn responses(
     gateway: &Arc<Gateway>,
     operation: Operation,
-    caller: Result<Caller, ApiError>,
-    deadline: Instant,
+    access: Access,
 ) -> impl Stream<Item = GraphqlResponse> + Send + use<> {
-    let access = access(gateway, caller, deadline);
     if operation.is_subscription() {
         return gateway.api.subscribe(operation, access).left_stream();
     }

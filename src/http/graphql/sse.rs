@@ -14,18 +14,16 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
-};
+use tokio::{sync::oneshot, time::timeout};
 use tracing::Instrument as _;
 
 use super::{accept::MediaType, run::responses};
 use crate::{
-    caller::Caller,
-    error::ApiError,
     graceful_shutdown::ShutdownGuard,
-    graphql::{api::Operation, execute::response::GraphqlResponse},
+    graphql::{
+        api::Operation,
+        execute::{response::GraphqlResponse, run::Access},
+    },
     http::{concurrency::Permit, gateway::Gateway},
 };
 
@@ -60,15 +58,14 @@ pub(crate) fn single_response(gateway: &Gateway, response: GraphqlResponse) -> R
 pub(crate) fn stream_response(
     gateway: &Arc<Gateway>,
     operation: Operation,
-    caller: Result<Caller, ApiError>,
-    deadline: Instant,
+    access: Access,
     permit: Permit,
 ) -> Response {
     let events = Events {
         permit: Some(permit),
         // At shutdown, operations with a single response are completed, as any request is.
         shutdown: operation.is_subscription().then(|| gateway.shutdown.guard()),
-        responses: Box::pin(responses(gateway, operation, caller, deadline)),
+        responses: Box::pin(responses(gateway, operation, access)),
         gateway: gateway.clone(),
         previous: None,
     };

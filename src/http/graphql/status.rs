@@ -56,8 +56,10 @@ impl ResponseForm {
 
     /// Gives `response` this form, if a [`Refusal`](crate::http::refusal::Refusal) made it.
     pub(crate) fn apply_to(self, response: &mut Response) {
-        if let Some(Refused { is_json }) = response.extensions().get().copied() {
-            *response.status_mut() = self.refusal_status(response.status());
+        if let Some(Refused { is_json, is_exact }) = response.extensions().get().copied() {
+            if !is_exact {
+                *response.status_mut() = self.refusal_status(response.status());
+            }
             let media_type = if is_json { MediaType::Json } else { self.media_type };
             let content_type = HeaderValue::from_static(media_type.content_type());
             response.headers_mut().insert(header::CONTENT_TYPE, content_type);

@@ -6,9 +6,12 @@
 //! begins, and after a change or a rejection. The test awaits each of these calls, or allows some time for it if the
 //! rules do not require it.
 //!
-//! Reads are repeated byte for byte in several request forms, so that the response cache serves many of them. Those by GET
+//! Reads are repeated byte for byte in several request forms, arrays and federated entities included, so that the response cache serves many of them. Those by GET
 //! list the tags of all earlier responses of the case, to any caller. A 304 stands for the response with its tag. The model
 //! does not distinguish these.
+//!
+//! Changes have idempotency keys, which all callers share. A repeat of a recorded change sends no change, and what it shows is
+//! judged as a read.
 
 mod judge;
 mod upstream;
@@ -37,8 +40,8 @@ use self::{
     upstream::{Effect, Ends, IDS, Join, ModelUpstream, Outcome, Subject},
 };
 use crate::support::{
-    Gateway, GatewayResponse, RequestForm, SubscriptionEvent, TIMEOUT, Transport, Upstream, UpstreamResponse,
-    jwt,
+    APPOINTMENT_AT, Gateway, GatewayResponse, Keyed, RequestForm, SubscriptionEvent, TIMEOUT, Transport,
+    Upstream, UpstreamResponse, creation, jwt, update,
 };
 
 /// How many cases there are for each [`Setting`], unless `PROPTEST_CASES` says so.
@@ -51,14 +54,20 @@ const CALLERS: usize = 3;
 const SUBSCRIBERS: usize = 2;
 
 /// How reads are sent.
-const REQUEST_FORMS: [RequestForm; 6] = [
+const REQUEST_FORMS: [RequestForm; 9] = [
     RequestForm::POST,
     RequestForm::GET,
     RequestForm::POST.taking("br"),
     RequestForm::GET.taking("gzip, identity;q=0.5"),
     RequestForm::BY_HASH[0],
     RequestForm::BY_HASH[1],
+    RequestForm::IN_ARRAY[0],
+    RequestForm::IN_ARRAY[1],
+    RequestForm::POST,
 ];
+
+/// The form in which an appointment is read as an entity of a federated graph.
+const AS_ENTITY: usize = REQUEST_FORMS.len() - 1;
 
 /// As much of an appointment as is worth compressing.
 const FIELDS: &str =
@@ -76,6 +85,8 @@ enum Step {
     Read(usize, Subject, usize, usize),
     /// Somebody changes or creates something, with this outcome.
     Change(usize, Subject, Outcome),
+    /// Somebody sends one of the earlier changes, with its key: once more, or for the first time.
+    Repeat(usize, usize),
     /// The upstream answers one of the calls that it holds.
     Release(usize),
     /// The upstream answers the call that it has received last.
@@ -131,6 +142,28 @@ fn any_change() -> impl Strategy<Value = Step> {
     let outcome = prop_oneof![1 => Just(Outcome::Shown), 2 => select(&Outcome::OF_CHANGES[..])];
     (0..CALLERS, any_subject(), outcome)
         .prop_map(|(caller, subject, outcome)| Step::Change(caller, subject, outcome))
+}
+
+fn any_repeat() -> impl Strategy<Value = Step> {
+    (0..CALLERS, any::<usize>()).prop_map(|(caller, n)| Step::Repeat(caller, n))
+}
+
+/// Somebody makes a change, something happens, and they and somebody else send it again.
+fn repeated_change() -> impl Strategy<Value = Vec<Step>> {
+    (0..CALLERS, any_subject(), select(&Outcome::OF_CHANGES[..]), any_step(), 1..CALLERS).prop_map(
+        |(caller, subject, outcome, step, other)| {
+            vec![
+                Step::Change(caller, subject, outcome),
+                Step::Repeat(caller, usize::MAX),
+                Step::ReleaseLast,
+                step,
+                Step::Repeat(caller, usize::MAX),
+                Step::ReleaseLast,
+                Step::Repeat((caller + other) % CALLERS, usize::MAX),
+                Step::Repeat(caller, usize::MAX),
+            ]
+        },
+    )
 }
 
 /// Something that is read, and something that is refused, which is often the same.
@@ -208,7 +241,12 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
             2 => renewal(),
         ]
     };
-    let with_changes = prop_oneof![7 => without_changes(), 1 => any_change().prop_map(|change| vec![change])];
+    let with_changes = prop_oneof![
+        14 => without_changes(),
+        2 => any_change().prop_map(|change| vec![change]),
+        1 => any_repeat().prop_map(|repeat| vec![repeat]),
+        1 => repeated_change(),
+    ];
     prop_oneof![vec(without_changes(), 1..60), vec(with_changes, 1..60)].prop_map(|scenes| scenes.concat())
 }
 
@@ -235,6 +273,7 @@ impl Setting {
             ("cache.absence_ttl", self.ttl),
             ("cache.list_ttl", self.ttl),
             ("cache.stale_if_error", stale_if_error),
+            ("graphql.federation", "true"),
             ("upstream.timeout", "60s"),
             ("http.deadline", "60s"),
             ("live.fast_interval", "10m"),
@@ -259,6 +298,10 @@ struct Case {
     copies: Copies,
     probes: usize,
     ways: HashSet<Source>,
+    /// The changes, by the number of their key.
+    keyed: Vec<(Subject, Outcome)>,
+    /// The last call for a change, by caller and key.
+    sent: HashMap<(usize, usize), usize>,
 }
 
 /// The bodies that clients have stored, by tag.
@@ -279,6 +322,17 @@ impl Copies {
         }
         reply
     }
+}
+
+/// The response to a read of the entity `it` as that of a field: one that does not exist is null without an error.
+fn of_entity(mut reply: GatewayResponse) -> GatewayResponse {
+    if let Some(entity) = reply.body["data"]["it"].get_mut(0) {
+        reply.body["data"]["it"] = entity.take();
+    }
+    if reply.codes() == ["NOT_FOUND"] {
+        reply.body.as_object_mut().unwrap().remove("errors");
+    }
+    reply
 }
 
 /// A client that waits.
@@ -370,6 +424,7 @@ impl Case {
                 }
             }
             Step::Change(caller, subject, outcome) => self.change(*caller, *subject, *outcome).await?,
+            Step::Repeat(caller, n) => self.repeat(*caller, *n).await?,
             Step::Release(n) => {
                 let held = self.held();
                 if !held.is_empty() {
@@ -440,6 +495,10 @@ impl Case {
         let asked = self.far.log().tick();
         let read = Read { scope: scope.clone(), subject, asked };
         let mut query = match subject {
+            Subject::One(n) if manner == AS_ENTITY => format!(
+                "it: _entities(representations: [{{ __typename: \"Appointment\", id: {:?} }}]) {{ ... on Appointment {FIELDS} }}",
+                self.far.id(n)
+            ),
             Subject::One(n) => format!("it: appointment(id: {:?}) {FIELDS}", self.far.id(n)),
             Subject::List => format!("it: appointments(first: {IDS}) {{ nodes {FIELDS} }}"),
         };
@@ -456,15 +515,27 @@ impl Case {
             if form.is_get {
                 copies.ask(form, &gateway, &scope, &query).await
             } else {
-                form.ask(&gateway, &scope, &query).await
+                let reply = form.ask(&gateway, &scope, &query).await;
+                if manner == AS_ENTITY { of_entity(reply) } else { reply }
             }
         });
+        self.await_call(read, joins.zip(probe), reply).await
+    }
+
+    /// Waits until there is a reply, or it is known which call it waits for: a new one, or the `joined` one once its probe has
+    /// come.
+    async fn await_call(
+        &mut self,
+        read: Read,
+        joined: Option<(usize, String)>,
+        reply: JoinHandle<GatewayResponse>,
+    ) -> Result<(), String> {
         let (mut changed, began) = (self.far.watch(), Instant::now());
         let call = loop {
             {
                 let log = self.far.log();
-                let made = log.read_since(&read.scope, subject, asked);
-                let joined = joins.filter(|_| probe.as_ref().is_some_and(|probe| log.is_probed(probe)));
+                let made = log.read_since(&read.scope, read.subject, read.asked);
+                let joined = joined.as_ref().filter(|(_, probe)| log.is_probed(probe)).map(|(call, _)| *call);
                 if let Some(call) = made.or(joined) {
                     break Some(call);
                 }
@@ -488,24 +559,30 @@ impl Case {
         }
     }
 
-    async fn change(&mut self, caller: usize, subject: Subject, outcome: Outcome) -> Result<(), String> {
-        let (gateway, token) = (self.gateway.clone(), self.tokens[caller].clone());
+    /// The change with the key of that number, as one of the callers.
+    fn keyed_change(&self, caller: usize, key: usize) -> Keyed {
+        let (subject, outcome) = self.keyed[key];
         let number = Outcome::OF_CHANGES.iter().position(|it| *it == outcome).unwrap().to_string();
+        let operation = match subject {
+            Subject::One(n) => update(&self.far.id(n), json!({ "status": number })),
+            Subject::List => creation(json!({ "appointmentAt": APPOINTMENT_AT, "reference": number })),
+        };
+        Keyed::of(&self.tokens[caller], &format!("change-{key}"), operation)
+    }
+
+    async fn change(&mut self, caller: usize, subject: Subject, outcome: Outcome) -> Result<(), String> {
+        self.keyed.push((subject, outcome));
+        self.send_change(caller, self.keyed.len() - 1).await
+    }
+
+    async fn send_change(&mut self, caller: usize, key: usize) -> Result<(), String> {
+        let (gateway, mutation) = (self.gateway.clone(), self.keyed_change(caller, key));
         let asked = {
             let mut log = self.far.log();
             log.is_changing = true;
             log.tick()
         };
-        let id = if let Subject::One(n) = subject { Some(self.far.id(n)) } else { None };
-        let reply = tokio::spawn(async move {
-            match id {
-                Some(id) => gateway.update(&token, &id, json!({ "status": number })).await,
-                None => {
-                    let input = json!({ "appointmentAt": "2031-03-01T09:00:00Z", "reference": number });
-                    gateway.create(&token, input).await
-                }
-            }
-        });
+        let reply = tokio::spawn(async move { mutation.send(&gateway).await });
         let mut changed = self.far.watch();
         let call = loop {
             let sent = {
@@ -522,8 +599,71 @@ impl Case {
             log.is_changing = false;
             log.calls[call].waiting += 1;
         }
+        self.sent.insert((caller, key), call);
         self.pending.push(Pending { read: None, call, reply });
         self.pollers_ask(call, asked).await
+    }
+
+    async fn repeat(&mut self, caller: usize, n: usize) -> Result<(), String> {
+        let Some(last) = self.keyed.len().checked_sub(1) else { return Ok(()) };
+        let key = if n == usize::MAX { last } else { n % self.keyed.len() };
+        let Some(call) = self.sent.get(&(caller, key)).copied() else {
+            return self.send_change(caller, key).await;
+        };
+        let (is_held, outcome) = {
+            let log = self.far.log();
+            (log.calls[call].is_held(), log.calls[call].outcome)
+        };
+        match outcome {
+            _ if is_held => self.join_change(caller, key).await,
+            // It was not made, for a reason that may pass.
+            Outcome::Status(401 | 429) => self.send_change(caller, key).await,
+            _ => self.replay_change(caller, key, call).await,
+        }
+    }
+
+    /// Sends a change in flight again, and hangs up: both leave it as it is.
+    async fn join_change(&mut self, caller: usize, key: usize) -> Result<(), String> {
+        let (gateway, mutation) = (self.gateway.clone(), self.keyed_change(caller, key));
+        let asked = self.far.log().tick();
+        let reply = tokio::spawn(async move { mutation.send(&gateway).await });
+        sleep(MOMENT).await;
+        let is_answered = reply.is_finished();
+        reply.abort();
+        if is_answered {
+            return Err("a repeat was answered before its change".to_owned());
+        }
+        self.nothing_changes_since(asked)
+    }
+
+    /// Sends a recorded change again. Only a made change of an appointment is read.
+    async fn replay_change(&mut self, caller: usize, key: usize, call: usize) -> Result<(), String> {
+        let (scope, subject) = (self.tokens[caller].clone(), self.keyed[key].0);
+        let is_read = subject != Subject::List && self.far.log().calls[call].outcome == Outcome::Shown;
+        if is_read {
+            // Joining a call would leave no trace.
+            while let Some(held) = self.joins(&scope, subject).await? {
+                self.release(held).await?;
+            }
+        }
+        let (gateway, mutation) = (self.gateway.clone(), self.keyed_change(caller, key));
+        let asked = self.far.log().tick();
+        let reply = tokio::spawn(async move { mutation.send(&gateway).await });
+        if is_read {
+            self.await_call(Read { scope, subject, asked }, None, reply).await?;
+        } else {
+            let reply = timeout(TIMEOUT, reply).await.map_err(|_| "no answer to a repeat")?.unwrap();
+            self.judge_repeat(call, &scope, &reply)?;
+        }
+        self.nothing_changes_since(asked)
+    }
+
+    fn nothing_changes_since(&self, asked: u64) -> Result<(), String> {
+        let log = self.far.log();
+        match log.calls.iter().any(|call| call.is_change && call.received > asked) {
+            true => Err("a recorded change was sent again".to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// Subscribes, and waits until there is an event or a call for it. Where it may join what is there, neither need come.
@@ -778,7 +918,12 @@ impl Case {
         if let Some(code) = errors.first().map(|error| &error["extensions"]["code"]) {
             return Ok(Observed::Failed(code.as_str().ok_or_else(fault)?.to_owned()));
         }
-        let it = &reply.body["data"]["it"];
+        let data = &reply.body["data"];
+        let payload = &data["updateAppointment"];
+        if !payload.is_null() && payload["userErrors"] != json!([]) {
+            return Err(fault());
+        }
+        let it = data.get("it").unwrap_or(&payload["appointment"]);
         let is_stale = reply.body["extensions"]["stale"].as_array().is_some_and(|stale| !stale.is_empty());
         let one = |it: &Value, n: usize| marks(&self.far, it, n);
         let (call, scope) = match read.subject {
@@ -796,6 +941,17 @@ impl Case {
             }
         };
         Ok(Observed::Shown { call, scope, is_stale })
+    }
+
+    /// Whether the repeat of a change is told its outcome. A created appointment is read, or cached.
+    fn judge_repeat(&self, call: usize, scope: &str, reply: &GatewayResponse) -> Result<(), String> {
+        let appointment = &reply.body["data"]["createAppointment"]["appointment"];
+        if self.far.log().calls[call].outcome != Outcome::Shown {
+            return self.judge_change(call, reply);
+        }
+        let is_told =
+            appointment["id"] == self.far.created(call).as_str() && appointment["reference"] == scope;
+        if is_told { Ok(()) } else { Err(format!("of the repeated creation by call {call}: {}", reply.body)) }
     }
 
     /// Whether the client that made a change is told its outcome.
@@ -852,6 +1008,8 @@ struct Runner {
     hits: f64,
     /// How many reads were answered with 304.
     confirmed: f64,
+    /// How many changes were answered from their records.
+    replayed: f64,
 }
 
 impl Runner {
@@ -872,6 +1030,7 @@ impl Runner {
             ways: HashSet::new(),
             hits: 0.0,
             confirmed: 0.0,
+            replayed: 0.0,
         }
     }
 
@@ -896,11 +1055,15 @@ impl Runner {
             copies: Copies::default(),
             probes: 0,
             ways: HashSet::new(),
+            keyed: Vec::new(),
+            sent: HashMap::new(),
         };
         let result = case.run(steps).await;
         self.ways.extend(&case.ways);
         self.hits += case.gateway.response_cache_lookups().await.0;
-        self.confirmed += case.gateway.metrics().await["gateway_requests_total{status=\"3xx\"}"];
+        let metrics = case.gateway.metrics().await;
+        self.confirmed += metrics["gateway_requests_total{status=\"3xx\"}"];
+        self.replayed += metrics["gateway_idempotent_changes_total{outcome=\"replayed\"}"];
         result
     }
 }
@@ -920,7 +1083,7 @@ fn check(setting: Setting) {
     if let Err(error) = result {
         panic!("{setting:?}: {error}");
     }
-    let Runner { ways, hits, confirmed, .. } = runner.into_inner().unwrap();
+    let Runner { ways, hits, confirmed, replayed, .. } = runner.into_inner().unwrap();
     let mut expected = vec![Source::Call, Source::Cached, Source::Watched];
     match setting {
         Setting { pause: Duration::ZERO, .. } => expected.push(Source::Listed),
@@ -936,6 +1099,7 @@ fn check(setting: Setting) {
     let least = if setting.pause.is_zero() { f64::from(cases) } else { 1.0 };
     assert!(hits >= least, "{setting:?}: {hits} answers came from the answer cache");
     assert!(confirmed >= least, "{setting:?}: {confirmed} copies were confirmed");
+    assert!(replayed > 0.0, "{setting:?}: no change was answered from its record");
 }
 
 #[test]

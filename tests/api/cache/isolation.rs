@@ -38,7 +38,7 @@ async fn interleaved_callers_each_receive_their_own_data() {
     // Byte-equal requests in every form, repeated until the response cache serves them.
     let query = format!("{{ appointmentsByIds(ids: {ids:?}) {{ id reference status }} }}");
     for _ in 0..3 {
-        for way in RequestForm::EACH.into_iter().chain(RequestForm::BY_HASH) {
+        for way in RequestForm::EACH.into_iter().chain(RequestForm::BY_HASH).chain(RequestForm::IN_ARRAY) {
             let replies = tokens.iter().map(|token| way.ask(&gateway, token, &query));
             for (token, reply) in tokens.iter().zip(join_all(replies).await) {
                 let expected = ids.iter().map(|id| served(id, token, nth(&upstream, token, id)));

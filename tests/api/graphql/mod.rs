@@ -15,3 +15,4 @@ mod response_size;
 mod schema;
 mod selections;
 mod syntax;
+mod trusted_documents;

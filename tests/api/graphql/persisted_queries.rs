@@ -1,4 +1,5 @@
-//! Automatic persisted queries: a client sends the SHA-256 hash of a text, and the text itself only if the hash is unknown.
+//! Automatic persisted queries: a client sends the SHA-256 hash of a text, and the text itself only if the hash is
+//! unknown.
 
 use serde_json::{Value, json};
 

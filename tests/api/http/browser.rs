@@ -69,8 +69,8 @@ async fn allowed_origins_may_call_and_read() {
                 "access-control-allow-headers",
                 "accept,authorization,content-type,x-request-id,x-requested-with,graphql-require-preflight,\
                  apollo-require-preflight,x-apollo-operation-name,x-apollo-operation-id,\
-                 apollographql-client-name,apollographql-client-version,x-request-timeout,traceparent,tracestate,\
-                 baggage,sentry-trace,if-none-match",
+                 apollographql-client-name,apollographql-client-version,x-request-timeout,idempotency-key,\
+                 traceparent,tracestate,baggage,sentry-trace,if-none-match",
             ),
             ("access-control-max-age", "3600"),
             ("vary", "origin"),

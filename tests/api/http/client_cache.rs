@@ -1,5 +1,5 @@
-//! HTTP caching by clients: entity tags, 304, `Cache-Control`, `Vary` and `Cache-Status`. A client's copy passes the same
-//! validity check as a cached response.
+//! HTTP caching by clients: entity tags, 304, `Cache-Control`, `Vary` and `Cache-Status`. A client's copy passes the
+//! same validity check as a cached response.
 
 use std::time::Duration;
 

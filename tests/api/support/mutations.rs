@@ -7,29 +7,45 @@ use super::{Call, Gateway, GatewayResponse, UpstreamResponse, id};
 /// The selection of every mutation.
 const PAYLOAD: &str = "{ appointment { id reference status } userErrors { field message } }";
 
+/// The document and the variables of a creation.
+pub fn creation(input: Value) -> (String, Value) {
+    let query = format!(
+        "mutation ($input: CreateAppointmentInput!) {{ createAppointment(input: $input) {PAYLOAD} }}"
+    );
+    (query, json!({ "input": input }))
+}
+
+/// The document and the variables of an update.
+pub fn update(id: &str, input: Value) -> (String, Value) {
+    let query = format!(
+        "mutation ($id: UUID!, $input: UpdateAppointmentInput!) {{
+            updateAppointment(id: $id, input: $input) {PAYLOAD}
+        }}"
+    );
+    (query, json!({ "id": id, "input": input }))
+}
+
+fn cancellation(id: &str) -> (String, Value) {
+    (format!("mutation ($id: UUID!) {{ cancelAppointment(id: $id) {PAYLOAD} }}"), json!({ "id": id }))
+}
+
 impl Gateway {
     /// Creates an appointment as `token`.
     pub async fn create(&self, token: &str, input: Value) -> GatewayResponse {
-        let query = format!(
-            "mutation ($input: CreateAppointmentInput!) {{ createAppointment(input: $input) {PAYLOAD} }}"
-        );
-        self.query_with(Some(token), &query, json!({ "input": input })).await
+        let (query, variables) = creation(input);
+        self.query_with(Some(token), &query, variables).await
     }
 
     /// Updates an appointment as `token`.
     pub async fn update(&self, token: &str, id: &str, input: Value) -> GatewayResponse {
-        let query = format!(
-            "mutation ($id: UUID!, $input: UpdateAppointmentInput!) {{
-                updateAppointment(id: $id, input: $input) {PAYLOAD}
-            }}"
-        );
-        self.query_with(Some(token), &query, json!({ "id": id, "input": input })).await
+        let (query, variables) = update(id, input);
+        self.query_with(Some(token), &query, variables).await
     }
 
     /// Cancels an appointment as `token`.
     pub async fn cancel(&self, token: &str, id: &str) -> GatewayResponse {
-        let query = format!("mutation ($id: UUID!) {{ cancelAppointment(id: $id) {PAYLOAD} }}");
-        self.query_with(Some(token), &query, json!({ "id": id })).await
+        let (query, variables) = cancellation(id);
+        self.query_with(Some(token), &query, variables).await
     }
 }
 
@@ -56,13 +72,19 @@ impl ChangeKind {
         }
     }
 
-    /// Sends a change of this kind as `token`; updates and cancellations are of `id(1)`.
-    pub async fn make(self, gateway: &Gateway) -> GatewayResponse {
+    /// The document and the variables; updates and cancellations are of `id(1)`.
+    pub fn operation(self) -> (String, Value) {
         match self {
-            Self::Create => gateway.create("token", json!({ "appointmentAt": APPOINTMENT_AT })).await,
-            Self::Update => gateway.update("token", &id(1), json!({ "status": "waiting" })).await,
-            Self::Cancel => gateway.cancel("token", &id(1)).await,
+            Self::Create => creation(json!({ "appointmentAt": APPOINTMENT_AT })),
+            Self::Update => update(&id(1), json!({ "status": "waiting" })),
+            Self::Cancel => cancellation(&id(1)),
         }
+    }
+
+    /// Sends a change of this kind as `token`.
+    pub async fn make(self, gateway: &Gateway) -> GatewayResponse {
+        let (query, variables) = self.operation();
+        gateway.query_with(Some("token"), &query, variables).await
     }
 }
 

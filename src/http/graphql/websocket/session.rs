@@ -351,7 +351,8 @@ impl Session {
         let is_subscription = operation.is_subscription();
         let gateway = self.gateway.clone();
         let responses: Pin<Box<dyn Stream<Item = _> + Send>> = if is_subscription {
-            Box::pin(responses(&gateway, operation, caller, deadline))
+            let access = access(&gateway, caller, deadline);
+            Box::pin(responses(&gateway, operation, access))
         } else {
             // The task waits for admission, so that the session does not.
             let execution = async move {

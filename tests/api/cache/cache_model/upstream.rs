@@ -374,6 +374,11 @@ impl ModelUpstream {
         id(self.case * 100 + n)
     }
 
+    /// The id of the appointment that a call has created.
+    pub fn created(&self, call: usize) -> String {
+        self.id(50 + call)
+    }
+
     /// An id that is answered at once, and asked for once.
     pub fn probe(&self, n: usize) -> String {
         id(1_000_000_000 + self.case * 10_000 + n)
@@ -462,7 +467,7 @@ impl ModelUpstream {
         let shown = || match subject {
             Subject::One(n) => UpstreamResponse::json(200, &json!({ "data": marked(self.id(n)) })),
             Subject::List if call.is_change() => {
-                UpstreamResponse::json(201, &json!({ "data": marked(self.id(50 + number)) }))
+                UpstreamResponse::json(201, &json!({ "data": marked(self.created(number)) }))
             }
             Subject::List => List::of(IDS, Pagination::Meta).page_of(call, |n| marked(self.id(n))),
         };
