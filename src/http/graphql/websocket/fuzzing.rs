@@ -32,7 +32,7 @@ pub fn message(text: &str) {
         ClientMessage::Subscribe { id, payload } => {
             assert!(!id.is_empty());
             assert_eq!(json(&ServerMessage::Complete { id: &id })["id"], id.as_str());
-            match GraphqlRequest::try_from(payload) {
+            match GraphqlRequest::try_from(*payload) {
                 Ok(request) => {
                     if let Some(sent) = sent {
                         assert_is_sent(&request.document, &sent["payload"]);

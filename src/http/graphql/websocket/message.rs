@@ -32,7 +32,7 @@ pub(crate) enum ClientMessage {
     Subscribe {
         id: String,
         #[serde(deserialize_with = "parameters")]
-        payload: Parameters,
+        payload: Box<Parameters>,
     },
     /// Cancels an operation.
     Complete { id: String },
@@ -86,9 +86,9 @@ impl ClientMessage {
 }
 
 /// Deserialises parameters from an object only. As above, serde would also accept an array.
-fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parameters, D::Error> {
+fn parameters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Parameters>, D::Error> {
     let object = Map::deserialize(deserializer)?;
-    Parameters::deserialize(Value::Object(object)).map_err(D::Error::custom)
+    Parameters::deserialize(Value::Object(object)).map(Box::new).map_err(D::Error::custom)
 }
 
 impl ServerMessage<'_> {

@@ -267,7 +267,7 @@ impl Session {
             ClientMessage::Subscribe { .. } if !self.is_acknowledged => {
                 Err(SessionEnd::Close(CloseCode::Unauthorized, "Unauthorized".into()))
             }
-            ClientMessage::Subscribe { id, payload } => self.subscribe(id, payload).await,
+            ClientMessage::Subscribe { id, payload } => self.subscribe(id, *payload).await,
             ClientMessage::Complete { id } => {
                 self.operations.remove(&id);
                 Ok(())
