@@ -95,15 +95,15 @@ impl<V: Size> DependentCache<V> {
         Some(DependentValue(thing.clone()))
     }
 
-    /// Stores `value` under `hash` for as long as its dependencies are current.
-    pub fn insert(&self, hash: u64, value: V, dependencies: impl Into<Arc<Dependencies>>) {
+    /// Stores `value` under `hash` for as long as its dependencies are current, and returns whether it did.
+    pub fn insert(&self, hash: u64, value: V, dependencies: impl Into<Arc<Dependencies>>) -> bool {
         let dependencies = dependencies.into();
         let key = DependentKey { scope: dependencies.scope, hash };
         // Each read checks the sources; the lifetime ends unread entries.
         let freshness = Freshness::of(dependencies.fresh_for);
         let version = self.shared.copies.validity.start_read(key.scope, Subject::Derived);
         let copy = Guarded::new(Arc::new(Dependent { value, dependencies }), version, freshness);
-        self.store.put(key, copy, || true);
+        self.store.put(key, copy, || true)
     }
 
     /// Stores `value` under `hash` with the dependencies of `other`.

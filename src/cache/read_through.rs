@@ -161,6 +161,10 @@ impl<R: Resource> ReadThrough<R> {
         if read.as_ref().is_err_and(UpstreamError::is_outage)
             && let Some(stale) = self.cached(&key, ReadPurpose::OnError)
         {
+            if matches!(read, Err(UpstreamError::DeadlinePassed)) {
+                // The client may have set the deadline. The call goes on, so that its outcome ends or renews the stale copy.
+                tokio::spawn(async move { claim.outcome().await });
+            }
             return Ok(stale);
         }
         R::count(lookup);
@@ -247,7 +251,7 @@ impl<R: Resource> ReadThrough<R> {
         let claim = self.join(caller, key, Instant::now(), || self.fresh(&key), None);
         if matches!(claim, Claim::Started(_)) {
             // A call without waiters is cancelled.
-            tokio::spawn(claim.outcome());
+            tokio::spawn(async move { claim.outcome().await });
         }
     }
 

@@ -107,9 +107,9 @@ pub(crate) enum Claim<K: Key, T> {
 
 impl<K: Key, T: Clone> Claim<K, T> {
     /// The outcome, now or when the call has landed.
-    pub(crate) async fn outcome(self) -> Outcome<T> {
+    pub(crate) async fn outcome(&self) -> Outcome<T> {
         match self {
-            Self::Cached(value) => Ok(value),
+            Self::Cached(value) => Ok(value.clone()),
             Self::Joined(flight) | Self::Started(flight) => {
                 let mut outcome = flight.outcome.clone();
                 let landed = outcome.wait_for(Option::is_some).await;

@@ -122,15 +122,15 @@ impl<K: Key, V: Size> CacheStore<K, V> {
         self.entries.get(key)
     }
 
-    /// Stores `copy` for its lifetime unless the existing entry is newer or `is_storable` returns
-    /// false. Evicts entries that are over their callers' quotas to make room.
-    pub(crate) fn put(&self, key: K, copy: Guarded<V>, is_storable: impl Fn() -> bool) {
+    /// Stores `copy` for its lifetime unless the existing entry is newer or `is_storable` returns false, and returns whether
+    /// it did. Evicts entries that are over their callers' quotas to make room.
+    pub(crate) fn put(&self, key: K, copy: Guarded<V>, is_storable: impl Fn() -> bool) -> bool {
         let mut entry = CacheEntry { copy, number: 0 };
         let bytes = weight::<K, V>(&entry);
         let started = entry.version().started;
         if !entry.freshness().is_storable() || u64::from(bytes) > self.size {
             self.remove_if(key, |there| there.version().started <= started && is_storable());
-            return;
+            return false;
         }
         let (held, evicted) = self.quotas.take(key.scope(), key, bytes);
         for held in evicted {
@@ -147,9 +147,10 @@ impl<K: Key, V: Size> CacheStore<K, V> {
         if is_newer || !is_storable() || !self.quotas.holds(key.scope(), held.number) {
             self.quotas.leave(key.scope(), held.number);
             entry.account(|value| self.tags.remove(key, held.number, value));
-        } else {
-            self.entries.insert(key, Arc::new(entry));
+            return false;
         }
+        self.entries.insert(key, Arc::new(entry));
+        true
     }
 
     /// Evicts a revoked entry.

@@ -65,6 +65,7 @@ pub struct ParsedRequest {
     pub(crate) document: DocumentState,
     registration: Option<Registration>,
     trust: Trust,
+    is_cacheable: bool,
 }
 
 /// The document of a parsed request.
@@ -81,6 +82,8 @@ pub struct Operation {
     pub(crate) variables: Variables,
     registration: Option<Registration>,
     pub(crate) trust: Trust,
+    /// Whether the response cache may answer equal requests.
+    pub(crate) is_cacheable: bool,
     complexity: Complexity,
     requested: Arc<RequestedTotals>,
 }
@@ -227,7 +230,7 @@ impl Api {
     ) -> Result<ParsedRequest, GraphqlResponse> {
         let GraphqlRequest { document, operation_name, variables } = request;
         let resolved = self.persisted.resolve(document, caller).map_err(reject)?;
-        let ResolvedDocument { text, registration, trust } = resolved;
+        let ResolvedDocument { text, registration, trust, is_cacheable } = resolved;
         let name = operation_name.filter(|name| !name.is_empty());
         if let Some(validated) = self.cache_of(trust).get(&text, name.as_deref()) {
             let kind = validated.kind;
@@ -239,13 +242,14 @@ impl Api {
                 document: DocumentState::Validated(validated),
                 registration,
                 trust,
+                is_cacheable,
             });
         }
         metrics().documents.count("text");
         let document = self.read(&text)?;
         let kind = parse::operation(&document, name.as_deref()).map_err(reject)?.node.ty;
         let document = DocumentState::New(Box::new(document));
-        Ok(ParsedRequest { text, name, variables, kind, document, registration, trust })
+        Ok(ParsedRequest { text, name, variables, kind, document, registration, trust, is_cacheable })
     }
 
     /// The document cache for documents with this `trust`.
@@ -270,7 +274,7 @@ impl Api {
     }
 
     async fn build_operation(&self, parsed: ParsedRequest) -> Result<Operation, GraphqlResponse> {
-        let ParsedRequest { text, name, variables, document, registration, trust, .. } = parsed;
+        let ParsedRequest { text, name, variables, document, registration, trust, is_cacheable, .. } = parsed;
         let (validated, new) = match document {
             DocumentState::Validated(validated) => (validated, None),
             DocumentState::New(document) => {
@@ -292,7 +296,15 @@ impl Api {
         };
         let cost = plan.cost.check(&variables, &self.limits).map_err(reject)?;
         let complexity = validated.complexity.with_cost(cost);
-        Ok(Operation { plan, variables, registration, trust, complexity, requested: Arc::default() })
+        Ok(Operation {
+            plan,
+            variables,
+            registration,
+            trust,
+            is_cacheable,
+            complexity,
+            requested: Arc::default(),
+        })
     }
 
     /// Validates the parts of a new document whose errors precede those of its variables, and analyses the operation

@@ -55,6 +55,9 @@ pub(crate) struct ResolvedDocument {
     /// The pending registration, if there is one.
     pub(crate) registration: Option<Registration>,
     pub(crate) trust: Trust,
+    /// Whether the response cache may answer equal requests: not while the text is to be registered, and not if the text
+    /// belongs to one of several callers that share a cache.
+    pub(crate) is_cacheable: bool,
 }
 
 /// Whether a document is trusted.
@@ -125,7 +128,8 @@ impl PersistedDocuments {
             }
             metrics().persisted_queries.count("trusted");
             let text = trusted.as_ref().into();
-            return Ok(ResolvedDocument { text, registration: None, trust: Trust::Trusted });
+            let trust = Trust::Trusted;
+            return Ok(ResolvedDocument { text, registration: None, trust, is_cacheable: true });
         }
         let trust = Trust::of_untrusted(&document, self.trusted.mode());
         trust.count(1);
@@ -135,22 +139,26 @@ impl PersistedDocuments {
                 _ => ApiError::PersistedQueryNotFound,
             });
         }
-        let (text, registration) = self.resolve_untrusted(document, caller)?;
-        Ok(ResolvedDocument { text, registration, trust })
+        let (text, registration, is_private) = self.resolve_untrusted(document, caller)?;
+        let has_own_cache = caller.is_some_and(|caller| caller.scope() == caller.identity());
+        let is_cacheable = registration.is_none() && (has_own_cache || !is_private);
+        Ok(ResolvedDocument { text, registration, trust, is_cacheable })
     }
 
-    /// The text of a document that is not trusted, and its pending registration, if it has one.
+    /// The text of a document that is not trusted, its pending registration, if it has one, and whether the text is found
+    /// for this caller only.
     fn resolve_untrusted(
         &self,
         document: RequestDocument,
         caller: Option<&Caller>,
-    ) -> Result<(String, Option<Registration>), ApiError> {
+    ) -> Result<(String, Option<Registration>, bool), ApiError> {
         match document {
-            RequestDocument::Text(text) | RequestDocument::Named { text, .. } => Ok((text, None)),
+            RequestDocument::Text(text) | RequestDocument::Named { text, .. } => Ok((text, None, false)),
             RequestDocument::Persisted(id) => {
                 let text = self.text(&id, caller.map(Caller::identity));
                 metrics().persisted_queries.count(if text.is_ok() { "hit" } else { "miss" });
-                Ok((text?.as_ref().into(), None))
+                let (text, is_private) = text?;
+                Ok((text.as_ref().into(), None, is_private))
             }
             RequestDocument::Registration { text, id } => {
                 let hash = Sha256::of(&text);
@@ -161,13 +169,13 @@ impl PersistedDocuments {
                 let identity = caller.map(Caller::identity);
                 let is_new = self.registered.as_ref().is_some_and(|it| it.get(hash, identity).is_none());
                 let registration = is_new.then(|| Registration { hash, text: text.as_str().into() });
-                Ok((text, registration))
+                Ok((text, registration, false))
             }
         }
     }
 
-    /// The registered text with this `id` that the caller `identity` may use.
-    fn text(&self, id: &DocumentId, identity: Option<Scope>) -> Result<Arc<str>, ApiError> {
+    /// The registered text with this `id` that the caller `identity` may use, and whether no other caller may.
+    fn text(&self, id: &DocumentId, identity: Option<Scope>) -> Result<(Arc<str>, bool), ApiError> {
         let registered = self.registered.as_ref().ok_or(ApiError::PersistedQueryNotSupported)?;
         id.sha256().and_then(|hash| registered.get(hash, identity)).ok_or(ApiError::PersistedQueryNotFound)
     }
@@ -191,11 +199,6 @@ impl PersistedDocuments {
 }
 
 impl RequestDocument {
-    /// Whether the request registers a text.
-    pub(crate) fn is_registration(&self) -> bool {
-        matches!(self, Self::Registration { .. })
-    }
-
     /// The text, if the request has one.
     fn text(&self) -> Option<&str> {
         match self {

@@ -71,9 +71,12 @@ impl RegisteredTexts {
         Self { texts, quotas, size }
     }
 
-    /// The text with this hash that the caller `identity` may use.
-    pub(super) fn get(&self, hash: Sha256, identity: Option<Scope>) -> Option<Arc<str>> {
-        let get = |reader| self.texts.get(&TextKey { hash, reader }).map(|entry| entry.text);
+    /// The text with this hash that the caller `identity` may use, and whether no other caller may.
+    pub(super) fn get(&self, hash: Sha256, identity: Option<Scope>) -> Option<(Arc<str>, bool)> {
+        let get = |reader: Option<Scope>| {
+            let entry = self.texts.get(&TextKey { hash, reader })?;
+            Some((entry.text, reader.is_some()))
+        };
         get(None).or_else(|| get(Some(identity?)))
     }
 
@@ -139,7 +142,7 @@ mod tests {
     }
 
     fn known(texts: &RegisteredTexts, text: &str, caller: Scope) -> bool {
-        texts.get(Sha256::of(text), Some(caller)).is_some_and(|found| *found == *text)
+        texts.get(Sha256::of(text), Some(caller)).is_some_and(|(found, _)| *found == *text)
     }
 
     fn insert(texts: &RegisteredTexts, text: &str, caller: Scope) {

@@ -63,7 +63,7 @@ impl Subgraph {
     ) -> Result<Vec<Option<Result<Entity, ApiError>>>, ApiError> {
         let requested = representations.iter().map(|Any(key)| id_of(key)).collect::<Vec<_>>();
         let ids = requested.iter().flatten().copied().collect::<Vec<_>>();
-        self.limits.admit_list(ctx, &ids, requested.len())?;
+        self.limits.admit(ctx, &ids, requested.len())?;
         let mut outcomes = match Execution::of(ctx).appointments() {
             Ok(appointments) => appointments.get_many(ids).await.into_iter(),
             Err(error) => return Ok(requested.iter().map(|_| Some(Err(error.clone()))).collect()),

@@ -218,15 +218,17 @@ impl<'b> Entry<'b> {
                 return Err(request::malformed(format!("Parameter \"{name}\" must be {kind}.")));
             }
         }
-        let Self { query, document_id, doc_id, id, .. } = &entry;
+        let Self { query, extensions, document_id, doc_id, id, .. } = &entry;
         let ids = [(document_id, "documentId"), (doc_id, "doc_id"), (id, "id")];
-        // Some clients number the operations of an array in `id`, beside the text.
+        // Some clients number the operations of an array in `id`, beside the text or its hash.
+        let has_hash = extensions.is_some_and(|it| it.get().contains("\"persistedQuery\""));
         if query.is_none()
+            && !has_hash
             && let Some((_, name)) = ids.into_iter().find(|(id, _)| id.is_some())
         {
             return Err(request::malformed(format!(
-                "Parameter \"{name}\" is not supported in an array of operations. Send the text in \"query\", or its \
-                 hash in \"extensions.persistedQuery\"."
+                "Parameter \"{name}\" is not supported in an array of operations. Send the text in \"query\", its hash \
+                 in \"extensions.persistedQuery\", or the operation in a request of its own."
             )));
         }
         Ok(entry)
@@ -247,7 +249,6 @@ pub(crate) async fn execute(
     deadline: Instant,
 ) -> Result<Response, Refusal> {
     let requests = read(cache_request.text, entries).await?;
-    let registers = requests.iter().flatten().any(|request| request.document.is_registration());
     let permit = gateway.operations.admit(&caller, deadline).await?;
     metrics().batches.count("execution");
     let prepared = prepare(gateway, requests, caller.as_ref().ok()).await?;
@@ -266,6 +267,7 @@ pub(crate) async fn execute(
         return Err(error.clone().into());
     }
     let has_mutation = prepared.iter().flatten().any(Operation::is_mutation);
+    let may_be_cached = !has_mutation && prepared.iter().flatten().all(|operation| operation.is_cacheable);
     let appointments = shared.as_ref().ok().cloned();
     let mut untrusted = UntrustedCounts::default();
     prepared.iter().flatten().for_each(|operation| untrusted.add(operation.trust));
@@ -291,14 +293,16 @@ pub(crate) async fn execute(
     let owner = caller.as_ref().ok().map(Caller::identity);
     let EncodedArray { body, kinds, is_complete } = gateway.api.encode_array(responses, owner);
     let has_run = kinds.iter().any(|kind| !matches!(kind, ResponseKind::Rejected(_)));
+    // The statuses of the media type that is sent. `BatchHttpLink` reads results, such as a request for the text of a
+    // persisted query, under 200 only.
+    let form = ResponseForm { media_type: MediaType::Json, ..form };
     let first = kinds.first().map(|kind| form.status(*kind));
     let status = match statuses.first().copied().flatten().map(|status| form.refusal_status(status)) {
         _ if has_run => StatusCode::OK,
         refused => refused.or(first).unwrap_or(StatusCode::OK),
     };
     let encoded = EncodedResponse { untrusted, ..EncodedResponse::plain(status, MediaType::Json, body) };
-    // A cached response would bypass the registration of a text.
-    let is_cacheable = is_complete && !has_mutation && !registers;
+    let is_cacheable = is_complete && may_be_cached;
     let response = deliver(gateway, cache_request, None, coding, encoded, appointments, is_cacheable).await;
     drop(permit);
     Ok(response)

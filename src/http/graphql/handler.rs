@@ -176,7 +176,6 @@ async fn execute(
         Form::QueryString => request::from_query_string(cache_request.text, cache_request.document_id)?,
         Form::Body => request::from_json(cache_request.text, cache_request.document_id)?,
     };
-    let registers = request.document.is_registration();
     let permit = gateway.operations.admit(&caller, deadline).await?;
 
     let reject = |response: GraphqlResponse| match accepted.preferred {
@@ -232,11 +231,11 @@ async fn execute(
             let appointments = access.as_ref().ok().cloned();
             let mut untrusted = UntrustedCounts::default();
             untrusted.add(operation.trust);
+            let may_be_cached = operation.is_cacheable && !is_mutation;
             let response = gateway.api.execute(operation, access).await;
             let (encoded, is_complete) = encode(gateway, response, preferred)?;
             let encoded = EncodedResponse { untrusted, ..encoded };
-            // A cached response would bypass the registration of its text.
-            let is_cacheable = is_complete && !is_mutation && !registers;
+            let is_cacheable = is_complete && may_be_cached;
             let response =
                 deliver(gateway, cache_request, caching, coding, encoded, appointments, is_cacheable).await;
             // Compression is part of the limited work.

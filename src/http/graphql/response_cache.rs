@@ -265,8 +265,11 @@ impl ResponseCache {
             && let Ok(body) = self.memory.copy(&response.body)
         {
             let response = EncodedResponse { body, ..response.clone() };
-            entries.insert(self.hash(request, None), ResponseEntry::new(request, response), dependencies);
-            return true;
+            return entries.insert(
+                self.hash(request, None),
+                ResponseEntry::new(request, response),
+                dependencies,
+            );
         }
         false
     }
