@@ -5,6 +5,7 @@ use async_graphql::parser::{
     parse_query,
     types::{Field, Selection, SelectionSet},
 };
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::{exchange::Call, ids::id};
@@ -28,11 +29,21 @@ const FULL_QUERY: &str = include_str!("data/full.graphql");
 /// The number of appointments in the full query.
 const FULL_IDS: u32 = 20;
 
+/// The number of operations in a batch, the default of `limits.batch`.
+const BATCH_SIZE: u32 = 10;
+
 /// The mobile query for an id.
 pub const MOBILE: Call<'static> = Call { request: &|id| mobile(id, None), expected: &mobile_data };
 
 /// All fields of twenty appointments.
 pub const FULL: Call<'static> = Call { request: &|id| full(id, None), expected: &full_data };
+
+/// The mobile query for an id as a GET with the hash of the query.
+pub const MOBILE_PERSISTED: Call<'static> =
+    Call { request: &|id| persisted_get(id, None), expected: &mobile_data };
+
+/// The mobile query for ten ids, as an array of operations.
+pub const BATCH: Call<'static> = Call { request: &batch, expected: &batch_data };
 
 /// The mobile query for one id, with a different text for each request.
 pub const MOBILE_TEXTS: Call<'static> = Call { request: &mobile_text, expected: &|_| mobile_data(&id(0)) };
@@ -42,14 +53,18 @@ pub const UPSTREAM: Call<'static> = Call { request: &upstream, expected: &upstre
 
 /// Returns a POST of `query`.
 fn post(query: &str, variables: &Value, encoding: Option<&str>) -> Vec<u8> {
-    let body = json!({ "query": query, "variables": variables }).to_string();
+    let body = operation(query, variables).to_string();
     let encoding = encoding.map(|it| format!("Accept-Encoding: {it}\r\n")).unwrap_or_default();
     with_headers(TOKEN, &encoding, &body)
 }
 
+fn operation(query: &str, variables: &Value) -> Value {
+    json!({ "query": query, "variables": variables })
+}
+
 /// Returns the mobile query with the given token.
 pub fn with_token(token: &str) -> Vec<u8> {
-    with_headers(token, "", &json!({ "query": MOBILE_QUERY, "variables": { "id": id(0) } }).to_string())
+    with_headers(token, "", &operation(MOBILE_QUERY, &json!({ "id": id(0) })).to_string())
 }
 
 fn with_headers(token: &str, encoding: &str, body: &str) -> Vec<u8> {
@@ -64,9 +79,28 @@ fn with_headers(token: &str, encoding: &str, body: &str) -> Vec<u8> {
 
 /// Returns the mobile query for one id as a GET.
 pub fn mobile_get(id: &str) -> Vec<u8> {
+    get(&[("query", MOBILE_QUERY), ("variables", &json!({ "id": id }).to_string())])
+}
+
+/// Returns the mobile query for one id as a GET that registers its text.
+pub fn mobile_registration(id: &str) -> Vec<u8> {
+    persisted_get(id, Some(MOBILE_QUERY))
+}
+
+/// Returns the mobile query for one id as a GET with its hash.
+fn persisted_get(id: &str, text: Option<&str>) -> Vec<u8> {
+    let hash = digest(&SHA256, MOBILE_QUERY.as_bytes());
+    let hash = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": hash } }).to_string();
     let variables = json!({ "id": id }).to_string();
+    let mut parameters = vec![("variables", variables.as_str()), ("extensions", &extensions)];
+    parameters.extend(text.map(|text| ("query", text)));
+    get(&parameters)
+}
+
+fn get(parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut url = url::Url::parse("http://gateway/graphql").expect("a valid URL in this program");
-    url.query_pairs_mut().append_pair("query", MOBILE_QUERY).append_pair("variables", &variables);
+    url.query_pairs_mut().extend_pairs(parameters);
     let parameters = url.query().unwrap_or_default();
     format!(
         "GET /graphql?{parameters} HTTP/1.1\r\nHost: gateway\r\nUser-Agent: load\r\n\
@@ -92,6 +126,16 @@ pub fn mobile(id: &str, encoding: Option<&str>) -> Vec<u8> {
 /// Returns the mobile query for a constant id, with `text` in a comment of the query.
 fn mobile_text(text: &str) -> Vec<u8> {
     post(&format!("{MOBILE_QUERY}# {text}"), &json!({ "id": id(0) }), None)
+}
+
+/// Returns the mobile query for a constant set of ids, as an array.
+fn batch(_: &str) -> Vec<u8> {
+    let all = (0..BATCH_SIZE).map(|number| operation(MOBILE_QUERY, &json!({ "id": id(number) })));
+    with_headers(TOKEN, "", &Value::from_iter(all).to_string())
+}
+
+fn batch_data(_: &str) -> Value {
+    (0..BATCH_SIZE).map(|number| mobile_data(&id(number))).collect()
 }
 
 pub fn mobile_data(id: &str) -> Value {

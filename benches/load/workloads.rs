@@ -28,6 +28,16 @@ pub const WORKLOADS: &[Workload] = &[
         run: throughput::hot_304,
     },
     Workload {
+        name: "hot-persisted",
+        description: "hot-one as a GET that names its query by the hash",
+        run: throughput::hot_persisted,
+    },
+    Workload {
+        name: "batch",
+        description: "the mobile query for ten ids in one array, always the same ids",
+        run: throughput::batch,
+    },
+    Workload {
         name: "hot-1000",
         description: "the mobile query, for 1,000 ids in turn",
         run: throughput::hot_1000,
@@ -46,6 +56,11 @@ pub const WORKLOADS: &[Workload] = &[
         name: "full-executed",
         description: "full without the response cache: document and appointments are cached",
         run: throughput::full_executed,
+    },
+    Workload {
+        name: "batch-executed",
+        description: "batch without the response cache: document and appointments are cached",
+        run: throughput::batch_executed,
     },
     Workload { name: "cold", description: "the mobile query, for a new id each time", run: throughput::cold },
     Workload {

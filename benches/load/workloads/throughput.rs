@@ -8,11 +8,12 @@ use crate::{
     chart::Bar,
     client::Client,
     exchange::{Call, Exchange, IdSequence},
+    http::OK,
     ids::id,
     load::{Load, StopCondition},
     measure::{Plan, Series, Target, measure_interleaved},
     process::Process,
-    queries::{self, FULL, MOBILE},
+    queries::{self, BATCH, FULL, MOBILE, MOBILE_PERSISTED},
     report::{Comparison, Report, ServerSeries, Throughput, Verdict, share},
 };
 
@@ -54,13 +55,40 @@ pub fn hot_304(bench: &Bench, report: &mut Report) -> Result<()> {
     let gateway = bench.gateway(1, &[])?;
     let (request, data) = (queries::mobile_get(&id(1)), queries::mobile_data(&id(1)));
     let exchange = Exchange::record_validation(&mut Client::open(gateway.address())?, &request, &data)?;
-    let limit = bench.limit(1, exchange.response.len())?;
-    let targets = [
-        Target::new("limit server", &limit, exchange.with_constant_response()),
-        Target::new("gateway", &gateway, exchange),
-    ];
-    let [limit, gateway] = &measure_interleaved(targets, CONNECTIONS, bench.plan)?;
+    let [gateway, limit] =
+        &measure_exchange(bench, &gateway, exchange, &Conditions::usual(bench, IdSequence::cycle(1)))?;
     add_with_cpu_goal("304 to a repeated GET, one id", 8.0, gateway, limit, report);
+    Ok(())
+}
+
+pub fn hot_persisted(bench: &Bench, report: &mut Report) -> Result<()> {
+    let conditions = Conditions::usual(bench, IdSequence::cycle(1));
+    let gateway = bench.gateway(1, &[])?;
+    let mut client = Client::open(gateway.address())?;
+    let registration = client.send(&queries::mobile_registration(&id(1)))?;
+    if registration.head.status != OK {
+        return Err(format!("the text is not registered: {}", registration.head.status).into());
+    }
+    let exchange = Exchange::record(&mut client, &MOBILE_PERSISTED, conditions.ids)?;
+    println!(
+        "  request: {} bytes, {} with the text",
+        exchange.request.len(),
+        queries::mobile_get(&id(1)).len()
+    );
+    let [gateway, limit] = &measure_exchange(bench, &gateway, exchange, &conditions)?;
+    add_with_cpu_goal("persisted query by GET, hot, one id", 9.0, gateway, limit, report);
+    Ok(())
+}
+
+pub fn batch(bench: &Bench, report: &mut Report) -> Result<()> {
+    let [gateway, limit] = &measure(bench, &BATCH, &Conditions::usual(bench, IdSequence::cycle(1)))?;
+    add_with_cpu_goal("batch of ten ids, hot", 12.0, gateway, limit, report);
+    Ok(())
+}
+
+pub fn batch_executed(bench: &Bench, report: &mut Report) -> Result<()> {
+    let [gateway, limit] = &measure(bench, &BATCH, &without_response_cache(bench))?;
+    add_with_cpu_goal("batch of ten ids, executed", 130.0, gateway, limit, report);
     Ok(())
 }
 
@@ -109,12 +137,22 @@ pub fn is_warmed_up(bench: &Bench, ids: IdSequence) -> bool {
 
 /// Measures a gateway and its limit server.
 pub fn measure(bench: &Bench, call: &Call<'_>, conditions: &Conditions<'_>) -> Result<[Series; 2]> {
-    let Conditions { cores, connections, plan, .. } = *conditions;
     let (gateway, exchange) = start_gateway(bench, call, conditions)?;
+    measure_exchange(bench, &gateway, exchange, conditions)
+}
+
+/// Measures a recorded exchange with a gateway and its limit server.
+fn measure_exchange(
+    bench: &Bench,
+    gateway: &Process,
+    exchange: Exchange,
+    conditions: &Conditions<'_>,
+) -> Result<[Series; 2]> {
+    let Conditions { cores, connections, plan, .. } = *conditions;
     let limit = bench.limit(cores, exchange.response.len())?;
     let targets = [
         Target::new("limit server", &limit, exchange.with_constant_response()),
-        Target::new("gateway", &gateway, exchange),
+        Target::new("gateway", gateway, exchange),
     ];
     let [limit, gateway] = measure_interleaved(targets, connections, plan)?;
     Ok([gateway, limit])

@@ -318,6 +318,11 @@ mod tests {
             ("application/json;q=-1", None),
             ("application/json;q=inf", None),
             ("application/json;q=0.0001", None),
+            ("application/json;q=.", None),
+            ("application/json;q=.0", None),
+            ("application/json;q=.0001", None),
+            ("application/json;q=.5, application/graphql-response+json;q=.501", graphql),
+            ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", json),
             ("application/json;q=x, application/graphql-response+json;q=0.1", graphql),
             ("application/json;q=0.9, application/graphql-response+json;q=0.91", graphql),
         ] {

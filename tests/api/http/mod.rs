@@ -1,6 +1,7 @@
 //! HTTP: the protocol, browsers, GraphiQL, and the limits of a connection or a caller.
 
 mod browser;
+mod client_accept;
 mod client_cache;
 mod compression;
 mod concurrency_limit;

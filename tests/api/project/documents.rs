@@ -34,8 +34,9 @@ fn read(path: &str) -> String {
 fn documents() -> Vec<String> {
     let in_docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
     let in_docs = in_docs.map(|name| format!("docs/{}", name.to_str().unwrap()));
-    let at_root = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(str::to_owned);
-    at_root.into_iter().chain(in_docs.filter(|path| path.ends_with(".md"))).collect()
+    let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "examples/README.md"];
+    let others = others.map(str::to_owned);
+    others.into_iter().chain(in_docs.filter(|path| path.ends_with(".md"))).collect()
 }
 
 /// The text below a heading, up to the next one.
