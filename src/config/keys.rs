@@ -740,8 +740,7 @@ pub const KEYS: &[ConfigKey] = &[
         name: "limits.ids",
         default: "100",
         kind: ValueKind::Count,
-        help: "Maximum number of ids in appointmentsByIds, of representations in _entities, and of distinct ids in a \
-               request.",
+        help: "Maximum number of ids in appointmentsByIds, and of distinct ids in a request.",
         set: |c, v| count(v, 1..=100).map(|v| c.limits.ids = v),
     },
     ConfigKey {

@@ -1,8 +1,10 @@
 // Apollo Client's BatchHttpLink, unmodified, against a gateway that serves its sandbox.
 // Usage: node batching.mjs URL
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { ApolloClient, CombinedGraphQLErrors, InMemoryCache, gql } from '@apollo/client';
 import { BatchHttpLink } from '@apollo/client/link/batch-http';
+import { createPersistedQueryLink } from '@apollo/client/link/persisted-queries';
 import { check, finish } from './report.mjs';
 
 const [url] = process.argv.slice(2);
@@ -118,6 +120,27 @@ await check('a longer array is refused with a reason', async () => {
   );
   assert.ok(results.every(({ status }) => status === 'rejected'));
   assert.deepEqual(sent.splice(0), [{ operations: 11, status: 422 }]);
+});
+
+await check('the texts of unknown hashes follow in a second array', async () => {
+  const sha256 = (text) => createHash('sha256').update(text).digest('hex');
+  const persisted = new ApolloClient({
+    link: createPersistedQueryLink({ sha256 }).concat(client.link),
+    cache: new InMemoryCache(),
+    defaultOptions: { query: { fetchPolicy: 'no-cache' } },
+  });
+  const ask = () =>
+    Promise.all([
+      persisted.query({ query: ONE, variables: { id: ids[0] } }),
+      persisted.query({ query: MANY, variables: { ids: ids.slice(0, 2) } }),
+    ]);
+  const expected = [{ operations: 2, status: 200 }];
+  for (const arrays of [[...expected, ...expected], expected]) {
+    const [first, second] = await ask();
+    assert.equal(first.data.appointment.id, ids[0]);
+    assert.equal(second.data.appointmentsByIds.length, 2);
+    assert.deepEqual(sent.splice(0), arrays);
+  }
 });
 
 finish();

@@ -52,7 +52,7 @@ impl Subgraph {
         Service { sdl: self.sdl.clone() }
     }
 
-    /// The entities with these keys, in the requested order. At most 100 representations. An error for one of them does not
+    /// The entities with these keys, in the requested order. At most 100 distinct ids. An error for one of them does not
     /// affect the others: an entity that does not exist is null with an error.
     #[graphql(name = "_entities")]
     async fn entities(

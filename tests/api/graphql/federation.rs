@@ -356,7 +356,7 @@ async fn callers_receive_their_own_entities() {
 }
 
 #[tokio::test]
-async fn the_limit_of_ids_bounds_representations() {
+async fn the_limit_of_ids_counts_distinct_entities() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(upstream.url(), &[ON, ("limits.ids", "3")]).await;
     let keys = |range: std::ops::Range<usize>| range.map(|n| key(&id(n))).collect::<Vec<_>>();
@@ -370,8 +370,14 @@ async fn the_limit_of_ids_bounds_representations() {
     );
     assert_eq!(error["extensions"]["value"], 4);
     assert_eq!(upstream.calls(), 0);
-    // Invalid representations count, too: each has an error of its own.
-    assert_eq!(gateway.entities(Some("token"), &vec![json!({}); 4]).await.codes(), ["BAD_USER_INPUT"]);
+    // A router sends a representation for each object that refers to an entity.
+    let repeated = [keys(0..3), keys(0..3), vec![json!({})]].concat();
+    let reply = gateway.entities(Some("token"), &repeated).await;
+    assert_eq!(reply.paths_and_codes(), [("[\"_entities\",6]".to_owned(), "BAD_USER_INPUT")]);
+    let ids = reply.body["data"]["_entities"].as_array().unwrap().iter().map(|it| it["id"].clone());
+    let expected = (0..6).map(|n| json!(id(n % 3))).chain([Value::Null]);
+    assert_eq!(ids.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert_eq!(upstream.calls(), 3);
     // The limit applies to the distinct ids of the operation.
     let variables = json!({ "a": keys(0..3), "b": keys(1..4) });
     let query = "query ($a: [_Any!]!, $b: [_Any!]!) {

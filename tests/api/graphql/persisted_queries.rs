@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    ChangeKind, Event, Events, Gateway, GatewayResponse, List, Pagination, Socket, Upstream,
+    ChangeKind, Event, Events, Gateway, GatewayResponse, KeyFile, List, Pagination, Socket, Upstream,
     UpstreamResponse, id,
     persisted_query::{RequestTransport, by_hash, registering, rejection, sha256},
     served,
@@ -414,6 +414,38 @@ async fn repeated_hashes_are_served_from_the_response_cache() {
         assert_eq!(gateway.response_cache_lookups().await.0, hits + 1.0, "{transport:?}");
     }
     assert_eq!(upstream.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_text_with_its_known_hash_is_served_from_the_response_cache() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(upstream.url(), &[]).await;
+    let both = with_id(registering(&by_id("Both")), 1);
+    let mut hits = Vec::new();
+    for _ in 0..4 {
+        RequestTransport::Get.send(&gateway, "token", &both).await;
+        hits.push(gateway.response_cache_lookups().await.0);
+    }
+    // The first request registers the text, and the second one is stored.
+    assert_eq!(hits, [0.0, 0.0, 1.0, 2.0]);
+}
+
+#[tokio::test]
+async fn a_private_text_does_not_run_from_a_shared_response_cache() {
+    let keys = KeyFile::of(&["alice", "bob"]);
+    let upstream = Upstream::with_tokens().await;
+    let settings = [("callers.share_cache", "true"), ("callers.api_keys_file", keys.path())];
+    let gateway = Gateway::of_service(&upstream, &settings).await;
+    let (alice, bob) = (keys.key(0), keys.key(1));
+    let text = format!("{{ appointment(id: {:?}) {{ id reference status }} }}", id(1));
+    gateway.register(alice, &text).await;
+    for transport in [RequestTransport::Post, RequestTransport::Get] {
+        for _ in 0..3 {
+            let own = transport.send(&gateway, alice, &by_hash(&text)).await;
+            assert_eq!(own["data"]["appointment"]["id"], id(1));
+            assert_eq!(rejection(&transport.send(&gateway, bob, &by_hash(&text)).await), NOT_FOUND);
+        }
+    }
 }
 
 #[tokio::test]

@@ -646,6 +646,11 @@ async fn cache_status_distinguishes_hit_miss_and_bypass() {
     assert_eq!(status(&GatewayResponse::of(anonymous).await), BYPASS);
     let rejected = RequestForm::POST.ask(&gateway, "token", "{ nothing }").await;
     assert_eq!(status(&rejected), "", "not looked up for its own sake");
+    // A response that is larger than the whole cache.
+    let gateway = Gateway::before(upstream.url(), &[("cache.answers_size", "1KiB")]).await;
+    for _ in 0..2 {
+        assert_eq!(status(&RequestForm::GET.ask(&gateway, "token", &many()).await), MISS);
+    }
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{
-    Events, Gate, Gateway, GatewayResponse, RequestForm, Socket, Upstream, UpstreamResponse, id, served,
+    Events, Gate, Gateway, GatewayResponse, RequestForm, Socket, TIMEOUT, Upstream, UpstreamResponse, id,
+    served,
 };
 
 /// Nothing ends a request but its own timeout.
@@ -87,6 +88,31 @@ async fn waiters_for_the_same_call_keep_their_deadline() {
     assert_eq!(*patient.appointment(), served(&id(1), "token", 1));
     assert_eq!(hurried.codes(), ["UPSTREAM_TIMEOUT"]);
     assert_eq!(upstream.calls(), 1);
+}
+
+/// A client cannot keep a copy in use by leaving before the upstream rejects it.
+#[tokio::test]
+async fn a_call_outlives_the_timeout_of_a_stale_response() {
+    let upstream = Upstream::start().await;
+    upstream.on(&id(1), |call| match call.nth {
+        1 => call.appointment(),
+        _ => UpstreamResponse::status(403).after(Duration::from_millis(300)),
+    });
+    let settings = [PATIENT.as_slice(), &[("cache.ttl", "50ms"), ("cache.stale_if_error", "10m")]].concat();
+    let gateway = Gateway::before(upstream.url(), &settings).await;
+    let ask = async |timeout| {
+        let request = RequestForm::POST.request(&gateway, Some("token"), &query(1));
+        GatewayResponse::of(within(request, timeout)).await
+    };
+    assert_eq!(*ask("10s").await.appointment(), served(&id(1), "token", 1));
+    sleep(Duration::from_millis(100)).await;
+    let stale = ask("50ms").await;
+    assert_eq!(stale.body["data"]["appointment"], served(&id(1), "token", 1));
+    assert!(stale.body["extensions"]["stale"].is_array(), "{stale:?}");
+    let is_ended = async || while !ask("50ms").await.body["data"]["appointment"].is_null() {};
+    timeout(TIMEOUT, is_ended()).await.expect("the rejection ends the copy");
+    assert_eq!(upstream.seen(|seen| seen.hung_up), 0);
+    assert_eq!(ask("10s").await.codes(), ["FORBIDDEN"]);
 }
 
 #[tokio::test]
