@@ -20,7 +20,7 @@ use tokio::{process::Command, time::timeout};
 
 use support::{
     FinishedRun, Gateway, List, Pagination, TIMEOUT, Upstream, id, manifests::Manifests,
-    persisted_query::Way, program,
+    persisted_query::RequestTransport, program,
 };
 
 fn root() -> &'static Path {
@@ -82,7 +82,9 @@ async fn documents_of_every_generator_run_by_their_id() {
     assert_eq!(upstream.seen(|seen| seen.calls.iter().filter(|call| call.is_change()).count()), 3);
     assert_eq!(gateway.untrusted().await, (0.0, 0.0));
 
-    let refused = Way::Post.send(&gateway, "caller", &serde_json::json!({ "query": "{ __typename }" })).await;
+    let refused = RequestTransport::Post
+        .send(&gateway, "caller", &serde_json::json!({ "query": "{ __typename }" }))
+        .await;
     assert_eq!(refused["errors"][0]["extensions"]["code"], "PERSISTED_QUERY_ID_REQUIRED");
 }
 
