@@ -8,8 +8,9 @@
 //! it; the others wait for its outcome. A change that the upstream has certainly not made, for a reason that may pass, becomes
 //! unsent again ([`recorded`]). Any other outcome is recorded, an unknown one included.
 //!
-//! **Memory.** A forgotten record would let a change be made twice. So none is evicted: without memory for its record, a
-//! request is refused before anything is sent.
+//! **Memory.** A forgotten record would let a change be made twice. So none is evicted, except for those of changes that the
+//! upstream has rejected: a repeat is rejected again. Without memory for its record, a request is refused before anything is
+//! sent.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -40,6 +41,9 @@ const RECORD: usize = 768;
 
 /// The bytes that a change takes in its record, with its time of expiry.
 const CHANGE: usize = 192;
+
+/// The length up to which a queue of the table is never compacted.
+const MIN_QUEUE: usize = 1024;
 
 /// The records of all callers. Cheap to clone.
 #[derive(Clone)]
@@ -77,6 +81,22 @@ struct Table {
     records: HashMap<RecordKey, Record>,
     /// The times at which records expire, soonest first. A record has one for each outcome.
     expiries: VecDeque<(Instant, RecordKey)>,
+    /// Records that were [disposable](Record::is_disposable) at some time, oldest first.
+    disposable: VecDeque<RecordKey>,
+}
+
+impl Table {
+    /// Forgets the queued times and keys of removed records, once they are the most.
+    fn compact(&mut self) {
+        let Self { records, expiries, disposable } = self;
+        let maximum = 2 * records.len() + MIN_QUEUE;
+        if expiries.len() > maximum {
+            expiries.retain(|(at, key)| records.get(key).is_some_and(|record| record.expires == Some(*at)));
+        }
+        if disposable.len() > maximum {
+            disposable.retain(|key| records.contains_key(key));
+        }
+    }
 }
 
 struct Record {
@@ -91,11 +111,33 @@ struct Record {
     expires: Option<Instant>,
 }
 
+impl Record {
+    /// Whether nothing was made for it, so that a repeat may be sent: the upstream has rejected each change, or none was sent.
+    fn is_disposable(&self) -> bool {
+        let was_not_made = |change: &ChangeState| match change {
+            ChangeState::Unsent => true,
+            ChangeState::InFlight { .. } => false,
+            ChangeState::Recorded(Outcome::Failed(error)) => matches!(
+                error,
+                UpstreamError::Forbidden
+                    | UpstreamError::NotFound
+                    | UpstreamError::Conflict
+                    | UpstreamError::UnexpectedStatus { status: 400..=499 }
+            ),
+            ChangeState::Recorded(_) => false,
+        };
+        self.users == 0 && self.changes.iter().all(was_not_made)
+    }
+}
+
 /// The state of a change.
 enum ChangeState {
     Unsent,
-    /// Ends with an error that is not recorded, or is closed.
-    InFlight(watch::Receiver<Option<UpstreamError>>),
+    InFlight {
+        /// Ends with an error that is not recorded, or is closed.
+        error: watch::Receiver<Option<UpstreamError>>,
+        is_sent: bool,
+    },
     Recorded(Outcome),
 }
 
@@ -220,7 +262,13 @@ impl Inner {
             return Ok(());
         }
         let bytes = u32::try_from(RECORD + CHANGE * changes).unwrap_or(u32::MAX);
-        let Some(held) = self.quotas.try_take(key.caller, key, bytes) else {
+        let held = loop {
+            match self.quotas.try_take(key.caller, key, bytes) {
+                None if self.dispose(&mut table) => {}
+                held => break held,
+            }
+        };
+        let Some(held) = held else {
             metrics().idempotent_changes.count("refused");
             let first = table.expiries.front().map(|(expires, _)| expires.saturating_duration_since(now));
             let retry_after = first.unwrap_or_default();
@@ -231,6 +279,20 @@ impl Inner {
         Ok(())
     }
 
+    /// Removes the oldest disposable record. False if there is none.
+    fn dispose(&self, table: &mut Table) -> bool {
+        while let Some(key) = table.disposable.pop_front() {
+            if table.records.get(&key).is_some_and(Record::is_disposable)
+                && let Some(record) = table.records.remove(&key)
+            {
+                self.quotas.leave(key.caller, record.number);
+                table.compact();
+                return true;
+            }
+        }
+        false
+    }
+
     /// Removes the records past their time that are not in use.
     fn remove_expired(&self, table: &mut Table, now: Instant) {
         while let Some(&(expires, key)) = table.expiries.front()
@@ -238,6 +300,11 @@ impl Inner {
         {
             table.expiries.pop_front();
             self.remove_unused(table, key, now);
+        }
+        while let Some(key) = table.disposable.front()
+            && !table.records.contains_key(key)
+        {
+            table.disposable.pop_front();
         }
     }
 
@@ -261,8 +328,13 @@ impl Inner {
             record.changes[index] = ChangeState::Unsent;
             return;
         }
+        let is_failure = matches!(outcome, Outcome::Failed(_));
         record.changes[index] = ChangeState::Recorded(outcome);
         record.expires = Some(expires);
+        if is_failure {
+            // The request still uses the record, so whether it is disposable turns out later.
+            table.disposable.push_back(key);
+        }
         table.expiries.push_back((expires, key));
     }
 
@@ -287,13 +359,23 @@ impl RecordInUse {
             let error = match timeout_at(deadline, in_flight.wait_for(Option::is_some)).await {
                 Ok(Ok(error)) => error.clone(),
                 Ok(Err(_)) => None,
-                Err(_) => Some(UpstreamError::OutcomeUnknown("the deadline of the operation passed".into())),
+                Err(_) if self.is_sent(index) => {
+                    Some(UpstreamError::OutcomeUnknown("the deadline of the operation passed".into()))
+                }
+                Err(_) => Some(UpstreamError::DeadlinePassed),
             };
             if let Some(error) = error {
                 metrics().idempotent_changes.count("joined");
                 return Claim::Known(Err(error));
             }
         }
+    }
+
+    /// Whether the change of the root field `index` may have been made.
+    fn is_sent(&self, index: usize) -> bool {
+        let table = self.records.lock();
+        let state = table.records.get(&self.key).and_then(|record| record.changes.get(index));
+        !matches!(state, Some(ChangeState::Unsent | ChangeState::InFlight { is_sent: false, .. }))
     }
 
     /// # Errors
@@ -312,10 +394,10 @@ impl RecordInUse {
                 metrics().idempotent_changes.count(if has_waited { "joined" } else { "replayed" });
                 Ok(Claim::Known(outcome.clone().replay()))
             }
-            ChangeState::InFlight(in_flight) => Err(in_flight.clone()),
+            ChangeState::InFlight { error, .. } => Err(error.clone()),
             ChangeState::Unsent => {
                 let (error, in_flight) = watch::channel(None);
-                *state = ChangeState::InFlight(in_flight);
+                *state = ChangeState::InFlight { error: in_flight, is_sent: false };
                 // Its clone takes the lock.
                 drop(table);
                 let record = self.clone();
@@ -348,6 +430,12 @@ impl ClaimedChange {
     /// Marks the change as sent: from here on, it may have been made.
     pub(crate) fn mark_sent(&mut self) {
         self.is_sent = true;
+        let RecordInUse { records, key } = &self.record;
+        let mut table = records.lock();
+        let state = table.records.get_mut(key).and_then(|record| record.changes.get_mut(self.index));
+        if let Some(ChangeState::InFlight { is_sent, .. }) = state {
+            *is_sent = true;
+        }
         metrics().idempotent_changes.count("sent");
     }
 
@@ -592,7 +680,10 @@ mod tests {
             first.settle(&Err(error));
             assert_eq!(waiting.await.unwrap().is_some(), is_shared);
         }
-        let _first = send(&record).await;
+        let Claim::Send(mut first) = record.claim(0, far()).await else { panic!("it is unsent") };
+        let Claim::Known(early) = record.claim(0, Instant::now()).await else { panic!("it is claimed") };
+        assert!(matches!(early, Err(UpstreamError::DeadlinePassed)), "it was not sent so far");
+        first.mark_sent();
         let Claim::Known(late) = record.claim(0, Instant::now()).await else { panic!("it is in flight") };
         assert!(matches!(late, Err(UpstreamError::OutcomeUnknown(_))));
     }
@@ -639,6 +730,24 @@ mod tests {
         tokio::time::advance(TTL).await;
         assert_eq!(records.total(), (0, 0));
         assert!(records.0.as_ref().unwrap().lock().expiries.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_of_rejected_changes_make_room() {
+        let [noisy, quiet] = callers();
+        let records = records(ByteSize::kib(64));
+        let made = open(&records, &quiet, "made").unwrap();
+        send(&made).await.settle(&Ok(Changed::To(None)));
+        drop(made);
+        for number in 0..10_000 {
+            let record = open(&records, &noisy, &number.to_string()).expect("rejected changes make room");
+            send(&record).await.settle(&Err(UpstreamError::Forbidden));
+        }
+        assert!(outcome(&open(&records, &noisy, "9999").unwrap()).await.is_some(), "the latest is there");
+        assert!(outcome(&open(&records, &noisy, "0").unwrap()).await.is_none(), "the oldest is not");
+        assert!(outcome(&open(&records, &quiet, "made").unwrap()).await.is_some());
+        let table = records.0.as_ref().unwrap().lock();
+        assert!(table.expiries.len() + table.disposable.len() < 3 * MIN_QUEUE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -65,6 +65,16 @@ impl Appointments {
         self.0.loader.load(id).await
     }
 
+    /// Like [`get`](Self::get), but past the outcomes that this operation has already: it sees changes made meanwhile.
+    pub(crate) async fn get_again(&self, id: Uuid) -> Outcome {
+        let Inner { shared, caller, deadline, reads, .. } = &*self.0;
+        let outcome = Self::new(shared.clone(), caller.clone(), *deadline).get(id).await;
+        if matches!(outcome, Ok(Some(_))) {
+            reads.note_data();
+        }
+        outcome
+    }
+
     /// Several appointments, in the order of `ids`. A failing one does not affect the others.
     pub async fn get_many(&self, ids: Vec<Uuid>) -> Vec<Outcome> {
         self.0.loader.load_many(ids).await

@@ -163,7 +163,7 @@ impl<R: Resource> ReadThrough<R> {
         {
             if matches!(read, Err(UpstreamError::DeadlinePassed)) {
                 // The client may have set the deadline. The call goes on, so that its outcome ends or renews the stale copy.
-                tokio::spawn(async move { claim.outcome().await });
+                claim.detach();
             }
             return Ok(stale);
         }
@@ -249,10 +249,7 @@ impl<R: Resource> ReadThrough<R> {
     fn refresh(&self, caller: &Caller, key: R::Key) {
         // The next reader starts another refresh, so the call need not be retried.
         let claim = self.join(caller, key, Instant::now(), || self.fresh(&key), None);
-        if matches!(claim, Claim::Started(_)) {
-            // A call without waiters is cancelled.
-            tokio::spawn(async move { claim.outcome().await });
-        }
+        claim.detach();
     }
 
     fn join(

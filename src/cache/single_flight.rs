@@ -8,7 +8,10 @@ use std::{
     fmt,
     future::Future,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
@@ -39,6 +42,8 @@ pub(crate) struct Flight<K: Key, T> {
     deadline: Deadline,
     outcome: watch::Receiver<Option<Outcome<T>>>,
     task: AbortHandle,
+    /// Whether a task waits for the outcome, so that the call needs no other waiter.
+    is_detached: AtomicBool,
     table: Arc<Table<K, T>>,
 }
 
@@ -87,7 +92,9 @@ impl<K: Key, T: Clone + Send + Sync + 'static> SingleFlight<K, T> {
             landed.send_replace(Some(outcome));
         });
         let task = task.abort_handle();
-        let flight = Arc::new(Flight { key, version, deadline, outcome, task, table: self.table.clone() });
+        let (is_detached, table_of_calls) = (AtomicBool::new(false), self.table.clone());
+        let flight =
+            Arc::new(Flight { key, version, deadline, outcome, task, is_detached, table: table_of_calls });
         table.insert(key, Arc::downgrade(&flight));
         Claim::Started(flight)
     }
@@ -116,6 +123,17 @@ impl<K: Key, T: Clone> Claim<K, T> {
                 // The sender is dropped without an outcome only if the task panicked.
                 landed.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(UpstreamError::Lost))
             }
+        }
+    }
+}
+
+impl<K: Key + Send + Sync + 'static, T: Clone + Send + Sync + 'static> Claim<K, T> {
+    /// Lets the call go on without waiters. At most one task per call does so.
+    pub(crate) fn detach(self) {
+        if let Self::Joined(flight) | Self::Started(flight) = &self
+            && !flight.is_detached.swap(true, Ordering::Relaxed)
+        {
+            tokio::spawn(async move { self.outcome().await });
         }
     }
 }

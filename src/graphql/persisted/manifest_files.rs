@@ -96,7 +96,9 @@ impl Reader {
                 return true;
             }
             Ok(metadata) if metadata.is_dir() => return self.directory(path, depth),
-            Ok(metadata) if metadata.is_file() => self.file(path, depth),
+            // Of a directory, only manifests are read.
+            _ if depth > 0 && format_of(path).is_none() => return true,
+            Ok(metadata) if metadata.is_file() => self.file(path),
             Ok(_) => Err(io::Error::other("it is neither a file nor a directory")),
             Err(error) => Err(error),
         };
@@ -119,18 +121,16 @@ impl Reader {
         };
         names.sort_unstable();
         // Kubernetes and editors keep further copies under such names.
-        let visible = names.iter().filter(|name| !name.as_encoded_bytes().starts_with(b"."));
+        let visible = names.iter().filter(|name| {
+            // The second one is in the root of a mounted volume, and readable by root only.
+            !name.as_encoded_bytes().starts_with(b".") && *name != "lost+found"
+        });
         visible.map(|name| path.join(name)).all(|path| self.entry(&path, depth + 1))
     }
 
-    fn file(&mut self, path: &Path, depth: usize) -> io::Result<bool> {
-        let format = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("graphql" | "gql") => FileFormat::Graphql,
-            Some("json") => FileFormat::Json,
-            // Of a directory, only manifests are read. A file that the configuration names is one.
-            _ if depth > 0 => return Ok(true),
-            _ => FileFormat::Json,
-        };
+    fn file(&mut self, path: &Path) -> io::Result<bool> {
+        // A file that the configuration names is a manifest, whatever its extension.
+        let format = format_of(path).unwrap_or(FileFormat::Json);
         let name = path.display().to_string();
         let Some(left) = self.left.checked_sub(name.len() as u64) else { return Ok(false) };
         let mut bytes = Vec::new();
@@ -142,6 +142,15 @@ impl Reader {
             Err(_) => self.report(path, "is not UTF-8 text; save it as UTF-8".to_owned()),
         }
         Ok(true)
+    }
+}
+
+/// The format of a manifest by its extension; None for other files.
+fn format_of(path: &Path) -> Option<FileFormat> {
+    match path.extension()?.to_str()? {
+        "graphql" | "gql" => Some(FileFormat::Graphql),
+        "json" => Some(FileFormat::Json),
+        _ => None,
     }
 }
 

@@ -135,7 +135,7 @@ async fn send(ctx: &Context<'_>, change: Result<Change, ApiError>) -> Result<App
         Changed::To(appointment) => applied(appointment.map(|it| Ok(ProjectedAppointment(it)))),
         // The change was made, whatever comes of the read.
         Changed::Earlier(Some(id)) if ctx.look_ahead().field("appointment").exists() => {
-            applied(to_field(ctx, None, appointments.get(id).await))
+            applied(to_field(ctx, None, appointments.get_again(id).await))
         }
         Changed::Earlier(_) => applied(None),
         Changed::Rejected(errors) => AppointmentPayload {

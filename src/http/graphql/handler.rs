@@ -82,13 +82,13 @@ pub(crate) async fn handle(gateway: &Arc<Gateway>, request: Request<'_>) -> Resu
         return Err(Refusal::new(StatusCode::BAD_REQUEST, NO_SINGLE_CONNECTION));
     }
     let document_id = document_id(&gateway.http.path, head.uri.path());
-    let documents_generation = gateway.api.documents_generation();
     let cache_request = |form, media_type, text| CacheRequest {
         form,
         media_type,
         text,
         document_id: document_id.as_ref(),
-        documents_generation,
+        // Taken once the body is there: meanwhile, another set may have come into use.
+        documents_generation: gateway.api.documents_generation(),
     };
     let whole_body;
     let mut array = None;

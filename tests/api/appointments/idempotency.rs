@@ -435,6 +435,43 @@ async fn recorded_changes_of_an_operation_are_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_repeat_shows_each_change_after_it_was_made() {
+    let gate = Gate::shut();
+    let upstream = upstream({
+        let gate = gate.clone();
+        move |call| match call.id.as_str() {
+            "cancel" => call.changed().once(&gate),
+            _ => call.changed(),
+        }
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url(), &[("upstream.timeout", "60s")]).await;
+    let query = format!(
+        "mutation {{
+            a: updateAppointment(id: \"{0}\", input: {{ status: \"late\" }}) {{ appointment {{ status }} }}
+            b: cancelAppointment(id: \"{0}\") {{ appointment {{ status }} }}
+        }}",
+        id(1)
+    );
+    let mutation = Keyed::of("token", KEY, (query, json!({})));
+    let repeat = async {
+        upstream.until_called(2).await;
+        mutation.send(&gateway).await
+    };
+    let open = async {
+        // The update, the cancellation, and a read for the repeat.
+        upstream.until_called(3).await;
+        sleep(MOMENT).await;
+        gate.open();
+    };
+    let (first, repeat, ()) = tokio::join!(mutation.send(&gateway), repeat, open);
+    assert_eq!(first.body.get("errors"), None);
+    let status = |field: &str| &repeat.body["data"][field]["appointment"]["status"];
+    assert_eq!((status("a"), status("b")), (&json!("call 1"), &json!("cancelled")), "{repeat:?}");
+    assert_eq!(changes(&upstream), 2);
+}
+
+#[tokio::test]
 async fn a_failed_change_keeps_later_ones_unsent_in_repeats() {
     let upstream = upstream(|call| match call.id.as_str() {
         "cancel" => UpstreamResponse::cut(),

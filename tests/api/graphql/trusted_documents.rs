@@ -79,6 +79,7 @@ async fn documents_of_every_format_run_by_every_form_of_their_id() {
         ("README.md", "{".to_owned()),
         (".hidden.json", "{".to_owned()),
     ]);
+    std::os::unix::fs::symlink("/nowhere", manifests.file("notes.txt")).unwrap();
     let documents = [
         (hash, "Apollo"),
         ("5d41402abc4b2a76b9719d911017c592".to_owned(), "Relay"),
