@@ -7,32 +7,21 @@
 #![expect(unreachable_pub, reason = "a test binary has no public API")]
 #![expect(clippy::unwrap_used, reason = "shared test code fails as a test does")]
 
+mod node;
 #[path = "../api/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the black-box tests, which use all of it")]
 mod support;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{collections::BTreeSet, path::Path};
 
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
 
-use support::{
-    Call, Gateway, PrefixProxy, TIMEOUT, Upstream, UpstreamResponse, id, program as gateway_program,
-};
+use support::{Call, Gateway, PrefixProxy, Upstream, UpstreamResponse, id, program as gateway_program};
 
 const AUDITS_PASSED: &str = "61 of 61 audits ok";
 
 /// Installs everything; the end of each message about a missing program.
 const INSTALL: &str = "tests/run installs it where it can.";
-
-/// The directory of the Node.js programs and their packages.
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
-}
 
 /// Runs a Node.js program of this directory against `gateway`, which must succeed, and returns its output.
 async fn run(program: &str, gateway: &Gateway) -> String {
@@ -48,24 +37,8 @@ async fn run_with(program: &str, arguments: &[&str]) -> String {
 
 /// Runs a Node.js program of this directory, and returns whether it succeeded, with its output.
 async fn try_run(program: &str, arguments: &[&str]) -> (bool, String) {
-    assert!(
-        directory().join("node_modules").is_dir(),
-        "tests/clients/node_modules is missing. Run `npm ci --prefix tests/clients`. {INSTALL}"
-    );
-    let output = Command::new("node")
-        .arg(directory().join(program))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    // A browser on a busy machine opens several pages in this time.
-    let output = timeout(8 * TIMEOUT, output)
-        .await
-        .unwrap_or_else(|_| panic!("{program} did not finish"))
-        .unwrap_or_else(|error| panic!("Node.js 20 or later is missing ({error}). {INSTALL}"));
-    let text =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    (output.status.success(), text)
+    let (is_success, stdout, stderr) = node::run("clients", program, arguments).await;
+    (is_success, stdout + &stderr)
 }
 
 /// Runs a program that drives Chromium.

@@ -10,41 +10,18 @@
 #[allow(dead_code, unused_imports, reason = "shared with the black-box tests, which use all of it")]
 mod support;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+#[path = "../clients/node.rs"]
+mod node;
+
+use std::path::Path;
 
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
-
-use support::{Gateway, TIMEOUT, Upstream, UpstreamResponse, id, ids};
-
-/// The directory of the Node.js programs and their packages.
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/federation")
-}
+use support::{Gateway, Upstream, UpstreamResponse, id, ids};
 
 /// Runs a Node.js program of this directory, which must succeed, and returns its output.
 async fn run(program: &str, arguments: &[&str]) -> String {
-    assert!(
-        directory().join("node_modules").is_dir(),
-        "tests/federation/node_modules is missing. Run `npm ci --ignore-scripts --prefix tests/federation`. tests/run \
-         installs it where it can."
-    );
-    let output = Command::new("node")
-        .arg(directory().join(program))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    // The packages are large: loading them takes seconds on a busy machine.
-    let output = timeout(8 * TIMEOUT, output)
-        .await
-        .unwrap_or_else(|_| panic!("{program} did not finish"))
-        .unwrap_or_else(|error| panic!("Node.js 20 or later is missing ({error})."));
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(output.status.success(), "{program}:\n{stdout}{stderr}");
+    let (is_success, stdout, stderr) = node::run("federation", program, arguments).await;
+    assert!(is_success, "{program}:\n{stdout}{stderr}");
     stdout
 }
 

@@ -11,15 +11,13 @@
 #[allow(dead_code, unused_imports, reason = "shared with the black-box tests, which use all of it")]
 mod support;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+#[path = "../clients/node.rs"]
+mod node;
 
-use tokio::{process::Command, time::timeout};
+use std::path::Path;
 
 use support::{
-    FinishedRun, Gateway, List, Pagination, TIMEOUT, Upstream, id, manifests::Manifests,
+    FinishedRun, Gateway, List, Pagination, Upstream, id, manifests::Manifests,
     persisted_query::RequestTransport, program,
 };
 
@@ -27,31 +25,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The directory of the Node.js programs and their packages.
-fn directory() -> PathBuf {
-    root().join("tests/generators")
-}
-
 /// Runs a Node.js program of this directory, which must succeed, and returns its output.
 async fn run(program: &str, arguments: &[&str]) -> String {
-    assert!(
-        directory().join("node_modules").is_dir(),
-        "tests/generators/node_modules is missing. Run `npm ci --ignore-scripts --prefix tests/generators`. tests/run \
-         installs it where it can."
-    );
-    let output = Command::new("node")
-        .arg(directory().join(program))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    // The generators take seconds on a busy machine.
-    let output = timeout(8 * TIMEOUT, output)
-        .await
-        .unwrap_or_else(|_| panic!("{program} did not finish"))
-        .unwrap_or_else(|error| panic!("Node.js 20 or later is missing ({error})."));
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(output.status.success(), "{program}:\n{stdout}{stderr}");
+    let (is_success, stdout, stderr) = node::run("generators", program, arguments).await;
+    assert!(is_success, "{program}:\n{stdout}{stderr}");
     stdout
 }
 

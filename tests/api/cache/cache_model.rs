@@ -10,8 +10,8 @@
 //! list the tags of all earlier responses of the case, to any caller. A 304 stands for the response with its tag. The model
 //! does not distinguish these.
 //!
-//! Changes have idempotency keys, which all callers share. A repeat of a recorded change sends no change, and what it shows is
-//! judged as a read.
+//! Changes have idempotency keys, which all callers share. A repeat of a recorded change sends no change, and its appointment
+//! is judged as a read.
 
 mod judge;
 mod upstream;
