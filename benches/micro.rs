@@ -131,7 +131,7 @@ impl WarmGateway {
         (config.cache.ttl, config.cache.list_ttl) = (FAR_FUTURE, FAR_FUTURE);
         let url = Url::parse(&format!("http://{address}")).expect("an address");
         let upstream = UpstreamClient::new(&config.upstream, &url, None).expect("a client");
-        let shared = Shared::new(&config.cache, &config.changes, config.live, upstream);
+        let shared = Shared::new(&config.cache, &config.changes, config.live, upstream, Fleet::alone());
         let mut gateway = Self { api: api(), shared, key: ScopeKey::random(), ids: Vec::new() };
         // The appointments of a list are cached individually.
         let list = gateway.encode(gateway.execute(request(LIST, &[])).await);

@@ -12,6 +12,7 @@ use std::{
 
 use base64::Engine as _;
 use futures_util::future::{BoxFuture, pending};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 
@@ -80,7 +81,7 @@ impl fmt::Debug for ScopeKey {
 /// identity is the whole token.
 ///
 /// The scope is part of every cache key and of every key for request coalescing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Scope([u8; 32]);
 
 impl fmt::Debug for Scope {
@@ -230,6 +231,11 @@ impl Caller {
     /// The scope of the caller's data.
     pub fn scope(&self) -> Scope {
         self.scope
+    }
+
+    /// The scope under each key of the fleet, the one in use first.
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        vec![self.scope]
     }
 
     /// The credential for calls to the upstream on behalf of this caller.

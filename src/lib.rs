@@ -82,6 +82,7 @@ pub mod config;
 pub mod credentials;
 pub mod error;
 pub mod fair_queue;
+pub mod fleet;
 pub mod graceful_shutdown;
 pub mod graphql;
 pub mod http;

@@ -58,6 +58,14 @@ pub struct Metrics {
     pub trusted_document_loads: Counters,
     /// Changes with an idempotency key by the source of their outcome, and refused requests.
     pub idempotent_changes: Counters,
+    /// Changes of a fleet by whether all replicas have acknowledged them.
+    pub shared_changes: Counters,
+    /// Received messages of a fleet by kind.
+    pub shared_messages: Counters,
+    /// Calls to the shared Redis by outcome.
+    pub shared_calls: Counters,
+    /// Whether this replica has joined the fleet.
+    pub shared_joined: Gauge,
     /// Client errors by code.
     pub errors: Counters,
     /// Rejections by limit.
@@ -232,6 +240,28 @@ impl Metrics {
                 "outcome",
                 &["sent", "joined", "replayed", "mismatch", "refused"],
             ),
+            shared_changes: counters(
+                r,
+                "shared_changes",
+                "Changes by whether all replicas acknowledged them in time",
+                "outcome",
+                &["acknowledged", "unacknowledged", "unpublished"],
+            ),
+            shared_messages: counters(
+                r,
+                "shared_messages",
+                "Messages received from the replicas of the fleet",
+                "kind",
+                &["change", "revocation", "observation"],
+            ),
+            shared_calls: counters(
+                r,
+                "shared_calls",
+                "Calls to the shared Redis by outcome",
+                "outcome",
+                &["ok", "timeout", "error"],
+            ),
+            shared_joined: gauge(r, "shared_joined", "Whether this replica has joined the fleet"),
             errors: counters(r, "errors", "Client errors by code", "code", CODES),
             limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),
             operations_in_flight: active_gauge(

@@ -1,7 +1,13 @@
 //! How long appointments, absences and list pages may be served from the cache: the strictest of the configured TTL, the
 //! upstream's `Cache-Control` and the expiry of the token ([`Freshness::new`]).
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{
     cache::freshness::{Freshness, StalePolicy},
@@ -10,8 +16,8 @@ use crate::{
     upstream::cache_control::CacheDirectives,
 };
 
-/// The configured TTLs.
-#[derive(Debug, Clone, Copy)]
+/// The configured TTLs. Cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct CacheTtl {
     /// `cache.ttl`
     appointment: Duration,
@@ -20,6 +26,8 @@ pub(crate) struct CacheTtl {
     /// `cache.list_ttl`
     page: Duration,
     stale: StalePolicy,
+    /// The bound on all TTLs during an outage of the shared Redis, in milliseconds (`shared.on_outage`).
+    bound: Arc<AtomicU64>,
 }
 
 impl CacheTtl {
@@ -29,21 +37,32 @@ impl CacheTtl {
             absence: config.absence_ttl,
             page: config.list_ttl,
             stale: StalePolicy::of(config),
+            bound: Arc::new(AtomicU64::new(u64::MAX)),
         }
+    }
+
+    /// Bounds all TTLs of reads from now on.
+    pub(crate) fn set_bound(&self, bound: Option<Duration>) {
+        let milliseconds = bound.map_or(u64::MAX, |bound| bound.as_millis() as u64);
+        self.bound.store(milliseconds, Ordering::SeqCst);
+    }
+
+    fn bounded(&self, ttl: Duration) -> Duration {
+        ttl.min(Duration::from_millis(self.bound.load(Ordering::SeqCst)))
     }
 
     /// The freshness of an appointment.
     pub(crate) fn of_appointment(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.appointment, self.stale, upstream, caller)
+        Freshness::new(self.bounded(self.appointment), self.stale, upstream, caller)
     }
 
     /// The freshness of the absence of an appointment, which is never served stale.
     pub(crate) fn of_absence(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.absence, StalePolicy::NEVER, upstream, caller)
+        Freshness::new(self.bounded(self.absence), StalePolicy::NEVER, upstream, caller)
     }
 
     /// The freshness of a page of the list.
     pub(crate) fn of_page(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.page, self.stale, upstream, caller)
+        Freshness::new(self.bounded(self.page), self.stale, upstream, caller)
     }
 }

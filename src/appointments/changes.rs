@@ -1,7 +1,10 @@
 //! Changes: each is sent once, completes even if its client leaves, and ends the copies that were read before it.
 
+use std::{sync::Arc, time::Duration};
+
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::{
     changed::Changed,
@@ -13,6 +16,7 @@ use super::{
 use crate::{
     cache::read_through::Read,
     caller::Caller,
+    fleet::{SharedCopies, Unpublished, message::Event},
     model::change::Change,
     upstream::{error::UpstreamError, resilience::call_policy::CallPermit, response::ChangeResponse},
 };
@@ -110,6 +114,7 @@ impl Shared {
                 let known = appointment.as_ref().map(|appointment| appointment.id.0).or(id);
                 // If another change was open at the same time, the newer of the two answers is unknown, so
                 // neither is cached.
+                let unpublished = self.unpublished(known);
                 let version = open.applied(known);
                 if let Some(id) = known {
                     let answer = appointment.clone().zip(version).map(|(appointment, version)| {
@@ -121,6 +126,7 @@ impl Shared {
                     }
                     self.subscriptions.changed(caller, id, answer);
                 }
+                self.publish_change(known, None, unpublished).await;
                 Ok(Changed::To(appointment))
             }
             Ok(ChangeResponse::Rejected(faults)) => {
@@ -132,10 +138,12 @@ impl Shared {
                 match effect {
                     CacheEffect::MarkUncertain => {
                         // The answer was lost, but the change may still take effect.
+                        let unpublished = self.unpublished(id);
                         open.unknown();
                         if let Some(id) = id {
                             self.subscriptions.changed(caller, id, None);
                         }
+                        self.publish_change(id, Some(self.upstream.timeout()), unpublished).await;
                     }
                     _ => open.refused(),
                 }
@@ -148,6 +156,21 @@ impl Shared {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Counts a change as unpublished, as long as the guard exists.
+    fn unpublished(&self, id: Option<Uuid>) -> Unpublished {
+        let is_configured = self.fleet.is_configured();
+        is_configured.then(|| Arc::new(self.copies.validity.unpublished(id)) as Arc<dyn Send + Sync>)
+    }
+
+    /// Ends the copies of the other replicas, and waits until they have confirmed it: from then on, each of them shows the
+    /// change.
+    async fn publish_change(&self, id: Option<Uuid>, uncertain_for: Option<Duration>, unpublished: Unpublished) {
+        if self.fleet.is_configured() {
+            let event = Event::Changed { id, uncertain_for };
+            self.fleet.publish(event, SharedCopies::default(), unpublished).await;
         }
     }
 }

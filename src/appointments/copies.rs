@@ -20,6 +20,10 @@ use crate::{
     },
     caller::{Caller, Scope},
     config::cache::CacheConfig,
+    fleet::{
+        Fleet, SharedCopies,
+        message::{Event, RevokedSubject},
+    },
     model::SharedAppointment,
     upstream::{
         cache_control::CacheDirectives,
@@ -47,17 +51,20 @@ pub(crate) struct Copies {
     pub(crate) pages: CacheStore<PageKey, Representation<Arc<Page>>>,
     pub(crate) watches: WatchRegistry,
     pub(crate) ttl: CacheTtl,
+    /// Other replicas, whose copies end with those of this one.
+    pub(crate) fleet: Fleet,
 }
 
 impl Copies {
     /// No copies.
-    pub(crate) fn new(config: &CacheConfig, watches: WatchRegistry) -> Self {
+    pub(crate) fn new(config: &CacheConfig, watches: WatchRegistry, fleet: Fleet) -> Self {
         Self {
             validity: Validity::new(),
             appointments: CacheStore::new(config.size, config.caller_share),
             pages: CacheStore::new(config.list_size, config.caller_share),
             watches,
             ttl: CacheTtl::new(config),
+            fleet,
         }
     }
 
@@ -90,8 +97,8 @@ impl Copies {
     /// Ends all copies of `id`, which the upstream has withdrawn from `caller`, and of the pages that show it. `recheck`
     /// says when its pollers poll again.
     pub(crate) fn revoke(&self, caller: &Caller, id: Uuid, recheck: Recheck) {
-        self.validity.revoke(caller.scope(), id);
-        self.evict(caller.scope(), id, recheck);
+        self.end(caller.scope(), RevokedSubject::Appointment(id), recheck);
+        self.announce(caller, RevokedSubject::Appointment(id));
     }
 
     /// Records that a read of this `version` has found no appointment `id`, and ends older copies of it. Returns the version
@@ -99,7 +106,40 @@ impl Copies {
     pub(crate) fn found_absent(&self, caller: &Caller, id: Uuid, version: &ReadVersion) -> ReadVersion {
         let absent = self.validity.found_absent(version, id);
         self.evict(caller.scope(), id, Recheck::Now);
+        self.announce(caller, RevokedSubject::Appointment(id));
         absent
+    }
+
+    /// Ends all pages of `caller`.
+    pub(crate) fn revoke_list(&self, caller: &Caller) {
+        self.end(caller.scope(), RevokedSubject::List, Recheck::Now);
+        self.announce(caller, RevokedSubject::List);
+    }
+
+    /// Ends all copies of `caller`, whose credential is not accepted any more.
+    pub(crate) fn revoke_everything(&self, caller: &Caller) {
+        self.end(caller.scope(), RevokedSubject::Everything, Recheck::Now);
+        self.announce(caller, RevokedSubject::Everything);
+    }
+
+    /// Ends the copies that the upstream has withdrawn from `scope`, on this replica.
+    pub(crate) fn end(&self, scope: Scope, subject: RevokedSubject, recheck: Recheck) {
+        match subject {
+            RevokedSubject::Appointment(id) => {
+                self.validity.revoke(scope, id);
+                self.evict(scope, id, recheck);
+            }
+            RevokedSubject::List => {
+                self.validity.revoke_list(scope);
+                self.pages.evict_scope(scope);
+            }
+            RevokedSubject::Everything => {
+                self.validity.revoke_everything(scope);
+                self.watches.reject(scope);
+                self.appointments.evict_scope(scope);
+                self.pages.evict_scope(scope);
+            }
+        }
     }
 
     fn evict(&self, scope: Scope, id: Uuid, recheck: Recheck) {
@@ -109,19 +149,12 @@ impl Copies {
         self.watches.revoke(key, recheck);
     }
 
-    /// Ends all pages of `caller`.
-    pub(crate) fn revoke_list(&self, caller: &Caller) {
-        self.validity.revoke_list(caller.scope());
-        self.pages.evict_scope(caller.scope());
-    }
-
-    /// Ends all copies of `caller`, whose credential is not accepted any more.
-    pub(crate) fn revoke_everything(&self, caller: &Caller) {
-        let scope = caller.scope();
-        self.validity.revoke_everything(scope);
-        self.watches.reject(scope);
-        self.appointments.evict_scope(scope);
-        self.pages.evict_scope(scope);
+    /// Ends the copies on the other replicas.
+    fn announce(&self, caller: &Caller, subject: RevokedSubject) {
+        if self.fleet.is_configured() {
+            let event = Event::Revoked { scopes: caller.scopes(), subject };
+            self.fleet.announce(event, SharedCopies::default(), None);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! fields ask for into one batch, over the caches that all operations share ([`shared`]): the [`appointment_cache`] and the
 //! [`page_cache`], both a [`ReadThrough`](crate::cache::read_through::ReadThrough). [`cache_ttl`] sets their TTLs.
 //! [`copies`] revokes all cached copies of an appointment at once. [`changes`] are sent once, even if their request is repeated with its key ([`idempotency`]). [`subscriptions`] share one [`poller`] for each watched appointment.
+//! In a fleet, the [`fleet_receiver`] ends copies that changed on other replicas.
 //! Finished responses are cached as long as their [`dependencies`] are current ([`dependent_cache`]).
 
 pub mod appointment_cache;
@@ -14,6 +15,7 @@ pub mod copies;
 pub mod dependencies;
 pub mod dependent_cache;
 pub mod failure_log;
+pub mod fleet_receiver;
 pub mod idempotency;
 pub mod keys;
 pub mod list;

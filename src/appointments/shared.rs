@@ -1,11 +1,12 @@
 //! The caches, subscriptions and upstream client that all operations share.
 
 use super::{
-    appointment_cache::AppointmentCache, copies::Copies, idempotency::IdempotencyRecords,
+    appointment_cache::AppointmentCache, copies::Copies, fleet_receiver::receiver, idempotency::IdempotencyRecords,
     page_cache::PageCache, subscriptions::Subscriptions, watch_registry::WatchRegistry,
 };
 use crate::{
-    config::{cache::CacheConfig, changes::ChangesConfig, live::LiveConfig},
+    config::{cache::CacheConfig, changes::ChangesConfig, live::LiveConfig, shared::SharedConfig},
+    fleet::Fleet,
     metrics::metrics,
     upstream::client::UpstreamClient,
 };
@@ -19,18 +20,20 @@ pub struct Shared {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) upstream: UpstreamClient,
     pub(crate) idempotency: IdempotencyRecords,
+    pub(crate) fleet: Fleet,
 }
 
 impl Shared {
-    /// Empty caches in front of `upstream`.
+    /// Empty caches in front of `upstream`, of a replica of `fleet`.
     pub fn new(
         cache: &CacheConfig,
         changes: &ChangesConfig,
         live: LiveConfig,
         upstream: UpstreamClient,
+        fleet: Fleet,
     ) -> Self {
         let watches = WatchRegistry::new(live);
-        let copies = Copies::new(cache, watches.clone());
+        let copies = Copies::new(cache, watches.clone(), fleet.clone());
         let appointments = AppointmentCache::of_appointments(copies.clone(), upstream.clone());
         Self {
             pages: PageCache::of_pages(copies.clone(), upstream.clone()),
@@ -39,7 +42,16 @@ impl Shared {
             cache: appointments,
             copies,
             upstream,
+            fleet,
         }
+    }
+
+    /// Joins the fleet in the background.
+    ///
+    /// # Errors
+    /// A text for the operator, if TLS cannot be set up.
+    pub fn join_fleet(&self, config: &SharedConfig) -> Result<(), String> {
+        self.fleet.start(config, receiver(&self.copies, &self.subscriptions))
     }
 
     /// Updates the [metrics] of the caches.

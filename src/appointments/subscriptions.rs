@@ -73,6 +73,13 @@ impl Subscriptions {
         }
     }
 
+    /// The appointment `id` was changed on another replica: all pollers poll at once.
+    pub(crate) fn changed_elsewhere(&self, id: Uuid) {
+        for watch in self.registry.watches_of(id) {
+            watch.commands.send_replace(PollCommand::Poll);
+        }
+    }
+
     fn start(&self, caller: &Caller, key: AppointmentKey) -> Watch {
         let state = Arc::new(watch::Sender::new(WatchState::default()));
         let (commands, received) = watch::channel(PollCommand::default());

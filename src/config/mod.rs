@@ -24,6 +24,7 @@ pub mod profile;
 pub mod rate_limit;
 pub mod sandbox;
 pub mod secret;
+pub mod shared;
 pub mod upstream;
 pub mod value;
 pub mod warnings;
@@ -48,6 +49,7 @@ use self::{
     profile::Profile,
     rate_limit::RateLimitConfig,
     sandbox::SandboxConfig,
+    shared::SharedConfig,
     upstream::UpstreamConfig,
     websocket::WebSocketConfig,
 };
@@ -77,6 +79,8 @@ pub struct Config {
     pub websocket: WebSocketConfig,
     /// `limits.*`
     pub limits: Limits,
+    /// `shared.*`
+    pub shared: SharedConfig,
     /// `rate_limit.*`
     pub rate_limit: RateLimitConfig,
     /// `http.*`

@@ -2,5 +2,6 @@
 
 pub mod api_keys;
 pub mod jwks;
+pub mod key_ring;
 pub mod rejection;
 pub mod signature;

@@ -29,6 +29,7 @@ use crate::{
     auth::identity::Authenticator,
     config::{Config, documents::DocumentsConfig},
     error::limit::Limit,
+    fleet::Fleet,
     graceful_shutdown::{GracefulShutdown, ShutdownGuard},
     graphql::{
         api::Api,
@@ -91,7 +92,10 @@ impl Server {
             ids: if is_sandbox { sandbox::example_ids() } else { Vec::new() },
             endpoint: config.http.path.as_str().trim_start_matches('/').to_owned(),
         });
-        let appointments = Shared::new(&config.cache, &config.changes, config.live.clone(), upstream);
+        let fleet = Fleet::new(&config.shared)?;
+        let appointments =
+            Shared::new(&config.cache, &config.changes, config.live.clone(), upstream, fleet.clone());
+        appointments.join_fleet(&config.shared)?;
         let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
         let gateway = Gateway {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),

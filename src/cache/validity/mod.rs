@@ -9,11 +9,14 @@
 //! - The upstream has not revoked it since it was read: a 401 revokes everything of the scope, any other definite answer
 //!   revokes its appointment (and the pages that show it) or its list. Revoked appointments and pages are evicted by key;
 //!   reads in flight compare the numbers of revocations.
+//! - In a fleet: the replica has received all messages since, and its lease lasts ([`trust`]).
 //! - No change that may have taken effect since could have altered it. A change counts from the moment at which it is sent
 //!   ([`Validity::open_change`]). While it is open, copies read earlier are not served to anybody; a read that starts
 //!   meanwhile is shared with reads that start meanwhile, and is not stored.
 //!
 //! A check costs a few atomic loads, however many copies there are.
+
+pub(crate) mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,7 @@ use std::{
 use foldhash::quality::RandomState;
 use uuid::Uuid;
 
+use self::trust::Trust;
 use super::{
     freshness::{Freshness, ReadPurpose},
     scope_state::{ScopeState, Scopes},
@@ -50,6 +54,7 @@ struct Inner {
     /// The changes of all appointments, created ones included.
     all: Changes,
     scopes: Scopes,
+    trust: Trust,
     hasher: RandomState,
     /// The origin of the timestamps in [`Changes`].
     start: Instant,
@@ -66,6 +71,10 @@ struct Changes {
     epoch: AtomicU64,
     /// Until when a change with an unknown outcome may still take effect, in milliseconds since the start.
     uncertain_until: AtomicU64,
+    /// The number of the last message of the fleet about them, in its present epoch.
+    last_message: AtomicU64,
+    /// How many messages about them are not published yet.
+    unpublished: AtomicU64,
 }
 
 /// The kind of upstream data that a copy holds.
@@ -90,6 +99,8 @@ pub(crate) struct ReadVersion {
     epoch: u64,
     /// Whether a change was open.
     is_open: bool,
+    /// The generation of [`Trust`].
+    generation: u64,
     scope: Arc<ScopeState>,
     /// The number of the latest revocation.
     revocation: u64,
@@ -131,6 +142,7 @@ impl Validity {
             by_appointment: (0..COUNTERS).map(|_| Changes::default()).collect(),
             all: Changes::default(),
             scopes: Scopes::default(),
+            trust: Trust::default(),
             hasher: RandomState::default(),
             start: Instant::now(),
         }))
@@ -160,6 +172,7 @@ impl Validity {
             applied: 0,
             epoch: 0,
             is_open: false,
+            generation: self.0.trust.generation(),
             scope,
             revocation,
         };
@@ -180,20 +193,25 @@ impl Validity {
                 changes.epoch.load(Ordering::SeqCst) == version.epoch && is_open == version.is_open
             })
         };
-        (self.has_no_change_since(version) || has_same_changes()) && !version.is_revoked()
+        self.is_trusted(version, Instant::now())
+            && (self.has_no_change_since(version) || has_same_changes())
+            && !version.is_revoked()
     }
 
-    /// Whether a change has taken effect, or the upstream has revoked the subject, since a read of this `version` started.
+    /// Whether a change has taken effect, or may have elsewhere, or the upstream has revoked the subject, since a read of
+    /// this `version` started.
     pub(crate) fn is_outdated(&self, version: &ReadVersion) -> bool {
         let is_changed = self
             .changes(version)
             .is_some_and(|changes| changes.applied.load(Ordering::SeqCst) != version.applied);
-        is_changed || version.is_revoked()
+        is_changed || version.generation != self.0.trust.generation() || version.is_revoked()
     }
 
     /// Whether the result of a read of this `version` may be stored.
     pub(crate) fn is_storable(&self, version: &ReadVersion) -> bool {
-        self.has_no_change_since(version) && !version.is_revoked()
+        version.generation == self.0.trust.generation()
+            && self.has_no_change_since(version)
+            && !version.is_revoked()
     }
 
     /// The contents of `copy`, if it is valid and may be put to this `purpose`.
@@ -209,7 +227,10 @@ impl Validity {
         now: Instant,
     ) -> Option<Served<'c, T>> {
         let age = copy.age(now);
-        let is_valid = copy.freshness.permits(purpose, age)
+        // What the upstream confirms need not be trusted.
+        let is_trusted = purpose == ReadPurpose::Revalidate || self.is_trusted(&copy.version, now);
+        let is_valid = is_trusted
+            && copy.freshness.permits(purpose, age)
             && !copy.is_evicted.load(Ordering::Acquire)
             && self.has_no_change_since(&copy.version)
             && !copy.is_revoked();
@@ -275,6 +296,63 @@ impl Validity {
         }
     }
 
+    /// Whether no message of the fleet was missed since a read of this `version`.
+    fn is_trusted(&self, version: &ReadVersion, now: Instant) -> bool {
+        version.generation == self.0.trust.generation() && self.0.trust.holds(self.milliseconds(now))
+    }
+
+    /// Distrusts all copies: messages of the fleet were missed. They may be revalidated.
+    pub(crate) fn distrust(&self) {
+        for changes in self.0.by_appointment.iter().chain([&self.0.all]) {
+            changes.last_message.store(0, Ordering::SeqCst);
+        }
+        self.0.trust.renew();
+    }
+
+    /// Trusts copies until `end`.
+    pub(crate) fn trust_until(&self, end: Instant) {
+        self.0.trust.hold_until(self.milliseconds(end));
+    }
+
+    /// A change on another replica has taken effect, or may do so for as long as `uncertain_for`. Message number
+    /// `sequence` says so.
+    pub(crate) fn changed_elsewhere(&self, id: Option<Uuid>, uncertain_for: Option<Duration>, sequence: u64) {
+        let until = uncertain_for.map(|uncertainty| self.milliseconds(Instant::now() + uncertainty) + 1);
+        self.each_counter(id, |changes| {
+            if let Some(until) = until {
+                changes.uncertain_until.fetch_max(until, Ordering::SeqCst);
+            }
+            changes.applied.fetch_add(1, Ordering::SeqCst);
+            changes.epoch.fetch_add(1, Ordering::SeqCst);
+        });
+        self.note_message(id, sequence);
+    }
+
+    /// Notes that message number `sequence` was about the appointment `id`.
+    pub(crate) fn note_message(&self, id: Option<Uuid>, sequence: u64) {
+        self.each_counter(id, |changes| {
+            changes.last_message.fetch_max(sequence, Ordering::SeqCst);
+        });
+    }
+
+    /// Counts a message about the appointment `id` as unpublished until the guard is dropped.
+    pub(crate) fn unpublished(&self, id: Option<Uuid>) -> UnpublishedMessage {
+        self.each_counter(id, |changes| {
+            changes.unpublished.fetch_add(1, Ordering::SeqCst);
+        });
+        UnpublishedMessage { validity: self.clone(), id }
+    }
+
+    /// Whether a copy of another replica, read when it had received message number `as_of`, is good for a read of this
+    /// `version`: no change is known that it may lack.
+    pub(crate) fn is_shareable(&self, version: &ReadVersion, as_of: u64) -> bool {
+        let is_ahead = |changes: &Changes| {
+            changes.unpublished.load(Ordering::SeqCst) > 0
+                || changes.last_message.load(Ordering::SeqCst) > as_of
+        };
+        !version.is_open && !self.changes(version).is_some_and(is_ahead)
+    }
+
     fn has_no_change_since(&self, version: &ReadVersion) -> bool {
         !version.is_open
             && self.changes(version).is_none_or(|changes| {
@@ -310,6 +388,21 @@ impl Validity {
 
     fn milliseconds(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.0.start).as_millis() as u64
+    }
+}
+
+/// A message that is not published yet. Until then, shared copies may be outdated.
+#[derive(Debug)]
+pub(crate) struct UnpublishedMessage {
+    validity: Validity,
+    id: Option<Uuid>,
+}
+
+impl Drop for UnpublishedMessage {
+    fn drop(&mut self) {
+        self.validity.each_counter(self.id, |changes| {
+            changes.unpublished.fetch_sub(1, Ordering::SeqCst);
+        });
     }
 }
 
