@@ -1,0 +1,1 @@
+//! The shared Redis fails: replicas go on alone, and agree again afterwards.
