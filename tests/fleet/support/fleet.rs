@@ -1,12 +1,10 @@
 //! Several gateways that share a Redis.
 
-use std::{
-    ops::{Deref, Index},
-    time::Duration,
-};
+use std::ops::{Deref, Index};
 
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::{FleetKeys, Gateway, Proxy, Redis, TIMEOUT, Upstream, eventually, signal};
@@ -163,6 +161,21 @@ impl Replica {
         self.metrics().await[&format!("gateway_shared_changes_total{{outcome=\"{outcome}\"}}")]
     }
 
+    /// The status of an appointment, as `token` reads it.
+    pub async fn status(&self, token: &str, id: &str) -> String {
+        let reply = self.appointment(token, id).await;
+        reply.appointment()["status"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no appointment: {reply:?}"))
+            .to_owned()
+    }
+
+    /// Gives an appointment a status as `token`, and waits for the response.
+    pub async fn set_status(&self, token: &str, id: &str, status: &str) {
+        let reply = self.update(token, id, json!({ "status": status })).await;
+        assert_eq!(reply.changed()["status"], status);
+    }
+
     /// Suspends the process (SIGSTOP).
     pub fn suspend(&self) {
         signal(self, Signal::SIGSTOP);
@@ -178,10 +191,5 @@ impl Replica {
         let response = self.request(reqwest::Method::GET, "/readyz").send();
         let response = timeout(TIMEOUT, response).await.expect("a response in time").unwrap();
         response.status().as_u16()
-    }
-
-    /// How long it may take until a replica that is cut off knows it: `lease` and some more.
-    pub fn lease_and(lease: Duration) -> Duration {
-        lease + Duration::from_millis(500)
     }
 }

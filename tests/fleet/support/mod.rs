@@ -12,6 +12,7 @@ mod ports;
 mod proxy;
 mod redis_server;
 mod sentinels;
+mod stateful_upstream;
 
 pub use self::{
     api::*,
@@ -23,6 +24,7 @@ pub use self::{
     proxy::Proxy,
     redis_server::Redis,
     sentinels::Sentinels,
+    stateful_upstream::{State, StatefulUpstream, UNCHANGED},
 };
 
 use std::time::Duration;
