@@ -1,8 +1,9 @@
 //! The caches, subscriptions and upstream client that all operations share.
 
 use super::{
-    appointment_cache::AppointmentCache, copies::Copies, fleet_receiver::receiver, idempotency::IdempotencyRecords,
-    page_cache::PageCache, subscriptions::Subscriptions, watch_registry::WatchRegistry,
+    appointment_cache::AppointmentCache, copies::Copies, fleet_receiver::receiver,
+    idempotency::IdempotencyRecords, page_cache::PageCache, subscriptions::Subscriptions,
+    watch_registry::WatchRegistry,
 };
 use crate::{
     config::{cache::CacheConfig, changes::ChangesConfig, live::LiveConfig, shared::SharedConfig},

@@ -226,7 +226,11 @@ impl Joined {
     }
 
     /// Takes in a message. Returns its origin if that waits for an acknowledgement.
-    fn take_in(&mut self, inner: &Inner, PushInfo { kind, data }: PushInfo) -> Result<Option<ReplicaId>, String> {
+    fn take_in(
+        &mut self,
+        inner: &Inner,
+        PushInfo { kind, data }: PushInfo,
+    ) -> Result<Option<ReplicaId>, String> {
         match kind {
             PushKind::Message => {}
             PushKind::Disconnection => return Err("the connection was lost".to_owned()),
@@ -234,7 +238,8 @@ impl Joined {
         }
         let [Value::BulkString(channel), Value::BulkString(payload)] = &data[..] else { return Ok(None) };
         if *channel == inner.names.acknowledgements_to(inner.replica) {
-            let acknowledgement = inner.sealer.open(ACKNOWLEDGEMENT, payload).and_then(|plain| decode(&plain));
+            let acknowledgement =
+                inner.sealer.open(ACKNOWLEDGEMENT, payload).and_then(|plain| decode(&plain));
             if let Some(acknowledgement) = acknowledgement {
                 inner.acknowledgements.receive(acknowledgement);
             }
@@ -331,7 +336,11 @@ impl Session {
         publish.key(inner.shared_names());
         publish.key(only_with.as_slice()).key(deleted).key(numbered);
         publish.arg(self.epoch.0.to_string()).arg(inner.names.plain(BUS)).arg(sealed);
-        publish.arg(usize::from(only_with.is_some())).arg(deleted.len()).arg(numbered.len()).arg(fields.len());
+        publish
+            .arg(usize::from(only_with.is_some()))
+            .arg(deleted.len())
+            .arg(numbered.len())
+            .arg(fields.len());
         publish.arg(TOMBSTONE.as_millis() as u64);
         for (key, field) in fields {
             publish.key(key).arg(field);
