@@ -55,6 +55,11 @@ impl Shared {
         self.fleet.start(config, receiver(&self.copies, &self.subscriptions))
     }
 
+    /// Leaves the fleet, at the end of the process.
+    pub async fn leave_fleet(&self) {
+        self.fleet.leave().await;
+    }
+
     /// Updates the [metrics] of the caches.
     pub fn observe(&self) {
         metrics().caches.set(&[

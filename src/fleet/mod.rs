@@ -161,6 +161,16 @@ impl Fleet {
         Ok(())
     }
 
+    /// Publishes what waits and ends the lease, so that no change of another replica waits for this one. For the end of
+    /// the process; takes no longer than `shared.publish_timeout`.
+    pub(crate) async fn leave(&self) {
+        let Some(inner) = &self.0 else { return };
+        if let Some(session) = inner.session() {
+            // After a failure the lease ends by itself.
+            let _ = timeout(inner.publish_timeout, session.leave(inner)).await;
+        }
+    }
+
     /// Whether there is a fleet, joined or not.
     pub(crate) fn is_configured(&self) -> bool {
         self.0.is_some()

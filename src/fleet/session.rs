@@ -49,6 +49,8 @@ static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scrip
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
 static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/publish.lua")));
 
+static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/leave.lua")));
+
 /// The contexts of encrypted messages.
 const MESSAGE: &[u8] = b"message";
 const ACKNOWLEDGEMENT: &[u8] = b"acknowledgement";
@@ -379,6 +381,15 @@ impl Session {
                 return Err(reason);
             }
         }
+    }
+
+    /// Publishes what waits, and ends the lease.
+    pub(super) async fn leave(&self, inner: &Inner) -> Result<(), String> {
+        self.flush(inner).await?;
+        let replica = inner.replica.0.to_string();
+        let left: RedisResult<i64> =
+            self.run(&LEAVE, &[inner.names.plain("members")], &[replica.as_bytes()]).await;
+        left.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// The number of the last message; negative if the replica has to join again.
