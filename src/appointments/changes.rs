@@ -167,7 +167,12 @@ impl Shared {
 
     /// Ends the copies of the other replicas, and waits until they have confirmed it: from then on, each of them shows the
     /// change.
-    async fn publish_change(&self, id: Option<Uuid>, uncertain_for: Option<Duration>, unpublished: Unpublished) {
+    async fn publish_change(
+        &self,
+        id: Option<Uuid>,
+        uncertain_for: Option<Duration>,
+        unpublished: Unpublished,
+    ) {
         if self.fleet.is_configured() {
             let event = Event::Changed { id, uncertain_for };
             self.fleet.publish(event, SharedCopies::default(), unpublished).await;

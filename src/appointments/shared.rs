@@ -1,8 +1,9 @@
 //! The caches, subscriptions and upstream client that all operations share.
 
 use super::{
-    appointment_cache::AppointmentCache, copies::Copies, fleet_receiver::receiver, idempotency::IdempotencyRecords,
-    page_cache::PageCache, subscriptions::Subscriptions, watch_registry::WatchRegistry,
+    appointment_cache::AppointmentCache, copies::Copies, fleet_receiver::receiver,
+    idempotency::IdempotencyRecords, page_cache::PageCache, subscriptions::Subscriptions,
+    watch_registry::WatchRegistry,
 };
 use crate::{
     config::{cache::CacheConfig, changes::ChangesConfig, live::LiveConfig, shared::SharedConfig},
@@ -52,6 +53,11 @@ impl Shared {
     /// A text for the operator, if TLS cannot be set up.
     pub fn join_fleet(&self, config: &SharedConfig) -> Result<(), String> {
         self.fleet.start(config, receiver(&self.copies, &self.subscriptions))
+    }
+
+    /// Leaves the fleet, at the end of the process.
+    pub async fn leave_fleet(&self) {
+        self.fleet.leave().await;
     }
 
     /// Updates the [metrics] of the caches.

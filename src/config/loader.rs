@@ -28,8 +28,8 @@ use super::{
     named_file::NamedFile,
     profile::Profile,
     rate_limit::RateLimitConfig,
-    shared::SharedConfig,
     sandbox::SandboxConfig,
+    shared::SharedConfig,
     upstream::{self, UpstreamConfig},
     websocket::WebSocketConfig,
 };

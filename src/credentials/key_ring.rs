@@ -62,7 +62,10 @@ impl KeyRing {
     pub fn generate_line() -> String {
         let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
         // 244 random bits, mixed so that all digits look alike.
-        let key = blake3::derive_key("appointments-gateway 2026 new key", &[halves[0].into_bytes(), halves[1].into_bytes()].concat());
+        let key = blake3::derive_key(
+            "appointments-gateway 2026 new key",
+            &[halves[0].into_bytes(), halves[1].into_bytes()].concat(),
+        );
         hex(&key)
     }
 

@@ -67,7 +67,9 @@ impl Connector {
     /// The reason, for the log.
     pub(super) async fn connect(&self, pushes: mpsc::Sender<PushInfo>) -> Result<Connected, String> {
         let Some(master) = &self.url.master else {
-            let Some((host, port)) = self.url.nodes.first() else { return Err("there is no address".to_owned()) };
+            let Some((host, port)) = self.url.nodes.first() else {
+                return Err("there is no address".to_owned());
+            };
             return self.open(host, *port, pushes).await;
         };
         let (host, port) = self.address_of_master(master).await?;
@@ -117,12 +119,7 @@ impl Connector {
         }
     }
 
-    async fn open(
-        &self,
-        host: &str,
-        port: u16,
-        pushes: mpsc::Sender<PushInfo>,
-    ) -> Result<Connected, String> {
+    async fn open(&self, host: &str, port: u16, pushes: mpsc::Sender<PushInfo>) -> Result<Connected, String> {
         let connect = async {
             let client = self.client(host, port, true)?;
             let config = connection_config().set_push_sender(move |push| pushes.try_send(push));

@@ -37,10 +37,6 @@ use tokio::{
 };
 use uuid::Uuid;
 
-pub(crate) use self::{
-    names::Names,
-    outbox::{SharedCopies, TOMBSTONE, Unpublished},
-};
 use self::{
     acknowledgements::Acknowledgements,
     breaker::Breaker,
@@ -49,6 +45,10 @@ use self::{
     outbox::{Outbox, Outgoing},
     seal::Sealer,
     session::Session,
+};
+pub(crate) use self::{
+    names::Names,
+    outbox::{SharedCopies, Unpublished},
 };
 use crate::{
     config::shared::{OnOutage, SharedConfig},
@@ -147,7 +147,11 @@ impl Fleet {
     ///
     /// # Errors
     /// A text for the operator, if TLS cannot be set up.
-    pub(crate) fn start(&self, config: &SharedConfig, receiver: Arc<dyn FleetReceiver>) -> Result<(), String> {
+    pub(crate) fn start(
+        &self,
+        config: &SharedConfig,
+        receiver: Arc<dyn FleetReceiver>,
+    ) -> Result<(), String> {
         let (Some(inner), Some(url)) = (&self.0, &config.url) else { return Ok(()) };
         let connector = Connector::new(config, url.clone())?;
         receiver.distrust(Outage::Until(inner.outage_ttl));
@@ -155,6 +159,16 @@ impl Fleet {
             tokio::spawn(session::run(Arc::downgrade(inner), connector));
         }
         Ok(())
+    }
+
+    /// Publishes what waits and ends the lease, so that no change of another replica waits for this one. For the end of
+    /// the process; takes no longer than `shared.publish_timeout`.
+    pub(crate) async fn leave(&self) {
+        let Some(inner) = &self.0 else { return };
+        if let Some(session) = inner.session() {
+            // After a failure the lease ends by itself.
+            let _ = timeout(inner.publish_timeout, session.leave(inner)).await;
+        }
     }
 
     /// Whether there is a fleet, joined or not.
@@ -258,6 +272,7 @@ impl Inner {
         };
         drop(outgoing);
         let Some(published) = published else { return "unneeded" };
+        self.acknowledgements.retain(&published.replicas);
         let others = published.replicas.into_iter().filter(|replica| *replica != self.replica).collect();
         match timeout_at(deadline, self.acknowledgements.wait(published.position, others)).await {
             Ok(()) => "acknowledged",

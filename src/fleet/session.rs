@@ -49,6 +49,8 @@ static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scrip
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
 static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/publish.lua")));
 
+static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/leave.lua")));
+
 /// The contexts of encrypted messages.
 const MESSAGE: &[u8] = b"message";
 const ACKNOWLEDGEMENT: &[u8] = b"acknowledgement";
@@ -226,7 +228,11 @@ impl Joined {
     }
 
     /// Takes in a message. Returns its origin if that waits for an acknowledgement.
-    fn take_in(&mut self, inner: &Inner, PushInfo { kind, data }: PushInfo) -> Result<Option<ReplicaId>, String> {
+    fn take_in(
+        &mut self,
+        inner: &Inner,
+        PushInfo { kind, data }: PushInfo,
+    ) -> Result<Option<ReplicaId>, String> {
         match kind {
             PushKind::Message => {}
             PushKind::Disconnection => return Err("the connection was lost".to_owned()),
@@ -234,7 +240,8 @@ impl Joined {
         }
         let [Value::BulkString(channel), Value::BulkString(payload)] = &data[..] else { return Ok(None) };
         if *channel == inner.names.acknowledgements_to(inner.replica) {
-            let acknowledgement = inner.sealer.open(ACKNOWLEDGEMENT, payload).and_then(|plain| decode(&plain));
+            let acknowledgement =
+                inner.sealer.open(ACKNOWLEDGEMENT, payload).and_then(|plain| decode(&plain));
             if let Some(acknowledgement) = acknowledgement {
                 inner.acknowledgements.receive(acknowledgement);
             }
@@ -331,7 +338,11 @@ impl Session {
         publish.key(inner.shared_names());
         publish.key(only_with.as_slice()).key(deleted).key(numbered);
         publish.arg(self.epoch.0.to_string()).arg(inner.names.plain(BUS)).arg(sealed);
-        publish.arg(usize::from(only_with.is_some())).arg(deleted.len()).arg(numbered.len()).arg(fields.len());
+        publish
+            .arg(usize::from(only_with.is_some()))
+            .arg(deleted.len())
+            .arg(numbered.len())
+            .arg(fields.len());
         publish.arg(TOMBSTONE.as_millis() as u64);
         for (key, field) in fields {
             publish.key(key).arg(field);
@@ -370,6 +381,15 @@ impl Session {
                 return Err(reason);
             }
         }
+    }
+
+    /// Publishes what waits, and ends the lease.
+    pub(super) async fn leave(&self, inner: &Inner) -> Result<(), String> {
+        self.flush(inner).await?;
+        let replica = inner.replica.0.to_string();
+        let left: RedisResult<i64> =
+            self.run(&LEAVE, &[inner.names.plain("members")], &[replica.as_bytes()]).await;
+        left.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// The number of the last message; negative if the replica has to join again.

@@ -199,6 +199,7 @@ impl Server {
             () = serve => {}
             () = admin_connections.accept(admin.as_ref()) => {}
         }
+        gateway.appointments.leave_fleet().await;
     }
 }
 
