@@ -69,6 +69,16 @@ impl Fleet {
         Gateway::before(&self.upstream, &[&self.settings_with(&url), settings].concat()).await
     }
 
+    /// The status of an appointment as `token` reads it through each replica at the same time.
+    pub async fn statuses(&self, token: &str, id: &str) -> Vec<String> {
+        join_all(self.replicas.iter().map(|replica| replica.status(token, id))).await
+    }
+
+    /// The Redis and the replicas, for disturbing one while using the others.
+    pub fn parts(&mut self) -> (&mut Redis, &[Replica]) {
+        (&mut self.redis, &self.replicas)
+    }
+
     /// The replicas.
     pub fn replicas(&self) -> &[Replica] {
         &self.replicas
@@ -85,6 +95,13 @@ impl Fleet {
     /// Removes a replica: kills it, as it is dropped.
     pub fn remove(&mut self, index: usize) {
         drop(self.replicas.remove(index));
+    }
+
+    /// Shuts a replica down gracefully, and removes it.
+    pub async fn shut_down(&mut self, index: usize) {
+        let mut replica = self.replicas.remove(index);
+        replica.gateway.terminate();
+        replica.gateway.ended().await;
     }
 
     /// Replaces the process of a replica by a new one with further `settings`, and waits until it has joined. The old one
