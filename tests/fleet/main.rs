@@ -11,4 +11,5 @@
 mod support;
 
 mod bus;
+mod example;
 mod outage;

@@ -20,7 +20,7 @@ pub use self::{
     fleet::{Fleet, Replica},
     fleet_keys::FleetKeys,
     monitor::Monitor,
-    ports::free_port,
+    ports::{free_port, free_ports},
     proxy::Proxy,
     redis_server::Redis,
     sentinels::Sentinels,
