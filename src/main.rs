@@ -18,6 +18,7 @@ use appointments_gateway::{
         profile::Profile,
     },
     credentials::{api_keys::NewApiKey, key_ring::KeyRing},
+    fleet,
     graphql::{
         api::{self, Api},
         persisted::manifest_files::ManifestSource,
@@ -218,6 +219,9 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
             Ok(_) => Ok(format!("{url} supplied keys for the callers' JWTs")),
             Err(reason) => Err(format!("{url} supplied no keys for the callers' JWTs: {reason}")),
         });
+    }
+    if let Some(url) = &config.shared.url {
+        record(fleet::check(&config.shared, url).await);
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::Running(failures.join("\n"))) }
 }
