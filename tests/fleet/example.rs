@@ -1,4 +1,4 @@
-//! `examples/fleet/run`: three gateways behind HAProxy, with one command.
+//! `examples/fleet/run`: three gateways behind HAProxy or nginx, with one command.
 
 use std::{collections::BTreeSet, path::Path, process::Stdio, time::Duration};
 
@@ -32,10 +32,11 @@ struct Example {
 }
 
 impl Example {
-    async fn start() -> Self {
+    async fn start(balancer: &str) -> Self {
         let port = free_ports(6);
         let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fleet/run");
         let mut child = Command::new(run)
+            .arg(balancer)
             .env("FLEET_PORT", port.to_string())
             .env("GATEWAY", env!("CARGO_BIN_EXE_appointments-gateway"))
             .stdin(Stdio::null())
@@ -67,7 +68,7 @@ impl Example {
         example
     }
 
-    /// A query through HAProxy.
+    /// A query through the load balancer.
     async fn query(&self, query: &str, variables: Value) -> GatewayResponse {
         let request = client()
             .post(format!("http://127.0.0.1:{}/graphql", self.port))
@@ -156,8 +157,16 @@ impl EventStream {
 }
 
 #[tokio::test]
-async fn the_example_serves_queries_websockets_and_event_streams() {
-    let example = Example::start().await;
+async fn haproxy_serves_queries_websockets_and_event_streams() {
+    serves_everything(Example::start("haproxy").await).await;
+}
+
+#[tokio::test]
+async fn nginx_serves_queries_websockets_and_event_streams() {
+    serves_everything(Example::start("nginx").await).await;
+}
+
+async fn serves_everything(example: Example) {
     let list = example.query("{ appointments(first: 1) { nodes { id } } }", Value::Null).await;
     let id = list.body["data"]["appointments"]["nodes"][0]["id"].as_str().unwrap().to_owned();
 
@@ -199,15 +208,15 @@ async fn the_example_serves_queries_websockets_and_event_streams() {
         .await
         .expect("an event in time");
     }
-    assert_eq!(replicas.len(), 3, "HAProxy has used all: {replicas:?}");
+    assert_eq!(replicas.len(), 3, "all were used: {replicas:?}");
     drop((stream, socket));
     example.interrupt().await;
 }
 
 /// HAProxy learns from `/readyz` that a replica shuts down, so no request meets a closed port.
 #[tokio::test]
-async fn a_replica_of_the_example_stops_without_errors() {
-    let example = Example::start().await;
+async fn a_replica_stops_without_errors() {
+    let example = Example::start("haproxy").await;
     let list = example.query("{ appointments(first: 1) { nodes { id } } }", Value::Null).await;
     let id = list.body["data"]["appointments"]["nodes"][0]["id"].as_str().unwrap().to_owned();
     example.change(&id, "before").await;
