@@ -18,6 +18,8 @@
 mod acknowledgements;
 mod breaker;
 mod connection;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub(crate) mod message;
 mod names;
 mod outbox;
