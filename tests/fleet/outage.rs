@@ -55,7 +55,11 @@ async fn until_alone(replicas: &[Replica]) {
 /// Each replica has logged one line for each change of its state.
 fn assert_logged(fleet: &Fleet, left: usize, joined: usize) {
     for (index, replica) in fleet.replicas().iter().enumerate() {
-        assert_eq!((replica.logged(LEFT), replica.logged(JOINED)), (left, joined), "replica {index}");
+        let log = replica.stderr();
+        let lines =
+            log.lines().filter(|line| line.contains(LEFT) || line.contains(JOINED)).collect::<Vec<_>>();
+        let counts = (replica.logged(LEFT), replica.logged(JOINED));
+        assert_eq!(counts, (left, joined), "replica {index}: {lines:#?}");
     }
 }
 
