@@ -57,7 +57,11 @@ impl Client {
                 0..40 => self.one(life).await,
                 40..60 => self.several(life).await,
                 60..70 => self.list(life).await,
-                70..84 => self.change(life).await,
+                70..84 if self.load.entrance.is_balanced() => self.change_everywhere(life).await,
+                70..84 => {
+                    let appointment = self.any_appointment();
+                    self.change(life, appointment).await;
+                }
                 84..92 => self.leave(life).await,
                 _ => self.malformed(life).await,
             }
@@ -66,7 +70,12 @@ impl Client {
     }
 
     async fn one(&mut self, life: Life) {
-        let (appointment, selection) = (self.rng.usize(0..APPOINTMENTS), self.selection());
+        let appointment = self.rng.usize(0..APPOINTMENTS);
+        self.read(life, appointment).await;
+    }
+
+    async fn read(&mut self, life: Life, appointment: usize) {
+        let selection = self.selection();
         let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", selection.text());
         let asked = self.asked();
         let variables = json!({ "id": id(appointment) });
@@ -115,8 +124,20 @@ impl Client {
         }
     }
 
-    async fn change(&mut self, life: Life) {
-        let (appointment, number) = (self.any_appointment(), self.load.judge.world().new_change());
+    /// A change between reads through all replicas of a fleet: they have a copy, which the change ends.
+    async fn change_everywhere(&mut self, life: Life) {
+        let appointment = self.any_appointment();
+        for _ in 0..4 {
+            self.read(life, appointment).await;
+        }
+        self.change(life, appointment).await;
+        for _ in 0..4 {
+            self.read(life, appointment).await;
+        }
+    }
+
+    async fn change(&mut self, life: Life, appointment: usize) {
+        let number = self.load.judge.world().new_change();
         let (field, query, variables) = match self.rng.u8(0..4) {
             0 => (
                 "cancelAppointment",

@@ -131,7 +131,7 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     for number in 0..2 * SUBSCRIBERS {
         clients.spawn(Subscriber::new(load.clone(), number, seed).run(number % 2 == 0));
     }
-    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration));
+    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration, 1));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
 
     // At least three lives, and time for every mode of the upstream in the shortest run.
@@ -183,8 +183,9 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     expectations.are_kept()
 }
 
-/// Runs through the modes of the upstream in random order, repeatedly, with healthy phases in between.
-async fn moods(upstream: Arc<Upstream>, mut rng: fastrand::Rng, duration: Duration) {
+/// Runs through the modes of the upstream in random order, repeatedly, with healthy phases in between, which last `rest`
+/// times half as long.
+async fn moods(upstream: Arc<Upstream>, mut rng: fastrand::Rng, duration: Duration, rest: u64) {
     // In a short run each mode still has to occur.
     let longest = (duration / 25).min(Duration::from_secs(3)).as_millis() as u64;
     loop {
@@ -194,7 +195,7 @@ async fn moods(upstream: Arc<Upstream>, mut rng: fastrand::Rng, duration: Durati
             upstream.behave(mode).await;
             sleep(Duration::from_millis(rng.u64(longest / 3..longest))).await;
             upstream.behave(Mode::Healthy).await;
-            sleep(Duration::from_millis(rng.u64(longest / 6..longest / 2))).await;
+            sleep(rest as u32 * Duration::from_millis(rng.u64(longest / 6..longest / 2))).await;
         }
     }
 }

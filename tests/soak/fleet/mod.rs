@@ -19,7 +19,7 @@ use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use self::{faults::Fault, outages::Outages, redis::SharedRedis, replicas::Replicas};
 use crate::{
-    CACHE_TTL, CLIENTS, MEMORY, STALE_IF_ERROR, SUBSCRIBERS, UPSTREAM_TIMEOUT,
+    CLIENTS, MEMORY, STALE_IF_ERROR, SUBSCRIBERS, UPSTREAM_TIMEOUT,
     entrance::Entrance,
     grants,
     judge::Judge,
@@ -38,6 +38,12 @@ pub const LEASE: Duration = Duration::from_secs(2);
 
 /// Longer than replicas rely on a lease (nine tenths of it): whoever has not acknowledged a change by then trusts no copy.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(1900);
+
+/// The TTL of appointments and pages: long, so that a replica that misses a change serves old data for a long time.
+pub const TTL: Duration = Duration::from_secs(6);
+
+/// Healthy phases of the upstream are so many times longer than in the soak of a single gateway, whose subject it is.
+const HEALTHY: u64 = 6;
 
 /// How long the fleet stays undisturbed between two faults.
 const REST: Duration = Duration::from_millis(1500);
@@ -59,7 +65,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     println!("## A fleet with {}, for {duration:?}\n", redis.description());
     let world = Arc::new(World::new());
     let upstream = Upstream::start(world.clone(), seed).await;
-    let judge = Judge::new(world.clone(), CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR).of_fleet(LEASE);
+    let judge = Judge::new(world.clone(), TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR).of_fleet(LEASE);
     let judge = Arc::new(judge);
     let entrance = Arc::new(Entrance::of_load_balancer(free_port()));
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -75,7 +81,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     for number in 0..2 * SUBSCRIBERS {
         clients.spawn(Subscriber::new(load.clone(), number, seed).run(number % 2 == 0));
     }
-    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration));
+    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration, HEALTHY));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
 
     let mut shared = Shared { redis, replicas, outages: Outages::new(), faults: BTreeMap::new() };

@@ -13,7 +13,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{LEASE, PUBLISH_TIMEOUT, redis::SharedRedis};
+use super::{LEASE, PUBLISH_TIMEOUT, TTL, redis::SharedRedis};
 use crate::{
     entrance::{DRAIN_DELAY, Entrance},
     gateway::Gateway,
@@ -67,6 +67,8 @@ impl Replicas {
             ("upstream.url", upstream.to_owned()),
             ("http.drain_delay", milliseconds(DRAIN_DELAY)),
             ("http.deadline", "6s".to_owned()),
+            ("cache.ttl", milliseconds(TTL)),
+            ("cache.list_ttl", milliseconds(TTL)),
             ("shared.key_file", keys.path().to_owned()),
             ("shared.lease", milliseconds(LEASE)),
             ("shared.publish_timeout", milliseconds(PUBLISH_TIMEOUT)),
