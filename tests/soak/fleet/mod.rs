@@ -17,7 +17,12 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use self::{faults::Fault, outages::Outages, redis::SharedRedis, replicas::Replicas};
+use self::{
+    faults::Fault,
+    outages::{Outages, UnacknowledgedChanges},
+    redis::SharedRedis,
+    replicas::Replicas,
+};
 use crate::{
     CLIENTS, MEMORY, STALE_IF_ERROR, SUBSCRIBERS, UPSTREAM_TIMEOUT,
     entrance::Entrance,
@@ -84,7 +89,9 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration, HEALTHY));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
 
-    let mut shared = Shared { redis, replicas, outages: Outages::new(), faults: BTreeMap::new() };
+    let unacknowledged = UnacknowledgedChanges::watch(replicas.ports());
+    let mut shared =
+        Shared { redis, replicas, outages: Outages::new(), unacknowledged, faults: BTreeMap::new() };
     let began = Instant::now();
     let mut faults = Vec::new();
     while began.elapsed() < duration {
@@ -116,6 +123,7 @@ struct Shared {
     redis: SharedRedis,
     replicas: Replicas,
     outages: Outages,
+    unacknowledged: UnacknowledgedChanges,
     faults: BTreeMap<Fault, u64>,
 }
 
@@ -124,6 +132,7 @@ impl Shared {
     async fn finish(mut self, judge: &Judge, upstream: &Upstream) -> bool {
         let logs = self.replicas.stop_all().await;
         let left = self.outages.read_logs(&logs);
+        let (unacknowledged, unprompted) = self.outages.read_changes(&self.unacknowledged);
         let doubts = judge.take_doubts();
         let (explained, wrong) =
             doubts.into_iter().partition::<Vec<_>, _>(|doubt| self.outages.explain(doubt.asked));
@@ -164,12 +173,17 @@ impl Shared {
         let faults = self.faults.iter().map(|(fault, count)| format!("{fault:?} {count}"));
         println!("Faults of Redis and of gateways: {}.\n", faults.collect::<Vec<_>>().join(", "));
         println!(
-            "Reads older than an acknowledged change that an outage explains: {}. Replicas left the fleet {left} times.\n",
+            "Replicas left the fleet {left} times. Changes answered without all acknowledgements: {unacknowledged}, \
+             {unprompted} of them without an outage. Reads that may have missed one of them, or were served during an \
+             outage, and are older than a change that a client was told about: {}.\n",
             explained.len()
         );
         println!("{}", expectations.table());
         for violation in judge.violations() {
             println!("- {violation}");
+        }
+        if !wrong.is_empty() {
+            println!("Times that explain old data: {}.", self.outages.timeline());
         }
         expectations.are_kept()
     }

@@ -103,6 +103,11 @@ impl Replicas {
         self.most_memory
     }
 
+    /// The ports of the gateways.
+    pub fn ports(&self) -> Vec<u16> {
+        self.slots.iter().map(|slot| slot.port).collect()
+    }
+
     /// The proxies between the gateways and a single Redis.
     pub fn proxies(&self) -> Vec<&Proxy> {
         self.slots.iter().filter_map(|slot| slot.proxy.as_ref()).collect()
