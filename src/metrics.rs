@@ -245,7 +245,7 @@ impl Metrics {
                 "shared_changes",
                 "Changes by whether all replicas acknowledged them in time",
                 "outcome",
-                &["acknowledged", "unacknowledged", "unpublished"],
+                &["acknowledged", "unacknowledged", "unpublished", "unneeded"],
             ),
             shared_messages: counters(
                 r,

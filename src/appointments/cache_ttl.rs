@@ -47,22 +47,35 @@ impl CacheTtl {
         self.bound.store(milliseconds, Ordering::SeqCst);
     }
 
-    fn bounded(&self, ttl: Duration) -> Duration {
-        ttl.min(Duration::from_millis(self.bound.load(Ordering::SeqCst)))
+    /// The freshness of a copy with this TTL and policy.
+    fn freshness(
+        &self,
+        ttl: Duration,
+        stale: StalePolicy,
+        caller: &Caller,
+        upstream: CacheDirectives,
+    ) -> Freshness {
+        match self.bound.load(Ordering::SeqCst) {
+            u64::MAX => Freshness::new(ttl, stale, upstream, caller),
+            bound => {
+                let ttl = ttl.min(Duration::from_millis(bound));
+                Freshness::new(ttl, stale.only_revalidated(), upstream, caller)
+            }
+        }
     }
 
     /// The freshness of an appointment.
     pub(crate) fn of_appointment(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.bounded(self.appointment), self.stale, upstream, caller)
+        self.freshness(self.appointment, self.stale, caller, upstream)
     }
 
     /// The freshness of the absence of an appointment, which is never served stale.
     pub(crate) fn of_absence(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.bounded(self.absence), StalePolicy::NEVER, upstream, caller)
+        self.freshness(self.absence, StalePolicy::NEVER, caller, upstream)
     }
 
     /// The freshness of a page of the list.
     pub(crate) fn of_page(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.bounded(self.page), self.stale, upstream, caller)
+        self.freshness(self.page, self.stale, caller, upstream)
     }
 }

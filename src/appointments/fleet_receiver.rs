@@ -29,9 +29,10 @@ impl FleetReceiver for CopiesReceiver {
                 }
             }
             Event::Revoked { .. } if is_own => {}
-            Event::Revoked { scopes, subject } => {
+            Event::Revoked { scopes, subject, recheck } => {
+                let recheck = if *recheck { Recheck::Now } else { Recheck::Later };
                 for scope in scopes {
-                    self.copies.end(*scope, *subject, Recheck::Now);
+                    self.copies.end_elsewhere(*scope, *subject, recheck);
                 }
             }
             Event::Observed(_) => {}

@@ -22,13 +22,15 @@ pub(crate) enum Event {
         /// The scope under each key of the fleet.
         scopes: Vec<Scope>,
         subject: RevokedSubject,
+        /// Whether watchers of the subject ask the upstream at once, since its answer may be final for them.
+        recheck: bool,
     },
     /// A poller has read a watched appointment.
     Observed(Observation),
 }
 
 /// The data that the upstream has withdrawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum RevokedSubject {
     /// Everything of the scope (401).
     Everything,
@@ -70,8 +72,9 @@ pub(crate) struct ReplicaId(pub(crate) Uuid);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) origin: ReplicaId,
-    /// The number among the messages of its origin. Observations with a lower one than the last are ignored.
+    /// The number among the messages of its origin, which recognises a repeated message.
     pub(crate) number: u64,
+    pub(crate) epoch: Epoch,
     pub(crate) event: Event,
 }
 
