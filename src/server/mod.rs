@@ -107,7 +107,7 @@ impl Server {
             http: config.http.clone(),
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),
-            rate_limit: RateLimit::new(&config.rate_limit),
+            rate_limit: RateLimit::new(&config.rate_limit, &fleet),
             operations: AdmissionQueue::new(&config.limits),
             websockets: ConcurrencyLimit::new(
                 config.websocket.max_connections,
