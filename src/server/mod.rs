@@ -101,7 +101,8 @@ impl Server {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
             entity_tags: EntityTagKey::random(),
             api: Api::new(config.limits.clone(), &config.graphql, config.cache.caller_share, memory)
-                .trusting(&config.documents),
+                .trusting(&config.documents)
+                .sharing(&fleet),
             appointments,
             identity: Authenticator::new(config.identity.mode, &config.callers, &http_client),
             http: config.http.clone(),
