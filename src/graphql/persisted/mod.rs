@@ -25,11 +25,7 @@ use self::{
 };
 use super::execute::run::Access;
 use crate::{
-    caller::{Caller, Scope},
-    config::documents::DocumentsMode,
-    error::ApiError,
-    fleet::Fleet,
-    metrics::metrics,
+    caller::Caller, config::documents::DocumentsMode, error::ApiError, fleet::Fleet, metrics::metrics,
 };
 
 /// The document of a request, as received.
@@ -161,23 +157,23 @@ impl PersistedDocuments {
                 _ => ApiError::PersistedQueryNotFound,
             });
         }
-        let untrusted = self.resolve_untrusted(document, caller.map(Caller::identity)).await?;
+        let untrusted = self.resolve_untrusted(document, caller).await?;
         let UntrustedDocument { text, registration, is_private } = untrusted;
         let has_own_cache = caller.is_some_and(|caller| caller.scope() == caller.identity());
         let is_cacheable = registration.is_none() && (has_own_cache || !is_private);
         Ok(ResolvedDocument { text, registration, trust, is_cacheable })
     }
 
-    /// The text of a document that is not trusted, for the caller `identity`.
+    /// The text of a document that is not trusted, for `caller`.
     async fn resolve_untrusted(
         &self,
         document: RequestDocument,
-        identity: Option<Scope>,
+        caller: Option<&Caller>,
     ) -> Result<UntrustedDocument, ApiError> {
         let (text, registration) = match document {
             RequestDocument::Text(text) | RequestDocument::Named { text, .. } => (text, None),
             RequestDocument::Persisted(id) => {
-                let found = self.find(&id, identity).await;
+                let found = self.find(&id, caller).await;
                 metrics().persisted_queries.count(match &found {
                     Ok(UntrustedDocument { registration: None, .. }) => "hit",
                     Ok(_) => "shared",
@@ -191,6 +187,7 @@ impl PersistedDocuments {
                     metrics().persisted_queries.count("mismatch");
                     return Err(ApiError::PersistedQueryHashMismatch);
                 }
+                let identity = caller.map(Caller::identity);
                 let is_new = self.registered.as_ref().is_some_and(|it| it.get(hash, identity).is_none());
                 let registration =
                     is_new.then(|| Registration { hash, text: text.as_str().into(), is_shared: false });
@@ -200,16 +197,16 @@ impl PersistedDocuments {
         Ok(UntrustedDocument { text, registration, is_private: false })
     }
 
-    /// The registered text with this `id` that the caller `identity` may use. A text from another replica is registered with
+    /// The registered text with this `id` that `caller` may use. A text from another replica is registered with
     /// this one as if the caller had sent it.
-    async fn find(&self, id: &DocumentId, identity: Option<Scope>) -> Result<UntrustedDocument, ApiError> {
+    async fn find(&self, id: &DocumentId, caller: Option<&Caller>) -> Result<UntrustedDocument, ApiError> {
         let registered = self.registered.as_ref().ok_or(ApiError::PersistedQueryNotSupported)?;
         let hash = id.sha256().ok_or(ApiError::PersistedQueryNotFound)?;
-        if let Some((text, is_private)) = registered.get(hash, identity) {
+        if let Some((text, is_private)) = registered.get(hash, caller.map(Caller::identity)) {
             return Ok(UntrustedDocument { text: text.as_ref().into(), registration: None, is_private });
         }
         let shared = self.shared.as_ref().ok_or(ApiError::PersistedQueryNotFound)?;
-        let text = shared.find(hash, identity).await.ok_or(ApiError::PersistedQueryNotFound)?;
+        let text = shared.find(hash, caller).await.ok_or(ApiError::PersistedQueryNotFound)?;
         let registration = Some(Registration { hash, text: text.as_str().into(), is_shared: true });
         Ok(UntrustedDocument { text, registration, is_private: false })
     }

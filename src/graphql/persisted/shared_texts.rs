@@ -9,13 +9,20 @@ use std::{sync::LazyLock, time::Duration};
 use redis::Script;
 
 use super::{id::Sha256, registered::is_shareable};
-use crate::{caller::Scope, fleet::Fleet};
+use crate::{
+    caller::{Caller, Scope},
+    fleet::Fleet,
+};
 
 /// The time after which an unused text is removed.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of texts that belong to one caller.
 const MAX_TEXTS: usize = 1000;
+
+/// The kinds of names in Redis.
+const TEXT: &str = "text";
+const TEXTS_OF_CALLER: &str = "texts";
 
 static FIND: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("../../fleet/scripts/find_text.lua")));
@@ -32,40 +39,37 @@ impl SharedTexts {
         fleet.is_configured().then(|| Self(fleet.clone()))
     }
 
-    /// The text with this hash that the caller `identity` may use.
-    pub(super) async fn find(&self, hash: Sha256, identity: Option<Scope>) -> Option<String> {
+    /// The text with this hash that `caller` may use. During a rotation, it may be under any key of the fleet.
+    pub(super) async fn find(&self, hash: Sha256, caller: Option<&Caller>) -> Option<String> {
+        let (names, sealer) = (self.0.names()?, self.0.sealer()?);
         if !self.0.is_joined() {
             return None;
         }
-        let private = identity.and_then(|identity| self.name(hash, Some(identity)));
-        let names: Vec<_> = self.name(hash, None).into_iter().chain(private.clone()).collect();
+        let public = names.digests(TEXT, &[hash.as_bytes()]);
+        let identities = caller.map(Caller::identities).unwrap_or_default().into_iter().enumerate();
+        let private = identities.filter_map(|(key, identity)| {
+            names.digests(TEXT, &[hash.as_bytes(), &identity.digest()]).into_iter().nth(key)
+        });
+        let all: Vec<_> = public.iter().cloned().chain(private).collect();
         let lifetime = LIFETIME.as_millis().to_string();
-        let found = self.0.call::<Vec<Vec<u8>>>(&FIND, &names, &[lifetime.as_bytes()]).await.ok()?;
+        let found = self.0.call::<Vec<Vec<u8>>>(&FIND, &all, &[lifetime.as_bytes()]).await.ok()?;
         let [name, sealed] = found.as_slice() else { return None };
-        let text = String::from_utf8(self.0.sealer()?.open(name, sealed)?).ok()?;
-        let is_private = Some(name) == private.as_ref();
-        (Sha256::of(&text) == hash && is_private != is_shareable(&text)).then_some(text)
+        let text = String::from_utf8(sealer.open(name, sealed)?).ok()?;
+        let is_valid = Sha256::of(&text) == hash && public.contains(name) == is_shareable(&text);
+        is_valid.then_some(text)
     }
 
     /// Stores a `text` that the caller `identity` has registered.
     pub(super) async fn store(&self, hash: Sha256, text: &str, identity: Scope) {
-        let reader = (!is_shareable(text)).then_some(identity);
         let (Some(names), Some(sealer)) = (self.0.names(), self.0.sealer()) else { return };
-        let Some(name) = self.name(hash, reader) else { return };
+        let identity = identity.digest();
+        let readers: &[&[u8]] = if is_shareable(text) { &[] } else { &[&identity] };
+        let name = names.digest(TEXT, &[&[hash.as_bytes()], readers].concat());
         let sealed = sealer.seal(&name, text.as_bytes());
-        let owned = names.digest("texts", &[&identity.digest()]);
         let (lifetime, maximum) = (LIFETIME.as_millis().to_string(), MAX_TEXTS.to_string());
         let arguments: [&[u8]; 3] = [&sealed, lifetime.as_bytes(), maximum.as_bytes()];
         // Without Redis, the text stays with this replica.
-        let _ = self.0.call::<()>(&STORE, &[name, owned], &arguments).await;
-    }
-
-    /// The name of a text in Redis: for all callers, or only for `reader`.
-    fn name(&self, hash: Sha256, reader: Option<Scope>) -> Option<Vec<u8>> {
-        let names = self.0.names()?;
-        Some(match reader {
-            Some(reader) => names.digest("text", &[hash.as_bytes(), &reader.digest()]),
-            None => names.digest("text", &[hash.as_bytes()]),
-        })
+        let _ =
+            self.0.call::<()>(&STORE, &[name, names.digest(TEXTS_OF_CALLER, &[&identity])], &arguments).await;
     }
 }
