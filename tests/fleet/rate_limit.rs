@@ -103,7 +103,7 @@ async fn without_redis_each_replica_limits_on_its_own() {
     // `is_admitted` fails with any error but the refusal.
     tokio::join!(flood(replicas, "flood", || is_over.get()), outage);
     for replica in replicas {
-        assert!(burst(replica, Some("during the outage")).await >= 10);
+        assert!(burst(replica, Some("in-the-outage")).await >= 10);
     }
     redis.run_empty().await;
     fleet.until_joined().await;
