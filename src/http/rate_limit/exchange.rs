@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const ALLOWANCE: Duration = Duration::from_millis(200);
 
 /// The maximum number of callers in one call.
-const BATCH: usize = 256;
+const BATCH: usize = 128;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../../fleet/scripts/rate.lua")));
 
