@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use appointments_gateway::credentials::key_ring::KeyRing;
 use redis::{FromRedisValue, Script};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::support::{
-    Fleet, Redis, Replica, Upstream, UpstreamResponse, id,
+    Fleet, FleetKeys, Redis, Replica, Upstream, UpstreamResponse, id,
     persisted_query::{RequestTransport, by_hash, registering, rejection, sha256},
 };
 
@@ -93,6 +94,27 @@ async fn a_text_with_a_literal_runs_only_for_its_caller() {
     for replica in fleet.replicas() {
         assert_eq!(send(replica, "other", &by_hash(&text)).await, data());
     }
+}
+
+#[tokio::test]
+async fn texts_are_found_while_keys_are_rotated() {
+    let upstream = Upstream::start().await;
+    let mut fleet = Fleet::before(&upstream, 2, &[]).await;
+    let (old, new) = (fleet.keys.lines()[0].clone(), KeyRing::generate_line());
+    let appended = FleetKeys::of(&[old.clone(), new.clone()]);
+    for replica in 0..2 {
+        fleet.restart(replica, &[("shared.key_file", appended.path())]).await;
+    }
+    let texts = [by_id("Public"), with_literal("Private")];
+    for text in &texts {
+        assert_eq!(send(&fleet[0], "token", &with_id(registering(text))).await, data());
+    }
+    let moved = FleetKeys::of(&[new, old]);
+    fleet.restart(1, &[("shared.key_file", moved.path())]).await;
+    for text in &texts {
+        assert_eq!(send(&fleet[1], "token", &with_id(by_hash(text))).await, data());
+    }
+    assert_eq!(rejection(&send(&fleet[1], "other", &by_hash(&texts[1])).await), NOT_FOUND);
 }
 
 #[tokio::test]
