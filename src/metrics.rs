@@ -211,10 +211,10 @@ impl Metrics {
             persisted_queries: counters(
                 r,
                 "persisted_queries",
-                "Persisted queries: trusted documents found, registered texts found, ids not found, texts that do not belong to \
-                 their id, and texts registered",
+                "Persisted queries: trusted documents found, registered texts found here (hit) and in the shared Redis (shared), ids \
+                 not found, texts that do not belong to their id, and texts registered",
                 "outcome",
-                &["trusted", "hit", "miss", "mismatch", "registered"],
+                &["trusted", "hit", "shared", "miss", "mismatch", "registered"],
             ),
             untrusted_documents: counters(
                 r,

@@ -13,3 +13,5 @@ mod support;
 mod bus;
 mod example;
 mod outage;
+mod persisted_queries;
+mod rate_limit;
