@@ -135,13 +135,7 @@ impl SharedCache {
     }
 
     /// Stores a `read` in the background, if there is a `ticket` and the read may be stored.
-    pub(crate) fn share(
-        &self,
-        caller: &Caller,
-        id: Uuid,
-        ticket: Option<Ticket>,
-        read: &Read<CachedLookup>,
-    ) {
+    pub(crate) fn share(&self, caller: &Caller, id: Uuid, ticket: Option<Ticket>, read: &Read<CachedLookup>) {
         let Some(inner) = &self.0 else { return };
         let is_storable = read.freshness.is_storable() && !read.freshness.forbids_storage();
         match (ticket, &read.value) {
@@ -389,8 +383,7 @@ mod tests {
     /// A cache of a fleet with these keys that has not joined.
     fn cache(prefix: &str, keys: &[&str]) -> SharedCache {
         let keys = keys.iter().map(|digit| digit.repeat(64)).collect::<Vec<_>>().join("\n");
-        let url =
-            SharedUrl { nodes: Vec::new(), master: None, tls: false, user: None, database: 0 };
+        let url = SharedUrl { nodes: Vec::new(), master: None, tls: false, user: None, database: 0 };
         let config = SharedConfig {
             url: Some(url),
             key_file: Some(KeyRing::parse(&keys).unwrap()),

@@ -23,8 +23,7 @@ use crate::{
     upstream::validators::Validators,
 };
 
-/// The version of everything in the encoding that [`model::LAYOUT`] does not describe. To be increased with each change of
-/// it.
+/// The version of everything in the encoding that [`model::LAYOUT`] does not describe. Increase it with each change of that.
 const FORMAT: u8 = 1;
 
 /// An encoded copy.
@@ -110,11 +109,10 @@ mod tests {
     use crate::{
         cache::validity::{Subject, Validity},
         caller::{Caller, ScopeKey},
-        config::key_ring,
-        fleet::{message::Epoch, seal::Sealer},
+        fleet::message::Epoch,
         model::{
-            Bandwidth, Claimant, ClaimantField, Date, DateTime, Department, Entries, Features, Field, Meeting,
-            OpaqueId,
+            Bandwidth, Claimant, ClaimantField, Date, DateTime, Department, Entries, Features, Field,
+            Meeting, OpaqueId,
         },
         upstream::cache_control,
     };
@@ -134,7 +132,8 @@ mod tests {
     }
 
     fn instant() -> BoxedStrategy<Field<DateTime>> {
-        let text = string_regex("[0-9]{3}[1-9]-[01][1-2]-[012][1-8]T[01][0-9]:[0-5][0-9]:[0-5][0-9].[0-9]{9}Z");
+        let text =
+            string_regex("[0-9]{3}[1-9]-[01][1-2]-[012][1-8]T[01][0-9]:[0-5][0-9]:[0-5][0-9].[0-9]{9}Z");
         field(text.unwrap().prop_filter_map("no instant", |text| DateTime::parse(&text)))
     }
 
@@ -249,6 +248,22 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] = byte;
             let _ = SharedCopy::decode(&bytes);
+        }
+    }
+
+    /// A type whose fields are not a part of the layout could change without notice.
+    #[test]
+    fn the_layout_has_all_types() {
+        let others = ["Field", "Entries", "Box", "Uuid", "OpaqueId", "DateTime", "Date", "Bandwidth"];
+        for layout in model::LAYOUT {
+            for word in layout
+                .split(|c: char| !c.is_alphanumeric())
+                .filter(|word| word.starts_with(char::is_uppercase))
+            {
+                let is_known = others.contains(&word)
+                    || model::LAYOUT.iter().any(|layout| layout.starts_with(&format!("{word}{{")));
+                assert!(is_known, "{word}: add it to model::LAYOUT");
+            }
         }
     }
 

@@ -116,10 +116,7 @@ impl Freshness {
         Self {
             ttl,
             stale_if_error: self.stale_if_error.min(policy.if_error).min(stale_left),
-            stale_while_revalidate: self
-                .stale_while_revalidate
-                .min(policy.while_revalidate)
-                .min(stale_left),
+            stale_while_revalidate: self.stale_while_revalidate.min(policy.while_revalidate).min(stale_left),
             keep_expired: self.keep_expired.min(policy.keep_expired).min(if is_kept {
                 left
             } else {

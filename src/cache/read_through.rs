@@ -225,7 +225,8 @@ impl<R: Resource> ReadThrough<R> {
         last: Option<Read<R::Value>>,
     ) -> Result<Read<R::Value>, UpstreamError> {
         loop {
-            let read = self.join(caller, key, deadline, || None, last.clone(), Source::Upstream).outcome().await;
+            let read =
+                self.join(caller, key, deadline, || None, last.clone(), Source::Upstream).outcome().await;
             // A call that a reader has started may end with a copy of another replica.
             if !read.as_ref().is_ok_and(|read| read.shared_age.is_some()) {
                 return read;

@@ -181,7 +181,10 @@ fn nothing_is_shared_for_a_scope_with_an_unpublished_revocation() {
     let unpublished = [(); 2].map(|()| fixture.validity.unpublished_revocation(fixture.scope));
     let [first, second] = unpublished;
     drop(first);
-    assert!(!fixture.validity.is_shareable(&version, 0) && !fixture.validity.is_shareable(&read(fixture.scope), 9));
+    assert!(
+        !fixture.validity.is_shareable(&version, 0)
+            && !fixture.validity.is_shareable(&read(fixture.scope), 9)
+    );
     assert!(fixture.validity.is_shareable(&other, 0));
     drop(second);
     assert!(fixture.validity.is_shareable(&version, 0));
