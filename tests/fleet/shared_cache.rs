@@ -375,7 +375,7 @@ async fn every_key_of_the_cache_expires() {
 #[tokio::test]
 async fn a_flushed_redis_costs_only_calls() {
     let upstream = StatefulUpstream::start().await;
-    let fleet = fleet(&upstream, 2, &[("shared.lease", "1s")]).await;
+    let fleet = fleet(&upstream, 2, &[("shared.lease", "2s"), ("shared.publish_timeout", "1s")]).await;
     for round in 0..5 {
         let status = format!("round {round}");
         fleet[0].set_status("token", &id(1), &status).await;
@@ -550,7 +550,8 @@ async fn a_poller_reads_from_the_upstream() {
 #[tokio::test]
 async fn copies_from_before_a_gap_are_not_used() {
     let upstream = StatefulUpstream::start().await;
-    let fleet = fleet(&upstream, 2, &[("shared.lease", "1s"), ("shared.publish_timeout", "100ms")]).await;
+    let settings = [("shared.lease", "1s"), ("shared.timeout", "500ms"), ("shared.publish_timeout", "100ms")];
+    let fleet = fleet(&upstream, 2, &settings).await;
     fleet[0].status("token", &id(1)).await;
     fleet[0].status("token", &id(2)).await;
     until_shared(&fleet.redis, 2).await;
