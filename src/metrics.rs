@@ -64,6 +64,8 @@ pub struct Metrics {
     pub shared_messages: Counters,
     /// Calls to the shared Redis by outcome.
     pub shared_calls: Counters,
+    /// Lookups of copies that other replicas have stored (`shared.cache`), by outcome.
+    pub shared_cache_lookups: Counters,
     /// Whether this replica has joined the fleet.
     pub shared_joined: Gauge,
     /// Client errors by code.
@@ -261,6 +263,13 @@ impl Metrics {
                 "outcome",
                 &["ok", "timeout", "error"],
             ),
+            shared_cache_lookups: counters(
+                r,
+                "shared_cache_lookups",
+                "Lookups in the shared cache by outcome",
+                "outcome",
+                &["hit", "miss", "unavailable"],
+            ),
             shared_joined: gauge(r, "shared_joined", "Whether this replica has joined the fleet"),
             errors: counters(r, "errors", "Client errors by code", "code", CODES),
             limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),
@@ -284,7 +293,7 @@ impl Metrics {
                 "appointments",
                 "Requested appointments by source",
                 "from",
-                &["cache", "call_under_way", "new_call", "stale"],
+                &["cache", "call_under_way", "new_call", "shared_cache", "stale"],
             ),
             answer_lookups: counters(
                 r,

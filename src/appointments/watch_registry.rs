@@ -333,7 +333,8 @@ pub(crate) fn show(
         }
         let is_same = |latest: &Guarded<SharedAppointment>| latest.account(|it| **it == **appointment);
         let is_news = state.is_wanted || !state.latest.as_ref().is_some_and(is_same);
-        let copy = Guarded::new(appointment.clone(), read.version.clone(), read.freshness);
+        let freshness = read.freshness.after(read.shared_age.unwrap_or_default());
+        let copy = Guarded::new(appointment.clone(), read.version.clone(), freshness);
         *state = WatchState { latest: Some(copy), end: None, is_wanted: false };
         is_news
     });

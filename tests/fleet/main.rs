@@ -15,3 +15,4 @@ mod example;
 mod outage;
 mod persisted_queries;
 mod rate_limit;
+mod shared_cache;
