@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{caller::Caller, config::cache::CacheConfig, upstream::cache_control::CacheDirectives};
 
 /// How long a copy may be served, counted from the moment at which it was stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Freshness {
     ttl: Duration,
     /// Beyond `ttl`, during an outage of the upstream.

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use jiff::{SignedDuration, Timestamp, civil, fmt::temporal::Pieces, tz::Offset};
+use serde::{Deserialize, Serialize};
 
 /// The maximum offset from UTC, ±23:59 (RFC 3339, section 5.6), in seconds.
 const MAX_OFFSET: i64 = (23 * 60 + 59) * 60;
@@ -13,7 +14,7 @@ const PRECISION: usize = 9;
 /// An instant, RFC 3339 in UTC with `Z`, with a fraction only if it is not zero: 2021-01-01T00:00:00Z.
 ///
 /// It holds a civil time, because a [`Timestamp`] ends a day before the year 9999 does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DateTime(civil::DateTime);
 
 impl DateTime {

@@ -3,7 +3,8 @@
 //! The types derive their GraphQL types, so each field has one definition and one description. A field that the
 //! upstream may omit or send malformed is a [`Field`].
 //!
-//! The types hold personal data, so their `Debug` output is redacted.
+//! The types hold personal data, so their `Debug` output is redacted. They are serialised for other replicas only, which
+//! share them encrypted; clients receive JSON from [`projection`](crate::graphql).
 
 pub mod change;
 pub mod date_time;
@@ -16,6 +17,7 @@ use std::{fmt, sync::Arc};
 /// The text of an opaque identifier of the upstream, the `ID` scalar of the schema.
 pub use async_graphql::ID as OpaqueId;
 use async_graphql::{ComplexObject, Enum, SimpleObject};
+use serde::{Deserialize, Serialize};
 
 pub use self::date_time::DateTime;
 use self::{
@@ -30,7 +32,7 @@ pub type SharedAppointment = Arc<Appointment>;
 ///
 /// Serialised as `null` unless it is a [`Value`](Field::Value). [`Malformed`](Field::Malformed) also adds an error at
 /// the field's path.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Field<T> {
     /// Omitted, or null.
     #[default]
@@ -63,7 +65,7 @@ impl<T> Field<T> {
 /// A list without its malformed entries. A malformed list is empty.
 ///
 /// Serialised as the valid entries, with an error at the list's path if anything was dropped.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entries<T> {
     /// The valid entries.
     pub items: Vec<T>,
@@ -78,11 +80,11 @@ impl<T> Default for Entries<T> {
 }
 
 /// A calendar date, RFC 3339 full-date: 1990-12-25.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Date(pub jiff::civil::Date);
 
 /// An RFC 9562 UUID, lower case with hyphens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Uuid(pub uuid::Uuid);
 
 impl From<uuid::Uuid> for Uuid {
@@ -93,7 +95,7 @@ impl From<uuid::Uuid> for Uuid {
 
 heap_sized! {
     /// A video appointment: a meeting of an agent and a claimant in a video room.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     #[graphql(complex)]
     pub struct Appointment {
         /// The appointment's id, the argument of `appointment(id:)`.
@@ -195,7 +197,7 @@ pub enum AppointmentPhase {
 
 heap_sized! {
     /// A department of the organisation.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     pub struct Department {
         /// The department's opaque upstream id.
         pub id: Field<OpaqueId>,
@@ -206,7 +208,7 @@ heap_sized! {
 
 heap_sized! {
     /// The person that the agent meets. All fields are personal data.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     #[graphql(tag = "personal-data")]
     pub struct Claimant {
         /// The person's name.
@@ -229,7 +231,7 @@ heap_sized! {
 
 heap_sized! {
     /// A custom question of the organisation, with the claimant's answer.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     #[graphql(tag = "personal-data")]
     pub struct ClaimantField {
         /// The question's opaque upstream id.
@@ -249,7 +251,7 @@ heap_sized! {
 
 heap_sized! {
     /// The room of the video call.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     pub struct Meeting {
         /// The meeting's opaque upstream id.
         pub id: Field<OpaqueId>,
@@ -266,7 +268,7 @@ heap_sized! {
 
 heap_sized! {
     /// The features of a call. A flag that the upstream omits is null: unknown, not off.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     #[graphql(complex)]
     pub struct Features {
         /// The call may be recorded.
@@ -369,7 +371,7 @@ pub enum FeatureName {
 }
 
 /// The bandwidth of the video of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 pub enum Bandwidth {
     /// For slow connections.
     Low,
