@@ -98,7 +98,7 @@ impl Copies {
     /// says when its pollers poll again.
     pub(crate) fn revoke(&self, caller: &Caller, id: Uuid, recheck: Recheck) {
         self.end(caller.scope(), RevokedSubject::Appointment(id), recheck);
-        self.announce(caller, RevokedSubject::Appointment(id));
+        self.announce(caller, RevokedSubject::Appointment(id), recheck);
     }
 
     /// Records that a read of this `version` has found no appointment `id`, and ends older copies of it. Returns the version
@@ -106,20 +106,20 @@ impl Copies {
     pub(crate) fn found_absent(&self, caller: &Caller, id: Uuid, version: &ReadVersion) -> ReadVersion {
         let absent = self.validity.found_absent(version, id);
         self.evict(caller.scope(), id, Recheck::Now);
-        self.announce(caller, RevokedSubject::Appointment(id));
+        self.announce(caller, RevokedSubject::Appointment(id), Recheck::Now);
         absent
     }
 
     /// Ends all pages of `caller`.
     pub(crate) fn revoke_list(&self, caller: &Caller) {
         self.end(caller.scope(), RevokedSubject::List, Recheck::Now);
-        self.announce(caller, RevokedSubject::List);
+        self.announce(caller, RevokedSubject::List, Recheck::Now);
     }
 
     /// Ends all copies of `caller`, whose credential is not accepted any more.
     pub(crate) fn revoke_everything(&self, caller: &Caller) {
         self.end(caller.scope(), RevokedSubject::Everything, Recheck::Now);
-        self.announce(caller, RevokedSubject::Everything);
+        self.announce(caller, RevokedSubject::Everything, Recheck::Now);
     }
 
     /// Ends the copies that the upstream has withdrawn from `scope`, on this replica.
@@ -150,9 +150,10 @@ impl Copies {
     }
 
     /// Ends the copies on the other replicas.
-    fn announce(&self, caller: &Caller, subject: RevokedSubject) {
+    fn announce(&self, caller: &Caller, subject: RevokedSubject, recheck: Recheck) {
         if self.fleet.is_configured() {
-            let event = Event::Revoked { scopes: caller.scopes(), subject };
+            let recheck = recheck == Recheck::Now;
+            let event = Event::Revoked { scopes: caller.scopes(), subject, recheck };
             self.fleet.announce(event, SharedCopies::default(), None);
         }
     }

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -14,13 +15,14 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{keys::AppointmentKey, served::CachedLookup};
+use super::{following::PollNews, keys::AppointmentKey, served::CachedLookup};
 use crate::{
     cache::{
+        freshness::Freshness,
         read_through::Read,
         validity::{Guarded, Validity},
     },
-    caller::Scope,
+    caller::{Caller, Scope},
     config::live::LiveConfig,
     error::limit::Limit,
     model::SharedAppointment,
@@ -74,9 +76,12 @@ struct SubscriptionCounts {
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) key: AppointmentKey,
+    /// The caller for which the poller polls.
+    pub(crate) caller: Caller,
     pub(crate) state: Arc<watch::Sender<WatchState>>,
     pub(crate) commands: watch::Sender<PollCommand>,
     pub(crate) wanted: Arc<Notify>,
+    pub(crate) news: Arc<PollNews>,
     pub(crate) poller: AbortHandle,
     pub(crate) registry: Weak<Registry>,
 }
@@ -89,6 +94,15 @@ pub(crate) struct WatchState {
     pub(crate) end: Option<UpstreamError>,
     /// Whether a subscriber waits because the latest state was not valid for it.
     pub(crate) is_wanted: bool,
+    /// Whether the upstream has withdrawn the state, so that only a call of this replica can show another.
+    pub(crate) is_revoked: bool,
+}
+
+/// The replica that has read a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    This,
+    Another,
 }
 
 /// The command to a poller after a change through this gateway: the result of its current read is outdated.
@@ -155,10 +169,7 @@ impl WatchRegistry {
         // Taken out of the registry first: the last holder of a watch takes the lock.
         let watch = self.0.lock().get(&key);
         let Some(watch) = watch else { return };
-        watch.state.send_if_modified(|state| {
-            state.latest.iter().for_each(Guarded::evict);
-            false
-        });
+        watch.revoke();
         if recheck == Recheck::Now {
             watch.wanted.notify_one();
         }
@@ -176,6 +187,7 @@ impl WatchRegistry {
             keys.iter().filter_map(|key| watches.get(key)).collect()
         };
         for watch in watches {
+            watch.revoke();
             watch.wanted.notify_one();
         }
     }
@@ -315,26 +327,43 @@ impl Watch {
     pub(crate) fn is_alive(&self) -> bool {
         self.state.borrow().end.is_none()
     }
+
+    /// Ends the state that subscribers are shown.
+    fn revoke(&self) {
+        self.state.send_if_modified(|state| {
+            state.latest.iter().for_each(Guarded::evict);
+            state.is_revoked = true;
+            false
+        });
+    }
 }
 
-/// Shows the result of a read to the subscribers, unless it is outdated; returns whether it did.
+/// Shows the result of a read to the subscribers, unless it is outdated, or older than the latest state; returns whether it
+/// did.
 pub(crate) fn show(
     state: &watch::Sender<WatchState>,
     validity: &Validity,
     read: &Read<CachedLookup>,
+    reader: Reader,
 ) -> bool {
     let Some(appointment) = &read.value else { return false };
     let mut is_shown = false;
     state.send_if_modified(|state| {
         // Checked under the state's lock: of two results, the outdated one is not shown last.
-        is_shown = state.end.is_none() && !validity.is_outdated(&read.version);
+        let is_newer = |latest: &Guarded<_>| {
+            latest.version().started > read.version.started && !validity.is_outdated(latest.version())
+        };
+        is_shown = state.end.is_none()
+            && !validity.is_outdated(&read.version)
+            && !state.latest.as_ref().is_some_and(is_newer)
+            && (reader == Reader::This || !state.is_revoked);
         if !is_shown {
             return false;
         }
         let is_same = |latest: &Guarded<SharedAppointment>| latest.account(|it| **it == **appointment);
         let is_news = state.is_wanted || !state.latest.as_ref().is_some_and(is_same);
         let copy = Guarded::new(appointment.clone(), read.version.clone(), read.freshness);
-        *state = WatchState { latest: Some(copy), end: None, is_wanted: false };
+        *state = WatchState { latest: Some(copy), ..WatchState::default() };
         is_news
     });
     is_shown
@@ -342,12 +371,20 @@ pub(crate) fn show(
 
 impl WatchState {
     pub(crate) fn ended(error: UpstreamError) -> Self {
-        Self { latest: None, end: Some(error), is_wanted: false }
+        Self { end: Some(error), ..Self::default() }
     }
 
     /// The latest state, for the poller to choose its interval by.
     pub(crate) fn latest(&self) -> Option<SharedAppointment> {
         self.latest.as_ref().map(|latest| latest.account(Clone::clone))
+    }
+
+    /// The latest state, as a read.
+    pub(crate) fn latest_read(&self) -> Option<Read<CachedLookup>> {
+        let latest = self.latest.as_ref()?;
+        let freshness = latest.fresh_for(Instant::now()).map_or(Freshness::of(Duration::ZERO), Freshness::of);
+        let (value, version) = (self.latest(), latest.version().clone());
+        Some(Read { value, validators: None, version, freshness })
     }
 
     pub(crate) fn is_ended(&self) -> bool {

@@ -89,6 +89,17 @@ impl Freshness {
         }
     }
 
+    /// The stricter bound of each pair: of a read of another replica, and of this one.
+    pub(crate) fn limited_by(self, other: Self) -> Self {
+        Self {
+            ttl: self.ttl.min(other.ttl),
+            stale_if_error: self.stale_if_error.min(other.stale_if_error),
+            stale_while_revalidate: self.stale_while_revalidate.min(other.stale_while_revalidate),
+            keep_expired: self.keep_expired.min(other.keep_expired),
+            forbids_storage: self.forbids_storage || other.forbids_storage,
+        }
+    }
+
     /// The same, but not kept to be revalidated.
     pub(crate) fn without_revalidation(self) -> Self {
         Self { keep_expired: Duration::ZERO, ..self }

@@ -22,6 +22,8 @@ pub(crate) enum Event {
         /// The scope under each key of the fleet.
         scopes: Vec<Scope>,
         subject: RevokedSubject,
+        /// Whether watchers of the subject ask the upstream at once, since its answer may be final for them.
+        recheck: bool,
     },
     /// A poller has read a watched appointment.
     Observed(Observation),
@@ -38,16 +40,18 @@ pub(crate) enum RevokedSubject {
     List,
 }
 
-/// The result of a poll.
+/// The finding of the poller of a watched appointment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Observation {
     /// The scope of the poller under each key of the fleet.
     pub(crate) scopes: Vec<Scope>,
     pub(crate) id: Uuid,
-    /// The last message that the replica had received when the read started. A later change makes the observation useless.
+    /// The fencing token of the poller's lease. Findings of earlier holders are refused.
+    pub(crate) fence: u64,
+    /// The last message of which the poller takes account. A later change makes the observation useless.
     pub(crate) as_of: Position,
-    /// The encoded read.
-    pub(crate) read: Vec<u8>,
+    /// The encoded finding.
+    pub(crate) finding: Vec<u8>,
 }
 
 /// A place in the order of all messages.

@@ -1,0 +1,118 @@
+//! The findings of a poller, which it sends to the replicas that follow it.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::served::CachedLookup;
+use crate::{
+    cache::{freshness::Freshness, read_through::Read, validity::ReadVersion},
+    fleet::message::{decode, encode},
+    model::{Appointment, SharedAppointment},
+    upstream::validators::Validators,
+};
+
+/// What the poller of a watched appointment has found.
+///
+/// The end of an appointment and the withdrawal of access are none of it: each replica believes only its own call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Finding {
+    /// The upstream's response to a poll.
+    Read(FoundRead),
+    /// The poller has ended its lease. The others may poll after this time.
+    Left { retry_after: Duration },
+}
+
+/// A read of a poller.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FoundRead {
+    state: FoundState,
+    validators: Option<Validators>,
+    freshness: Freshness,
+    /// The time since the read started.
+    elapsed: Duration,
+}
+
+/// A state, in full only if it differs from the last one.
+#[derive(Debug, Serialize, Deserialize)]
+enum FoundState {
+    New(Vec<u8>),
+    Unchanged(StateDigest),
+}
+
+/// The digest of an encoded state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StateDigest([u8; 16]);
+
+/// The encoding, which is not self-describing: replicas of another version of the schema ignore each other's findings.
+static FORMAT: LazyLock<[u8; 8]> = LazyLock::new(|| {
+    let schema = concat!(env!("CARGO_PKG_VERSION"), include_str!("../../schema.graphql"));
+    let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(schema.as_bytes()).as_bytes();
+    [a, b, c, d, e, f, g, h]
+});
+
+impl Finding {
+    /// The finding for replicas that were last sent a state with the digest `last`, and the digest of this one.
+    pub(crate) fn of(
+        appointment: &Appointment,
+        read: &Read<CachedLookup>,
+        last: Option<StateDigest>,
+    ) -> (Self, StateDigest) {
+        let state = encode(appointment);
+        let digest = StateDigest::of(&state);
+        let state = if last == Some(digest) { FoundState::Unchanged(digest) } else { FoundState::New(state) };
+        let found = FoundRead {
+            state,
+            validators: read.validators.as_deref().cloned(),
+            freshness: read.freshness,
+            elapsed: read.version.started.elapsed(),
+        };
+        (Self::Read(found), digest)
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode(&(*FORMAT, self))
+    }
+
+    /// The finding that `bytes` encode, if they do in the format of this version.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (format, finding) = decode::<([u8; 8], Self)>(bytes)?;
+        (format == *FORMAT).then_some(finding)
+    }
+}
+
+impl FoundRead {
+    /// The read as one of this replica, which has shown the state `last` and has taken a `version` just now. None if the
+    /// state is neither new nor the last one.
+    pub(crate) fn into_read(
+        self,
+        last: Option<SharedAppointment>,
+        mut version: ReadVersion,
+        own: Freshness,
+    ) -> Option<Read<CachedLookup>> {
+        let appointment = match self.state {
+            FoundState::New(state) => Arc::new(decode(&state)?),
+            FoundState::Unchanged(digest) => {
+                last.filter(|last| StateDigest::of(&encode(&**last)) == digest)?
+            }
+        };
+        version.started = version.started.checked_sub(self.elapsed).unwrap_or(version.started);
+        Some(Read {
+            value: Some(appointment),
+            validators: self.validators.map(Arc::new),
+            version,
+            freshness: self.freshness.limited_by(own),
+        })
+    }
+}
+
+impl StateDigest {
+    fn of(state: &[u8]) -> Self {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&blake3::hash(state).as_bytes()[..16]);
+        Self(digest)
+    }
+}
