@@ -55,8 +55,8 @@ pub struct IdempotencyRecords(
 struct Inner {
     ttl: Duration,
     size: u64,
-    /// The random key of this process for digests. It never leaves the process, so a record reveals neither the key nor the
-    /// request of the client.
+    /// The key for digests, of the fleet or of this process. It never leaves the gateway, so a record reveals neither the key
+    /// nor the request of the client.
     digest_key: [u8; 32],
     quotas: Quotas<RecordKey>,
     table: Mutex<Table>,
@@ -190,15 +190,12 @@ pub(crate) struct ClaimedChange {
 }
 
 impl IdempotencyRecords {
-    /// No records yet, with a quota of `percent` for each caller.
-    pub(crate) fn new(config: &ChangesConfig, percent: u8) -> Self {
+    /// No records yet, with a quota of `percent` for each caller. `digest_key` is the key for digests.
+    pub(crate) fn new(config: &ChangesConfig, percent: u8, digest_key: [u8; 32]) -> Self {
         let (ttl, size) = (config.idempotency_ttl, config.idempotency_size.as_u64());
         if ttl.is_zero() || size == 0 {
             return Self(None);
         }
-        let mut digest_key = [0; 32];
-        digest_key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
-        digest_key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
         Self(Some(Arc::new(Inner {
             ttl,
             size,
@@ -565,7 +562,7 @@ mod tests {
     const TTL: Duration = Duration::from_secs(600);
 
     fn records(size: ByteSize) -> IdempotencyRecords {
-        IdempotencyRecords::new(&ChangesConfig { idempotency_ttl: TTL, idempotency_size: size }, 10)
+        IdempotencyRecords::new(&ChangesConfig { idempotency_ttl: TTL, idempotency_size: size }, 10, [0; 32])
     }
 
     fn callers<const N: usize>() -> [Caller; N] {
@@ -775,7 +772,8 @@ mod tests {
     fn without_time_or_memory_there_are_no_records() {
         let [caller] = callers();
         for (idempotency_ttl, idempotency_size) in [(Duration::ZERO, ByteSize::kib(64)), (TTL, ByteSize(0))] {
-            let records = IdempotencyRecords::new(&ChangesConfig { idempotency_ttl, idempotency_size }, 10);
+            let records =
+                IdempotencyRecords::new(&ChangesConfig { idempotency_ttl, idempotency_size }, 10, [0; 32]);
             assert!(records.hasher().is_none());
             assert!(records.open(&caller, "key", REQUEST, 1).unwrap().is_none());
         }

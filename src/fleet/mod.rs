@@ -17,6 +17,7 @@
 
 mod acknowledgements;
 mod breaker;
+mod check;
 mod connection;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -39,6 +40,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+pub use self::check::check;
 use self::{
     acknowledgements::Acknowledgements,
     breaker::Breaker,
