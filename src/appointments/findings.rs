@@ -116,3 +116,70 @@ impl StateDigest {
         Self(digest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        cache::validity::{Subject, Validity},
+        caller::{Caller, ScopeKey},
+        sandbox::SAMPLE,
+        upstream::wire,
+    };
+
+    fn version() -> ReadVersion {
+        let scope = Caller::with_token("token", &ScopeKey::random()).scope();
+        Validity::new().start_read(scope, Subject::Appointment(Uuid::nil()))
+    }
+
+    fn read(appointment: &Appointment) -> Read<CachedLookup> {
+        let value = Some(Arc::new(appointment.clone()));
+        let freshness = Freshness::of(Duration::from_secs(9));
+        Read { value, validators: None, version: version(), freshness }
+    }
+
+    fn received(finding: &Finding, last: Option<SharedAppointment>, ttl: u64) -> Option<Read<CachedLookup>> {
+        let Some(Finding::Read(found)) = Finding::decode(&finding.encode()) else { panic!("a read") };
+        found.into_read(last, version(), Freshness::of(Duration::from_secs(ttl)))
+    }
+
+    #[test]
+    fn a_state_is_sent_in_full_only_once() {
+        let appointment = wire::appointment(SAMPLE.as_bytes()).unwrap();
+        let read = read(&appointment);
+        let (full, digest) = Finding::of(&appointment, &read, None);
+        let first = received(&full, None, 60).unwrap().value.unwrap();
+        assert!(*first == appointment);
+        let (short, same) = Finding::of(&appointment, &read, Some(digest));
+        assert!(same == digest && short.encode().len() < 100 && full.encode().len() > 500);
+        assert!(received(&short, Some(first), 60).unwrap().value.is_some_and(|it| *it == appointment));
+        let other = Arc::new(Appointment::bare(Uuid::nil()));
+        assert!(received(&short, Some(other.clone()), 60).is_none() && received(&short, None, 60).is_none());
+        let (changed, _) = Finding::of(&other, &read, Some(digest));
+        assert!(received(&changed, None, 60).unwrap().value.is_some_and(|it| it == other));
+    }
+
+    #[test]
+    fn a_finding_is_as_old_as_its_read_and_no_fresher_than_either_replica_permits() {
+        let appointment = Appointment::bare(Uuid::nil());
+        let mut old = read(&appointment);
+        old.version.started -= Duration::from_secs(3);
+        let (finding, _) = Finding::of(&appointment, &old, None);
+        for (ttl, expected) in [(60, 9), (4, 4)] {
+            let read = received(&finding, None, ttl).unwrap();
+            assert_eq!(read.freshness, Freshness::of(Duration::from_secs(expected)));
+            assert!(read.version.started.elapsed() >= Duration::from_secs(3));
+        }
+    }
+
+    #[test]
+    fn findings_of_another_version_are_ignored() {
+        let finding = Finding::Left { retry_after: Duration::from_secs(1) };
+        assert!(matches!(Finding::decode(&finding.encode()), Some(Finding::Left { .. })));
+        let mut other = finding.encode();
+        other[0] ^= 1;
+        assert!(Finding::decode(&other).is_none() && Finding::decode(b"").is_none());
+    }
+}

@@ -184,3 +184,91 @@ impl Following {
         self.lease_end.min(self.due)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::fleet::message::Epoch;
+
+    const INTERVAL: Duration = Duration::from_secs(2);
+
+    fn fence(token: u64) -> Fence {
+        Fence { epoch: Epoch(Uuid::nil()), token }
+    }
+
+    /// A poller that has just been shown a finding.
+    fn follower() -> Following {
+        let mut following = Following::nobody();
+        following.heard(Heard::Shown, INTERVAL);
+        following
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_poller_is_replaced_within_two_intervals() {
+        for interval in [INTERVAL, Duration::from_millis(300), Duration::from_secs(30)] {
+            let mut following = Following::nobody();
+            following.heard(Heard::Shown, interval);
+            let wait = following.wake() - Instant::now();
+            assert!(wait <= interval * 2 && wait >= lease_duration(interval), "{wait:?} of {interval:?}");
+            // Longer than a pause with its variation.
+            assert!(wait > interval.mul_f64(1.1));
+            advance(wait).await;
+            assert!(!following.is_known_to_follow());
+            assert!(following.claimed(Claim::Held(fence(1)), Occasion::Tick, interval));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poller_waits_for_findings_and_not_longer() {
+        let mut following = follower();
+        assert!(following.is_known_to_follow() && !following.may_read(Occasion::Tick));
+        assert!(following.may_read(Occasion::Wanted) && following.may_read(Occasion::First));
+        // The other poller lives and is of no use.
+        for _ in 0..3 {
+            advance(INTERVAL / 2).await;
+            following.heard(Heard::Refused, INTERVAL);
+            assert!(!following.claimed(Claim::HeldByAnother(INTERVAL), Occasion::Tick, INTERVAL));
+        }
+        advance(following.wake() - Instant::now()).await;
+        assert!(following.may_read(Occasion::Tick));
+        following.has_state(INTERVAL);
+        assert!(!following.may_read(Occasion::Tick));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_change_a_poller_waits_for_one_interval() {
+        let mut following = follower();
+        following.changed(INTERVAL);
+        assert_eq!(following.wake() - Instant::now(), INTERVAL);
+        assert!(!following.may_read(Occasion::Changed));
+        advance(INTERVAL).await;
+        assert!(following.may_read(Occasion::Tick));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poller_acts_at_once_if_the_other_leaves_or_knows_more() {
+        let mut following = follower();
+        following.heard(Heard::OtherState, INTERVAL);
+        assert!(following.may_read(Occasion::Tick));
+        let mut following = follower();
+        following.heard(Heard::Left(Duration::ZERO), INTERVAL);
+        assert!(!following.is_known_to_follow() && !following.may_read(Occasion::Tick));
+        // Redis does not respond.
+        assert!(!following.claimed(Claim::Unknown, Occasion::Tick, INTERVAL));
+        assert!(following.is_known_to_follow());
+        assert!(following.claimed(Claim::Alone, Occasion::Tick, INTERVAL));
+        assert!(!following.is_known_to_follow());
+    }
+
+    #[test]
+    fn findings_of_an_earlier_holder_are_refused() {
+        let news = PollNews::default();
+        assert!(news.admit(fence(3)) && news.admit(fence(3)) && !news.admit(fence(2)));
+        assert!(news.admit(fence(4)) && news.is_over(fence(3)) && !news.is_over(fence(4)));
+        let restarted = Fence { epoch: Epoch(Uuid::max()), token: 1 };
+        assert!(news.admit(restarted), "another Redis counts anew");
+    }
+}

@@ -20,6 +20,7 @@ use crate::{
         Fleet, SharedCopies,
         message::{Epoch, Event, Observation, Position},
     },
+    metrics::{ActiveGuard, metrics},
 };
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../fleet/scripts/take_poll.lua")));
@@ -62,12 +63,13 @@ pub(crate) struct PollLease {
     is_taken: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Held {
     fence: Fence,
     duration: Duration,
     renew_at: Instant,
     end: Instant,
+    _counted: ActiveGuard,
 }
 
 impl PollLease {
@@ -104,7 +106,9 @@ impl PollLease {
             Ok((token, _)) if is_same_epoch => {
                 let fence = Fence { epoch, token };
                 let renew_at = Instant::now() + duration / RENEWALS;
-                self.held = Some(Held { fence, duration, renew_at, end: asked + duration });
+                let counted = metrics().shared_pollers.enter();
+                self.held =
+                    Some(Held { fence, duration, renew_at, end: asked + duration, _counted: counted });
                 Claim::Held(fence)
             }
             _ if !self.fleet.is_joined() => {
@@ -124,7 +128,7 @@ impl PollLease {
     pub(crate) async fn hold_during<T>(&mut self, read: impl Future<Output = T>) -> T {
         let mut read = pin!(read);
         loop {
-            let Some(Held { duration, renew_at, .. }) = self.held else { return read.await };
+            let Some(&Held { duration, renew_at, .. }) = self.held.as_ref() else { return read.await };
             tokio::select! {
                 biased;
                 result = &mut read => return result,
@@ -137,14 +141,14 @@ impl PollLease {
 
     /// The number of the acquisition; none if the lease is not held any more.
     pub(crate) fn fence(&self) -> Option<Fence> {
-        let held = self.held.filter(|held| Instant::now() < held.end)?;
+        let held = self.held.as_ref().filter(|held| Instant::now() < held.end)?;
         let epoch = self.fleet.position()?.epoch;
         (held.fence.epoch == epoch).then_some(held.fence)
     }
 
     /// The time for which the lease was taken.
     pub(crate) fn duration(&self) -> Option<Duration> {
-        self.held.map(|held| held.duration)
+        self.held.as_ref().map(|held| held.duration)
     }
 
     /// Notes that a later acquisition is known.

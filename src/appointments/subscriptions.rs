@@ -126,18 +126,15 @@ impl Subscriptions {
         if !validity.is_shareable(&version, as_of.sequence) {
             return Heard::Refused;
         }
-        let last = state.borrow().latest();
-        let own = self.cache.resource().copies.ttl.of_appointment(caller, CacheDirectives::UNSPECIFIED);
-        let has_state = last.is_some();
-        let Some(read) = found.into_read(last, version, own) else {
-            // Before its first state, the poller is reading it.
-            return if has_state { Heard::OtherState } else { Heard::Refused };
-        };
-        if !show(state, validity, &read, Reader::Another) {
+        if !state.borrow().trusts_findings() {
             return Heard::Refused;
         }
+        let last = state.borrow().latest();
+        let own = self.cache.resource().copies.ttl.of_appointment(caller, CacheDirectives::UNSPECIFIED);
+        let Some(read) = found.into_read(last, version, own) else { return Heard::OtherState };
+        // First, as a read of this replica: a subscriber that reads after an event finds it.
         self.cache.store(*key, &read);
-        Heard::Shown
+        if show(state, validity, &read, Reader::Another) { Heard::Shown } else { Heard::Refused }
     }
 
     fn start(&self, caller: &Caller, key: AppointmentKey) -> Watch {

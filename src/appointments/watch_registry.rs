@@ -20,7 +20,7 @@ use crate::{
     cache::{
         freshness::Freshness,
         read_through::Read,
-        validity::{Guarded, Validity},
+        validity::{Guarded, ReadVersion, Validity},
     },
     caller::{Caller, Scope},
     config::live::LiveConfig,
@@ -94,8 +94,6 @@ pub(crate) struct WatchState {
     pub(crate) end: Option<UpstreamError>,
     /// Whether a subscriber waits because the latest state was not valid for it.
     pub(crate) is_wanted: bool,
-    /// Whether the upstream has withdrawn the state, so that only a call of this replica can show another.
-    pub(crate) is_revoked: bool,
 }
 
 /// The replica that has read a state.
@@ -169,7 +167,10 @@ impl WatchRegistry {
         // Taken out of the registry first: the last holder of a watch takes the lock.
         let watch = self.0.lock().get(&key);
         let Some(watch) = watch else { return };
-        watch.revoke();
+        watch.state.send_if_modified(|state| {
+            state.latest.iter().for_each(Guarded::evict);
+            false
+        });
         if recheck == Recheck::Now {
             watch.wanted.notify_one();
         }
@@ -187,7 +188,6 @@ impl WatchRegistry {
             keys.iter().filter_map(|key| watches.get(key)).collect()
         };
         for watch in watches {
-            watch.revoke();
             watch.wanted.notify_one();
         }
     }
@@ -327,15 +327,6 @@ impl Watch {
     pub(crate) fn is_alive(&self) -> bool {
         self.state.borrow().end.is_none()
     }
-
-    /// Ends the state that subscribers are shown.
-    fn revoke(&self) {
-        self.state.send_if_modified(|state| {
-            state.latest.iter().for_each(Guarded::evict);
-            state.is_revoked = true;
-            false
-        });
-    }
 }
 
 /// Shows the result of a read to the subscribers, unless it is outdated, or older than the latest state; returns whether it
@@ -350,13 +341,13 @@ pub(crate) fn show(
     let mut is_shown = false;
     state.send_if_modified(|state| {
         // Checked under the state's lock: of two results, the outdated one is not shown last.
-        let is_newer = |latest: &Guarded<_>| {
-            latest.version().started > read.version.started && !validity.is_outdated(latest.version())
-        };
+        let latest = state.latest.as_ref().map(Guarded::version);
+        let is_newer =
+            |latest: &ReadVersion| latest.started > read.version.started && !validity.is_outdated(latest);
         is_shown = state.end.is_none()
             && !validity.is_outdated(&read.version)
-            && !state.latest.as_ref().is_some_and(is_newer)
-            && (reader == Reader::This || !state.is_revoked);
+            && !latest.is_some_and(is_newer)
+            && (reader == Reader::This || state.trusts_findings());
         if !is_shown {
             return false;
         }
@@ -377,6 +368,12 @@ impl WatchState {
     /// The latest state, for the poller to choose its interval by.
     pub(crate) fn latest(&self) -> Option<SharedAppointment> {
         self.latest.as_ref().map(|latest| latest.account(Clone::clone))
+    }
+
+    /// Whether the findings of another replica may be shown: this one has read the first state itself, and nothing has been
+    /// revoked since the latest.
+    pub(crate) fn trusts_findings(&self) -> bool {
+        self.latest.as_ref().is_some_and(|latest| !latest.version().is_revoked())
     }
 
     /// The latest state, as a read.

@@ -251,7 +251,8 @@ impl Fleet {
     pub(crate) fn announce(&self, event: Event, ends: SharedCopies, unpublished: Unpublished) {
         let Some(inner) = &self.0 else { return };
         // What others have seen is of no use later.
-        if matches!(event, Event::Observed(_)) && inner.session.borrow().is_none() {
+        let is_useless = || inner.session.borrow().is_none() || inner.outbox.is_crowded();
+        if matches!(event, Event::Observed(_)) && is_useless() {
             return;
         }
         inner.publish_later(Outgoing { event, ends, _unpublished: unpublished });

@@ -79,6 +79,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether half of the capacity is taken: the rest is for messages that must not be lost.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.lock().messages.len() >= CAPACITY / 2
+    }
+
     /// Whether messages were dropped since the last call.
     pub(super) fn take_overflow(&self) -> bool {
         std::mem::take(&mut self.lock().has_overflowed)

@@ -13,3 +13,4 @@ mod support;
 mod bus;
 mod example;
 mod outage;
+mod pollers;
