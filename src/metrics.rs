@@ -64,6 +64,8 @@ pub struct Metrics {
     pub shared_messages: Counters,
     /// Calls to the shared Redis by outcome.
     pub shared_calls: Counters,
+    /// Lookups of copies that other replicas have stored (`shared.cache`), by outcome.
+    pub shared_cache_lookups: Counters,
     /// Whether this replica has joined the fleet.
     pub shared_joined: Gauge,
     /// Watched appointments that this replica polls for the fleet.
@@ -263,6 +265,13 @@ impl Metrics {
                 "outcome",
                 &["ok", "timeout", "error"],
             ),
+            shared_cache_lookups: counters(
+                r,
+                "shared_cache_lookups",
+                "Lookups in the shared cache by outcome",
+                "outcome",
+                &["hit", "miss", "unavailable"],
+            ),
             shared_joined: gauge(r, "shared_joined", "Whether this replica has joined the fleet"),
             shared_pollers: active_gauge(
                 r,
@@ -291,7 +300,7 @@ impl Metrics {
                 "appointments",
                 "Requested appointments by source",
                 "from",
-                &["cache", "call_under_way", "new_call", "stale"],
+                &["cache", "call_under_way", "new_call", "shared_cache", "stale"],
             ),
             answer_lookups: counters(
                 r,

@@ -56,6 +56,21 @@ impl CacheTtl {
         Freshness::new(self.bounded(self.appointment), self.stale, upstream, caller)
     }
 
+    /// The freshness of an appointment that another replica has read `age` ago.
+    pub(crate) fn of_shared_copy(&self, caller: &Caller, freshness: Freshness, age: Duration) -> Freshness {
+        freshness.of_shared_copy(age, self.bounded(self.appointment), self.stale, caller)
+    }
+
+    /// How long a copy of an appointment exists at most.
+    pub(crate) fn longest_of_appointments(&self) -> Duration {
+        self.appointment + self.stale.longest()
+    }
+
+    /// How long any copy exists at most.
+    pub(crate) fn longest(&self) -> Duration {
+        self.appointment.max(self.page).max(self.absence) + self.stale.longest()
+    }
+
     /// The freshness of the absence of an appointment, which is never served stale.
     pub(crate) fn of_absence(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
         Freshness::new(self.bounded(self.absence), StalePolicy::NEVER, upstream, caller)

@@ -1,13 +1,10 @@
 //! The findings of a poller, which it sends to the replicas that follow it.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::served::CachedLookup;
+use super::{served::CachedLookup, shared_copy::layout};
 use crate::{
     cache::{freshness::Freshness, read_through::Read, validity::ReadVersion},
     fleet::message::{decode, encode},
@@ -31,6 +28,7 @@ pub(crate) enum Finding {
 pub(crate) struct FoundRead {
     state: FoundState,
     validators: Option<Validators>,
+    /// Counted from the read.
     freshness: Freshness,
     /// The time since the read started.
     elapsed: Duration,
@@ -47,12 +45,8 @@ enum FoundState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StateDigest([u8; 16]);
 
-/// The encoding, which is not self-describing: replicas of another version of the schema ignore each other's findings.
-static FORMAT: LazyLock<[u8; 8]> = LazyLock::new(|| {
-    let schema = concat!(env!("CARGO_PKG_VERSION"), include_str!("../../schema.graphql"));
-    let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(schema.as_bytes()).as_bytes();
-    [a, b, c, d, e, f, g, h]
-});
+/// The version of the encoding beside the [layout] of appointments. Increase it with each change.
+const FORMAT: u8 = 1;
 
 impl Finding {
     /// The finding for replicas that were last sent a state with the digest `last`, and the digest of this one.
@@ -67,31 +61,31 @@ impl Finding {
         let found = FoundRead {
             state,
             validators: read.validators.as_deref().cloned(),
-            freshness: read.freshness,
+            freshness: read.freshness.after(read.shared_age.unwrap_or_default()),
             elapsed: read.version.started.elapsed(),
         };
         (Self::Read(found), digest)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        encode(&(*FORMAT, self))
+        encode(&(FORMAT, layout(), self))
     }
 
     /// The finding that `bytes` encode, if they do in the format of this version.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (format, finding) = decode::<([u8; 8], Self)>(bytes)?;
-        (format == *FORMAT).then_some(finding)
+        let (format, fields, finding) = decode::<(u8, [u8; 16], Self)>(bytes)?;
+        (format == FORMAT && fields == layout()).then_some(finding)
     }
 }
 
 impl FoundRead {
-    /// The read as one of this replica, which has shown the state `last` and has taken a `version` just now. None if the
-    /// state is neither new nor the last one.
+    /// The read as one of this replica, which has shown the state `last` and has taken a `version` just now. `limit` bounds
+    /// the freshness of a copy of an age. None if the state is neither new nor the last one.
     pub(crate) fn into_read(
         self,
         last: Option<SharedAppointment>,
         mut version: ReadVersion,
-        own: Freshness,
+        limit: impl FnOnce(Freshness, Duration) -> Freshness,
     ) -> Option<Read<CachedLookup>> {
         let appointment = match self.state {
             FoundState::New(state) => Arc::new(decode(&state)?),
@@ -104,7 +98,8 @@ impl FoundRead {
             value: Some(appointment),
             validators: self.validators.map(Arc::new),
             version,
-            freshness: self.freshness.limited_by(own),
+            freshness: limit(self.freshness, self.elapsed),
+            shared_age: Some(self.elapsed),
         })
     }
 }
@@ -137,12 +132,12 @@ mod tests {
     fn read(appointment: &Appointment) -> Read<CachedLookup> {
         let value = Some(Arc::new(appointment.clone()));
         let freshness = Freshness::of(Duration::from_secs(9));
-        Read { value, validators: None, version: version(), freshness }
+        Read { value, validators: None, version: version(), freshness, shared_age: None }
     }
 
-    fn received(finding: &Finding, last: Option<SharedAppointment>, ttl: u64) -> Option<Read<CachedLookup>> {
+    fn received(finding: &Finding, last: Option<SharedAppointment>) -> Option<Read<CachedLookup>> {
         let Some(Finding::Read(found)) = Finding::decode(&finding.encode()) else { panic!("a read") };
-        found.into_read(last, version(), Freshness::of(Duration::from_secs(ttl)))
+        found.into_read(last, version(), |freshness, _| freshness)
     }
 
     #[test]
@@ -150,28 +145,27 @@ mod tests {
         let appointment = wire::appointment(SAMPLE.as_bytes()).unwrap();
         let read = read(&appointment);
         let (full, digest) = Finding::of(&appointment, &read, None);
-        let first = received(&full, None, 60).unwrap().value.unwrap();
+        let first = received(&full, None).unwrap().value.unwrap();
         assert!(*first == appointment);
         let (short, same) = Finding::of(&appointment, &read, Some(digest));
         assert!(same == digest && short.encode().len() < 100 && full.encode().len() > 500);
-        assert!(received(&short, Some(first), 60).unwrap().value.is_some_and(|it| *it == appointment));
+        assert!(received(&short, Some(first)).unwrap().value.is_some_and(|it| *it == appointment));
         let other = Arc::new(Appointment::bare(Uuid::nil()));
-        assert!(received(&short, Some(other.clone()), 60).is_none() && received(&short, None, 60).is_none());
+        assert!(received(&short, Some(other.clone())).is_none() && received(&short, None).is_none());
         let (changed, _) = Finding::of(&other, &read, Some(digest));
-        assert!(received(&changed, None, 60).unwrap().value.is_some_and(|it| it == other));
+        assert!(received(&changed, None).unwrap().value.is_some_and(|it| it == other));
     }
 
     #[test]
-    fn a_finding_is_as_old_as_its_read_and_no_fresher_than_either_replica_permits() {
+    fn a_finding_is_as_old_as_its_read() {
         let appointment = Appointment::bare(Uuid::nil());
         let mut old = read(&appointment);
         old.version.started -= Duration::from_secs(3);
         let (finding, _) = Finding::of(&appointment, &old, None);
-        for (ttl, expected) in [(60, 9), (4, 4)] {
-            let read = received(&finding, None, ttl).unwrap();
-            assert_eq!(read.freshness, Freshness::of(Duration::from_secs(expected)));
-            assert!(read.version.started.elapsed() >= Duration::from_secs(3));
-        }
+        let read = received(&finding, None).unwrap();
+        assert!(read.version.started.elapsed() >= Duration::from_secs(3));
+        assert!(read.shared_age.is_some_and(|age| age >= Duration::from_secs(3)));
+        assert_eq!(read.freshness, Freshness::of(Duration::from_secs(9)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{copies::Copies, subscriptions::Subscriptions, watch_registry::Recheck};
 use crate::fleet::{
     FleetReceiver, Outage,
-    message::{Event, Position},
+    message::{Event, Position, RevokedSubject},
 };
 
 /// Applies messages of the fleet to the copies and the watches of this replica.
@@ -33,6 +33,10 @@ impl FleetReceiver for CopiesReceiver {
                     self.subscriptions.changed_elsewhere(*id);
                 }
             }
+            Event::Revoked { scopes, subject: RevokedSubject::Everything } if is_own => {
+                // Since the revocation, the upstream may have accepted the caller again.
+                scopes.iter().for_each(|scope| self.copies.shared.forget(*scope));
+            }
             Event::Revoked { .. } if is_own => {}
             Event::Revoked { scopes, subject, recheck } => {
                 let recheck = if *recheck { Recheck::Now } else { Recheck::Later };
@@ -46,6 +50,9 @@ impl FleetReceiver for CopiesReceiver {
     }
 
     fn distrust(&self, outage: Outage) {
+        if outage == Outage::None {
+            self.copies.shared.note_joined();
+        }
         // The bound first: a read of the new generation finds it.
         self.copies.ttl.set_bound(match outage {
             Outage::None => None,

@@ -31,7 +31,7 @@ use crate::{
     caller::Caller,
     fleet::message::{Observation, Position},
     model::SharedAppointment,
-    upstream::{cache_control::CacheDirectives, error::UpstreamError},
+    upstream::error::UpstreamError,
 };
 
 /// An event for a subscriber.
@@ -130,8 +130,9 @@ impl Subscriptions {
             return Heard::Refused;
         }
         let last = state.borrow().latest();
-        let own = self.cache.resource().copies.ttl.of_appointment(caller, CacheDirectives::UNSPECIFIED);
-        let Some(read) = found.into_read(last, version, own) else { return Heard::OtherState };
+        let ttl = &self.cache.resource().copies.ttl;
+        let limit = |freshness, age| ttl.of_shared_copy(caller, freshness, age);
+        let Some(read) = found.into_read(last, version, limit) else { return Heard::OtherState };
         // First, as a read of this replica: a subscriber that reads after an event finds it.
         self.cache.store(*key, &read);
         if show(state, validity, &read, Reader::Another) { Heard::Shown } else { Heard::Refused }

@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -18,7 +17,6 @@ use uuid::Uuid;
 use super::{following::PollNews, keys::AppointmentKey, served::CachedLookup};
 use crate::{
     cache::{
-        freshness::Freshness,
         read_through::Read,
         validity::{Guarded, ReadVersion, Validity},
     },
@@ -353,7 +351,8 @@ pub(crate) fn show(
         }
         let is_same = |latest: &Guarded<SharedAppointment>| latest.account(|it| **it == **appointment);
         let is_news = state.is_wanted || !state.latest.as_ref().is_some_and(is_same);
-        let copy = Guarded::new(appointment.clone(), read.version.clone(), read.freshness);
+        let freshness = read.freshness.after(read.shared_age.unwrap_or_default());
+        let copy = Guarded::new(appointment.clone(), read.version.clone(), freshness);
         *state = WatchState { latest: Some(copy), ..WatchState::default() };
         is_news
     });
@@ -379,9 +378,8 @@ impl WatchState {
     /// The latest state, as a read.
     pub(crate) fn latest_read(&self) -> Option<Read<CachedLookup>> {
         let latest = self.latest.as_ref()?;
-        let freshness = latest.fresh_for(Instant::now()).map_or(Freshness::of(Duration::ZERO), Freshness::of);
-        let (value, version) = (self.latest(), latest.version().clone());
-        Some(Read { value, validators: None, version, freshness })
+        let (value, version, freshness) = (self.latest(), latest.version().clone(), latest.freshness());
+        Some(Read { value, validators: None, version, freshness, shared_age: None })
     }
 
     pub(crate) fn is_ended(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use jiff::{SignedDuration, Timestamp, civil, fmt::temporal::Pieces, tz::Offset};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// The maximum offset from UTC, ±23:59 (RFC 3339, section 5.6), in seconds.
 const MAX_OFFSET: i64 = (23 * 60 + 59) * 60;
@@ -14,7 +14,7 @@ const PRECISION: usize = 9;
 /// An instant, RFC 3339 in UTC with `Z`, with a fraction only if it is not zero: 2021-01-01T00:00:00Z.
 ///
 /// It holds a civil time, because a [`Timestamp`] ends a day before the year 9999 does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DateTime(civil::DateTime);
 
 impl DateTime {
@@ -74,6 +74,23 @@ fn shortened(text: &str) -> Cow<'_, str> {
 impl From<Timestamp> for DateTime {
     fn from(instant: Timestamp) -> Self {
         Self(Offset::UTC.to_datetime(instant))
+    }
+}
+
+impl Serialize for DateTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (date, time) = (self.0.date(), self.0.time());
+        let date = (date.year(), date.month(), date.day());
+        (date, (time.hour(), time.minute(), time.second(), time.subsec_nanosecond())).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for DateTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ((year, month, day), (hour, minute, second, nanosecond)) =
+            Deserialize::deserialize(deserializer)?;
+        let time = civil::DateTime::new(year, month, day, hour, minute, second, nanosecond);
+        time.ok().and_then(Self::expressible).ok_or_else(|| D::Error::custom("not an instant"))
     }
 }
 

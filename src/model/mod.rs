@@ -3,8 +3,8 @@
 //! The types derive their GraphQL types, so each field has one definition and one description. A field that the
 //! upstream may omit or send malformed is a [`Field`].
 //!
-//! The types hold personal data, so their `Debug` output is redacted. They are serialised for other replicas only, which
-//! share them encrypted; clients receive JSON from [`projection`](crate::graphql).
+//! The types hold personal data, so their `Debug` output is redacted. Their `serde` encoding is for other replicas, and leaves
+//! the process encrypted only; [`execute`](crate::graphql::execute) writes the JSON of responses.
 
 pub mod change;
 pub mod date_time;
@@ -17,7 +17,7 @@ use std::{fmt, sync::Arc};
 /// The text of an opaque identifier of the upstream, the `ID` scalar of the schema.
 pub use async_graphql::ID as OpaqueId;
 use async_graphql::{ComplexObject, Enum, SimpleObject};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 pub use self::date_time::DateTime;
 use self::{
@@ -30,7 +30,7 @@ pub type SharedAppointment = Arc<Appointment>;
 
 /// The decoded value of one field.
 ///
-/// Serialised as `null` unless it is a [`Value`](Field::Value). [`Malformed`](Field::Malformed) also adds an error at
+/// A response shows `null` unless it is a [`Value`](Field::Value). [`Malformed`](Field::Malformed) also adds an error at
 /// the field's path.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Field<T> {
@@ -64,7 +64,7 @@ impl<T> Field<T> {
 
 /// A list without its malformed entries. A malformed list is empty.
 ///
-/// Serialised as the valid entries, with an error at the list's path if anything was dropped.
+/// A response shows the valid entries, with an error at the list's path if anything was dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entries<T> {
     /// The valid entries.
@@ -80,8 +80,21 @@ impl<T> Default for Entries<T> {
 }
 
 /// A calendar date, RFC 3339 full-date: 1990-12-25.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Date(pub jiff::civil::Date);
+
+impl Serialize for Date {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.0.year(), self.0.month(), self.0.day()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Date {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (year, month, day) = Deserialize::deserialize(deserializer)?;
+        jiff::civil::Date::new(year, month, day).map(Self).map_err(D::Error::custom)
+    }
+}
 
 /// An RFC 9562 UUID, lower case with hyphens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -380,6 +393,17 @@ pub enum Bandwidth {
     /// For the best picture quality.
     High,
 }
+
+/// The fields of all types that an [`Appointment`] consists of. Encoded appointments can be decoded where these are the
+/// same.
+pub(crate) const LAYOUT: &[&str] = &[
+    Appointment::LAYOUT,
+    Department::LAYOUT,
+    Claimant::LAYOUT,
+    ClaimantField::LAYOUT,
+    Meeting::LAYOUT,
+    Features::LAYOUT,
+];
 
 impl Appointment {
     /// An appointment with an id and no other field.

@@ -14,3 +14,4 @@ mod bus;
 mod example;
 mod outage;
 mod pollers;
+mod shared_cache;

@@ -36,7 +36,7 @@ use uuid::Uuid;
 use self::trust::Trust;
 use super::{
     freshness::{Freshness, ReadPurpose},
-    scope_state::{ScopeState, Scopes},
+    scope_state::{ScopeState, Scopes, UnpublishedRevocation},
 };
 use crate::caller::Scope;
 
@@ -343,14 +343,21 @@ impl Validity {
         UnpublishedMessage { validity: self.clone(), id }
     }
 
+    /// Counts a revocation of data of `scope` as unpublished until the guard is dropped.
+    pub(crate) fn unpublished_revocation(&self, scope: Scope) -> UnpublishedRevocation {
+        UnpublishedRevocation::new(self.0.scopes.state(scope))
+    }
+
     /// Whether a copy of another replica, read when it had received message number `as_of`, is good for a read of this
-    /// `version`: no change is known that it may lack.
+    /// `version`: no change and no revocation is known that it may lack.
     pub(crate) fn is_shareable(&self, version: &ReadVersion, as_of: u64) -> bool {
         let is_ahead = |changes: &Changes| {
             changes.unpublished.load(Ordering::SeqCst) > 0
                 || changes.last_message.load(Ordering::SeqCst) > as_of
         };
-        !version.is_open && !self.changes(version).is_some_and(is_ahead)
+        !version.is_open
+            && !version.scope.has_unpublished_revocation()
+            && !self.changes(version).is_some_and(is_ahead)
     }
 
     fn has_no_change_since(&self, version: &ReadVersion) -> bool {
@@ -432,6 +439,15 @@ impl<T> Guarded<T> {
     /// A copy, stored now, of a read of this `version`.
     pub(crate) fn new(value: T, version: ReadVersion, freshness: Freshness) -> Self {
         Self { value, version, freshness, stored: Instant::now(), is_evicted: AtomicBool::new(false) }
+    }
+
+    /// The same copy, but stored `age` ago.
+    pub(crate) fn of_age(self, age: Duration) -> Self {
+        match self.stored.checked_sub(age) {
+            Some(stored) => Self { stored, ..self },
+            // Older than the clock of this machine.
+            None => Self { freshness: self.freshness.after(age), ..self },
+        }
     }
 
     /// Whether the upstream has revoked the copy since it was read, other than by its key: then it is evicted.
