@@ -249,7 +249,7 @@ impl Metrics {
                 "shared_changes",
                 "Changes by whether all replicas acknowledged them in time",
                 "outcome",
-                &["acknowledged", "unacknowledged", "unpublished"],
+                &["acknowledged", "unacknowledged", "unpublished", "unneeded"],
             ),
             shared_messages: counters(
                 r,

@@ -155,6 +155,19 @@ impl Copies {
         }
     }
 
+    /// Ends the copies that the upstream has withdrawn from `scope` in its answer to another replica. The absence of an
+    /// appointment stays: two replicas would otherwise end the absences of each other again and again.
+    pub(crate) fn end_elsewhere(&self, scope: Scope, subject: RevokedSubject, recheck: Recheck) {
+        let is_absent = |id| {
+            let entry = self.appointments.get(&AppointmentKey { scope, id });
+            entry.is_some_and(|entry| entry.account(|copy| copy.value.is_none()))
+        };
+        match subject {
+            RevokedSubject::Appointment(id) if is_absent(id) => {}
+            subject => self.end(scope, subject, recheck),
+        }
+    }
+
     fn evict(&self, scope: Scope, id: Uuid, recheck: Recheck) {
         let key = AppointmentKey { scope, id };
         self.appointments.evict(key);

@@ -41,7 +41,7 @@ impl FleetReceiver for CopiesReceiver {
             Event::Revoked { scopes, subject, recheck } => {
                 let recheck = if *recheck { Recheck::Now } else { Recheck::Later };
                 for scope in scopes {
-                    self.copies.end(*scope, *subject, recheck);
+                    self.copies.end_elsewhere(*scope, *subject, recheck);
                 }
             }
             Event::Observed(_) if is_own => {}

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use uuid::Uuid;
 
@@ -32,6 +32,9 @@ use crate::{
     upstream::error::UpstreamError,
 };
 
+/// The pause before a poller checks again whether its replica has received a message that it has published itself.
+const RECEIPT_CHECK: Duration = Duration::from_millis(5);
+
 /// Polls one appointment.
 pub(crate) struct Poller {
     cache: AppointmentCache,
@@ -43,6 +46,10 @@ pub(crate) struct Poller {
     following: Following,
     /// The last finding that was sent to the other replicas.
     announced: Option<Announced>,
+    /// The last change of this replica that was published. The others refuse findings that do not take account of it.
+    published: Option<Position>,
+    /// Whether the latest state may have to be sent once this replica has received that message.
+    may_announce: bool,
     /// The last result. It determines the polling interval.
     last: Option<SharedAppointment>,
     last_read: Option<Read<CachedLookup>>,
@@ -93,6 +100,8 @@ impl Poller {
             signals,
             following: Following::nobody(),
             announced: None,
+            published: None,
+            may_announce: false,
             last: None,
             last_read: None,
             failures: 0,
@@ -160,6 +169,10 @@ impl Poller {
             received = next_command(commands) => self.obey(received),
             () = self.signals.wanted.notified() => Step::Poll(Occasion::Wanted),
             () = self.signals.news.arrival() => self.hear(time),
+            () = sleep(RECEIPT_CHECK), if self.may_announce => {
+                self.announce_again();
+                Step::WaitUntil(time)
+            }
             () = sleep_until(time) => Step::Poll(Occasion::Tick),
         }
     }
@@ -168,6 +181,7 @@ impl Poller {
         match command {
             PollCommand::Wait => {
                 self.last = self.signals.state.borrow().latest();
+                self.announce_again();
                 self.rest()
             }
             PollCommand::Poll => {
@@ -180,8 +194,9 @@ impl Poller {
     /// Takes note of the news of other replicas during a pause until `time`.
     fn hear(&mut self, time: Instant) -> Step {
         let (heard, published) = self.signals.news.take();
-        if let Some(position) = published {
-            self.announce_again(position);
+        if published.is_some() {
+            self.published = published;
+            self.announce_again();
         }
         let is_over = |fence| self.signals.news.is_over(fence);
         if self.lease.fence().is_some_and(is_over) {
@@ -277,16 +292,25 @@ impl Poller {
         }
         if let Some(as_of) = as_of {
             self.send(read, as_of);
+            self.announce_again();
         }
     }
 
-    /// Sends the latest state after a change of this replica was published at `position`: the others refuse everything that
-    /// was sent before, although it takes account of the change.
-    fn announce_again(&mut self, position: Position) {
-        let is_sent = |announced: Announced| {
-            announced.as_of.epoch == position.epoch && announced.as_of.sequence >= position.sequence
+    /// Sends the latest state again if a change of this replica was published since: the others refuse everything that was
+    /// sent before, although it may take account of the change.
+    fn announce_again(&mut self) {
+        self.may_announce = false;
+        let (Some(_), Some(published)) = (self.lease.fence(), self.published) else { return };
+        if self.announced.is_some_and(|announced| published.is_covered_by(announced.as_of)) {
+            return;
+        }
+        let Some(position) = self.lease.position().filter(|position| position.epoch == published.epoch)
+        else {
+            return;
         };
-        if self.announced.is_some_and(is_sent) {
+        // Messages of other replicas may come before it.
+        self.may_announce = !published.is_covered_by(position);
+        if self.may_announce {
             return;
         }
         let latest = self.signals.state.borrow().latest_read();

@@ -30,7 +30,7 @@ pub(crate) enum Event {
 }
 
 /// The data that the upstream has withdrawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum RevokedSubject {
     /// Everything of the scope (401).
     Everything,
@@ -74,8 +74,9 @@ pub(crate) struct ReplicaId(pub(crate) Uuid);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) origin: ReplicaId,
-    /// The number among the messages of its origin. Observations with a lower one than the last are ignored.
+    /// The number among the messages of its origin, which recognises a repeated message.
     pub(crate) number: u64,
+    pub(crate) epoch: Epoch,
     pub(crate) event: Event,
 }
 
@@ -84,6 +85,13 @@ pub(crate) struct Message {
 pub(crate) struct Acknowledgement {
     pub(crate) replica: ReplicaId,
     pub(crate) position: Position,
+}
+
+impl Position {
+    /// Whether a replica that has received the message at `other` has received this one.
+    pub(crate) fn is_covered_by(self, other: Self) -> bool {
+        self.epoch == other.epoch && self.sequence <= other.sequence
+    }
 }
 
 impl Event {

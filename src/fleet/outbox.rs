@@ -1,7 +1,7 @@
 //! Messages that are not published yet: those for which nobody waits, and those that Redis did not take.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,9 +9,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::message::Event;
+use super::message::{Event, RevokedSubject};
+use crate::caller::Scope;
 
-/// How many messages wait at most.
+/// How many messages wait at most. Above half of it, only changes are added.
 const CAPACITY: usize = 1024;
 
 /// Too many messages wait.
@@ -55,23 +56,39 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 struct Waiting {
     messages: VecDeque<Outgoing>,
-    has_overflowed: bool,
+    /// The waiting revocations, which need not be published twice.
+    revocations: HashSet<(Vec<Scope>, RevokedSubject)>,
+    /// How many changes were dropped.
+    dropped: u64,
+}
+
+/// Messages on their way to Redis. Those that are not [delivered](Self::delivered) wait again.
+pub(super) struct Batch<'o> {
+    outbox: &'o Outbox,
+    pub(super) messages: Vec<Outgoing>,
 }
 
 impl Outbox {
-    /// Adds a message. Beyond the capacity all are dropped: then a [new epoch](Self::take_overflow) ends every copy of
-    /// every replica.
+    /// Adds a message. Callers can cause any number of revocations and observations, so they only get half of the
+    /// capacity; beyond it they are dropped. If there is no room for a change, the session has to end, and the next one
+    /// begins a new epoch, which ends every copy of every replica.
     ///
     /// # Errors
-    /// The capacity is exceeded, so the session has to end.
+    /// A change was dropped.
     pub(super) fn push(&self, outgoing: Outgoing) -> Result<(), Overflow> {
         let mut waiting = self.lock();
-        if waiting.messages.len() >= CAPACITY {
-            waiting.has_overflowed = true;
+        let is_change = matches!(outgoing.event, Event::Changed { .. });
+        if waiting.messages.len() >= if is_change { CAPACITY } else { CAPACITY / 2 } {
+            if is_change {
+                waiting.dropped += 1;
+                return Err(Overflow);
+            }
+            return Ok(());
         }
-        if waiting.has_overflowed {
-            waiting.messages.clear();
-            return Err(Overflow);
+        if let Event::Revoked { scopes, subject, .. } = &outgoing.event
+            && !waiting.revocations.insert((scopes.clone(), *subject))
+        {
+            return Ok(());
         }
         waiting.messages.push_back(outgoing);
         drop(waiting);
@@ -79,34 +96,27 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether half of the capacity is taken: the rest is for messages that must not be lost.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.lock().messages.len() >= CAPACITY / 2
+    /// How many changes were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.lock().dropped
     }
 
-    /// Whether messages were dropped since the last call.
-    pub(super) fn take_overflow(&self) -> bool {
-        std::mem::take(&mut self.lock().has_overflowed)
-    }
-
-    /// Notes again that messages were dropped.
-    pub(super) fn set_overflow(&self) {
-        self.lock().has_overflowed = true;
-    }
-
-    /// Puts messages back that could not be published.
-    pub(super) fn put_back(&self, batch: Vec<Outgoing>) {
-        let mut waiting = self.lock();
-        for outgoing in batch.into_iter().rev() {
-            waiting.messages.push_front(outgoing);
-        }
+    /// Forgets so many dropped changes: a new epoch stands for them.
+    pub(super) fn forget_dropped(&self, count: u64) {
+        self.lock().dropped -= count;
     }
 
     /// The first messages, `most` at most.
-    pub(super) fn take(&self, most: usize) -> Vec<Outgoing> {
+    pub(super) fn take(&self, most: usize) -> Batch<'_> {
         let mut waiting = self.lock();
         let count = most.min(waiting.messages.len());
-        waiting.messages.drain(..count).collect()
+        let messages: Vec<_> = waiting.messages.drain(..count).collect();
+        for outgoing in &messages {
+            if let Event::Revoked { scopes, subject, .. } = &outgoing.event {
+                waiting.revocations.remove(&(scopes.clone(), *subject));
+            }
+        }
+        Batch { outbox: self, messages }
     }
 
     /// Completes when a message has arrived since the last call.
@@ -119,8 +129,81 @@ impl Outbox {
     }
 }
 
+impl Batch<'_> {
+    /// The messages are published.
+    pub(super) fn delivered(mut self) {
+        self.messages.clear();
+    }
+}
+
+impl Drop for Batch<'_> {
+    /// Also if the publisher was cancelled. Published twice, a message ends the same copies.
+    fn drop(&mut self) {
+        let mut waiting = self.outbox.lock();
+        for outgoing in self.messages.drain(..).rev() {
+            // An old observation is of no use.
+            if !matches!(outgoing.event, Event::Observed(_)) {
+                waiting.messages.push_front(outgoing);
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outgoing").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caller::{Caller, ScopeKey};
+
+    fn outgoing(event: Event) -> Outgoing {
+        Outgoing { event, ends: SharedCopies::default(), _unpublished: None }
+    }
+
+    fn change() -> Outgoing {
+        outgoing(Event::Changed { id: None, uncertain_for: None })
+    }
+
+    fn revocation(token: usize) -> Outgoing {
+        let scopes = vec![Caller::with_token(&token.to_string(), &KEY.with(Clone::clone)).scope()];
+        outgoing(Event::Revoked { scopes, subject: RevokedSubject::Everything, recheck: true })
+    }
+
+    thread_local! {
+        static KEY: ScopeKey = ScopeKey::random();
+    }
+
+    #[test]
+    fn a_batch_that_is_not_delivered_waits_again_in_order() {
+        let outbox = Outbox::default();
+        for token in 0..3 {
+            outbox.push(revocation(token)).unwrap();
+        }
+        let first = outbox.take(2);
+        assert_eq!(first.messages.len(), 2);
+        let events: Vec<_> = first.messages.iter().map(|it| it.event.clone()).collect();
+        drop(first);
+        let again = outbox.take(2);
+        assert!(again.messages.iter().map(|it| it.event.clone()).eq(events));
+        again.delivered();
+        assert_eq!(outbox.take(2).messages.len(), 1);
+    }
+
+    #[test]
+    fn revocations_leave_room_for_changes() {
+        let outbox = Outbox::default();
+        for token in 0..2 * CAPACITY {
+            outbox.push(revocation(token)).unwrap();
+            outbox.push(revocation(token)).unwrap();
+        }
+        assert!((0..CAPACITY / 2).all(|_| outbox.push(change()).is_ok()));
+        assert_eq!(outbox.dropped(), 0);
+        assert!(outbox.push(change()).is_err());
+        assert_eq!(outbox.dropped(), 1);
+        assert_eq!(outbox.take(usize::MAX).messages.len(), CAPACITY);
     }
 }
