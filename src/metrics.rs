@@ -68,6 +68,8 @@ pub struct Metrics {
     pub shared_cache_lookups: Counters,
     /// Whether this replica has joined the fleet.
     pub shared_joined: Gauge,
+    /// Watched appointments that this replica polls for the fleet.
+    pub shared_pollers: ActiveGauge,
     /// Client errors by code.
     pub errors: Counters,
     /// Rejections by limit.
@@ -271,6 +273,11 @@ impl Metrics {
                 &["hit", "miss", "unavailable"],
             ),
             shared_joined: gauge(r, "shared_joined", "Whether this replica has joined the fleet"),
+            shared_pollers: active_gauge(
+                r,
+                "shared_pollers",
+                "Watched appointments that this replica polls for the fleet",
+            ),
             errors: counters(r, "errors", "Client errors by code", "code", CODES),
             limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),
             operations_in_flight: active_gauge(

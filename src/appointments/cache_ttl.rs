@@ -47,6 +47,14 @@ impl CacheTtl {
         self.bound.store(milliseconds, Ordering::SeqCst);
     }
 
+    /// A TTL and a policy within the bound.
+    fn bounded(&self, ttl: Duration, stale: StalePolicy) -> (Duration, StalePolicy) {
+        match self.bound.load(Ordering::SeqCst) {
+            u64::MAX => (ttl, stale),
+            bound => (ttl.min(Duration::from_millis(bound)), stale.only_revalidated()),
+        }
+    }
+
     /// The freshness of a copy with this TTL and policy.
     fn freshness(
         &self,
@@ -55,13 +63,8 @@ impl CacheTtl {
         caller: &Caller,
         upstream: CacheDirectives,
     ) -> Freshness {
-        match self.bound.load(Ordering::SeqCst) {
-            u64::MAX => Freshness::new(ttl, stale, upstream, caller),
-            bound => {
-                let ttl = ttl.min(Duration::from_millis(bound));
-                Freshness::new(ttl, stale.only_revalidated(), upstream, caller)
-            }
-        }
+        let (ttl, stale) = self.bounded(ttl, stale);
+        Freshness::new(ttl, stale, upstream, caller)
     }
 
     /// The freshness of an appointment.
@@ -71,7 +74,8 @@ impl CacheTtl {
 
     /// The freshness of an appointment that another replica has read `age` ago.
     pub(crate) fn of_shared_copy(&self, caller: &Caller, freshness: Freshness, age: Duration) -> Freshness {
-        freshness.of_shared_copy(age, self.bounded(self.appointment), self.stale, caller)
+        let (ttl, stale) = self.bounded(self.appointment, self.stale);
+        freshness.of_shared_copy(age, ttl, stale, caller)
     }
 
     /// How long a copy of an appointment exists at most.

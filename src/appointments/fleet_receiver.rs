@@ -21,7 +21,12 @@ impl FleetReceiver for CopiesReceiver {
         let validity = &self.copies.validity;
         match event {
             // The effects of its own messages came before them.
-            Event::Changed { id, .. } if is_own => validity.note_message(*id, position.sequence),
+            Event::Changed { id, .. } if is_own => {
+                validity.note_message(*id, position.sequence);
+                if let Some(id) = id {
+                    self.subscriptions.published(*id, position);
+                }
+            }
             Event::Changed { id, uncertain_for } => {
                 validity.changed_elsewhere(*id, *uncertain_for, position.sequence);
                 if let Some(id) = id {
@@ -39,7 +44,8 @@ impl FleetReceiver for CopiesReceiver {
                     self.copies.end_elsewhere(*scope, *subject, recheck);
                 }
             }
-            Event::Observed(_) => {}
+            Event::Observed(_) if is_own => {}
+            Event::Observed(observation) => self.subscriptions.observed(observation, position),
         }
     }
 

@@ -15,4 +15,5 @@ mod example;
 mod outage;
 mod persisted_queries;
 mod rate_limit;
+mod pollers;
 mod shared_cache;

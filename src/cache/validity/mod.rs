@@ -425,7 +425,7 @@ impl Changes {
 impl ReadVersion {
     /// Whether the upstream has revoked the subject since. A page counts as revoked with anything of its scope, since the
     /// appointments on it are not known before it has arrived.
-    fn is_revoked(&self) -> bool {
+    pub(crate) fn is_revoked(&self) -> bool {
         if self.scope.latest() == self.revocation {
             return false;
         }
