@@ -39,7 +39,8 @@ impl Shared {
         Self {
             pages: PageCache::of_pages(copies.clone(), upstream.clone()),
             subscriptions: Subscriptions::new(watches, appointments.clone()),
-            idempotency: IdempotencyRecords::new(changes, cache.caller_share),
+            idempotency: IdempotencyRecords::new(changes, cache.caller_share)
+                .with_fleet(&fleet, upstream.timeout()),
             cache: appointments,
             copies,
             upstream,

@@ -6,8 +6,11 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
+use uuid::Uuid;
 
 use super::{
+    KeyRefusal,
+    fleet_claims::{FleetClaim, FleetRecord},
     outcome::{Outcome, recorded},
     table::{ChangeState, RecordKey, RecordTable},
 };
@@ -17,6 +20,8 @@ use crate::{appointments::changed::Changed, metrics::metrics, upstream::error::U
 pub(crate) struct RecordInUse {
     pub(super) records: Arc<RecordTable>,
     pub(super) key: RecordKey,
+    /// The record in the Redis of the fleet. None for a gateway that is alone.
+    pub(super) shared: Option<Arc<FleetRecord>>,
 }
 
 /// The next step of an operation that comes to a change.
@@ -34,17 +39,31 @@ pub(crate) struct ClaimedChange {
     index: usize,
     is_sent: bool,
     is_settled: bool,
+    /// The name of the claim in the fleet, from the moment at which it may be there until it is settled.
+    token: Option<Uuid>,
     /// Tells the operations that wait.
     error: watch::Sender<Option<UpstreamError>>,
 }
 
 impl RecordInUse {
+    /// Checks whether the request may use the record in the fleet. A record with outcomes of all its changes needs none.
+    ///
+    /// # Errors
+    /// The reason to refuse the request. Nothing was sent for it.
+    pub(crate) async fn check_fleet(&self) -> Result<(), KeyRefusal> {
+        match &self.shared {
+            Some(shared) if self.records.has_unsent(self.key) => shared.check().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Claims the change of the root field `index`, or waits for its outcome until `deadline`.
     pub(crate) async fn claim(&self, index: usize, deadline: Instant) -> Claim {
         let mut has_waited = false;
         loop {
             let mut in_flight = match self.try_claim(index, has_waited) {
-                Ok(claim) => return claim,
+                Ok(Claim::Send(claimed)) => return claimed.claim_in_fleet(has_waited, deadline).await,
+                Ok(known) => return known,
                 Err(in_flight) => in_flight,
             };
             has_waited = true;
@@ -94,7 +113,9 @@ impl RecordInUse {
                 // Its clone takes the lock.
                 drop(table);
                 let record = self.clone();
-                Ok(Claim::Send(ClaimedChange { record, index, is_sent: false, is_settled: false, error }))
+                let claimed =
+                    ClaimedChange { record, index, is_sent: false, is_settled: false, token: None, error };
+                Ok(Claim::Send(claimed))
             }
         }
     }
@@ -105,7 +126,7 @@ impl Clone for RecordInUse {
         if let Some(record) = self.records.lock().records.get_mut(&self.key) {
             record.users += 1;
         }
-        Self { records: self.records.clone(), key: self.key }
+        Self { records: self.records.clone(), key: self.key, shared: self.shared.clone() }
     }
 }
 
@@ -120,24 +141,75 @@ impl Drop for RecordInUse {
 }
 
 impl ClaimedChange {
+    /// Claims the change in the fleet, or waits for its outcome on another replica until `deadline`.
+    async fn claim_in_fleet(mut self, has_waited: bool, deadline: Instant) -> Claim {
+        let Some(shared) = self.record.shared.clone() else { return Claim::Send(self) };
+        let (records, key) = (self.record.records.clone(), self.record.key);
+        let (index, token) = (self.index, Uuid::new_v4());
+        // From now on, a drop withdraws the claim.
+        self.token = Some(token);
+        let mut has_waited = has_waited;
+        let wait = || {
+            has_waited = true;
+            records.set_sent(key, index, true);
+        };
+        let unknown = |reason: &str| UpstreamError::OutcomeUnknown(reason.into());
+        let error = match shared.claim(index, token, deadline, wait).await {
+            FleetClaim::Claimed => {
+                records.set_sent(key, index, false);
+                return Claim::Send(self);
+            }
+            FleetClaim::Unavailable => {
+                metrics().idempotent_changes.count("unclaimed");
+                return Claim::Send(self);
+            }
+            FleetClaim::Known(Some(outcome), remaining) => {
+                metrics().idempotent_changes.count(if has_waited { "joined" } else { "replayed" });
+                (self.token, self.is_settled) = (None, true);
+                records.record(key, index, outcome.clone(), remaining);
+                return Claim::Known(outcome.replay());
+            }
+            FleetClaim::Known(None, _) => unknown("this replica cannot read the outcome"),
+            FleetClaim::Left => unknown("the replica that sent the change has left the fleet"),
+            // Others may have more time, and the last look may have claimed the change.
+            FleetClaim::InFlight => {
+                return Claim::Known(Err(unknown("the deadline of the operation passed")));
+            }
+            FleetClaim::OtherRequest => {
+                metrics().idempotent_changes.count("mismatch");
+                UpstreamError::KeyOfOtherRequest
+            }
+        };
+        self.token = None;
+        self.error.send_replace(Some(error.clone()));
+        Claim::Known(Err(error))
+    }
+
     /// Marks the change as sent: from here on, it may have been made.
     pub(crate) fn mark_sent(&mut self) {
         self.is_sent = true;
-        let RecordInUse { records, key } = &self.record;
-        let mut table = records.lock();
-        let state = table.records.get_mut(key).and_then(|record| record.changes.get_mut(self.index));
-        if let Some(ChangeState::InFlight { is_sent, .. }) = state {
-            *is_sent = true;
-        }
+        let RecordInUse { records, key, .. } = &self.record;
+        records.set_sent(*key, self.index, true);
         metrics().idempotent_changes.count("sent");
     }
 
-    /// Records the outcome. An outcome that is not recorded goes to the operations that wait for it.
-    pub(crate) fn settle(mut self, outcome: &Result<Changed, UpstreamError>) {
+    /// Records the outcome in the fleet and on this replica. An outcome that is not recorded goes to the operations that wait
+    /// for it.
+    pub(crate) async fn settle_everywhere(mut self, outcome: &Result<Changed, UpstreamError>) {
+        // First there: a client that has its answer finds the outcome at each replica.
+        if let (Some(shared), Some(token)) = (self.record.shared.clone(), self.token.take()) {
+            let outcome = recorded(outcome, &self.record.records.unknown).ok();
+            shared.settle(self.index, token, outcome.as_ref()).await;
+        }
+        self.settle(outcome);
+    }
+
+    /// Records the outcome on this replica.
+    pub(super) fn settle(mut self, outcome: &Result<Changed, UpstreamError>) {
         self.is_settled = true;
-        let Self { record: RecordInUse { records, key }, index, error, .. } = &self;
+        let Self { record: RecordInUse { records, key, .. }, index, error, .. } = &self;
         match recorded(outcome, &records.unknown) {
-            Ok(outcome) => records.record(*key, *index, outcome),
+            Ok(outcome) => records.record(*key, *index, outcome, records.ttl),
             Err(failure) => {
                 records.set_unsent(*key, *index);
                 // Another operation may have more time.
@@ -151,14 +223,16 @@ impl ClaimedChange {
 
 impl Drop for ClaimedChange {
     fn drop(&mut self) {
-        let Self { record: RecordInUse { records, key }, index, is_sent, is_settled, .. } = self;
-        match (*is_settled, *is_sent) {
-            (true, _) => {}
-            (false, false) => records.set_unsent(*key, *index),
-            (false, true) => {
-                let unknown = UpstreamError::OutcomeUnknown(records.unknown.clone());
-                records.record(*key, *index, Outcome::Failed(unknown));
-            }
+        let Self { record: RecordInUse { records, key, shared }, index, is_sent, is_settled, token, .. } = self;
+        let unknown = || Outcome::Failed(UpstreamError::OutcomeUnknown(records.unknown.clone()));
+        let outcome = is_sent.then(unknown);
+        if let (Some(shared), Some(token)) = (shared, token.take()) {
+            shared.clone().settle_soon(*index, token, outcome.as_ref());
+        }
+        match outcome {
+            _ if *is_settled => {}
+            None => records.set_unsent(*key, *index),
+            Some(unknown) => records.record(*key, *index, unknown, records.ttl),
         }
     }
 }

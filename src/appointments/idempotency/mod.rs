@@ -13,7 +13,9 @@
 //! sent.
 
 mod claim;
+mod fleet_claims;
 mod outcome;
+mod stored_outcome;
 mod table;
 
 use std::{
@@ -26,17 +28,23 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(crate) use self::claim::{Claim, ClaimedChange, RecordInUse};
-use self::table::{RecordKey, RecordTable};
-use crate::{cache::quota::Quotas, caller::Caller, config::changes::ChangesConfig};
+use self::{
+    fleet_claims::FleetClaims,
+    table::{RecordKey, RecordTable},
+};
+use crate::{cache::quota::Quotas, caller::Caller, config::changes::ChangesConfig, fleet::Fleet};
 
 /// The records of all callers. Cheap to clone.
 #[derive(Clone)]
 pub struct IdempotencyRecords(
     /// None if they are disabled: `changes.idempotency_ttl` or `changes.idempotency_size` is 0.
     Option<Arc<RecordTable>>,
+    /// The claims in the Redis of the fleet. None for a gateway that is alone.
+    Option<Arc<FleetClaims>>,
 );
 
-/// A digest of the document, the operation name and the variables of a request.
+/// A digest of the document, the operation name and the variables of a request. In a fleet it is equal on all replicas, and
+/// leaves this replica only as a keyed digest of itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestDigest(pub(crate) [u8; 32]);
 
@@ -59,24 +67,37 @@ impl IdempotencyRecords {
     pub(crate) fn new(config: &ChangesConfig, percent: u8) -> Self {
         let (ttl, size) = (config.idempotency_ttl, config.idempotency_size.as_u64());
         if ttl.is_zero() || size == 0 {
-            return Self(None);
+            return Self(None, None);
         }
         let mut digest_key = [0; 32];
         digest_key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         digest_key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-        Self(Some(Arc::new(RecordTable {
+        let table = RecordTable {
             ttl,
             size,
             digest_key,
             quotas: Quotas::new(size, percent),
             table: Mutex::default(),
             unknown: "it was unknown when the change was sent".into(),
-        })))
+        };
+        Self(Some(Arc::new(table)), None)
+    }
+
+    /// The same for a replica of `fleet`: changes are claimed there before they are sent. `timeout` is that of their calls.
+    pub(crate) fn with_fleet(self, fleet: &Fleet, timeout: Duration) -> Self {
+        let Some(records) = self.0.as_ref().filter(|_| fleet.is_configured()) else { return self };
+        let claims =
+            FleetClaims::new(fleet.clone(), records.ttl, records.size, records.max_of_one_caller(), timeout);
+        Self(self.0, Some(Arc::new(claims)))
     }
 
     /// The hasher of a [`RequestDigest`]; None if records are disabled.
     pub(crate) fn hasher(&self) -> Option<blake3::Hasher> {
-        self.0.as_ref().map(|inner| inner.hasher())
+        let records = self.0.as_ref()?;
+        Some(match &self.1 {
+            None => records.hasher(),
+            Some(_) => blake3::Hasher::new_derive_key("appointments-gateway 2026 requests with idempotency keys"),
+        })
     }
 
     /// Opens the record of `caller` under `key`, or begins it for a `request` with so many `changes`. None if records are
@@ -92,9 +113,12 @@ impl IdempotencyRecords {
         changes: usize,
     ) -> Result<Option<RecordInUse>, KeyRefusal> {
         let Some(records) = &self.0 else { return Ok(None) };
+        let shared = self.1.as_ref().and_then(|claims| claims.record(caller, key, request)).map(Arc::new);
+        let request = RequestDigest(*records.hasher().update(&request.0).finalize().as_bytes());
         let digest = *records.hasher().update(key.as_bytes()).finalize().as_bytes();
         let key = RecordKey { caller: caller.identity(), digest };
-        records.open(key, request, changes).map(|()| Some(RecordInUse { records: records.clone(), key }))
+        records.open(key, request, changes)?;
+        Ok(Some(RecordInUse { records: records.clone(), key, shared }))
     }
 
     /// The number of records and their size in bytes.

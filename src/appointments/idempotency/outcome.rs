@@ -57,6 +57,7 @@ pub(super) fn recorded(
         | UpstreamError::BreakerOpen { .. }
         | UpstreamError::DeadlinePassed
         | UpstreamError::Overloaded { .. }
+        | UpstreamError::KeyOfOtherRequest
         | UpstreamError::Exhausted { is_sent: false } => Err(error),
     }
 }
@@ -68,6 +69,18 @@ impl Outcome {
             Self::Rejected(faults) => Ok(Changed::Rejected(faults.to_vec())),
             Self::Failed(error) => Err(error),
         }
+    }
+
+    /// Whether the upstream has rejected the change, as it would reject a repeat.
+    pub(super) fn is_rejection(&self) -> bool {
+        let Self::Failed(error) = self else { return false };
+        matches!(
+            error,
+            UpstreamError::Forbidden
+                | UpstreamError::NotFound
+                | UpstreamError::Conflict
+                | UpstreamError::UnexpectedStatus { status: 400..=499 }
+        )
     }
 
     /// Heap bytes in use.

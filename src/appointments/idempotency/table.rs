@@ -86,14 +86,7 @@ impl Record {
         let was_not_made = |change: &ChangeState| match change {
             ChangeState::Unsent => true,
             ChangeState::InFlight { .. } => false,
-            ChangeState::Recorded(Outcome::Failed(error)) => matches!(
-                error,
-                UpstreamError::Forbidden
-                    | UpstreamError::NotFound
-                    | UpstreamError::Conflict
-                    | UpstreamError::UnexpectedStatus { status: 400..=499 }
-            ),
-            ChangeState::Recorded(_) => false,
+            ChangeState::Recorded(outcome) => outcome.is_rejection(),
         };
         self.users == 0 && self.changes.iter().all(was_not_made)
     }
@@ -111,6 +104,11 @@ pub(super) enum ChangeState {
 }
 
 impl RecordTable {
+    /// How many records a single caller may have, with one change each: beyond its share, it leaves as much free as it uses.
+    pub(super) fn max_of_one_caller(&self) -> u64 {
+        (self.size / 2 / (RECORD + CHANGE) as u64).max(1)
+    }
+
     pub(super) fn hasher(&self) -> blake3::Hasher {
         blake3::Hasher::new_keyed(&self.digest_key)
     }
@@ -194,8 +192,9 @@ impl RecordTable {
     }
 
     /// Records an outcome. Without memory for a long list of errors in the input, the change is unsent again: it was not made.
-    pub(super) fn record(&self, key: RecordKey, index: usize, outcome: Outcome) {
-        let (mut table, expires) = (self.lock(), Instant::now() + self.ttl);
+    /// The outcome is forgotten after `ttl`.
+    pub(super) fn record(&self, key: RecordKey, index: usize, outcome: Outcome, ttl: Duration) {
+        let (mut table, expires) = (self.lock(), Instant::now() + ttl);
         let table = &mut *table;
         let Some(record) = table.records.get_mut(&key) else { return };
         let more = u32::try_from(outcome.size()).unwrap_or(u32::MAX);
@@ -205,12 +204,31 @@ impl RecordTable {
         }
         let is_failure = matches!(outcome, Outcome::Failed(_));
         record.changes[index] = ChangeState::Recorded(outcome);
+        let expires = record.expires.map_or(expires, |earlier| earlier.max(expires));
         record.expires = Some(expires);
         if is_failure {
             // The request still uses the record, so whether it is disposable turns out later.
             table.disposable.push_back(key);
         }
-        table.expiries.push_back((expires, key));
+        // Almost always the last one. Only an outcome of another replica expires sooner than a new one.
+        let position = table.expiries.partition_point(|(at, _)| *at <= expires);
+        table.expiries.insert(position, (expires, key));
+    }
+
+    /// Notes whether a change in flight may have been made, here or on another replica.
+    pub(super) fn set_sent(&self, key: RecordKey, index: usize, may_be_made: bool) {
+        let mut table = self.lock();
+        let state = table.records.get_mut(&key).and_then(|record| record.changes.get_mut(index));
+        if let Some(ChangeState::InFlight { is_sent, .. }) = state {
+            *is_sent = may_be_made;
+        }
+    }
+
+    /// Whether a change of the record has neither an outcome nor a sender on this replica.
+    pub(super) fn has_unsent(&self, key: RecordKey) -> bool {
+        let table = self.lock();
+        let is_unsent = |change: &ChangeState| matches!(change, ChangeState::Unsent);
+        table.records.get(&key).is_some_and(|record| record.changes.iter().any(is_unsent))
     }
 
     pub(super) fn set_unsent(&self, key: RecordKey, index: usize) {
