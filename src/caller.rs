@@ -16,38 +16,55 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 
-/// The random key of this process for the digests of [`Scope`]s.
+use crate::credentials::key_ring::KeyRing;
+
+/// The keys for the digests of [`Scope`]s: those of the fleet, or a random one of this process. Cheap to clone.
 ///
-/// It never leaves the process. A scope therefore reveals nothing about its credential, and collisions cannot be
+/// They never leave the gateway. A scope therefore reveals nothing about its credential, and collisions cannot be
 /// searched for from outside.
 #[derive(Clone)]
-pub struct ScopeKey([u8; 32]);
+pub struct ScopeKey(KeyRing);
 
 impl ScopeKey {
-    /// A key from the operating system's randomness.
+    /// A random key of this process.
     pub fn random() -> Self {
-        let mut key = [0; 32];
-        key[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        key[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        Self(key)
+        Self::of(&KeyRing::random())
     }
 
-    /// Derives the scope of `source`.
-    pub fn scope(&self, source: ScopeSource<'_>) -> Scope {
-        let (kind, parts) = match source {
-            ScopeSource::Token(token) => (0, [token, ""]),
-            ScopeSource::Subject { issuer, subject } => (1, [issuer, subject]),
-            ScopeSource::ApiKey { name } => (2, [name, ""]),
-            ScopeSource::AllCallers => (3, ["", ""]),
-        };
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(&[kind]);
-        for part in parts {
-            // The length prefix makes the encoding of the parts unambiguous.
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-        }
-        Scope(*hasher.finalize().as_bytes())
+    /// The keys for scopes of `keys`.
+    pub fn of(keys: &KeyRing) -> Self {
+        Self(keys.clone())
     }
+
+    /// Derives the scope of `source` under the key in use.
+    pub fn scope(&self, source: ScopeSource<'_>) -> Scope {
+        scope(&self.0.first().scopes, source)
+    }
+
+    /// Derives the scope of `source` under each key.
+    pub(crate) fn scopes(&self, source: ScopeSource<'_>) -> Scopes {
+        let others = match self.0.all() {
+            [_] => None,
+            keys => Some(keys[1..].iter().map(|key| scope(&key.scopes, source)).collect()),
+        };
+        Scopes { first: self.scope(source), others }
+    }
+}
+
+fn scope(key: &[u8; 32], source: ScopeSource<'_>) -> Scope {
+    let (kind, parts) = match source {
+        ScopeSource::Token(token) => (0, [token, ""]),
+        ScopeSource::Subject { issuer, subject } => (1, [issuer, subject]),
+        ScopeSource::ApiKey { name } => (2, [name, ""]),
+        ScopeSource::AllCallers => (3, ["", ""]),
+    };
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&[kind]);
+    for part in parts {
+        // The length prefix makes the encoding of the parts unambiguous.
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    Scope(*hasher.finalize().as_bytes())
 }
 
 /// The identity from which a scope is derived. Callers with the same scope share cache entries and coalesced calls.
@@ -97,6 +114,23 @@ impl Scope {
     }
 }
 
+/// The scope of one identity under each key of the fleet. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Scopes {
+    /// Under the key in use.
+    pub(crate) first: Scope,
+    /// Under the other keys of the fleet, while its keys are rotated.
+    others: Option<Arc<[Scope]>>,
+}
+
+impl Scopes {
+    /// All scopes, the one under the key in use first.
+    fn all(&self) -> Vec<Scope> {
+        let others = self.others.iter().flat_map(|others| others.iter());
+        std::iter::once(&self.first).chain(others).copied().collect()
+    }
+}
+
 /// The credential for calls to the upstream.
 #[derive(Clone)]
 pub enum Credential {
@@ -125,8 +159,8 @@ pub trait RevocableCredential: Send + Sync {
 /// An authenticated caller. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller {
-    identity: Scope,
-    scope: Scope,
+    identity: Scopes,
+    scope: Scopes,
     credential: Credential,
     expires: Option<SystemTime>,
     /// How long a subscription may continue past `expires`.
@@ -140,11 +174,11 @@ pub struct Caller {
 impl Caller {
     /// A caller in pass-through mode. `token` is a bearer token (RFC 6750) without its scheme.
     pub fn with_token(token: &str, key: &ScopeKey) -> Self {
-        let scope = key.scope(ScopeSource::Token(token));
+        let scope = key.scopes(ScopeSource::Token(token));
         let credential = Credential::Token(token.into());
         let expires = jwt_expiry(token);
         Self {
-            identity: scope,
+            identity: scope.clone(),
             scope,
             credential,
             expires,
@@ -161,7 +195,7 @@ impl Caller {
 
     /// A caller in service mode, for calls with the gateway's own token. `identity` tells callers apart, `scope`
     /// isolates their data; the two differ with `callers.share_cache`.
-    pub fn with_service_token(identity: Scope, scope: Scope, expires: Option<SystemTime>) -> Self {
+    pub(crate) fn with_service_token(identity: Scopes, scope: Scopes, expires: Option<SystemTime>) -> Self {
         let credential = Credential::Service;
         Self {
             identity,
@@ -225,17 +259,22 @@ impl Caller {
     /// The identity of the caller, for limits and fair queuing. It differs from other callers' identities even if they
     /// share a scope.
     pub fn identity(&self) -> Scope {
-        self.identity
+        self.identity.first
+    }
+
+    /// The identity under each key of the fleet, the one in use first.
+    pub(crate) fn identities(&self) -> Vec<Scope> {
+        self.identity.all()
     }
 
     /// The scope of the caller's data.
     pub fn scope(&self) -> Scope {
-        self.scope
+        self.scope.first
     }
 
     /// The scope under each key of the fleet, the one in use first.
     pub(crate) fn scopes(&self) -> Vec<Scope> {
-        vec![self.scope]
+        self.scope.all()
     }
 
     /// The credential for calls to the upstream on behalf of this caller.
@@ -246,7 +285,7 @@ impl Caller {
     /// The client that the upstream sees: the caller, or the gateway itself with its own token (`None`).
     pub fn upstream_identity(&self) -> Option<Scope> {
         match self.credential {
-            Credential::Token(_) => Some(self.scope),
+            Credential::Token(_) => Some(self.scope()),
             Credential::Service => None,
         }
     }
@@ -341,6 +380,37 @@ mod tests {
         ];
         let scopes: std::collections::HashSet<_> = sources.iter().map(|source| key.scope(*source)).collect();
         assert_eq!(scopes.len(), sources.len());
+    }
+
+    #[test]
+    fn scopes_of_a_rotation_agree_between_replicas() {
+        let [old, new] = [0, 1].map(|_| KeyRing::generate_line());
+        let key = |lines: &[&str]| ScopeKey::of(&KeyRing::parse(&lines.join("\n")).unwrap());
+        let keys = [key(&[&old]), key(&[&old, &new]), key(&[&new, &old]), key(&[&new])];
+        let callers = |key: &ScopeKey| {
+            let [own, all] =
+                [ScopeSource::ApiKey { name: "a" }, ScopeSource::AllCallers].map(|source| key.scopes(source));
+            [Caller::with_token("a", key), Caller::with_service_token(own, all, None)]
+        };
+        for nth in 0..2 {
+            let [alone, appended, moved, removed] = keys.each_ref().map(|key| callers(key)[nth].clone());
+            assert_eq!((alone.scopes().len(), appended.scopes().len()), (1, 2));
+            assert_eq!((alone.identities().len(), appended.identities().len()), (1, 2));
+            // During each rolling restart, replicas before and after it name the scopes that the others use.
+            for (before, after) in [(&alone, &appended), (&appended, &moved), (&moved, &removed)] {
+                for (here, there) in [(before, after), (after, before)] {
+                    assert!(here.scopes().contains(&there.scope()));
+                    assert!(here.identities().contains(&there.identity()));
+                }
+            }
+            assert_eq!(alone.scope(), appended.scope());
+            assert_eq!(moved.scope(), removed.scope());
+            assert_ne!(alone.scope(), removed.scope());
+            assert_eq!(appended.scopes()[0], appended.scope());
+            assert_eq!(moved.identities()[0], moved.identity());
+        }
+        let shared = callers(&keys[1])[1].clone();
+        assert!(shared.identities().iter().all(|identity| !shared.scopes().contains(identity)));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum Action {
     Check(Sources),
     /// Generate an API key for the caller with this name.
     ApiKey(String),
+    /// Generate a key of the fleet.
+    Key,
 }
 
 const ABOUT: &str = "A GraphQL gateway in front of the appointments REST API";
@@ -33,7 +35,8 @@ A GraphQL gateway in front of the appointments REST API.
 
 Clients send GraphQL operations to /graphql (http.path) with a bearer token. The gateway passes the token on to the upstream, or \
 authenticates callers by JWT or API key and uses a token of its own (identity.mode). Concurrent requests for the same \
-appointment share one upstream call, and results are cached per caller.
+appointment share one upstream call, and results are cached per caller. Several gateways form a fleet with a Redis that \
+they share (shared.url).
 
 Without upstream.url it serves a built-in sandbox with made-up data. Start it, open the printed GraphiQL address and run \
 a query.";
@@ -81,6 +84,7 @@ fn action(matches: &ArgMatches, environment: std::collections::BTreeMap<String, 
         Some(("schema", matches)) => Action::Schema { federation: matches.get_flag("federation") },
         Some(("check", matches)) => Action::Check(sources(matches)),
         Some(("api-key", matches)) => Action::ApiKey(matches.get_one("name").cloned().unwrap_or_default()),
+        Some(("key", _)) => Action::Key,
         Some((_, matches)) => Action::Serve(sources(matches)),
         None => Action::Serve(sources(matches)),
     }
@@ -120,7 +124,10 @@ fn command() -> Command {
         )
         .subcommand(
             Command::new("check")
-                .about("Validate the configuration and the trusted documents, and contact the upstream, the token endpoint and the JWKS URL")
+                .about(
+                    "Validate the configuration and the trusted documents, and contact the upstream, the token endpoint, the JWKS \
+                     URL and the shared Redis",
+                )
                 .args(all()),
         )
         .subcommand(
@@ -132,6 +139,12 @@ fn command() -> Command {
                      appointments-gateway api-key alice >> keys",
                 )
                 .arg(Arg::new("name").value_name("NAME").required(true).help("Name of the caller")),
+        )
+        .subcommand(
+            Command::new("key").about("Generate a key of the fleet for shared.key_file").long_about(
+                "Generate a key of the fleet. It is printed to standard output, as a line for shared.key_file. It is a secret: \
+                 (umask 077; appointments-gateway key > shared.keys)",
+            ),
         )
 }
 

@@ -17,7 +17,8 @@ use appointments_gateway::{
         loader::{ConfigError, Sources},
         profile::Profile,
     },
-    credentials::api_keys::NewApiKey,
+    credentials::{api_keys::NewApiKey, key_ring::KeyRing},
+    fleet,
     graphql::{
         api::{self, Api},
         persisted::manifest_files::ManifestSource,
@@ -76,6 +77,10 @@ async fn main() -> ExitCode {
         }
         Action::Check(sources) => check(&sources).await,
         Action::ApiKey(name) => generate_api_key(&name),
+        Action::Key => {
+            print(KeyRing::generate_line());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,6 +147,9 @@ async fn serve(sources: &Sources) -> Result<(), Failure> {
         print(format_args!(
             "  Tokens    {TOKEN_ALL} (all appointments), {TOKEN_SOME} (403 for most of them)"
         ));
+    }
+    if let Some(url) = &config.shared.url {
+        print(format_args!("  Fleet     {url} (prefix {})", config.shared.prefix));
     }
     for warning in config.warnings().into_iter().chain(server::descriptors::warning(&config)) {
         tracing::warn!("{warning}");
@@ -211,6 +219,9 @@ async fn check(sources: &Sources) -> Result<(), Failure> {
             Ok(_) => Ok(format!("{url} supplied keys for the callers' JWTs")),
             Err(reason) => Err(format!("{url} supplied no keys for the callers' JWTs: {reason}")),
         });
+    }
+    if let Some(url) = &config.shared.url {
+        record(fleet::check(&config.shared, url).await);
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::Running(failures.join("\n"))) }
 }

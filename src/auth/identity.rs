@@ -9,7 +9,7 @@ use super::{
     rejected::report,
 };
 use crate::{
-    caller::{Caller, ScopeKey, ScopeSource},
+    caller::{Caller, ScopeKey, ScopeSource, Scopes},
     config::auth::{CallersConfig, IdentityMode},
     credentials::{api_keys::ApiKeys, jwks::KeySet, rejection::Rejection},
     http_client::HttpClient,
@@ -35,8 +35,8 @@ struct ServiceMode {
 
 impl Authenticator {
     /// Creates an authenticator. In service mode with `callers.jwks_url` it starts the background refresh of the keys.
-    pub fn new(mode: IdentityMode, config: &CallersConfig, http: &HttpClient) -> Self {
-        let key = ScopeKey::random();
+    /// The scopes of callers are digests under `key`.
+    pub fn new(mode: IdentityMode, config: &CallersConfig, http: &HttpClient, key: ScopeKey) -> Self {
         let service_mode = (mode == IdentityMode::Service).then(|| {
             let fetched = config.jwks_url.as_ref().map(|url| fetched_keys(config, url.clone(), http.clone()));
             let keys = config.jwks_file.clone().map(KeySource::Fixed).or(fetched.map(KeySource::Fetched));
@@ -63,12 +63,12 @@ impl Authenticator {
 
 impl ServiceMode {
     async fn caller(&self, token: &str, key: &ScopeKey) -> Result<Caller, Rejection> {
-        let caller = |identity, expires| {
-            let scope = if self.share_cache { key.scope(ScopeSource::AllCallers) } else { identity };
+        let caller = |identity: Scopes, expires| {
+            let scope = if self.share_cache { key.scopes(ScopeSource::AllCallers) } else { identity.clone() };
             Caller::with_service_token(identity, scope, expires)
         };
         if let Some(name) = self.api_keys.as_ref().and_then(|keys| keys.name(token)) {
-            return Ok(caller(key.scope(ScopeSource::ApiKey { name }), None));
+            return Ok(caller(key.scopes(ScopeSource::ApiKey { name }), None));
         }
         // If both kinds are accepted, only a token of three parts counts as a JWT, or of five if it is encrypted.
         let is_jwt = matches!(token.split('.').count(), 3 | 5);

@@ -16,7 +16,7 @@ use super::{
     verification_budget::VerificationBudget,
 };
 use crate::{
-    caller::{RevocableCredential, Scope, ScopeKey, ScopeSource},
+    caller::{RevocableCredential, Scope, ScopeKey, ScopeSource, Scopes},
     config::auth::CallersConfig,
     credentials::{
         jwks::{KeyReference, KeySet},
@@ -50,7 +50,7 @@ pub(crate) struct JwtVerifier {
 #[derive(Clone)]
 pub(crate) struct VerifiedJwt {
     /// The issuer's subject.
-    pub(crate) identity: Scope,
+    pub(crate) identity: Scopes,
     pub(crate) credential: Arc<JwtCredential>,
 }
 
@@ -88,7 +88,8 @@ impl JwtVerifier {
         let token = UnverifiedJwt::read(token, &self.algorithms)?;
         let expires = token.claims.check(&self.expected, SystemTime::now())?;
         let subject = ScopeSource::Subject { issuer: &token.claims.iss, subject: &token.claims.sub };
-        let identity = self.key.scope(subject);
+        let identities = self.key.scopes(subject);
+        let identity = identities.first;
         let keys = self.keys.current().await?;
         let key = match self.signer(&keys.set, &token, identity) {
             Err(rejection @ (Rejection::UnknownKey | Rejection::Signature))
@@ -101,7 +102,7 @@ impl JwtVerifier {
         };
         self.budget.add_subject(identity);
         let credential = JwtCredential { expires, key, keys: self.keys.clone() };
-        let verified = VerifiedJwt { identity, credential: Arc::new(credential) };
+        let verified = VerifiedJwt { identity: identities, credential: Arc::new(credential) };
         self.verified.insert(digest, verified.clone());
         Ok(verified)
     }

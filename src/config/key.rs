@@ -24,7 +24,7 @@ pub struct ConfigKey {
 pub enum ValueKind {
     /// `IP:PORT`
     Address,
-    /// `http://` or `https://`
+    /// `SCHEME://HOST`
     Url,
     /// `http://HOST` or `https://HOST`, separated by commas.
     Origins,

@@ -9,13 +9,14 @@ use super::{
     key::{ConfigKey, ValueKind},
     log::{LogFormat, LogLevel},
     profile::Profile,
+    shared::{OnOutage, SharedUrl, ca_file, prefix},
     value::{
         address, algorithms, base_url, contents, count, credentials_file, duration, file, header_names,
         one_of, optional, origins, proxy_url, secret, secret_file, secure_url, size, switch, text, texts,
         token_parameters,
     },
 };
-use crate::credentials::{api_keys::ApiKeys, jwks::KeySet};
+use crate::credentials::{api_keys::ApiKeys, jwks::KeySet, key_ring::KeyRing};
 
 const MODES: &[&str] = &["pass-through", "service"];
 const AUTH_METHODS: &[&str] = &["basic", "post"];
@@ -25,6 +26,7 @@ const FORMATS: &[&str] = &["human", "json"];
 const STATUSES: &[&str] = &["2026", "2025"];
 const CLIENT_CACHES: &[&str] = &["off", "validate", "fresh"];
 const DOCUMENTS_MODES: &[&str] = &["off", "log", "require"];
+const ON_OUTAGE: &[&str] = &["serve", "shorten"];
 
 /// All configuration keys, in the order of `docs/configuration.md`.
 pub const KEYS: &[ConfigKey] = &[
@@ -1023,6 +1025,99 @@ pub const KEYS: &[ConfigKey] = &[
         kind: ValueKind::Size,
         help: "Maximum size of all manifests together, and memory limit of their validated documents with query plans.",
         set: |c, v| size(v, 1).map(|v| c.documents.size = v),
+    },
+    ConfigKey {
+        name: "shared.url",
+        default: "",
+        kind: ValueKind::Url,
+        help: "Redis 7 or later, or Valkey, that the replicas of a fleet share: redis://[USER@]HOST[:PORT][/DATABASE], \
+               rediss:// with TLS, or redis-sentinel:// and rediss-sentinel:// with the sentinels and the name of their \
+               master: redis-sentinel://[USER@]HOST[:PORT],HOST[:PORT]/MASTER[/DATABASE]. Without it, the gateway shares \
+               nothing.",
+        set: |c, v| SharedUrl::parse(v).map(|v| c.shared.url = v),
+    },
+    ConfigKey {
+        name: "shared.password_file",
+        default: "",
+        kind: ValueKind::SecretFile,
+        help: "File with the password of the Redis of shared.url, or of the user that it names, on a single line. It is not \
+               sent to sentinels.",
+        set: |c, v| secret_file(v).map(|v| c.shared.password_file = v),
+    },
+    ConfigKey {
+        name: "shared.ca_file",
+        default: "",
+        kind: ValueKind::File,
+        help: "PEM file of the CA certificates that are trusted for shared.url, in place of those of the system.",
+        set: |c, v| ca_file(v).map(|v| c.shared.ca_file = v),
+    },
+    ConfigKey {
+        name: "shared.key_file",
+        default: "",
+        kind: ValueKind::SecretFile,
+        help: "File with the keys of the fleet, the same on all replicas, read at start: one key of 64 hexadecimal digits \
+               per line. The command key generates a line. The first key is used for new data, all are accepted. \
+               docs/operations.md describes their rotation.",
+        set: |c, v| contents(v, KeyRing::parse).map(|v| c.shared.key_file = v),
+    },
+    ConfigKey {
+        name: "shared.prefix",
+        default: "gateway",
+        kind: ValueKind::Text,
+        help: "Prefix of all keys and channels in the shared Redis. Fleets that share a Redis need different ones.",
+        set: |c, v| prefix(v).map(|v| c.shared.prefix = v),
+    },
+    ConfigKey {
+        name: "shared.timeout",
+        default: "20ms",
+        kind: ValueKind::Duration,
+        help: "Maximum time for which a request waits for the shared Redis. Then it is served without.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.shared.timeout = v),
+    },
+    ConfigKey {
+        name: "shared.lease",
+        default: "2s",
+        kind: ValueKind::Duration,
+        help: "Time for which a replica belongs to the fleet without a sign of life. A replica that cannot renew its lease \
+               revalidates its cached data (shared.on_outage).",
+        set: |c, v| duration(v, Duration::from_millis(500)).map(|v| c.shared.lease = v),
+    },
+    ConfigKey {
+        name: "shared.publish_timeout",
+        default: "50ms",
+        kind: ValueKind::Duration,
+        help: "Maximum time for which the response to a change waits until all replicas have acknowledged the change.",
+        set: |c, v| duration(v, Duration::from_millis(1)).map(|v| c.shared.publish_timeout = v),
+    },
+    ConfigKey {
+        name: "shared.cache",
+        default: "false",
+        kind: ValueKind::Switch,
+        help: "Store appointments in the shared Redis, encrypted, as a second-level cache of all replicas.",
+        set: |c, v| switch(v).map(|v| c.shared.cache = v),
+    },
+    ConfigKey {
+        name: "shared.on_outage",
+        default: "serve",
+        kind: ValueKind::Choice(ON_OUTAGE),
+        help: "Cached data while the shared Redis is not available, once the upstream has confirmed it: served for \
+               cache.ttl (serve), or for shared.outage_ttl at most (shorten).",
+        set: |c, v| {
+            c.shared.on_outage = match v {
+                "serve" => OnOutage::Serve,
+                "shorten" => OnOutage::Shorten,
+                _ => return Err(one_of(ON_OUTAGE)),
+            };
+            Ok(())
+        },
+    },
+    ConfigKey {
+        name: "shared.outage_ttl",
+        default: "2s",
+        kind: ValueKind::Duration,
+        help: "Maximum TTL of cached data while the shared Redis is not available, if shared.on_outage is shorten. 0: no \
+               caching.",
+        set: |c, v| duration(v, Duration::ZERO).map(|v| c.shared.outage_ttl = v),
     },
     ConfigKey {
         name: "graphiql.enabled",

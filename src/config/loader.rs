@@ -108,7 +108,8 @@ impl Config {
     /// # Errors
     /// All contradictions: the sandbox next to a real upstream, or exposed without `--sandbox`; reversed intervals; a
     /// response cache without room for the responses being sent; incomplete or unused keys of the upstream's proxy and
-    /// client certificate; missing or unused keys of the identity mode; a mode of trusted documents without documents.
+    /// client certificate; missing or unused keys of the identity mode; a mode of trusted documents without documents;
+    /// missing or unused keys of the shared Redis.
     pub fn check_serving(&self) -> Result<(), ConfigError> {
         let mut problems = Vec::new();
         let mut report = |key: &str, message: &str| {
@@ -149,6 +150,9 @@ impl Config {
         }
         if let Some((key, message)) = self.documents.contradiction() {
             report(key, message);
+        }
+        for (key, message) in self.shared.contradictions() {
+            report(key, &message);
         }
         let is_sandbox = self.upstream.url.is_none();
         let of_identity = auth::contradictions(&self.identity, &self.callers, is_sandbox);

@@ -12,13 +12,15 @@ const ALWAYS: &[Check] = &[
     long_upstream_timeout,
     small_response_limit,
     small_burst,
+    long_publish_timeout,
     refused_texts,
     service_links,
     proxy_variables,
 ];
 
 /// Checks for production, where other users share the network and the machine.
-const IN_PRODUCTION: &[Check] = &[unencrypted_upstream, unencrypted_origins, exposed_files];
+const IN_PRODUCTION: &[Check] =
+    &[unencrypted_upstream, unencrypted_origins, unencrypted_redis, exposed_files];
 
 impl Config {
     /// Returns a warning for each risky setting: its key, the risk and the fix. No warning contains a secret.
@@ -47,6 +49,13 @@ fn small_burst(config: &Config) -> Vec<String> {
     let is_limited = config.rate_limit.per_second > 0;
     let is_small = (config.rate_limit.burst as usize) < config.limits.batch;
     (is_limited && is_small).then(|| warning.to_owned()).into_iter().collect()
+}
+
+fn long_publish_timeout(config: &Config) -> Vec<String> {
+    let warning = "shared.publish_timeout is not below http.deadline: while a replica does not respond, changes that were \
+                   made fail with OUTCOME_UNKNOWN; lower shared.publish_timeout";
+    let is_long = config.shared.url.is_some() && config.shared.publish_timeout >= config.http.deadline;
+    is_long.then(|| warning.to_owned()).into_iter().collect()
 }
 
 /// Tools that send texts of their own, while only trusted documents run.
@@ -122,6 +131,18 @@ fn unencrypted_origins(config: &Config) -> Vec<String> {
         )
     };
     exposed.map(warning).collect()
+}
+
+fn unencrypted_redis(config: &Config) -> Vec<String> {
+    let Some(url) = config.shared.url.as_ref().filter(|url| url.is_exposed()) else { return Vec::new() };
+    let risk = match config.shared.password_file {
+        Some(_) => "the password of shared.password_file crosses the network in plain text",
+        None => "anyone on the network path can delete it or hold it up",
+    };
+    vec![format!(
+        "shared.url is {url}: what replicas share is encrypted (shared.key_file), but {risk}; use rediss://, with \
+         shared.ca_file for a private CA"
+    )]
 }
 
 /// A secret may be readable by its group: orchestrators mount secrets this way for processes of other users.

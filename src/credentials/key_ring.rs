@@ -58,15 +58,14 @@ impl KeyRing {
         Ok(Self(keys.into()))
     }
 
+    /// A random key, for a gateway without a key file. It never leaves the process.
+    pub fn random() -> Self {
+        Self([FleetKey::derive(&random_material())].into())
+    }
+
     /// A new random key, as a line of the file.
     pub fn generate_line() -> String {
-        let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-        // 244 random bits, mixed so that all digits look alike.
-        let key = blake3::derive_key(
-            "appointments-gateway 2026 new key",
-            &[halves[0].into_bytes(), halves[1].into_bytes()].concat(),
-        );
-        hex(&key)
+        hex(&random_material())
     }
 
     /// The key for new data.
@@ -79,6 +78,12 @@ impl KeyRing {
     pub(crate) fn all(&self) -> &[FleetKey] {
         &self.0
     }
+}
+
+/// 244 bits of the operating system's randomness, mixed so that all bits look alike.
+fn random_material() -> [u8; DIGITS / 2] {
+    let halves = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(uuid::Uuid::into_bytes);
+    blake3::derive_key("appointments-gateway 2026 new key", halves.as_flattened())
 }
 
 fn parse_line(line: &str) -> Option<FleetKey> {

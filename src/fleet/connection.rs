@@ -4,15 +4,16 @@
 use std::{path::PathBuf, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
-    PushInfo, RedisConnectionInfo, TlsCertificates, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
+    ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, ServerErrorKind, TlsCertificates,
+    aio::MultiplexedConnection,
 };
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 
-use crate::config::shared::{SharedConfig, SharedUrl};
+use crate::config::shared::{SharedConfig, SharedUrl, address};
 
 /// The oldest major version of Redis, and of the Redis that a Valkey stands for, that is supported.
 const MIN_VERSION: u32 = 7;
@@ -24,6 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     pub(super) server: ServerInfo,
+    /// `HOST:PORT`
+    pub(super) address: String,
 }
 
 /// The properties of a server, from `INFO`.
@@ -33,7 +36,7 @@ pub(super) struct ServerInfo {
     pub(super) run_id: String,
     /// `maxmemory_policy`
     pub(super) eviction: String,
-    version: String,
+    pub(super) version: String,
     is_master: bool,
 }
 
@@ -83,6 +86,7 @@ impl Connector {
     pub(super) async fn address_of_master(&self, master: &str) -> Result<(String, u16), String> {
         let mut reasons = Vec::new();
         for (host, port) in &self.url.nodes {
+            let sentinel = address(host, *port);
             let address = async {
                 let client = self.client(host, *port, false)?;
                 let mut connection =
@@ -95,9 +99,9 @@ impl Connector {
             };
             match timeout(CONNECT_TIMEOUT, address).await {
                 Ok(Ok(Some(address))) => return Ok(address),
-                Ok(Ok(None)) => reasons.push(format!("{host}:{port} knows no master {master:?}")),
-                Ok(Err(error)) => reasons.push(format!("{host}:{port}: {error}")),
-                Err(_) => reasons.push(format!("{host}:{port} did not respond within {CONNECT_TIMEOUT:?}")),
+                Ok(Ok(None)) => reasons.push(format!("{sentinel} knows no master {master:?}")),
+                Ok(Err(error)) => reasons.push(format!("{sentinel}: {}", reason(&error))),
+                Err(_) => reasons.push(format!("{sentinel} did not respond within {CONNECT_TIMEOUT:?}")),
             }
         }
         Err(format!("no sentinel named the master: {}", reasons.join("; ")))
@@ -111,7 +115,7 @@ impl Connector {
             // Without an answer nothing is known, and the lease decides.
             if let Ok(named) = self.address_of_master(master).await {
                 if connected.as_ref().is_some_and(|connected| *connected != named) {
-                    return format!("{}:{} is the master now", named.0, named.1);
+                    return format!("{} is the master now", address(&named.0, named.1));
                 }
                 connected = Some(named);
             }
@@ -127,13 +131,14 @@ impl Connector {
             let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
             redis::RedisResult::Ok((connection, info))
         };
+        let address = address(host, port);
         let (connection, info) = timeout(CONNECT_TIMEOUT, connect)
             .await
-            .map_err(|_| format!("{host}:{port} did not respond within {CONNECT_TIMEOUT:?}"))?
-            .map_err(|error| format!("{host}:{port}: {error}"))?;
+            .map_err(|_| format!("{address} did not respond within {CONNECT_TIMEOUT:?}"))?
+            .map_err(|error| format!("{address}: {}", reason(&error)))?;
         let server = ServerInfo::parse(&info);
-        server.check().map_err(|fault| format!("{host}:{port} {fault}"))?;
-        Ok(Connected { connection, server })
+        server.check().map_err(|fault| format!("{address} {fault}"))?;
+        Ok(Connected { connection, server, address })
     }
 
     fn client(&self, host: &str, port: u16, is_redis: bool) -> redis::RedisResult<Client> {
@@ -167,6 +172,26 @@ fn connection_config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None)
 }
 
+/// The text of an error of the server or of the connection, with the remedy if there is one.
+pub(super) fn reason(error: &RedisError) -> String {
+    let text = error.to_string();
+    let remedy = match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
+            "check shared.password_file, and the user in shared.url"
+        }
+        (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
+            "grant the user the rights that docs/operations.md lists (Fleet)"
+        }
+        (ErrorKind::RESP3NotSupported, _) => "use Redis 7 or later, or Valkey",
+        (_, Some("OOM")) => "raise the maxmemory of the Redis",
+        (ErrorKind::Io, _) if text.contains("certificate") => {
+            "name the CA certificates of the Redis with shared.ca_file, and its host as in its certificate with shared.url"
+        }
+        _ => return text,
+    };
+    format!("{text}; {remedy}")
+}
+
 impl ServerInfo {
     fn parse(info: &str) -> Self {
         let value = |name: &str| {
@@ -180,6 +205,17 @@ impl ServerInfo {
             version: value("redis_version"),
             is_master: value("role") == "master",
         }
+    }
+
+    /// A risk, for the operator.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.eviction.starts_with("allkeys").then(|| {
+            format!(
+                "the shared Redis may evict any key (maxmemory-policy {}): idempotency keys hold only while it keeps them; set \
+                 noeviction or a volatile policy",
+                self.eviction
+            )
+        })
     }
 
     fn check(&self) -> Result<(), String> {

@@ -17,6 +17,7 @@
 
 mod acknowledgements;
 mod breaker;
+mod check;
 mod connection;
 pub(crate) mod message;
 mod names;
@@ -37,6 +38,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+pub use self::check::check;
 use self::{
     acknowledgements::Acknowledgements,
     breaker::Breaker,

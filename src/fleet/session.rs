@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Inner, Outage,
-    connection::{Connected, Connector},
+    connection::{Connected, Connector, reason},
     message::{Acknowledgement, Epoch, Message, Position, ReplicaId, decode, encode},
     outbox::{Outgoing, SharedCopies, TOMBSTONE},
 };
@@ -43,7 +43,7 @@ const RENEWALS: u32 = 4;
 /// The part of a lease that a replica does not rely on: its clock may be slower than that of Redis.
 const LEASE_MARGIN: u32 = 10;
 
-const BUS: &str = "bus";
+pub(super) const BUS: &str = "bus";
 
 static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/join.lua")));
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
@@ -112,7 +112,7 @@ struct Joined {
 
 async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, String> {
     let (sender, pushes) = mpsc::channel(RECEIVE_BUFFER);
-    let Connected { mut connection, server } = connector.connect(sender).await?;
+    let Connected { mut connection, server, .. } = connector.connect(sender).await?;
     let limit = inner.lease;
     let joining = async {
         // Before the lease: from the moment at which others wait for this replica, it receives everything.
@@ -140,14 +140,10 @@ async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, Strin
     let (asked, epoch, sequence) = timeout(limit, joining)
         .await
         .map_err(|_| format!("no response within {limit:?} (shared.lease)"))?
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| reason(&error))?;
     let epoch = Epoch(Uuid::parse_str(&epoch).map_err(|_| "the epoch in Redis is not a UUID".to_owned())?);
-    if server.eviction.starts_with("allkeys") {
-        tracing::warn!(
-            policy = %server.eviction,
-            "the shared Redis may evict any key (maxmemory-policy): idempotency keys hold only while it keeps them; set \
-             noeviction or a volatile policy"
-        );
+    if let Some(warning) = server.warning() {
+        tracing::warn!("{warning}");
     }
     inner.acknowledgements.begin(epoch);
     inner.breaker.reset();

@@ -27,7 +27,9 @@ use self::descriptors::{MAX_ADMIN_CONNECTIONS, MAX_METRICS_CONNECTIONS};
 use crate::{
     appointments::shared::Shared,
     auth::identity::Authenticator,
+    caller::ScopeKey,
     config::{Config, documents::DocumentsConfig},
+    credentials::key_ring::KeyRing,
     error::limit::Limit,
     fleet::Fleet,
     graceful_shutdown::{GracefulShutdown, ShutdownGuard},
@@ -93,17 +95,23 @@ impl Server {
             endpoint: config.http.path.as_str().trim_start_matches('/').to_owned(),
         });
         let fleet = Fleet::new(&config.shared)?;
+        let keys = fleet.keys().cloned().unwrap_or_else(KeyRing::random);
         let appointments =
             Shared::new(&config.cache, &config.changes, config.live.clone(), upstream, fleet.clone());
         appointments.join_fleet(&config.shared)?;
         let memory = ResponseMemory::new(config.http.max_response_memory, config.limits.caller_share);
         let gateway = Gateway {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
-            entity_tags: EntityTagKey::random(),
+            entity_tags: EntityTagKey::of(&keys),
             api: Api::new(config.limits.clone(), &config.graphql, config.cache.caller_share, memory)
                 .trusting(&config.documents),
             appointments,
-            identity: Authenticator::new(config.identity.mode, &config.callers, &http_client),
+            identity: Authenticator::new(
+                config.identity.mode,
+                &config.callers,
+                &http_client,
+                ScopeKey::of(&keys),
+            ),
             http: config.http.clone(),
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),

@@ -223,7 +223,8 @@ impl ClaimedChange {
 
 impl Drop for ClaimedChange {
     fn drop(&mut self) {
-        let Self { record: RecordInUse { records, key, shared }, index, is_sent, is_settled, token, .. } = self;
+        let Self { record: RecordInUse { records, key, shared }, index, is_sent, is_settled, token, .. } =
+            self;
         let unknown = || Outcome::Failed(UpstreamError::OutcomeUnknown(records.unknown.clone()));
         let outcome = is_sent.then(unknown);
         if let (Some(shared), Some(token)) = (shared, token.take()) {

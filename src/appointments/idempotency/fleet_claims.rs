@@ -138,7 +138,12 @@ impl FleetClaims {
     }
 
     /// The record of `caller` and its `key`. None without a fleet.
-    pub(super) fn record(self: &Arc<Self>, caller: &Caller, key: &str, request: RequestDigest) -> Option<FleetRecord> {
+    pub(super) fn record(
+        self: &Arc<Self>,
+        caller: &Caller,
+        key: &str,
+        request: RequestDigest,
+    ) -> Option<FleetRecord> {
         let (names, ring) = (self.fleet.names()?, self.fleet.keys()?);
         let identities = caller.identities();
         let owner = caller.identity().digest();
@@ -149,10 +154,12 @@ impl FleetClaims {
         ];
         // Another replica may use another key of the fleet, both for the identity and for the name.
         for (position, identity) in identities.iter().enumerate() {
-            keys.extend(names.digests("idempotency", &[&identity.digest(), key.as_bytes()]).into_iter().nth(position));
+            keys.extend(
+                names.digests("idempotency", &[&identity.digest(), key.as_bytes()]).into_iter().nth(position),
+            );
         }
         let under = |key: &[u8; 32]| blake3::keyed_hash(key, &request.0).as_bytes().to_vec();
-        let mut digests = vec![ring.all().len().to_string().into_bytes()];
+        let mut digests = vec![decimal(ring.all().len())];
         digests.extend(ring.all().iter().map(|key| under(&key.requests)));
         Some(FleetRecord { claims: self.clone(), keys, digests })
     }
@@ -208,7 +215,7 @@ impl FleetRecord {
     /// The reason to refuse the request.
     pub(super) async fn check(&self) -> Result<(), KeyRefusal> {
         let FleetClaims { max_records, size, .. } = &*self.claims;
-        let Ok(reply) = self.call(&CHECK, &[max_records.to_string().as_bytes()]).await else { return Ok(()) };
+        let Ok(reply) = self.call(&CHECK, &[decimal(*max_records)]).await else { return Ok(()) };
         match reply.first().map(Vec::as_slice) {
             Some(b"other request") => {
                 metrics().idempotent_changes.count("mismatch");
@@ -238,7 +245,8 @@ impl FleetRecord {
         loop {
             let gives_up = gone_since.is_some_and(|since| since.elapsed() >= REJOIN_TIME);
             let reply = self.try_claim(index, token, deadline, gives_up).await;
-            let reply = reply.as_ref().map(|reply| reply.split_first().map(|(word, rest)| (word.as_slice(), rest)));
+            let reply =
+                reply.as_ref().map(|reply| reply.split_first().map(|(word, rest)| (word.as_slice(), rest)));
             match reply {
                 Ok(Some((b"claimed", _))) => return FleetClaim::Claimed,
                 Ok(Some((b"known", rest))) => {
@@ -280,17 +288,14 @@ impl FleetRecord {
         // A claim never ends before its change.
         let kept = *ttl + deadline.saturating_duration_since(Instant::now()) + *longest_change;
         let (replica, token) = self.holder(token)?;
-        self.call(
-            &CLAIM,
-            &[
-                index.to_string().as_bytes(),
-                replica.as_bytes(),
-                token.as_bytes(),
-                kept.as_millis().to_string().as_bytes(),
-                if gives_up { b"1" } else { b"0" },
-            ],
-        )
-        .await
+        let arguments = [
+            decimal(index),
+            replica.into_bytes(),
+            token.into_bytes(),
+            decimal(kept.as_millis()),
+            decimal(u8::from(gives_up)),
+        ];
+        self.call(&CLAIM, &arguments).await
     }
 
     /// Records the outcome of the change that was claimed with `token`, or withdraws the claim. If Redis does not respond, it
@@ -337,9 +342,8 @@ impl FleetRecord {
         Ok((replica.0.to_string(), token.to_string()))
     }
 
-    async fn call(&self, script: &Script, arguments: &[&[u8]]) -> Result<Vec<Vec<u8>>, Unavailable> {
-        let digests = self.digests.iter().map(Vec::as_slice);
-        let arguments: Vec<_> = digests.chain(arguments.iter().copied()).collect();
+    async fn call(&self, script: &Script, arguments: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Unavailable> {
+        let arguments: Vec<_> = self.digests.iter().chain(arguments).map(Vec::as_slice).collect();
         self.claims.fleet.call(script, &self.keys, &arguments).await
     }
 }
@@ -349,12 +353,12 @@ impl Settlement {
         let FleetClaims { max_records, .. } = &*self.record.claims;
         let (replica, token) = self.record.holder(self.token)?;
         let remaining = self.expires.saturating_duration_since(Instant::now()).as_millis().max(1);
-        let arguments: [&[u8]; 5] = [
-            self.index.to_string().as_bytes(),
-            &[replica, token].concat().into_bytes(),
-            &self.state,
-            remaining.to_string().as_bytes(),
-            max_records.to_string().as_bytes(),
+        let arguments = [
+            decimal(self.index),
+            [replica, token].concat().into_bytes(),
+            self.state.clone(),
+            decimal(remaining),
+            decimal(*max_records),
         ];
         self.record.call(&SETTLE, &arguments).await.map(drop)
     }
@@ -376,6 +380,10 @@ impl Backoff {
 /// The context of a sealed outcome. Moved to another record or change, it cannot be opened.
 fn context(name: &[u8], index: usize) -> Vec<u8> {
     [name, b" outcome ", index.to_string().as_bytes()].concat()
+}
+
+fn decimal(number: impl ToString) -> Vec<u8> {
+    number.to_string().into_bytes()
 }
 
 fn milliseconds(text: Option<&Vec<u8>>) -> Option<Duration> {

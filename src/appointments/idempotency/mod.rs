@@ -96,7 +96,9 @@ impl IdempotencyRecords {
         let records = self.0.as_ref()?;
         Some(match &self.1 {
             None => records.hasher(),
-            Some(_) => blake3::Hasher::new_derive_key("appointments-gateway 2026 requests with idempotency keys"),
+            Some(_) => {
+                blake3::Hasher::new_derive_key("appointments-gateway 2026 requests with idempotency keys")
+            }
         })
     }
 

@@ -73,7 +73,8 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Option<Outcome> {
     Some(match decode(bytes)? {
         StoredOutcome::Applied(id) => Outcome::Applied(id),
         StoredOutcome::Rejected(faults) => {
-            let fault = |StoredFault { field, message }| InputFault { field, message: known_message(&message) };
+            let fault =
+                |StoredFault { field, message }| InputFault { field, message: known_message(&message) };
             Outcome::Rejected(faults.into_iter().map(fault).collect())
         }
         StoredOutcome::Failed(error) => Outcome::Failed(error.restore()),
@@ -198,7 +199,9 @@ mod tests {
         };
         let faults = |count| Outcome::Rejected(vec![fault.clone(); count].into());
         let bytes = to_bytes(&faults(15)).expect("as many as an input has");
-        assert!(matches!(from_bytes(&bytes), Some(Outcome::Rejected(again)) if *again == vec![fault.clone(); 15]));
+        assert!(
+            matches!(from_bytes(&bytes), Some(Outcome::Rejected(again)) if *again == vec![fault.clone(); 15])
+        );
         assert!(to_bytes(&faults(100)).is_none());
     }
 

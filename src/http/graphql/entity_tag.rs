@@ -11,10 +11,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::accept::MediaType;
 use crate::{
     caller::Scope,
+    credentials::key_ring::KeyRing,
     http::compression::{AcceptEncoding, Coding},
 };
 
-/// The random key of this process for the digests of entity tags. It never leaves the process.
+/// The key for the digests of entity tags. Replicas of a fleet have the same one, so that a client may revalidate its copy with
+/// any of them. While keys are rotated, tags under another key do not match.
 #[derive(Clone)]
 pub struct EntityTagKey([u8; 32]);
 
@@ -46,12 +48,9 @@ const LENGTH: usize = 22;
 const SUFFIXES: [&[u8]; 4] = [b"gzip", b"br", b"zstd", b"deflate"];
 
 impl EntityTagKey {
-    /// A key from the operating system's randomness.
-    pub fn random() -> Self {
-        let mut key = [0; 32];
-        key[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        key[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        Self(key)
+    /// The key for entity tags of `keys`.
+    pub fn of(keys: &KeyRing) -> Self {
+        Self(keys.first().entity_tags)
     }
 
     /// The tags of the response `body` to a caller of `scope`.
@@ -188,7 +187,7 @@ mod tests {
 
     fn tags() -> EntityTags {
         let scope = Caller::with_token("token", &ScopeKey::random()).scope();
-        EntityTagKey::random().tags(scope, MediaType::Json, b"{}")
+        EntityTagKey::of(&KeyRing::random()).tags(scope, MediaType::Json, b"{}")
     }
 
     fn text(tag: EntityTag) -> String {
@@ -200,7 +199,7 @@ mod tests {
         let scopes = ["a", "b"].map(|token| Caller::with_token(token, &ScopeKey::random()).scope());
         let mut distinct = HashSet::new();
         let mut count = 0;
-        for key in [EntityTagKey::random(), EntityTagKey::random()] {
+        for key in [KeyRing::random(), KeyRing::random()].map(|keys| EntityTagKey::of(&keys)) {
             for scope in scopes {
                 for media_type in [MediaType::Json, MediaType::GraphqlResponse] {
                     for body in [&b""[..], b"a", b"b"] {
@@ -215,6 +214,19 @@ mod tests {
             }
         }
         assert_eq!(distinct.len(), count);
+    }
+
+    #[test]
+    fn replicas_with_the_same_first_key_make_the_same_tags() {
+        let [old, new] = [0, 1].map(|_| KeyRing::generate_line());
+        let tags = |lines: &[&str]| {
+            let keys = KeyRing::parse(&lines.join("\n")).unwrap();
+            let scope = Caller::with_token("token", &ScopeKey::of(&keys)).scope();
+            EntityTagKey::of(&keys).tags(scope, MediaType::Json, b"{}")
+        };
+        assert_eq!(tags(&[&old]), tags(&[&old, &new]));
+        assert_eq!(tags(&[&new, &old]), tags(&[&new]));
+        assert_ne!(tags(&[&old]), tags(&[&new]));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
     auth::bearer,
     caller::{ScopeKey, ScopeSource},
     config::Config,
+    credentials::key_ring::KeyRing,
     graphql::{api::GraphqlRequest, persisted::RequestDocument},
     http::{compression, host, refusal::Refusal},
 };
@@ -112,7 +113,7 @@ pub fn headers(bytes: &[u8]) {
     codings.preferred();
     if let Some(condition) = IfNoneMatch::from_headers(&headers) {
         let scope = ScopeKey::random().scope(ScopeSource::AllCallers);
-        let tags = EntityTagKey::random().tags(scope, accept::MediaType::Json, bytes);
+        let tags = EntityTagKey::of(&KeyRing::random()).tags(scope, accept::MediaType::Json, bytes);
         let found = condition.matching(&tags, None, codings);
         // The key is random, so no list can contain the tag.
         assert!(found.is_none() || headers[header::IF_NONE_MATCH].as_bytes().trim_ascii() == b"*");

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{FinishedRun, Gateway, GatewayResponse, TIMEOUT, client, program};
+use crate::support::{FinishedRun, Gateway, GatewayResponse, TIMEOUT, TempFile, client, program};
 
 async fn check(settings: &[(&str, &str)]) -> FinishedRun {
     FinishedRun::of(program(&["check"], settings)).await
@@ -63,6 +63,26 @@ async fn check_validates_configuration_and_upstream() {
 
     let ended = check(&[("upstream.url", "http://127.0.0.1:9"), ("cache.ttl", "soon")]).await;
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+}
+
+#[tokio::test]
+async fn key_prints_a_new_line_for_the_key_file() {
+    let mut lines = Vec::new();
+    for _ in 0..2 {
+        let ended = FinishedRun::of(program(&["key"], &[])).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        let line = ended.stdout.strip_suffix('\n').expect("one line");
+        assert!(line.len() == 64 && line.bytes().all(|digit| b"0123456789abcdef".contains(&digit)), "{line}");
+        lines.push(line.to_owned());
+    }
+    assert_ne!(lines[0], lines[1]);
+    let keys = TempFile::with(&lines.join("\n"));
+    // The discard port, which is closed.
+    let settings = [("shared.url", "redis://127.0.0.1:9"), ("shared.key_file", keys.path())];
+    let ended = check(&settings).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("configuration valid"), "{ended:?}");
+    assert!(ended.stderr.contains("the shared Redis (redis://127.0.0.1:9) is not available"), "{ended:?}");
 }
 
 #[tokio::test]

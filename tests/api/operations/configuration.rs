@@ -51,7 +51,21 @@ async fn invalid_values_are_reported_with_place_and_remedy() {
     ] {
         assert_refused(&serve(&[], &[(key, value)]).await, told);
     }
+    for (value, told) in [
+        ("cache:6379", "redis-sentinel://HOST[:PORT],HOST[:PORT]/MASTER"),
+        ("redis://:hunter2@cache", "contains a password"),
+        ("rediss-sentinel://gate:hunter2@one,two/main", "shared.password_file"),
+        ("redis://cache/hunter2", "a number"),
+    ] {
+        assert_refused(&serve(&[], &[("shared.url", value)]).await, &["GATEWAY_SHARED_URL", told]);
+    }
+    let keys = TempFile::with(&format!("{}\nhunter2\n", "ab".repeat(32)));
+    let told = ["GATEWAY_SHARED_KEY_FILE", "line 2 is not a key", "appointments-gateway key"];
+    assert_refused(&serve(&[], &[("shared.key_file", keys.path())]).await, &told);
     let no_certificate = TempFile::with("hunter2");
+    let settings = [("shared.ca_file", no_certificate.path()), ("shared.prefix", "hunter2 *")];
+    let told = ["GATEWAY_SHARED_CA_FILE", "PEM", "GATEWAY_SHARED_PREFIX", "letters"];
+    assert_refused(&serve(&[], &settings).await, &told);
     let settings = [("upstream.url", "https://api.example"), ("upstream.ca_file", no_certificate.path())];
     assert_refused(&serve(&[], &settings).await, &["upstream.ca_file", "PEM"]);
 }
@@ -136,6 +150,30 @@ async fn all_faults_of_all_layers_are_reported_at_once() {
 async fn contradictory_settings_are_rejected() {
     let both = [("upstream.url", "https://api.example"), ("sandbox.enabled", "true")];
     assert_refused(&serve(&[], &both).await, &["sandbox.enabled", "upstream.url", "set one of them"]);
+    let (password, authority) = (TempFile::with(SECRET), rcgen::generate_simple_self_signed([]).unwrap());
+    let authority = TempFile::with(&authority.cert.pem());
+    let (password, authority) =
+        (("shared.password_file", password.path()), ("shared.ca_file", authority.path()));
+    assert_refused(
+        &serve(&[], &[password, ("shared.cache", "true")]).await,
+        &["1 error", "shared.url", "or remove: shared.password_file, shared.cache"],
+    );
+    let settings = [
+        ("shared.url", "redis://gate@cache"),
+        authority,
+        ("shared.publish_timeout", "2s"),
+        ("shared.timeout", "1m"),
+    ];
+    let told = [
+        "5 errors",
+        "shared.key_file: is not set",
+        "appointments-gateway key > shared.keys",
+        "shared.password_file: is not set",
+        "shared.ca_file",
+        "shared.publish_timeout: is not shorter than shared.lease",
+        "shared.timeout: is not shorter than shared.lease",
+    ];
+    assert_refused(&serve(&[], &settings).await, &told);
 }
 
 #[tokio::test]
@@ -176,12 +214,12 @@ async fn help_reads_as_documentation_and_names_every_key() {
         assert!(key.flag().is_none_or(is_told), "{}", key.name);
         assert!(help.stdout.contains(&key.variable()), "{}", key.name);
     }
-    for part in ["sandbox", "schema", "check", "api-key", "Exit codes", "Usage:"] {
+    for part in ["sandbox", "schema", "check", "api-key", "key", "Exit codes", "Usage:"] {
         assert!(help.stdout.contains(part), "{part}");
     }
     let version = FinishedRun::of(program(&["--version"], &[])).await;
     assert_eq!(version.stdout, concat!("appointments-gateway ", env!("CARGO_PKG_VERSION"), "\n"));
-    for subcommand in ["serve", "sandbox", "schema", "check", "api-key"] {
+    for subcommand in ["serve", "sandbox", "schema", "check", "api-key", "key"] {
         assert_eq!(
             FinishedRun::of(program(&[subcommand, "--help"], &[])).await.code,
             Some(0),

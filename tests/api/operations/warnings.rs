@@ -2,6 +2,7 @@
 
 use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, time::Duration};
 
+use appointments_gateway::credentials::key_ring::KeyRing;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -61,6 +62,37 @@ async fn plain_origins_on_other_hosts_are_warned_of_in_production() {
     assert_one(&warned[..1], &["http.origins", "http://app.example", "https://"]);
     assert_one(&warned[1..], &["http.origins", "http://10.0.0.1:8080"]);
     assert_eq!(warnings(&[DEVELOPMENT, SANDBOX, origins]).await, [""; 0]);
+}
+
+/// A Redis on another machine is never reached here, so `check` fails after the warnings.
+#[tokio::test]
+async fn a_plain_redis_on_another_host_is_warned_of_in_production() {
+    let (keys, password) = (TempFile::with(&KeyRing::generate_line()), TempFile::with("hunter2"));
+    let url = "redis://gate@0.0.0.0:9";
+    let warned = async |settings: &[(&str, &str)]| {
+        let ended = FinishedRun::of(program(&["check"], settings)).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let lines = ended.stdout.lines().filter_map(|line| line.strip_prefix("warning: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let keys = ("shared.key_file", keys.path());
+    let all = [PRODUCTION, SANDBOX, keys, ("shared.url", url), ("shared.password_file", password.path())];
+    with_mode(password.path(), 0o600);
+    with_mode(keys.1, 0o600);
+    assert_one(&warned(&all).await, &["shared.url is redis://0.0.0.0:9", "plain text", "rediss://"]);
+    assert_eq!(warned(&[&all[..], &[DEVELOPMENT]].concat()).await, [""; 0]);
+    for local in ["redis://127.0.0.1:9", "rediss://0.0.0.0:9"] {
+        assert_eq!(warned(&[&all[..], &[("shared.url", local)]].concat()).await, [""; 0]);
+    }
+    for (file, key) in [(keys.1, "shared.key_file"), (password.path(), "shared.password_file")] {
+        with_mode(file, 0o644);
+        let settings = [&all[..], &[("shared.url", "redis://127.0.0.1:9")]].concat();
+        assert_one(&warned(&settings).await, &[key, file, "every user", "chmod o-rwx"]);
+        with_mode(file, 0o600);
+    }
+    let long =
+        [("shared.lease", "1m"), ("shared.publish_timeout", "10s"), ("shared.url", "redis://127.0.0.1:9")];
+    assert_one(&warned(&[&all[..], &long].concat()).await, &["shared.publish_timeout", "http.deadline"]);
 }
 
 #[tokio::test]
