@@ -239,10 +239,11 @@ impl Metrics {
             idempotent_changes: counters(
                 r,
                 "idempotent_changes",
-                "Changes with an idempotency key: sent, joined in flight, and replayed; requests with a key of another \
-                 request (mismatch), and without memory for a record (refused)",
+                "Changes with an idempotency key: sent, joined in flight, and replayed; those sent without a claim in the \
+                 shared Redis (unclaimed); requests with a key of another request (mismatch), and without memory for a \
+                 record (refused)",
                 "outcome",
-                &["sent", "joined", "replayed", "mismatch", "refused"],
+                &["sent", "joined", "replayed", "unclaimed", "mismatch", "refused"],
             ),
             shared_changes: counters(
                 r,

@@ -12,8 +12,9 @@ mod support;
 
 mod bus;
 mod example;
+mod idempotency;
 mod outage;
 mod persisted_queries;
-mod rate_limit;
 mod pollers;
+mod rate_limit;
 mod shared_cache;
