@@ -70,7 +70,7 @@ pub(crate) struct ReplicaId(pub(crate) Uuid);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) origin: ReplicaId,
-    /// The number among the messages of its origin. A repetition is refused.
+    /// The number among the messages of its origin. Observations with a lower one than the last are ignored.
     pub(crate) number: u64,
     pub(crate) event: Event,
 }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     Inner, Outage,
     connection::{Connected, Connector, reason},
-    message::{Acknowledgement, Epoch, Message, Position, ReplicaId, decode, encode},
+    message::{Acknowledgement, Epoch, Event, Message, Position, ReplicaId, decode, encode},
     outbox::{Outgoing, SharedCopies, TOMBSTONE},
 };
 use crate::metrics::metrics;
@@ -106,8 +106,8 @@ struct Joined {
     pushes: mpsc::Receiver<PushInfo>,
     /// When the lease ends, by this replica's clock.
     lease_end: Instant,
-    /// The last number of each origin.
-    numbers: HashMap<ReplicaId, u64>,
+    /// The number of the last observation of each origin.
+    observed: HashMap<ReplicaId, u64>,
 }
 
 async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, String> {
@@ -157,7 +157,7 @@ async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, Strin
     }
     inner.session.send_replace(Some(session.clone()));
     metrics().shared_joined.set(1);
-    Ok(Joined { session, pushes, lease_end, numbers: HashMap::new() })
+    Ok(Joined { session, pushes, lease_end, observed: HashMap::new() })
 }
 
 /// Goes on without the fleet.
@@ -256,14 +256,17 @@ impl Joined {
         let Some(Message { origin, number, event }) = message else {
             return Err("a message is not encrypted with a key of shared.key_file".to_owned());
         };
-        let last_number = self.numbers.entry(origin).or_default();
-        if number <= *last_number {
-            return Err("a message was repeated".to_owned());
-        }
-        *last_number = number;
         let position = Position { epoch: self.session.epoch, sequence };
         let is_own = origin == inner.replica;
-        if let Some(receiver) = inner.receiver.get() {
+        // Whoever can write to Redis can repeat a message. What ends copies, ends them once more; an observation would show
+        // old data.
+        let is_repeated = matches!(event, Event::Observed(_)) && {
+            let last_number = self.observed.entry(origin).or_default();
+            number <= std::mem::replace(last_number, number.max(*last_number))
+        };
+        if let Some(receiver) = inner.receiver.get()
+            && !is_repeated
+        {
             receiver.receive(&event, position, is_own);
         }
         self.session.received.store(sequence, Ordering::SeqCst);

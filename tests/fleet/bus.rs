@@ -177,13 +177,14 @@ async fn a_read_in_flight_on_another_replica_is_not_stored() {
             false => state.answer(call).once(&gate),
         }
     });
-    let reading = fleet[1].status("token", &id(1));
+    let first = id(1);
+    let reading = fleet[1].status("token", &first);
     let changing = async {
         upstream.until_called(1).await;
         fleet[0].set_status("token", &id(1), "changed").await;
         // A new reader does not share the old call.
         let calls = upstream.gets();
-        let (status, ()) = tokio::join!(fleet[1].status("token", &id(1)), async {
+        let (status, ()) = tokio::join!(fleet[1].status("token", &first), async {
             upstream.until(|seen| seen.calls.iter().filter(|call| !call.is_change()).count() > calls).await;
             gate.open();
         });
@@ -406,7 +407,8 @@ async fn a_suspended_replica_that_wakes_up_after_its_lease_serves_nothing_old() 
         fleet[0].set_status("token", &id(1), &format!("round {round}")).await;
         sleep(Duration::from_millis(1100)).await;
         // Waits in the socket of the suspended process, and is among the first things that it handles.
-        let (status, ()) = tokio::join!(fleet[1].status("token", &id(1)), async {
+        let first = id(1);
+        let (status, ()) = tokio::join!(fleet[1].status("token", &first), async {
             sleep(Duration::from_millis(50)).await;
             fleet[1].resume();
         });
