@@ -193,7 +193,7 @@ pub(super) fn reason(error: &RedisError) -> String {
 }
 
 impl ServerInfo {
-    fn parse(info: &str) -> Self {
+    pub(super) fn parse(info: &str) -> Self {
         let value = |name: &str| {
             let lines = info.lines();
             let found = lines.filter_map(|line| line.split_once(':')).find(|(key, _)| *key == name);

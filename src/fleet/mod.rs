@@ -19,6 +19,8 @@ mod acknowledgements;
 mod breaker;
 mod check;
 mod connection;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub(crate) mod message;
 mod names;
 mod outbox;

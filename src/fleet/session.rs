@@ -401,7 +401,7 @@ impl Session {
 }
 
 /// Splits a payload into the number that Redis has given it, and the sealed message.
-fn numbered(payload: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn numbered(payload: &[u8]) -> Option<(u64, &[u8])> {
     let colon = payload.iter().position(|byte| *byte == b':')?;
     let number = std::str::from_utf8(&payload[..colon]).ok()?.parse().ok()?;
     Some((number, &payload[colon + 1..]))
