@@ -10,6 +10,7 @@
 #[allow(dead_code, unused_imports, reason = "each topic uses a part of it")]
 mod support;
 
+mod access;
 mod bus;
 mod example;
 mod idempotency;
