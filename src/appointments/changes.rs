@@ -61,7 +61,7 @@ impl Shared {
             Err(error) => {
                 let outcome = Err(error);
                 if let Some(claimed) = claimed {
-                    claimed.settle(&outcome);
+                    claimed.settle_everywhere(&outcome).await;
                 }
                 return outcome;
             }
@@ -73,7 +73,7 @@ impl Shared {
         let sent = async move {
             let outcome = shared.carry_out(turn, &caller, change).await;
             if let Some(claimed) = claimed {
-                claimed.settle(&outcome);
+                claimed.settle_everywhere(&outcome).await;
             }
             outcome
         };
@@ -117,7 +117,7 @@ impl Shared {
                 // neither is cached.
                 let unpublished = self.unpublished(known);
                 let version = open.applied(known);
-                if let Some(id) = known {
+                let answer = known.and_then(|id| {
                     let answer = appointment.clone().zip(version).map(|(appointment, version)| {
                         let freshness = self.copies.ttl.of_appointment(caller, directives);
                         let value = Some(appointment);
@@ -126,9 +126,13 @@ impl Shared {
                     if let Some(read) = &answer {
                         self.cache.store(AppointmentKey { scope: caller.scope(), id }, read);
                     }
+                    answer
+                });
+                // Before subscribers see the change: what they read next, through any replica, shows it too.
+                self.publish_change(known, None, unpublished).await;
+                if let Some(id) = known {
                     self.subscriptions.changed(caller, id, answer);
                 }
-                self.publish_change(known, None, unpublished).await;
                 Ok(Changed::To(appointment))
             }
             Ok(ChangeResponse::Rejected(faults)) => {
@@ -142,10 +146,10 @@ impl Shared {
                         // The answer was lost, but the change may still take effect.
                         let unpublished = self.unpublished(id);
                         open.unknown();
+                        self.publish_change(id, Some(self.upstream.timeout()), unpublished).await;
                         if let Some(id) = id {
                             self.subscriptions.changed(caller, id, None);
                         }
-                        self.publish_change(id, Some(self.upstream.timeout()), unpublished).await;
                     }
                     _ => open.refused(),
                 }
@@ -220,6 +224,7 @@ impl CacheEffect {
             | UpstreamError::Overloaded { .. }
             | UpstreamError::Exhausted { .. }
             | UpstreamError::TooLarge
+            | UpstreamError::KeyOfOtherRequest
             | UpstreamError::Invalid(_) => Self::None,
         }
     }

@@ -109,14 +109,14 @@ impl Copies {
     /// Ends all copies of `id`, which the upstream has withdrawn from `caller`, and of the pages that show it. `recheck`
     /// says when its pollers poll again.
     pub(crate) fn revoke(&self, caller: &Caller, id: Uuid, recheck: Recheck) {
-        self.announce(caller, RevokedSubject::Appointment(id));
+        self.announce(caller, RevokedSubject::Appointment(id), recheck);
         self.end(caller.scope(), RevokedSubject::Appointment(id), recheck);
     }
 
     /// Records that a read of this `version` has found no appointment `id`, and ends older copies of it. Returns the version
     /// of the absence.
     pub(crate) fn found_absent(&self, caller: &Caller, id: Uuid, version: &ReadVersion) -> ReadVersion {
-        self.announce(caller, RevokedSubject::Appointment(id));
+        self.announce(caller, RevokedSubject::Appointment(id), Recheck::Now);
         let absent = self.validity.found_absent(version, id);
         self.evict(caller.scope(), id, Recheck::Now);
         absent
@@ -124,13 +124,13 @@ impl Copies {
 
     /// Ends all pages of `caller`.
     pub(crate) fn revoke_list(&self, caller: &Caller) {
-        self.announce(caller, RevokedSubject::List);
+        self.announce(caller, RevokedSubject::List, Recheck::Now);
         self.end(caller.scope(), RevokedSubject::List, Recheck::Now);
     }
 
     /// Ends all copies of `caller`, whose credential is not accepted any more.
     pub(crate) fn revoke_everything(&self, caller: &Caller) {
-        self.announce(caller, RevokedSubject::Everything);
+        self.announce(caller, RevokedSubject::Everything, Recheck::Now);
         self.end(caller.scope(), RevokedSubject::Everything, Recheck::Now);
     }
 
@@ -155,6 +155,19 @@ impl Copies {
         }
     }
 
+    /// Ends the copies that the upstream has withdrawn from `scope` in its answer to another replica. The absence of an
+    /// appointment stays: two replicas would otherwise end the absences of each other again and again.
+    pub(crate) fn end_elsewhere(&self, scope: Scope, subject: RevokedSubject, recheck: Recheck) {
+        let is_absent = |id| {
+            let entry = self.appointments.get(&AppointmentKey { scope, id });
+            entry.is_some_and(|entry| entry.account(|copy| copy.value.is_none()))
+        };
+        match subject {
+            RevokedSubject::Appointment(id) if is_absent(id) => {}
+            subject => self.end(scope, subject, recheck),
+        }
+    }
+
     fn evict(&self, scope: Scope, id: Uuid, recheck: Recheck) {
         let key = AppointmentKey { scope, id };
         self.appointments.evict(key);
@@ -163,9 +176,10 @@ impl Copies {
     }
 
     /// Ends the copies on the other replicas, and those that all replicas share.
-    fn announce(&self, caller: &Caller, subject: RevokedSubject) {
+    fn announce(&self, caller: &Caller, subject: RevokedSubject, recheck: Recheck) {
         if let Some(ended) = self.shared.ended_by_revocation(caller, subject) {
-            let event = Event::Revoked { scopes: caller.scopes(), subject };
+            let recheck = recheck == Recheck::Now;
+            let event = Event::Revoked { scopes: caller.scopes(), subject, recheck };
             // Until it is published, this replica itself reads no shared copy of the caller.
             let unpublished = self.validity.unpublished_revocation(caller.scope());
             self.fleet.announce(event, ended, Some(Arc::new(unpublished)));

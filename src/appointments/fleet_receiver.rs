@@ -21,7 +21,12 @@ impl FleetReceiver for CopiesReceiver {
         let validity = &self.copies.validity;
         match event {
             // The effects of its own messages came before them.
-            Event::Changed { id, .. } if is_own => validity.note_message(*id, position.sequence),
+            Event::Changed { id, .. } if is_own => {
+                validity.note_message(*id, position.sequence);
+                if let Some(id) = id {
+                    self.subscriptions.published(*id, position);
+                }
+            }
             Event::Changed { id, uncertain_for } => {
                 validity.changed_elsewhere(*id, *uncertain_for, position.sequence);
                 if let Some(id) = id {
@@ -33,12 +38,14 @@ impl FleetReceiver for CopiesReceiver {
                 scopes.iter().for_each(|scope| self.copies.shared.forget(*scope));
             }
             Event::Revoked { .. } if is_own => {}
-            Event::Revoked { scopes, subject } => {
+            Event::Revoked { scopes, subject, recheck } => {
+                let recheck = if *recheck { Recheck::Now } else { Recheck::Later };
                 for scope in scopes {
-                    self.copies.end(*scope, *subject, Recheck::Now);
+                    self.copies.end_elsewhere(*scope, *subject, recheck);
                 }
             }
-            Event::Observed(_) => {}
+            Event::Observed(_) if is_own => {}
+            Event::Observed(observation) => self.subscriptions.observed(observation, position),
         }
     }
 

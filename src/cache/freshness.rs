@@ -51,6 +51,11 @@ impl StalePolicy {
     pub(crate) const NEVER: Self =
         Self { if_error: Duration::ZERO, while_revalidate: Duration::ZERO, keep_expired: Duration::ZERO };
 
+    /// The same, but copies are never served stale.
+    pub(crate) fn only_revalidated(self) -> Self {
+        Self { keep_expired: self.keep_expired, ..Self::NEVER }
+    }
+
     /// The policy of `cache.stale_if_error`, `cache.stale_while_revalidate` and `cache.keep_expired`.
     pub(crate) fn of(config: &CacheConfig) -> Self {
         Self {

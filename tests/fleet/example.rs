@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path, process::Stdio, time::Duration};
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -185,12 +185,11 @@ async fn serves_everything(example: Example) {
     let mut replicas = BTreeSet::new();
     for round in 0..5 {
         let expected = format!("round {round}");
-        for _ in 0..6 {
-            replicas.insert(example.status(&id).await.1);
-        }
+        // At the same time, so that no replica can take them all.
+        let all = async || join_all((0..12).map(|_| example.status(&id))).await;
+        replicas.extend(all().await.into_iter().map(|(_, replica)| replica));
         example.change(&id, &expected).await;
-        for _ in 0..6 {
-            let (status, replica) = example.status(&id).await;
+        for (status, replica) in all().await {
             assert_eq!(status, expected, "through {replica}");
             replicas.insert(replica);
         }
@@ -233,8 +232,7 @@ async fn a_replica_stops_without_errors() {
     // A change waits for no replica that has left, and is read through those that stay.
     example.change(&id, "after").await;
     let mut replicas = BTreeSet::new();
-    for _ in 0..10 {
-        let (status, replica) = example.status(&id).await;
+    for (status, replica) in join_all((0..12).map(|_| example.status(&id))).await {
         assert_eq!(status, "after");
         replicas.insert(replica);
     }

@@ -86,10 +86,15 @@ impl Gateway {
 
     /// All metrics, by name and labels.
     pub async fn metrics(&self) -> BTreeMap<String, f64> {
-        let reply = self.get("/metrics").await.expect("the metrics are served");
+        self.try_metrics().await.expect("the metrics are served")
+    }
+
+    /// The metrics, if they are served.
+    pub async fn try_metrics(&self) -> Option<BTreeMap<String, f64>> {
+        let reply = self.get("/metrics").await?;
         let text = reply.body.as_str().unwrap_or_default();
         let series = text.lines().filter_map(|line| line.rsplit_once(' '));
-        series.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+        Some(series.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
     }
 
     /// The peak memory so far, in KiB.
@@ -102,8 +107,13 @@ impl Gateway {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         let id = self.child.id().expect("it runs");
-        kill(Pid::from_raw(id as i32), Signal::SIGTERM).expect("it runs");
+        kill(Pid::from_raw(id as i32), signal).expect("it runs");
     }
 
     /// Waits for the process to exit, and returns its status and its log.
