@@ -28,6 +28,7 @@
 //!
 //! Shared by several layers:
 //!
+//! - [`fleet`]: replicas that share a Redis: leases, the change bus, encryption.
 //! - [`model`]: an appointment, decoded once and shared.
 //! - [`caller`] and [`credentials`]: the authenticated caller; formats and verification of credentials.
 //! - [`fair_queue`]: a concurrency limit with a share per caller, for operations and for upstream calls.
@@ -49,7 +50,7 @@
 //!    receives data fetched for another, unless the operator sets `callers.share_cache`. Requests without a caller never
 //!    reach the upstream.
 //! 2. **Validity.** `cache::validity` checks every copy when it is served: freshness, eviction, revocation and changes,
-//!    including changes in flight or with an unknown outcome. During an outage, a copy may be served stale within a bound,
+//!    including changes in flight or with an unknown outcome, and changes through other replicas of the fleet. During an outage, a copy may be served stale within a bound,
 //!    and is marked as stale.
 //! 3. **Single flight.** One call per scope and id is in flight, plus a hedged attempt if `upstream.hedge_percent` allows
 //!    it. A waiter that leaves does not affect the others. The call is cancelled with its last waiter.

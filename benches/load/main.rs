@@ -52,6 +52,7 @@ mod limit;
 mod machine;
 mod plain;
 mod process;
+mod redis;
 mod relay;
 mod serving;
 mod upstream;

@@ -109,6 +109,15 @@ fn get(parameters: &[(&str, &str)]) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Returns a change of an appointment.
+pub fn change(id: &str) -> Vec<u8> {
+    let mutation = "mutation ($id: UUID!) { updateAppointment(id: $id, input: { status: \"waiting\" }) { userErrors { message } } }";
+    post(mutation, &json!({ "id": id }), None)
+}
+
+/// The response to a [`change`].
+pub const CHANGED: &str = r#"{"data":{"updateAppointment":{"userErrors":[]}}}"#;
+
 /// Returns a query without any upstream data.
 pub fn typename() -> Vec<u8> {
     post("{ __typename }", &json!({}), None)

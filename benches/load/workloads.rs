@@ -1,6 +1,7 @@
 //! The workloads, and the goals of the gateway in them.
 
 mod compressed;
+mod fleet;
 mod latency;
 mod memory;
 mod scale;
@@ -94,6 +95,16 @@ pub const WORKLOADS: &[Workload] = &[
         name: "tokens",
         description: "tokens of 10 and 100 KB, which are rejected",
         run: scale::tokens,
+    },
+    Workload {
+        name: "fleet",
+        description: "hot-one and cold with shared.url, and changes that replicas acknowledge",
+        run: fleet::replicas,
+    },
+    Workload {
+        name: "fleet-large",
+        description: "100 replicas on one Redis: commands, memory, CPU and changes",
+        run: fleet::large,
     },
     Workload {
         name: "start",

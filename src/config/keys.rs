@@ -1093,7 +1093,8 @@ pub const KEYS: &[ConfigKey] = &[
         name: "shared.cache",
         default: "false",
         kind: ValueKind::Switch,
-        help: "Store appointments in the shared Redis, encrypted, as a second-level cache of all replicas.",
+        help: "Store appointments in the shared Redis, encrypted, as a second-level cache of all replicas: at most twice \
+               cache.size, with cache.caller_share for each caller.",
         set: |c, v| switch(v).map(|v| c.shared.cache = v),
     },
     ConfigKey {

@@ -107,17 +107,16 @@ impl Connector {
         Err(format!("no sentinel named the master: {}", reasons.join("; ")))
     }
 
-    /// Completes with a reason once the sentinels name another master than the connected one. Never without sentinels.
-    pub(super) async fn until_replaced(&self, interval: Duration) -> String {
+    /// Completes with a reason once the sentinels name another master than the server at `connected`. Never without
+    /// sentinels.
+    pub(super) async fn until_replaced(&self, connected: &str, interval: Duration) -> String {
         let Some(master) = &self.url.master else { return std::future::pending().await };
-        let mut connected = None;
         loop {
             // Without an answer nothing is known, and the lease decides.
-            if let Ok(named) = self.address_of_master(master).await {
-                if connected.as_ref().is_some_and(|connected| *connected != named) {
-                    return format!("{} is the master now", address(&named.0, named.1));
-                }
-                connected = Some(named);
+            if let Ok((host, port)) = self.address_of_master(master).await
+                && address(&host, port) != connected
+            {
+                return format!("{} is the master now", address(&host, port));
             }
             sleep(interval).await;
         }
@@ -169,7 +168,7 @@ impl Connector {
 
 /// Each call has its own deadline, so the library sets none.
 fn connection_config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None)
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
 /// The text of an error of the server or of the connection, with the remedy if there is one.
@@ -193,7 +192,7 @@ pub(super) fn reason(error: &RedisError) -> String {
 }
 
 impl ServerInfo {
-    fn parse(info: &str) -> Self {
+    pub(super) fn parse(info: &str) -> Self {
         let value = |name: &str| {
             let lines = info.lines();
             let found = lines.filter_map(|line| line.split_once(':')).find(|(key, _)| *key == name);
@@ -225,6 +224,9 @@ impl ServerInfo {
                 "has the unsupported version {:?}; use Redis {MIN_VERSION} or later, or Valkey",
                 self.version
             ));
+        }
+        if self.run_id.is_empty() {
+            return Err("does not tell its run id; let the user run INFO".to_owned());
         }
         if !self.is_master {
             return Err("is a read-only replica; name the master, or use redis-sentinel://".to_owned());

@@ -1,8 +1,8 @@
-//! `examples/fleet/run`: three gateways behind HAProxy, with one command.
+//! `examples/fleet/run`: three gateways behind HAProxy or nginx, with one command.
 
 use std::{collections::BTreeSet, path::Path, process::Stdio, time::Duration};
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -32,10 +32,11 @@ struct Example {
 }
 
 impl Example {
-    async fn start() -> Self {
+    async fn start(balancer: &str) -> Self {
         let port = free_ports(6);
         let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fleet/run");
         let mut child = Command::new(run)
+            .arg(balancer)
             .env("FLEET_PORT", port.to_string())
             .env("GATEWAY", env!("CARGO_BIN_EXE_appointments-gateway"))
             .stdin(Stdio::null())
@@ -67,7 +68,7 @@ impl Example {
         example
     }
 
-    /// A query through HAProxy.
+    /// A query through the load balancer.
     async fn query(&self, query: &str, variables: Value) -> GatewayResponse {
         let request = client()
             .post(format!("http://127.0.0.1:{}/graphql", self.port))
@@ -156,8 +157,16 @@ impl EventStream {
 }
 
 #[tokio::test]
-async fn the_example_serves_queries_websockets_and_event_streams() {
-    let example = Example::start().await;
+async fn haproxy_serves_queries_websockets_and_event_streams() {
+    serves_everything(Example::start("haproxy").await).await;
+}
+
+#[tokio::test]
+async fn nginx_serves_queries_websockets_and_event_streams() {
+    serves_everything(Example::start("nginx").await).await;
+}
+
+async fn serves_everything(example: Example) {
     let list = example.query("{ appointments(first: 1) { nodes { id } } }", Value::Null).await;
     let id = list.body["data"]["appointments"]["nodes"][0]["id"].as_str().unwrap().to_owned();
 
@@ -176,12 +185,11 @@ async fn the_example_serves_queries_websockets_and_event_streams() {
     let mut replicas = BTreeSet::new();
     for round in 0..5 {
         let expected = format!("round {round}");
-        for _ in 0..6 {
-            replicas.insert(example.status(&id).await.1);
-        }
+        // At the same time, so that no replica can take them all.
+        let all = async || join_all((0..12).map(|_| example.status(&id))).await;
+        replicas.extend(all().await.into_iter().map(|(_, replica)| replica));
         example.change(&id, &expected).await;
-        for _ in 0..6 {
-            let (status, replica) = example.status(&id).await;
+        for (status, replica) in all().await {
             assert_eq!(status, expected, "through {replica}");
             replicas.insert(replica);
         }
@@ -199,15 +207,15 @@ async fn the_example_serves_queries_websockets_and_event_streams() {
         .await
         .expect("an event in time");
     }
-    assert_eq!(replicas.len(), 3, "HAProxy has used all: {replicas:?}");
+    assert_eq!(replicas.len(), 3, "all were used: {replicas:?}");
     drop((stream, socket));
     example.interrupt().await;
 }
 
 /// HAProxy learns from `/readyz` that a replica shuts down, so no request meets a closed port.
 #[tokio::test]
-async fn a_replica_of_the_example_stops_without_errors() {
-    let example = Example::start().await;
+async fn a_replica_stops_without_errors() {
+    let example = Example::start("haproxy").await;
     let list = example.query("{ appointments(first: 1) { nodes { id } } }", Value::Null).await;
     let id = list.body["data"]["appointments"]["nodes"][0]["id"].as_str().unwrap().to_owned();
     example.change(&id, "before").await;
@@ -224,8 +232,7 @@ async fn a_replica_of_the_example_stops_without_errors() {
     // A change waits for no replica that has left, and is read through those that stay.
     example.change(&id, "after").await;
     let mut replicas = BTreeSet::new();
-    for _ in 0..10 {
-        let (status, replica) = example.status(&id).await;
+    for (status, replica) in join_all((0..12).map(|_| example.status(&id))).await {
         assert_eq!(status, "after");
         replicas.insert(replica);
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::{
     connection::Reply,
@@ -53,6 +54,12 @@ pub enum Selection {
     Full,
 }
 
+/// A read that is wrong unless it began during an outage of the shared Redis.
+pub struct Doubt {
+    pub asked: Instant,
+    pub what: String,
+}
+
 /// The start of a request, and the state known at that time.
 pub struct Asked {
     token: usize,
@@ -77,6 +84,8 @@ pub struct Judge {
     outcomes: Mutex<BTreeMap<(&'static str, Outcome), u64>>,
     codes: Mutex<BTreeMap<String, u64>>,
     violations: Mutex<Vec<String>>,
+    /// In a fleet: how long a refusal may take to reach all replicas, and the reads that outages may explain.
+    fleet: Option<(Duration, Mutex<Vec<Doubt>>)>,
     pub counts: Counts,
 }
 
@@ -107,6 +116,11 @@ impl Asked {
         let refused = all.map(|appointment| world.refused(token, appointment)).collect();
         Self { token, at: Instant::now(), acknowledged, earliest, refused }
     }
+
+    /// The start of the request.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
 }
 
 impl Selection {
@@ -135,8 +149,27 @@ impl Judge {
             outcomes: Mutex::default(),
             codes: Mutex::default(),
             violations: Mutex::default(),
+            fleet: None,
             counts: Counts::default(),
         }
+    }
+
+    /// The judge of a fleet: replicas may learn of a refusal `lease` later, and may not learn of changes during outages.
+    pub fn of_fleet(self, lease: Duration) -> Self {
+        Self { fleet: Some((lease, Mutex::default())), ..self }
+    }
+
+    /// The reads that are wrong unless they began during an outage.
+    pub fn take_doubts(&self) -> Vec<Doubt> {
+        let doubts = self.fleet.as_ref().map(|(_, doubts)| std::mem::take(&mut *doubts.lock().unwrap()));
+        doubts.unwrap_or_default()
+    }
+
+    /// Reports old data. In a fleet an outage may explain it.
+    fn old(&self, asked: &Asked, what: String) -> Verdict<()> {
+        let Some((_, doubts)) = &self.fleet else { return Err(what) };
+        doubts.lock().unwrap().push(Doubt { asked: asked.at, what });
+        Ok(())
     }
 
     pub fn world(&self) -> &World {
@@ -371,7 +404,14 @@ impl Judge {
     fn is_revoked(&self, asked: &Asked, appointment: usize, code: &str) -> bool {
         let is_revoked = code == "FORBIDDEN" && is_revocable(asked.token, appointment);
         if is_revoked {
-            self.world.refuse(asked.token, appointment, asked.earliest[appointment]);
+            let (world, token, earliest) = (self.world.clone(), asked.token, asked.earliest[appointment]);
+            match self.fleet {
+                None => world.refuse(token, appointment, earliest),
+                Some((lease, _)) => drop(tokio::spawn(async move {
+                    sleep(lease).await;
+                    world.refuse(token, appointment, earliest);
+                })),
+            }
         }
         is_revoked
     }
@@ -400,14 +440,17 @@ impl Judge {
         }
         let least = asked.acknowledged[appointment];
         if from.version < least {
-            return Err(format!("{} is older than the change that made version {least}", id(appointment)));
+            self.old(
+                asked,
+                format!("{} is older than the change that made version {least}", id(appointment)),
+            )?;
         }
         // The list still shows an appointment whose access is revoked, in odd epochs: one from the epoch of the
         // rejection may be newer than the rejection.
         let is_before =
             |refused| from.epoch < refused || from.epoch == refused && from.epoch.is_multiple_of(2);
         if asked.refused[appointment].is_some_and(is_before) {
-            return Err(format!("{} is from before a refusal", id(appointment)));
+            self.old(asked, format!("{} is from before a refusal", id(appointment)))?;
         }
         if from.version > self.world.version(appointment) {
             return Err(format!("{} has no version {} yet", id(appointment), from.version));

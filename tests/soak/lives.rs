@@ -2,27 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tokio::{net::TcpStream, sync::watch, time::sleep};
+use tokio::time::sleep;
 
 use crate::{
     connection::Request,
+    entrance::{DRAIN_DELAY, End, Entrance},
     gateway::Gateway,
     judge::Judge,
     upstream::Upstream,
     world::{Access, access, id, token},
 };
-
-/// The drain delay of announced shutdowns.
-pub const DRAIN_DELAY: Duration = Duration::from_secs(1);
-
-/// Requests written less than this before the gateway stops accepting may be unread.
-const MARGIN: Duration = Duration::from_millis(300);
 
 /// Time limit of recovery, and of the return to rest, after misbehaviour and load end.
 pub const RECOVERY: Duration = Duration::from_secs(30);
@@ -31,32 +25,12 @@ pub const RECOVERY: Duration = Duration::from_secs(30);
 const VISIBLE: usize = 1;
 const _: () = assert!(matches!(access(0, VISIBLE), Access::Visible));
 
-/// The kind of a shutdown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Announced by `/readyz`: clients that see it send no new requests.
-    Announced,
-    /// Unannounced: the load continues.
-    Blunt,
-}
-
-/// The clients' knowledge of the current life.
-#[derive(Debug, Clone, Copy)]
-pub struct Life {
-    pub number: u32,
-    pub is_serving: bool,
-    end: End,
-}
-
 /// The gateway and its lives.
 pub struct Lives {
-    port: u16,
+    entrance: Arc<Entrance>,
     upstream: Arc<Upstream>,
     settings: Vec<(&'static str, String)>,
     gateway: tokio::sync::Mutex<Option<Gateway>>,
-    life: watch::Sender<Life>,
-    /// The time at which each life was terminated.
-    endings: Mutex<Vec<Instant>>,
     /// The peak memory of all lives, in KiB.
     most_memory: Mutex<u64>,
 }
@@ -69,46 +43,23 @@ pub struct Resources {
 }
 
 impl Lives {
-    pub fn new(port: u16, upstream: Arc<Upstream>, settings: Vec<(&'static str, String)>) -> Self {
-        let life = Life { number: 0, is_serving: false, end: End::Announced };
+    pub fn new(
+        entrance: Arc<Entrance>,
+        upstream: Arc<Upstream>,
+        settings: Vec<(&'static str, String)>,
+    ) -> Self {
         Self {
-            port,
+            entrance,
             upstream,
             settings,
             gateway: tokio::sync::Mutex::new(None),
-            life: watch::Sender::new(life),
-            endings: Mutex::default(),
             most_memory: Mutex::new(0),
         }
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub fn life(&self) -> Life {
-        *self.life.borrow()
-    }
-
-    /// Waits for a serving gateway, and returns its life.
-    pub async fn serving(&self) -> Life {
-        let mut life = self.life.subscribe();
-        // The sender is in `self`, so it outlives every waiter.
-        life.wait_for(|life| life.is_serving).await.map(|life| *life).unwrap_or_else(|_| self.life())
-    }
-
-    /// A connection in `life`, or none if another has begun, so that late clients do not disturb its start.
-    pub async fn connect(&self, life: Life) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        if self.life().number != life.number {
-            return Err(io::Error::other("the life is over"));
-        }
-        Ok(stream)
-    }
-
     /// Starts a life that will end by `end`, and returns its resources before the first request.
     pub async fn begin(&self, end: End) -> Resources {
-        self.life.send_modify(|life| *life = Life { number: life.number + 1, is_serving: false, end });
+        self.entrance.begin(end);
         let delay = match end {
             End::Announced => format!("{}ms", DRAIN_DELAY.as_millis()),
             End::Blunt => "0".to_owned(),
@@ -120,10 +71,11 @@ impl Lives {
             ("http.drain_delay", delay),
             ("upstream.breaker_percent", breaker.to_owned()),
         ];
-        let gateway = Gateway::start(self.port, &[&of_this_life[..], &self.settings].concat()).await;
+        let gateway =
+            Gateway::start(self.entrance.port(), &[&of_this_life[..], &self.settings].concat()).await;
         let holdings = self.warm(&gateway).await;
         *self.gateway.lock().await = Some(gateway);
-        self.life.send_modify(|life| life.is_serving = true);
+        self.entrance.set_serving(true);
         holdings
     }
 
@@ -168,43 +120,20 @@ impl Lives {
     pub async fn end(&self, judge: &Judge) {
         let Some(gateway) = self.gateway.lock().await.take() else { return };
         self.note_memory(&gateway);
-        let life = self.life();
-        self.endings.lock().unwrap().push(Instant::now());
+        let life = self.entrance.life();
+        self.entrance.note_ending();
         gateway.terminate();
         if life.end == End::Announced {
             // Checked as a load balancer does.
             while !says_not_ready(&gateway).await {
                 sleep(Duration::from_millis(20)).await;
             }
-            self.life.send_modify(|life| life.is_serving = false);
+            self.entrance.set_serving(false);
         }
         let (status, log) = gateway.ended().await;
-        self.life.send_modify(|life| life.is_serving = false);
+        self.entrance.set_serving(false);
         judge.ensure(status.code() == Some(0), || format!("life {} ended with {status}", life.number));
         judge.ensure(log.is_empty(), || format!("life {} logged an error: {log}", life.number));
-    }
-
-    /// Whether a request begun in `life` may lack a response: the gateway was shutting down when the request was
-    /// completely `written`, or would have been, and need not have read it.
-    pub fn excuse(&self, life: Life, written: Instant) -> bool {
-        let endings = self.endings.lock().unwrap();
-        let Some(ending) = endings.get(life.number as usize - 1) else { return false };
-        match life.end {
-            // Until then it reads every request.
-            End::Announced => written + MARGIN > *ending + DRAIN_DELAY,
-            // It closes connections between two requests, even if another one is on its way.
-            End::Blunt => true,
-        }
-    }
-
-    /// Whether `life` was terminated.
-    pub fn is_ending(&self, life: Life) -> bool {
-        self.endings.lock().unwrap().len() >= life.number as usize
-    }
-
-    /// The number of finished lives.
-    pub fn ended(&self) -> usize {
-        self.endings.lock().unwrap().len()
     }
 
     /// The metrics of the current life.

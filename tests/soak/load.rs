@@ -11,8 +11,8 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     connection::{Connection, Lost, Reply, Request},
+    entrance::{Entrance, Life},
     judge::{Asked, Judge, Outcome, Selection},
-    lives::{Life, Lives},
     malformed::Malformed,
     world::{APPOINTMENTS, Access, TOKENS, access, id, listed, token},
 };
@@ -22,7 +22,7 @@ pub const TURNED_AWAY: Duration = Duration::from_millis(150);
 
 /// The shared state of all clients.
 pub struct Load {
-    pub lives: Arc<Lives>,
+    pub entrance: Arc<Entrance>,
     pub judge: Arc<Judge>,
     /// Whether the load has ended.
     pub over: watch::Receiver<bool>,
@@ -50,12 +50,18 @@ impl Client {
 
     pub async fn run(mut self) {
         while !self.load.is_over() {
-            let life = self.load.lives.serving().await;
-            match self.rng.u8(0..100) {
+            let life = self.load.entrance.serving().await;
+            // The load balancer rejects malformed requests itself.
+            let kinds = if self.load.entrance.is_balanced() { 92 } else { 100 };
+            match self.rng.u8(0..kinds) {
                 0..40 => self.one(life).await,
                 40..60 => self.several(life).await,
                 60..70 => self.list(life).await,
-                70..84 => self.change(life).await,
+                70..84 if self.load.entrance.is_balanced() => self.change_everywhere(life).await,
+                70..84 => {
+                    let appointment = self.any_appointment();
+                    self.change(life, appointment).await;
+                }
                 84..92 => self.leave(life).await,
                 _ => self.malformed(life).await,
             }
@@ -64,7 +70,12 @@ impl Client {
     }
 
     async fn one(&mut self, life: Life) {
-        let (appointment, selection) = (self.rng.usize(0..APPOINTMENTS), self.selection());
+        let appointment = self.rng.usize(0..APPOINTMENTS);
+        self.read(life, appointment).await;
+    }
+
+    async fn read(&mut self, life: Life, appointment: usize) {
+        let selection = self.selection();
         let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", selection.text());
         let asked = self.asked();
         let variables = json!({ "id": id(appointment) });
@@ -109,12 +120,24 @@ impl Client {
             if next.is_none() || self.rng.bool() {
                 return;
             }
-            (start, after, life) = (start + first, next, self.load.lives.serving().await);
+            (start, after, life) = (start + first, next, self.load.entrance.serving().await);
         }
     }
 
-    async fn change(&mut self, life: Life) {
-        let (appointment, number) = (self.any_appointment(), self.load.judge.world().new_change());
+    /// A change between reads through all replicas of a fleet: they have a copy, which the change ends.
+    async fn change_everywhere(&mut self, life: Life) {
+        let appointment = self.any_appointment();
+        for _ in 0..4 {
+            self.read(life, appointment).await;
+        }
+        self.change(life, appointment).await;
+        for _ in 0..4 {
+            self.read(life, appointment).await;
+        }
+    }
+
+    async fn change(&mut self, life: Life, appointment: usize) {
+        let number = self.load.judge.world().new_change();
         let (field, query, variables) = match self.rng.u8(0..4) {
             0 => (
                 "cancelAppointment",
@@ -148,7 +171,7 @@ impl Client {
         let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", Selection::Full.text());
         let request = self.request(&query, &json!({ "id": id(appointment) }));
         self.load.judge.counts.reads_needed.fetch_add(1, Ordering::Relaxed);
-        let opened = self.load.lives.connect(life).await.and_then(Connection::over);
+        let opened = self.load.entrance.connect(life).await.and_then(Connection::over);
         let Ok(mut connection) = opened else { return };
         let bytes = format!("{}{}", request.head(), request.body);
         let part = match self.rng.u8(0..3) {
@@ -198,12 +221,17 @@ impl Client {
         let mut connection = match kept {
             Some((_, connection)) => connection,
             None => {
-                let opened = self.load.lives.connect(life).await.and_then(Connection::over);
+                let opened = self.load.entrance.connect(life).await.and_then(Connection::over);
                 let why = |error| format!("no connection: {error}");
                 opened.map_err(|error| Lost { written: None, was_taken_on: false, why: why(error) })?
             }
         };
+        let began = Instant::now();
         let reply = connection.exchange(request).await?;
+        if self.load.entrance.is_of_load_balancer(&reply) {
+            let why = format!("{} of the load balancer", reply.status);
+            return Err(Lost { written: Some(began), was_taken_on: false, why });
+        }
         if reply.keeps_alive() && self.rng.u8(0..20) > 0 {
             self.connection = Some((life.number, connection));
         }
@@ -212,8 +240,7 @@ impl Client {
 
     /// Counts a request without a response: as lost, unless the gateway was shutting down and had not read it.
     async fn answerless(&self, kind: &'static str, life: Life, lost: Lost) {
-        let written = lost.written.unwrap_or_else(Instant::now);
-        if !lost.was_taken_on && self.load.lives.excuse(life, written) {
+        if self.load.entrance.excuses(life, &lost) {
             self.load.judge.count(kind, Outcome::TurnedAway);
             sleep(TURNED_AWAY).await;
         } else {

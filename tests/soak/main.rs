@@ -4,6 +4,8 @@
 //! `cargo test --test soak` takes half a minute, `SOAK=10m cargo test --release --test soak` ten minutes. `SOAK_SEED`
 //! repeats the script of a run: the behaviour of the upstream over time, the requests of each client, and the restarts.
 //! It does not repeat their interleaving.
+//!
+//! `cargo test --test soak -- fleet` does the same with a fleet ([`fleet`]). It needs Redis and HAProxy.
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 #![expect(clippy::unwrap_used, reason = "a lock that is poisoned ends the soak")]
@@ -16,6 +18,7 @@ mod mode;
 mod upstream;
 
 mod connection;
+mod entrance;
 mod load;
 mod malformed;
 mod subscribers;
@@ -26,6 +29,11 @@ mod lives;
 mod judge;
 mod report;
 
+mod fleet;
+#[path = "../fleet/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the soak needs a part of it")]
+mod support;
+
 use std::{
     process::ExitCode,
     sync::{Arc, atomic::Ordering},
@@ -35,8 +43,9 @@ use std::{
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
+use entrance::{End, Entrance};
 use judge::{Asked, Judge, Outcome, Selection};
-use lives::{End, Lives, RECOVERY, Resources};
+use lives::{Lives, RECOVERY, Resources};
 use load::{Client, Load};
 use mode::Mode;
 use report::Expectations;
@@ -97,7 +106,11 @@ async fn main() -> ExitCode {
     let seed = std::env::var("SOAK_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     println!("A soak of {duration:?}; SOAK_SEED={seed} repeats its script.\n");
-    if soak(duration, seed).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_kept = match std::env::args().nth(1).as_deref() {
+        Some("fleet") => fleet::soak(duration, seed).await,
+        _ => soak(duration, seed).await,
+    };
+    if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Whether all properties hold.
@@ -105,11 +118,12 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     let world = Arc::new(World::new());
     let upstream = Upstream::start(world.clone(), seed).await;
     let judge = Arc::new(Judge::new(world.clone(), CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR));
-    let lives = Arc::new(Lives::new(free_port(), upstream.clone(), settings()));
+    let entrance = Arc::new(Entrance::of_gateway(free_port()));
+    let lives = Arc::new(Lives::new(entrance.clone(), upstream.clone(), settings()));
     let mut rng = fastrand::Rng::with_seed(seed);
 
     let (over, is_over) = watch::channel(false);
-    let load = Arc::new(Load { lives: lives.clone(), judge: judge.clone(), over: is_over });
+    let load = Arc::new(Load { entrance: entrance.clone(), judge: judge.clone(), over: is_over });
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         clients.spawn(Client::new(load.clone(), number, seed).run());
@@ -117,7 +131,7 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     for number in 0..2 * SUBSCRIBERS {
         clients.spawn(Subscriber::new(load.clone(), number, seed).run(number % 2 == 0));
     }
-    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration));
+    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration, 1));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
 
     // At least three lives, and time for every mode of the upstream in the shortest run.
@@ -140,13 +154,13 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     while let Some(ended) = clients.join_next().await {
         judge.ensure(ended.is_ok(), || format!("a client of the soak failed: {ended:?}"));
     }
-    let recovered = recovery(&lives, &judge).await;
+    let recovered = recovery(entrance.port(), &judge).await;
     judge.ensure(recovered, || format!("all is not well {RECOVERY:?} after the far side is"));
     let left = lives.holdings(at_rest).await;
     let panics = lives.metrics().await["gateway_panics_total"];
     judge.ensure(panics == 0.0, || format!("{panics} panics"));
 
-    let expectations = expectations(&judge, &upstream, &lives, at_rest, left);
+    let expectations = expectations(&judge, &upstream, &lives, entrance.ended(), at_rest, left);
     println!(
         "{}\n{}\n\n{}\n",
         report::requests(&judge),
@@ -158,7 +172,7 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     println!(
         "Events of subscriptions: {events}. Answers that were stale in some place and said so: {stale}.\n"
     );
-    println!("The gateway was terminated and restarted {} times under load.\n", lives.ended());
+    println!("The gateway was terminated and restarted {} times under load.\n", entrance.ended());
     println!("{}", expectations.table());
     for violation in judge.violations() {
         println!("- {violation}");
@@ -169,8 +183,9 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     expectations.are_kept()
 }
 
-/// Runs through the modes of the upstream in random order, repeatedly, with healthy phases in between.
-async fn moods(upstream: Arc<Upstream>, mut rng: fastrand::Rng, duration: Duration) {
+/// Runs through the modes of the upstream in random order, repeatedly, with healthy phases in between, which last `rest`
+/// times half as long.
+async fn moods(upstream: Arc<Upstream>, mut rng: fastrand::Rng, duration: Duration, rest: u64) {
     // In a short run each mode still has to occur.
     let longest = (duration / 25).min(Duration::from_secs(3)).as_millis() as u64;
     loop {
@@ -180,7 +195,7 @@ async fn moods(upstream: Arc<Upstream>, mut rng: fastrand::Rng, duration: Durati
             upstream.behave(mode).await;
             sleep(Duration::from_millis(rng.u64(longest / 3..longest))).await;
             upstream.behave(Mode::Healthy).await;
-            sleep(Duration::from_millis(rng.u64(longest / 6..longest / 2))).await;
+            sleep(rest as u32 * Duration::from_millis(rng.u64(longest / 6..longest / 2))).await;
         }
     }
 }
@@ -194,7 +209,7 @@ async fn grants(world: Arc<World>, mut rng: fastrand::Rng) {
 }
 
 /// Waits until every caller receives all its data; returns whether that happens.
-async fn recovery(lives: &Lives, judge: &Judge) -> bool {
+async fn recovery(port: u16, judge: &Judge) -> bool {
     let began = Instant::now();
     let query =
         format!("query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {} }}", Selection::Full.text());
@@ -206,7 +221,7 @@ async fn recovery(lives: &Lives, judge: &Judge) -> bool {
             let asked = Asked::now(judge.world(), number);
             let request = connection::Request::post(Some(&token(number)), &query, &variables, false);
             judge.counts.reads_needed.fetch_add(APPOINTMENTS as u64, Ordering::Relaxed);
-            let Ok(mut connection) = connection::Connection::open(lives.port()).await else { return false };
+            let Ok(mut connection) = connection::Connection::open(port).await else { return false };
             let Ok(reply) = connection.exchange(&request).await else { return false };
             let verdict = judge.appointments(&asked, "appointmentsByIds", &all, Selection::Full, &reply);
             is_well &= verdict == Ok(Outcome::Right) && reply.body.get("extensions").is_none();
@@ -224,6 +239,7 @@ fn expectations(
     judge: &Judge,
     upstream: &Upstream,
     lives: &Lives,
+    restarts: usize,
     start: Resources,
     end: Resources,
 ) -> Expectations {
@@ -234,7 +250,7 @@ fn expectations(
     // A change may trigger a poll for every subscriber.
     let needed = load(&found.reads_needed) + changes * TOKENS as u64;
     // Each life begins with a budget of ten retries.
-    let reads = needed + needed * RETRY_PERCENT / 100 + 10 * (lives.ended() as u64 + 1);
+    let reads = needed + needed * RETRY_PERCENT / 100 + 10 * (restarts as u64 + 1);
     let mut expectations = Expectations::new();
     expectations.at_most("wrong answers", 0, load(&found.wrong));
     expectations.at_most("answers lost, while draining or ever", 0, load(&found.lost));

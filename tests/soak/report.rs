@@ -67,6 +67,11 @@ impl Expectations {
         self.0.push((format!("{what}: at most {bound}"), found.to_string(), found <= bound));
     }
 
+    /// Expects `what` to be at least `bound`.
+    pub fn at_least(&mut self, what: &str, bound: u64, found: u64) {
+        self.0.push((format!("{what}: at least {bound}"), found.to_string(), found >= bound));
+    }
+
     /// Expects `what` to be as at the start.
     pub fn equal(&mut self, what: &str, start: f64, end: f64) {
         self.0.push((

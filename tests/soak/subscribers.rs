@@ -19,8 +19,8 @@ use tokio_tungstenite::{
 
 use crate::{
     connection::{Connection, Lost, Request},
+    entrance::Life,
     judge::{Asked, Outcome, Selection},
-    lives::Life,
     load::{Load, TURNED_AWAY},
     world::{APPOINTMENTS, TOKENS, id, is_revocable, token},
 };
@@ -47,7 +47,7 @@ impl Subscriber {
 
     pub async fn run(mut self, over_websocket: bool) {
         while !self.load.is_over() {
-            let life = self.load.lives.serving().await;
+            let life = self.load.entrance.serving().await;
             if over_websocket {
                 self.over_websocket(life).await;
             } else {
@@ -67,10 +67,10 @@ impl Subscriber {
         let mut watched = self.watch();
         let mut request = Request::post(Some(&token(self.token)), QUERY, &watched.variables(), false);
         request.head = request.head.replace("application/graphql-response+json", "text/event-stream");
-        let (judge, lives) = (self.load.judge.clone(), self.load.lives.clone());
+        let (judge, entrance) = (self.load.judge.clone(), self.load.entrance.clone());
         let mut lost = Lost { written: None, was_taken_on: false, why: String::new() };
         let opened = async {
-            let mut connection = lives.connect(life).await.and_then(Connection::over)?;
+            let mut connection = entrance.connect(life).await.and_then(Connection::over)?;
             connection.send(format!("{}{}", request.head(), request.body).as_bytes()).await?;
             lost.written = Some(Instant::now());
             let head = connection.head(&mut lost).await?;
@@ -80,8 +80,12 @@ impl Subscriber {
             Ok(opened) => opened,
             Err(error) => return self.answerless(KIND, life, &error, &lost).await,
         };
-        judge.ensure(status == 200, || format!("an event stream begins with {status}"));
         let (until, began) = (self.until(), Instant::now());
+        if status != 200 {
+            let is_excused = entrance.has_lost_since(watched.asked.at());
+            judge.ensure(is_excused, || format!("an event stream begins with {status}"));
+            return judge.count(KIND, Outcome::TurnedAway);
+        }
         let mut text = String::new();
         loop {
             match timeout_at(until, connection.chunk()).await {
@@ -93,9 +97,13 @@ impl Subscriber {
                 Ok(Ok(None)) => {
                     // It ends by itself only when the gateway does, or with a definite error.
                     let is_complete = text == "event: complete\ndata:\n\n";
-                    let may_end = watched.has_ended() || lives.is_ending(life);
+                    let may_end = watched.has_ended() || entrance.is_ending(life);
                     judge.ensure(is_complete && may_end, || format!("an event stream ends with {text:?}"));
                     judge.count(KIND, Outcome::Right);
+                    break;
+                }
+                Ok(Err(_)) if entrance.has_lost_since(began) => {
+                    judge.count(KIND, Outcome::TurnedAway);
                     break;
                 }
                 Ok(Err(error)) => {
@@ -118,7 +126,7 @@ impl Subscriber {
 
     async fn over_websocket(&mut self, life: Life) {
         const KIND: &str = "watched over a WebSocket";
-        let (judge, lives) = (self.load.judge.clone(), self.load.lives.clone());
+        let (judge, entrance) = (self.load.judge.clone(), self.load.entrance.clone());
         let mut socket = match self.open(life).await {
             Ok(socket) => socket,
             Err(error) => {
@@ -173,12 +181,15 @@ impl Subscriber {
             if self.rng.bool() {
                 let _ = socket.close(None).await;
             }
+        } else if entrance.has_lost_since(began) {
+            judge.count(KIND, Outcome::TurnedAway);
         } else {
-            judge.ensure(close == Some(1001) && lives.is_ending(life), || {
+            judge.ensure(close == Some(1001) && entrance.is_ending(life), || {
                 format!("a WebSocket of {life:?} ends with {close:?} {broken:?} after {:?}", began.elapsed())
             });
             judge.count(KIND, Outcome::Right);
-            if !answered && !lives.excuse(life, query.2) {
+            let lost = Lost { written: Some(query.2), was_taken_on: false, why: String::new() };
+            if !answered && !entrance.excuses(life, &lost) {
                 judge.lost(format!("a query over a WebSocket in {life:?}"));
             }
         }
@@ -193,7 +204,7 @@ impl Subscriber {
             "sec-websocket-protocol",
             reqwest::header::HeaderValue::from_static("graphql-transport-ws"),
         );
-        let stream = self.load.lives.connect(life).await?;
+        let stream = self.load.entrance.connect(life).await?;
         let (mut socket, _) = client_async(request, stream).await.map_err(other)?;
         let payload = json!({ "Authorization": format!("Bearer {}", token(self.token)) });
         let init = json!({ "type": "connection_init", "payload": payload });
@@ -249,7 +260,7 @@ impl Subscriber {
     }
 
     async fn answerless(&self, kind: &'static str, life: Life, error: &std::io::Error, lost: &Lost) {
-        if self.load.lives.excuse(life, lost.written.unwrap_or_else(Instant::now)) && !lost.was_taken_on {
+        if self.load.entrance.excuses(life, lost) {
             self.load.judge.count(kind, Outcome::TurnedAway);
             sleep(TURNED_AWAY).await;
         } else {

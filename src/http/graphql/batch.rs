@@ -341,7 +341,8 @@ async fn prepare_one(
         let (status, error) = refusal.into_parts();
         (Some(status), GraphqlResponse::rejected(vec![error]))
     };
-    let parsed = gateway.api.parse(request.map_err(reject)?, caller).map_err(|response| (None, response))?;
+    let parsed = gateway.api.parse(request.map_err(reject)?, caller).await;
+    let parsed = parsed.map_err(|response| (None, response))?;
     let operation = gateway.api.prepare(parsed).await.map_err(|response| (None, response))?;
     if operation.is_subscription() {
         return Err(reject(Refusal::new(

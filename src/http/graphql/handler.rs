@@ -185,7 +185,7 @@ async fn execute(
             encode(gateway, response, media_type).map(|(encoded, _)| encoded.into_response())
         }
     };
-    let parsed = match gateway.api.parse(request, caller.as_ref().ok()) {
+    let parsed = match gateway.api.parse(request, caller.as_ref().ok()).await {
         Ok(parsed) => parsed,
         Err(response) => return reject(response),
     };

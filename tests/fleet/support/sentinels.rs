@@ -33,18 +33,23 @@ impl Sentinels {
         let quorum = count / 2 + 1;
         let sentinels = (0..count).map(|_| Sentinel::start(master.port(), quorum)).collect();
         let sentinels = Self { servers: [master, replica], sentinels };
-        for sentinel in &sentinels.sentinels {
-            eventually("the sentinels know the replica and each other", async || {
+        sentinels.until_ready().await;
+        sentinels
+    }
+
+    /// Waits until all sentinels could fail over: they know each other, and a replica that follows the master.
+    pub async fn until_ready(&self) {
+        for sentinel in &self.sentinels {
+            eventually("the sentinels know each other and a healthy replica", async || {
                 let master = sentinel.run(&["SENTINEL", "MASTER", MASTER]).await;
-                let number = |name: &str| {
-                    let mut words = master.iter().skip_while(|word| *word != name).skip(1);
-                    words.next().and_then(|word| word.parse::<usize>().ok())
-                };
-                number("num-slaves") == Some(1) && number("num-other-sentinels") == Some(count - 1)
+                let replica = sentinel.run_for_first(&["SENTINEL", "REPLICAS", MASTER]).await;
+                value(&master, "num-other-sentinels") == Some((self.sentinels.len() - 1).to_string())
+                    && value(&master, "flags") == Some("master".to_owned())
+                    && value(&replica, "flags") == Some("slave".to_owned())
+                    && value(&replica, "master-link-status") == Some("ok".to_owned())
             })
             .await;
         }
-        sentinels
     }
 
     /// `redis-sentinel://…/fleet`
@@ -59,10 +64,15 @@ impl Sentinels {
         address.get(1).expect("a master").parse().unwrap()
     }
 
+    /// The server at `port`.
+    pub fn server(&mut self, port: u16) -> &mut Redis {
+        self.servers.iter_mut().find(|server| server.port() == port).expect("one of the servers")
+    }
+
     /// The present master, by the word of the first sentinel.
     pub async fn master(&mut self) -> &mut Redis {
         let port = self.master_port().await;
-        self.servers.iter_mut().find(|server| server.port() == port).expect("one of the servers")
+        self.server(port)
     }
 
     /// Makes the replica the master, while both servers live. Waits until the sentinels say so.
@@ -117,22 +127,42 @@ impl Sentinel {
 
     /// The words of a response; none if there is none.
     async fn run(&self, command: &[&str]) -> Vec<String> {
-        let words = async {
-            let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
-            let mut connection = client.get_multiplexed_async_connection().await?;
-            let (name, arguments) = command.split_first().unwrap();
-            let value = redis::cmd(name).arg(arguments).query_async::<redis::Value>(&mut connection).await?;
-            match &value {
-                redis::Value::Okay => Ok(vec!["OK".to_owned()]),
-                _ => redis::from_redis_value::<Vec<String>>(value).map_err(redis::RedisError::from),
-            }
+        let words = match self.try_run(command).await {
+            Ok(redis::Value::Okay) => vec!["OK".to_owned()],
+            Ok(value) => words(value),
+            Err(_) => Vec::new(),
         };
-        let words = words.await.unwrap_or_default();
         if words.is_empty() {
             sleep(Duration::from_millis(20)).await;
         }
         words
     }
+
+    /// The words of the first of several things in a response.
+    async fn run_for_first(&self, command: &[&str]) -> Vec<String> {
+        match self.try_run(command).await {
+            Ok(redis::Value::Array(things)) => things.into_iter().next().map(words).unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    async fn try_run(&self, command: &[&str]) -> redis::RedisResult<redis::Value> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut query = redis::Cmd::new();
+        query.arg(command);
+        query.query_async(&mut connection).await
+    }
+}
+
+/// The texts in a flat response, which may alternate between names and values.
+fn words(value: redis::Value) -> Vec<String> {
+    redis::from_redis_value(value).unwrap_or_default()
+}
+
+/// The value after a name.
+fn value(words: &[String], name: &str) -> Option<String> {
+    words.iter().skip_while(|word| *word != name).nth(1).cloned()
 }
 
 impl Drop for Sentinel {
