@@ -318,16 +318,15 @@ async fn prepare(
     caller: Option<&Caller>,
 ) -> Result<Vec<Prepared>, Refusal> {
     let mut totals = ArrayTotals::default();
-    let mut all = Vec::with_capacity(requests.len());
-    for request in requests {
-        let mut prepared = prepare_one(gateway, request, caller).await;
-        if let Ok(operation) = &mut prepared {
+    // At the same time, since each may ask the other replicas for its text.
+    let mut all = join_all(requests.into_iter().map(|request| prepare_one(gateway, request, caller))).await;
+    for prepared in &mut all {
+        if let Ok(operation) = prepared {
             gateway
                 .api
                 .add_to_array(&mut totals, operation)
                 .map_err(|error| Refusal::with_status(StatusCode::UNPROCESSABLE_ENTITY, error))?;
         }
-        all.push(prepared);
     }
     Ok(all)
 }
