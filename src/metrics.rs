@@ -64,8 +64,12 @@ pub struct Metrics {
     pub shared_messages: Counters,
     /// Calls to the shared Redis by outcome.
     pub shared_calls: Counters,
+    /// Lookups of copies that other replicas have stored (`shared.cache`), by outcome.
+    pub shared_cache_lookups: Counters,
     /// Whether this replica has joined the fleet.
     pub shared_joined: Gauge,
+    /// Watched appointments that this replica polls for the fleet.
+    pub shared_pollers: ActiveGauge,
     /// Client errors by code.
     pub errors: Counters,
     /// Rejections by limit.
@@ -211,10 +215,10 @@ impl Metrics {
             persisted_queries: counters(
                 r,
                 "persisted_queries",
-                "Persisted queries: trusted documents found, registered texts found, ids not found, texts that do not belong to \
-                 their id, and texts registered",
+                "Persisted queries: trusted documents found, registered texts found here (hit) and in the shared Redis (shared), ids \
+                 not found, texts that do not belong to their id, and texts registered",
                 "outcome",
-                &["trusted", "hit", "miss", "mismatch", "registered"],
+                &["trusted", "hit", "shared", "miss", "mismatch", "registered"],
             ),
             untrusted_documents: counters(
                 r,
@@ -235,17 +239,18 @@ impl Metrics {
             idempotent_changes: counters(
                 r,
                 "idempotent_changes",
-                "Changes with an idempotency key: sent, joined in flight, and replayed; requests with a key of another \
-                 request (mismatch), and without memory for a record (refused)",
+                "Changes with an idempotency key: sent, joined in flight, and replayed; those sent without a claim in the \
+                 shared Redis (unclaimed); requests with a key of another request (mismatch), and without memory for a \
+                 record (refused)",
                 "outcome",
-                &["sent", "joined", "replayed", "mismatch", "refused"],
+                &["sent", "joined", "replayed", "unclaimed", "mismatch", "refused"],
             ),
             shared_changes: counters(
                 r,
                 "shared_changes",
                 "Changes by whether all replicas acknowledged them in time",
                 "outcome",
-                &["acknowledged", "unacknowledged", "unpublished"],
+                &["acknowledged", "unacknowledged", "unpublished", "unneeded"],
             ),
             shared_messages: counters(
                 r,
@@ -261,7 +266,19 @@ impl Metrics {
                 "outcome",
                 &["ok", "timeout", "error"],
             ),
+            shared_cache_lookups: counters(
+                r,
+                "shared_cache_lookups",
+                "Lookups in the shared cache by outcome",
+                "outcome",
+                &["hit", "miss", "unavailable"],
+            ),
             shared_joined: gauge(r, "shared_joined", "Whether this replica has joined the fleet"),
+            shared_pollers: active_gauge(
+                r,
+                "shared_pollers",
+                "Watched appointments that this replica polls for the fleet",
+            ),
             errors: counters(r, "errors", "Client errors by code", "code", CODES),
             limited: counters(r, "limited", "Rejections by limit", "limit", LIMITS),
             operations_in_flight: active_gauge(
@@ -284,7 +301,7 @@ impl Metrics {
                 "appointments",
                 "Requested appointments by source",
                 "from",
-                &["cache", "call_under_way", "new_call", "stale"],
+                &["cache", "call_under_way", "new_call", "shared_cache", "stale"],
             ),
             answer_lookups: counters(
                 r,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cache::{
-        read_through::{Cached, Lookup, Read, ReadThrough, Resource},
+        read_through::{Cached, Lookup, Read, ReadThrough, Resource, Source},
         representation::Representation,
         validity::{ReadVersion, Subject},
     },
@@ -75,11 +75,26 @@ impl Resource for AppointmentResource {
     async fn fetch(
         &self,
         caller: &Caller,
-        AppointmentKey { id, .. }: AppointmentKey,
+        key: AppointmentKey,
         version: ReadVersion,
         last: Option<Representation<CachedLookup>>,
+        source: Source,
         deadline: &Deadline,
     ) -> Result<Read<CachedLookup>, UpstreamError> {
+        let (id, shared) = (key.id, &self.copies.shared);
+        let (ticket, copy) = match source {
+            Source::Any => shared.look_up(caller, id, &version).await,
+            Source::Upstream => Default::default(),
+        };
+        let last = match copy {
+            Some(copy) if copy.is_fresh() => return Ok(copy.into_read(version)),
+            Some(copy) => {
+                // It may be served stale if the upstream fails, and is good for a conditional request.
+                self.copies.store_shared(key, &copy, &version);
+                last.or_else(|| copy.revalidation_candidate())
+            }
+            None => last,
+        };
         let validators = last.as_ref().and_then(|last| last.validators.as_deref());
         let response = self.upstream.appointment(caller, id, validators, deadline).await?;
         let ReadResponse { value, validators, directives } = response;
@@ -92,7 +107,10 @@ impl Resource for AppointmentResource {
                 self.copies.ttl.of_absence(caller, directives),
             ),
         };
-        Ok(Read { value, validators: validators.map(Into::into), version, freshness })
+        let validators = validators.map(Into::into);
+        let read = Read { value, validators, version, freshness, shared_age: None };
+        self.copies.shared.share(caller, id, ticket, &read);
+        Ok(read)
     }
 
     fn revoke(&self, caller: &Caller, key: AppointmentKey, error: &UpstreamError) {

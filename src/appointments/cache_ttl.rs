@@ -47,22 +47,54 @@ impl CacheTtl {
         self.bound.store(milliseconds, Ordering::SeqCst);
     }
 
-    fn bounded(&self, ttl: Duration) -> Duration {
-        ttl.min(Duration::from_millis(self.bound.load(Ordering::SeqCst)))
+    /// A TTL and a policy within the bound.
+    fn bounded(&self, ttl: Duration, stale: StalePolicy) -> (Duration, StalePolicy) {
+        match self.bound.load(Ordering::SeqCst) {
+            u64::MAX => (ttl, stale),
+            bound => (ttl.min(Duration::from_millis(bound)), stale.only_revalidated()),
+        }
+    }
+
+    /// The freshness of a copy with this TTL and policy.
+    fn freshness(
+        &self,
+        ttl: Duration,
+        stale: StalePolicy,
+        caller: &Caller,
+        upstream: CacheDirectives,
+    ) -> Freshness {
+        let (ttl, stale) = self.bounded(ttl, stale);
+        Freshness::new(ttl, stale, upstream, caller)
     }
 
     /// The freshness of an appointment.
     pub(crate) fn of_appointment(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.bounded(self.appointment), self.stale, upstream, caller)
+        self.freshness(self.appointment, self.stale, caller, upstream)
+    }
+
+    /// The freshness of an appointment that another replica has read `age` ago.
+    pub(crate) fn of_shared_copy(&self, caller: &Caller, freshness: Freshness, age: Duration) -> Freshness {
+        let (ttl, stale) = self.bounded(self.appointment, self.stale);
+        freshness.of_shared_copy(age, ttl, stale, caller)
+    }
+
+    /// How long a copy of an appointment exists at most.
+    pub(crate) fn longest_of_appointments(&self) -> Duration {
+        self.appointment + self.stale.longest()
+    }
+
+    /// How long any copy exists at most.
+    pub(crate) fn longest(&self) -> Duration {
+        self.appointment.max(self.page).max(self.absence) + self.stale.longest()
     }
 
     /// The freshness of the absence of an appointment, which is never served stale.
     pub(crate) fn of_absence(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.bounded(self.absence), StalePolicy::NEVER, upstream, caller)
+        self.freshness(self.absence, StalePolicy::NEVER, caller, upstream)
     }
 
     /// The freshness of a page of the list.
     pub(crate) fn of_page(&self, caller: &Caller, upstream: CacheDirectives) -> Freshness {
-        Freshness::new(self.bounded(self.page), self.stale, upstream, caller)
+        self.freshness(self.page, self.stale, caller, upstream)
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cache::read_through::Read,
     caller::Caller,
-    fleet::{SharedCopies, Unpublished, message::Event},
+    fleet::{Unpublished, message::Event},
     model::change::Change,
     upstream::{error::UpstreamError, resilience::call_policy::CallPermit, response::ChangeResponse},
 };
@@ -61,7 +61,7 @@ impl Shared {
             Err(error) => {
                 let outcome = Err(error);
                 if let Some(claimed) = claimed {
-                    claimed.settle(&outcome);
+                    claimed.settle_everywhere(&outcome).await;
                 }
                 return outcome;
             }
@@ -73,7 +73,7 @@ impl Shared {
         let sent = async move {
             let outcome = shared.carry_out(turn, &caller, change).await;
             if let Some(claimed) = claimed {
-                claimed.settle(&outcome);
+                claimed.settle_everywhere(&outcome).await;
             }
             outcome
         };
@@ -111,22 +111,28 @@ impl Shared {
         }
         match applied {
             Ok(ChangeResponse::Applied { appointment, directives }) => {
+                self.copies.shared.note_accepted(caller);
                 let known = appointment.as_ref().map(|appointment| appointment.id.0).or(id);
                 // If another change was open at the same time, the newer of the two answers is unknown, so
                 // neither is cached.
                 let unpublished = self.unpublished(known);
                 let version = open.applied(known);
-                if let Some(id) = known {
+                let answer = known.and_then(|id| {
                     let answer = appointment.clone().zip(version).map(|(appointment, version)| {
                         let freshness = self.copies.ttl.of_appointment(caller, directives);
-                        Read { value: Some(appointment), validators: None, version, freshness }
+                        let value = Some(appointment);
+                        Read { value, validators: None, version, freshness, shared_age: None }
                     });
                     if let Some(read) = &answer {
                         self.cache.store(AppointmentKey { scope: caller.scope(), id }, read);
                     }
+                    answer
+                });
+                // Before subscribers see the change: what they read next, through any replica, shows it too.
+                self.publish_change(known, None, unpublished).await;
+                if let Some(id) = known {
                     self.subscriptions.changed(caller, id, answer);
                 }
-                self.publish_change(known, None, unpublished).await;
                 Ok(Changed::To(appointment))
             }
             Ok(ChangeResponse::Rejected(faults)) => {
@@ -140,10 +146,10 @@ impl Shared {
                         // The answer was lost, but the change may still take effect.
                         let unpublished = self.unpublished(id);
                         open.unknown();
+                        self.publish_change(id, Some(self.upstream.timeout()), unpublished).await;
                         if let Some(id) = id {
                             self.subscriptions.changed(caller, id, None);
                         }
-                        self.publish_change(id, Some(self.upstream.timeout()), unpublished).await;
                     }
                     _ => open.refused(),
                 }
@@ -175,7 +181,7 @@ impl Shared {
     ) {
         if self.fleet.is_configured() {
             let event = Event::Changed { id, uncertain_for };
-            self.fleet.publish(event, SharedCopies::default(), unpublished).await;
+            self.fleet.publish(event, self.copies.shared.ended_by_change(id), unpublished).await;
         }
     }
 }
@@ -218,6 +224,7 @@ impl CacheEffect {
             | UpstreamError::Overloaded { .. }
             | UpstreamError::Exhausted { .. }
             | UpstreamError::TooLarge
+            | UpstreamError::KeyOfOtherRequest
             | UpstreamError::Invalid(_) => Self::None,
         }
     }

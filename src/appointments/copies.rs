@@ -9,6 +9,8 @@ use super::{
     cache_ttl::CacheTtl,
     keys::{AppointmentKey, PageKey},
     served::CachedLookup,
+    shared_cache::SharedCache,
+    shared_copy::SharedCopy,
     watch_registry::{Recheck, WatchRegistry},
 };
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
     caller::{Caller, Scope},
     config::cache::CacheConfig,
     fleet::{
-        Fleet, SharedCopies,
+        Fleet,
         message::{Event, RevokedSubject},
     },
     model::SharedAppointment,
@@ -51,6 +53,8 @@ pub(crate) struct Copies {
     pub(crate) pages: CacheStore<PageKey, Representation<Arc<Page>>>,
     pub(crate) watches: WatchRegistry,
     pub(crate) ttl: CacheTtl,
+    /// The copies of all replicas.
+    pub(crate) shared: SharedCache,
     /// Other replicas, whose copies end with those of this one.
     pub(crate) fleet: Fleet,
 }
@@ -58,12 +62,15 @@ pub(crate) struct Copies {
 impl Copies {
     /// No copies.
     pub(crate) fn new(config: &CacheConfig, watches: WatchRegistry, fleet: Fleet) -> Self {
+        let (validity, ttl) = (Validity::new(), CacheTtl::new(config));
+        let shared = SharedCache::new(config, fleet.clone(), validity.clone(), ttl.clone());
         Self {
-            validity: Validity::new(),
+            validity,
             appointments: CacheStore::new(config.size, config.caller_share),
             pages: CacheStore::new(config.list_size, config.caller_share),
             watches,
-            ttl: CacheTtl::new(config),
+            ttl,
+            shared,
             fleet,
         }
     }
@@ -94,32 +101,37 @@ impl Copies {
         self.appointments.put(key, copy, is_storable);
     }
 
+    /// Stores the copy of another replica, as a read of this `version`.
+    pub(crate) fn store_shared(&self, key: AppointmentKey, copy: &SharedCopy, version: &ReadVersion) {
+        self.appointments.put(key, copy.to_copy(version.clone()), || self.validity.is_storable(version));
+    }
+
     /// Ends all copies of `id`, which the upstream has withdrawn from `caller`, and of the pages that show it. `recheck`
     /// says when its pollers poll again.
     pub(crate) fn revoke(&self, caller: &Caller, id: Uuid, recheck: Recheck) {
+        self.announce(caller, RevokedSubject::Appointment(id), recheck);
         self.end(caller.scope(), RevokedSubject::Appointment(id), recheck);
-        self.announce(caller, RevokedSubject::Appointment(id));
     }
 
     /// Records that a read of this `version` has found no appointment `id`, and ends older copies of it. Returns the version
     /// of the absence.
     pub(crate) fn found_absent(&self, caller: &Caller, id: Uuid, version: &ReadVersion) -> ReadVersion {
+        self.announce(caller, RevokedSubject::Appointment(id), Recheck::Now);
         let absent = self.validity.found_absent(version, id);
         self.evict(caller.scope(), id, Recheck::Now);
-        self.announce(caller, RevokedSubject::Appointment(id));
         absent
     }
 
     /// Ends all pages of `caller`.
     pub(crate) fn revoke_list(&self, caller: &Caller) {
+        self.announce(caller, RevokedSubject::List, Recheck::Now);
         self.end(caller.scope(), RevokedSubject::List, Recheck::Now);
-        self.announce(caller, RevokedSubject::List);
     }
 
     /// Ends all copies of `caller`, whose credential is not accepted any more.
     pub(crate) fn revoke_everything(&self, caller: &Caller) {
+        self.announce(caller, RevokedSubject::Everything, Recheck::Now);
         self.end(caller.scope(), RevokedSubject::Everything, Recheck::Now);
-        self.announce(caller, RevokedSubject::Everything);
     }
 
     /// Ends the copies that the upstream has withdrawn from `scope`, on this replica.
@@ -134,11 +146,25 @@ impl Copies {
                 self.pages.evict_scope(scope);
             }
             RevokedSubject::Everything => {
+                self.shared.forget(scope);
                 self.validity.revoke_everything(scope);
                 self.watches.reject(scope);
                 self.appointments.evict_scope(scope);
                 self.pages.evict_scope(scope);
             }
+        }
+    }
+
+    /// Ends the copies that the upstream has withdrawn from `scope` in its answer to another replica. The absence of an
+    /// appointment stays: two replicas would otherwise end the absences of each other again and again.
+    pub(crate) fn end_elsewhere(&self, scope: Scope, subject: RevokedSubject, recheck: Recheck) {
+        let is_absent = |id| {
+            let entry = self.appointments.get(&AppointmentKey { scope, id });
+            entry.is_some_and(|entry| entry.account(|copy| copy.value.is_none()))
+        };
+        match subject {
+            RevokedSubject::Appointment(id) if is_absent(id) => {}
+            subject => self.end(scope, subject, recheck),
         }
     }
 
@@ -149,11 +175,14 @@ impl Copies {
         self.watches.revoke(key, recheck);
     }
 
-    /// Ends the copies on the other replicas.
-    fn announce(&self, caller: &Caller, subject: RevokedSubject) {
-        if self.fleet.is_configured() {
-            let event = Event::Revoked { scopes: caller.scopes(), subject };
-            self.fleet.announce(event, SharedCopies::default(), None);
+    /// Ends the copies on the other replicas, and those that all replicas share.
+    fn announce(&self, caller: &Caller, subject: RevokedSubject, recheck: Recheck) {
+        if let Some(ended) = self.shared.ended_by_revocation(caller, subject) {
+            let recheck = recheck == Recheck::Now;
+            let event = Event::Revoked { scopes: caller.scopes(), subject, recheck };
+            // Until it is published, this replica itself reads no shared copy of the caller.
+            let unpublished = self.validity.unpublished_revocation(caller.scope());
+            self.fleet.announce(event, ended, Some(Arc::new(unpublished)));
         }
     }
 }

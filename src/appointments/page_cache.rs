@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{copies::Copies, keys::PageKey};
 use crate::{
     cache::{
-        read_through::{Read, ReadThrough, Resource},
+        read_through::{Read, ReadThrough, Resource, Source},
         representation::Representation,
         validity::{ReadVersion, Subject},
     },
@@ -49,6 +49,7 @@ impl Resource for PageResource {
         key: PageKey,
         version: ReadVersion,
         last: Option<Representation<Arc<Page>>>,
+        _: Source,
         deadline: &Deadline,
     ) -> Result<Read<Arc<Page>>, UpstreamError> {
         let validators = last.as_ref().and_then(|last| last.validators.as_deref());
@@ -63,7 +64,9 @@ impl Resource for PageResource {
             self.copies.store_listed(caller, &item.appointment, directives, &version);
         }
         let freshness = self.copies.ttl.of_page(caller, directives);
-        Ok(Read { value: page, validators: validators.map(Into::into), version, freshness })
+        self.copies.shared.note_accepted(caller);
+        let validators = validators.map(Into::into);
+        Ok(Read { value: page, validators, version, freshness, shared_age: None })
     }
 
     fn log(key: &PageKey, result: &Result<Read<Arc<Page>>, UpstreamError>, duration: Duration) {

@@ -1,5 +1,8 @@
 //! The poller of a watched appointment. Its interval is short near the appointment's time and long otherwise. It polls at once
 //! after a change through this gateway, or when a subscriber waits, and obeys `Retry-After`.
+//!
+//! In a fleet, each replica with subscribers has a poller, and the one with the [lease](PollLease) polls for all of them. The
+//! others [follow](Following) it. A poller gives the lease up when it fails: another replica may reach the upstream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,119 +16,324 @@ use uuid::Uuid;
 
 use super::{
     appointment_cache::AppointmentCache,
+    findings::{Finding, StateDigest},
+    following::{Following, Heard, Occasion, PollNews, lease_duration},
     keys::AppointmentKey,
+    poll_lease::{Claim, Fence, PollLease},
     served::CachedLookup,
-    watch_registry::{PollCommand, WatchState, show},
+    watch_registry::{PollCommand, Reader, WatchState, show},
 };
 use crate::{
     cache::read_through::Read,
     caller::Caller,
     config::live::LiveConfig,
+    fleet::message::Position,
     model::{Appointment, DateTime, SharedAppointment},
     upstream::error::UpstreamError,
 };
 
+/// The pause before a poller checks again whether its replica has received a message that it has published itself.
+const RECEIPT_CHECK: Duration = Duration::from_millis(5);
+
 /// Polls one appointment.
 pub(crate) struct Poller {
-    pub(crate) cache: AppointmentCache,
-    pub(crate) config: LiveConfig,
-    pub(crate) caller: Caller,
-    pub(crate) id: Uuid,
+    cache: AppointmentCache,
+    config: LiveConfig,
+    caller: Caller,
+    id: Uuid,
+    signals: Signals,
+    lease: PollLease,
+    following: Following,
+    /// The last finding that was sent to the other replicas.
+    announced: Option<Announced>,
+    /// The last change of this replica that was published. The others refuse findings that do not take account of it.
+    published: Option<Position>,
+    /// Whether the latest state may have to be sent once this replica has received that message.
+    may_announce: bool,
+    /// The last result. It determines the polling interval.
+    last: Option<SharedAppointment>,
+    last_read: Option<Read<CachedLookup>>,
+    /// How many polls have failed in a row.
+    failures: u32,
+    /// The time that `Retry-After` named. It also holds for commands.
+    not_before: Instant,
+}
+
+/// The signals between a poller and its watch.
+#[derive(Debug, Clone)]
+pub(crate) struct Signals {
     pub(crate) state: Arc<watch::Sender<WatchState>>,
     /// Notified when a subscriber waits for a valid state.
     pub(crate) wanted: Arc<Notify>,
-    /// The last result. It determines the polling interval.
-    pub(crate) last: Option<SharedAppointment>,
+    /// From the other replicas.
+    pub(crate) news: Arc<PollNews>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Announced {
+    fence: Fence,
+    state: StateDigest,
+    as_of: Position,
+}
+
+/// The next step of a poller.
+enum Step {
+    Poll(Occasion),
+    WaitUntil(Instant),
 }
 
 impl Poller {
+    pub(crate) fn new(
+        cache: AppointmentCache,
+        config: LiveConfig,
+        caller: Caller,
+        id: Uuid,
+        signals: Signals,
+    ) -> Self {
+        let fleet = cache.resource().copies.fleet.clone();
+        Self {
+            lease: PollLease::new(fleet, caller.scopes(), id),
+            cache,
+            config,
+            caller,
+            id,
+            signals,
+            following: Following::nobody(),
+            announced: None,
+            published: None,
+            may_announce: false,
+            last: None,
+            last_read: None,
+            failures: 0,
+            not_before: Instant::now(),
+        }
+    }
+
     pub(crate) async fn run(mut self, mut commands: watch::Receiver<PollCommand>) {
-        let mut last_read = None;
-        let mut failures = 0;
-        let mut is_first = true;
-        let mut command = PollCommand::Poll;
-        // The time that `Retry-After` named. It also holds for commands.
-        let mut not_before = Instant::now();
+        let mut step = Step::Poll(Occasion::First);
         loop {
-            let pause = match command {
-                PollCommand::Wait => {
-                    self.last = self.state.borrow().latest();
-                    jittered(self.interval())
-                }
-                PollCommand::Poll => {
-                    let first = std::mem::take(&mut is_first);
-                    let poll = async {
-                        sleep_until(not_before).await;
-                        self.read(first, last_read.clone()).await
-                    };
-                    let result = tokio::select! {
-                        biased;
-                        // The appointment was changed in the meantime, so the result of the call may be outdated.
-                        received = next_command(&mut commands) => Err(received),
-                        result = poll => Ok(result),
-                    };
-                    if result.is_ok() {
-                        // Subscribers that came meanwhile have waited for this result.
-                        let _ = self.wanted.notified().now_or_never();
-                    }
-                    match result {
-                        Err(received) => {
-                            command = received;
-                            continue;
-                        }
-                        Ok(Ok(read)) if self.cache.validity().is_outdated(&read.version) => continue,
-                        Ok(Ok(Read { value: None, .. })) => {
-                            return self.end(UpstreamError::NotFound);
-                        }
-                        Ok(Ok(read)) => {
-                            failures = 0;
-                            self.cache.resource().copies.watches.accept(self.caller.scope());
-                            self.last.clone_from(&read.value);
-                            if !show(&self.state, self.cache.validity(), &read) {
-                                // It is outdated by now.
-                                continue;
-                            }
-                            last_read = Some(read);
-                            jittered(self.interval())
-                        }
-                        Ok(Err(error)) if error.is_final() => return self.end(error),
-                        Ok(Err(error)) => {
-                            failures += 1;
-                            self.log(&error, failures);
-                            if let UpstreamError::RateLimited { retry_after: Some(wait) } = error {
-                                not_before = Instant::now() + wait;
-                            }
-                            jittered(after_failure(self.interval(), failures, &self.config))
-                        }
-                    }
-                }
-            };
-            command = tokio::select! {
-                received = next_command(&mut commands) => received,
-                () = self.wanted.notified() => PollCommand::Poll,
-                () = sleep(pause) => PollCommand::Poll,
+            step = match step {
+                Step::Poll(occasion) => match self.poll(occasion, &mut commands).await {
+                    Ok(step) => step,
+                    Err(error) => return self.end(error),
+                },
+                Step::WaitUntil(time) => self.wait(time, &mut commands).await,
             };
         }
     }
 
-    /// The cached appointment, which is good enough for the first poll, or the upstream's.
-    async fn read(
-        &self,
-        is_first: bool,
-        last: Option<Read<CachedLookup>>,
-    ) -> Result<Read<CachedLookup>, UpstreamError> {
+    /// Polls, unless another replica does.
+    ///
+    /// # Errors
+    /// The error that ends the watch.
+    async fn poll(
+        &mut self,
+        occasion: Occasion,
+        commands: &mut watch::Receiver<PollCommand>,
+    ) -> Result<Step, UpstreamError> {
+        let result = tokio::select! {
+            biased;
+            // The appointment was changed in the meantime, so the result of the call may be outdated.
+            received = next_command(commands) => return Ok(self.obey(received)),
+            result = self.read(occasion) => result,
+        };
+        let Some(result) = result else { return Ok(Step::WaitUntil(self.following.wake())) };
+        // Subscribers that came meanwhile have waited for this result.
+        let _ = self.signals.wanted.notified().now_or_never();
+        // Before the check: if no change has outdated the read by now, it takes account of all changes up to this message.
+        let as_of = self.lease.position();
+        match result {
+            Ok(read) if self.cache.validity().is_outdated(&read.version) => Ok(Step::Poll(occasion)),
+            Ok(Read { value: None, .. }) => Err(UpstreamError::NotFound),
+            Ok(read) => {
+                self.failures = 0;
+                self.cache.resource().copies.watches.accept(self.caller.scope());
+                self.last.clone_from(&read.value);
+                if show(&self.signals.state, self.cache.validity(), &read, Reader::This) {
+                    self.announce(&read, as_of).await;
+                } else if self.cache.validity().is_outdated(&read.version) {
+                    // By now.
+                    return Ok(Step::Poll(occasion));
+                }
+                self.last_read = Some(read);
+                Ok(self.rest())
+            }
+            Err(error) if error.is_final() => Err(error),
+            Err(error) => Ok(self.fail(error)),
+        }
+    }
+
+    /// Waits for the end of the pause, or for a reason to poll earlier.
+    async fn wait(&mut self, time: Instant, commands: &mut watch::Receiver<PollCommand>) -> Step {
+        tokio::select! {
+            received = next_command(commands) => self.obey(received),
+            () = self.signals.wanted.notified() => Step::Poll(Occasion::Wanted),
+            () = self.signals.news.arrival() => self.hear(time),
+            () = sleep(RECEIPT_CHECK), if self.may_announce => {
+                self.announce_again();
+                Step::WaitUntil(time)
+            }
+            () = sleep_until(time) => Step::Poll(Occasion::Tick),
+        }
+    }
+
+    fn obey(&mut self, command: PollCommand) -> Step {
+        match command {
+            PollCommand::Wait => {
+                self.last = self.signals.state.borrow().latest();
+                self.announce_again();
+                self.rest()
+            }
+            PollCommand::Poll => {
+                self.following.changed(self.interval());
+                Step::Poll(Occasion::Changed)
+            }
+        }
+    }
+
+    /// Takes note of the news of other replicas during a pause until `time`.
+    fn hear(&mut self, time: Instant) -> Step {
+        let (heard, published) = self.signals.news.take();
+        if published.is_some() {
+            self.published = published;
+            self.announce_again();
+        }
+        let is_over = |fence| self.signals.news.is_over(fence);
+        if self.lease.fence().is_some_and(is_over) {
+            self.lease.lose();
+        }
+        let Some(heard) = heard.filter(|_| self.lease.fence().is_none()) else {
+            return Step::WaitUntil(time);
+        };
+        if heard == Heard::Shown {
+            self.failures = 0;
+            self.last = self.signals.state.borrow().latest();
+        }
+        self.following.heard(heard, self.interval());
+        match heard {
+            Heard::Shown | Heard::Refused => Step::WaitUntil(self.following.wake()),
+            Heard::OtherState => Step::Poll(Occasion::Tick),
+            Heard::Left(retry_after) => {
+                self.not_before = self.not_before.max(Instant::now() + retry_after);
+                Step::Poll(Occasion::Tick)
+            }
+        }
+    }
+
+    /// Reads the appointment. None if another replica polls, so that this one waits for its findings.
+    async fn read(&mut self, occasion: Occasion) -> Option<Result<Read<CachedLookup>, UpstreamError>> {
+        sleep_until(self.not_before).await;
+        if !self.may_read(occasion).await {
+            return None;
+        }
+        let key = AppointmentKey { scope: self.caller.scope(), id: self.id };
+        let (cache, caller, last_read) = (&self.cache, &self.caller, self.last_read.clone());
         // The next poll retries this one, so the call need not be retried for it.
         let deadline = Instant::now();
-        let key = AppointmentKey { scope: self.caller.scope(), id: self.id };
-        if is_first {
-            return self.cache.read_fresh(&self.caller, key, deadline).await;
+        let read = async {
+            if occasion == Occasion::First {
+                return cache.read_fresh(caller, key, deadline).await;
+            }
+            // The last read is revalidated even if the cache has no room for its entry.
+            cache.revalidate(caller, key, deadline, last_read).await
+        };
+        Some(self.lease.hold_during(read).await)
+    }
+
+    /// Whether this poller reads now: with the lease, without a fleet, or after it has waited for the findings of another.
+    async fn may_read(&mut self, occasion: Occasion) -> bool {
+        if self.lease.fence().is_none() && self.following.is_known_to_follow() {
+            return self.following.may_read(occasion);
         }
-        // The last read is revalidated even if the cache has no room for its entry.
-        self.cache.revalidate(&self.caller, key, deadline, last).await
+        let claim = self.claim().await;
+        self.following.claimed(claim, occasion, self.interval())
+    }
+
+    async fn claim(&mut self) -> Claim {
+        let claim = self.lease.take(lease_duration(self.interval())).await;
+        if let Claim::Held(fence) = claim {
+            self.signals.news.admit(fence);
+        }
+        claim
+    }
+
+    /// The pause after a new state.
+    fn rest(&mut self) -> Step {
+        let interval = self.interval();
+        self.following.has_state(interval);
+        let follows = self.lease.fence().is_none() && self.following.is_known_to_follow();
+        Step::WaitUntil(if follows { self.following.wake() } else { Instant::now() + jittered(interval) })
+    }
+
+    /// The pause after an error that may pass.
+    fn fail(&mut self, error: UpstreamError) -> Step {
+        self.failures += 1;
+        self.log(&error, self.failures);
+        let retry_after = match error {
+            UpstreamError::RateLimited { retry_after } => retry_after,
+            _ => None,
+        };
+        if let Some(wait) = retry_after {
+            self.not_before = Instant::now() + wait;
+        }
+        self.lease.release(retry_after);
+        let pause = jittered(after_failure(self.interval(), self.failures, &self.config));
+        self.following.failed(pause);
+        Step::WaitUntil(Instant::now() + pause)
+    }
+
+    /// Sends a state that was shown to the other replicas, if this one polls for them. `as_of` is the last message of which it
+    /// takes account.
+    async fn announce(&mut self, read: &Read<CachedLookup>, as_of: Option<Position>) {
+        let duration = lease_duration(self.interval());
+        if self.lease.duration().is_some_and(|taken| taken != duration) {
+            // For the interval of the new state.
+            self.claim().await;
+        }
+        if let Some(as_of) = as_of {
+            self.send(read, as_of);
+            self.announce_again();
+        }
+    }
+
+    /// Sends the latest state again if a change of this replica was published since: the others refuse everything that was
+    /// sent before, although it may take account of the change.
+    fn announce_again(&mut self) {
+        self.may_announce = false;
+        let (Some(_), Some(published)) = (self.lease.fence(), self.published) else { return };
+        if self.announced.is_some_and(|announced| published.is_covered_by(announced.as_of)) {
+            return;
+        }
+        let Some(position) = self.lease.position().filter(|position| position.epoch == published.epoch)
+        else {
+            return;
+        };
+        // Messages of other replicas may come before it.
+        self.may_announce = !published.is_covered_by(position);
+        if self.may_announce {
+            return;
+        }
+        let latest = self.signals.state.borrow().latest_read();
+        if let Some(read) = latest {
+            self.send(&read, position);
+        }
+    }
+
+    fn send(&mut self, read: &Read<CachedLookup>, as_of: Position) {
+        let (Some(fence), Some(appointment)) = (self.lease.fence(), &read.value) else { return };
+        // While a change may still take effect, each replica reads for itself.
+        if !self.cache.validity().is_storable(&read.version) {
+            return;
+        }
+        let last =
+            self.announced.filter(|announced| announced.fence == fence).map(|announced| announced.state);
+        let (finding, state) = Finding::of(appointment, read, last);
+        self.lease.announce(&finding, as_of);
+        self.announced = Some(Announced { fence, state, as_of });
     }
 
     fn end(&self, error: UpstreamError) {
-        self.state.send_replace(WatchState::ended(error));
+        self.signals.state.send_replace(WatchState::ended(error));
     }
 
     /// One line for each outage, not for each poll.
@@ -146,7 +354,7 @@ impl Poller {
 impl Drop for Poller {
     /// A poller ends with an error that subscribers receive, or without subscribers, unless it panics.
     fn drop(&mut self) {
-        self.state.send_if_modified(|state| {
+        self.signals.state.send_if_modified(|state| {
             let is_lost = !state.is_ended();
             if is_lost {
                 *state = WatchState::ended(UpstreamError::Lost);

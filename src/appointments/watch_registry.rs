@@ -14,13 +14,13 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{keys::AppointmentKey, served::CachedLookup};
+use super::{following::PollNews, keys::AppointmentKey, served::CachedLookup};
 use crate::{
     cache::{
         read_through::Read,
-        validity::{Guarded, Validity},
+        validity::{Guarded, ReadVersion, Validity},
     },
-    caller::Scope,
+    caller::{Caller, Scope},
     config::live::LiveConfig,
     error::limit::Limit,
     model::SharedAppointment,
@@ -74,9 +74,12 @@ struct SubscriptionCounts {
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) key: AppointmentKey,
+    /// The caller for which the poller polls.
+    pub(crate) caller: Caller,
     pub(crate) state: Arc<watch::Sender<WatchState>>,
     pub(crate) commands: watch::Sender<PollCommand>,
     pub(crate) wanted: Arc<Notify>,
+    pub(crate) news: Arc<PollNews>,
     pub(crate) poller: AbortHandle,
     pub(crate) registry: Weak<Registry>,
 }
@@ -89,6 +92,13 @@ pub(crate) struct WatchState {
     pub(crate) end: Option<UpstreamError>,
     /// Whether a subscriber waits because the latest state was not valid for it.
     pub(crate) is_wanted: bool,
+}
+
+/// The replica that has read a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    This,
+    Another,
 }
 
 /// The command to a poller after a change through this gateway: the result of its current read is outdated.
@@ -317,24 +327,33 @@ impl Watch {
     }
 }
 
-/// Shows the result of a read to the subscribers, unless it is outdated; returns whether it did.
+/// Shows the result of a read to the subscribers, unless it is outdated, or older than the latest state; returns whether it
+/// did.
 pub(crate) fn show(
     state: &watch::Sender<WatchState>,
     validity: &Validity,
     read: &Read<CachedLookup>,
+    reader: Reader,
 ) -> bool {
     let Some(appointment) = &read.value else { return false };
     let mut is_shown = false;
     state.send_if_modified(|state| {
         // Checked under the state's lock: of two results, the outdated one is not shown last.
-        is_shown = state.end.is_none() && !validity.is_outdated(&read.version);
+        let latest = state.latest.as_ref().map(Guarded::version);
+        let is_newer =
+            |latest: &ReadVersion| latest.started > read.version.started && !validity.is_outdated(latest);
+        is_shown = state.end.is_none()
+            && !validity.is_outdated(&read.version)
+            && !latest.is_some_and(is_newer)
+            && (reader == Reader::This || state.trusts_findings());
         if !is_shown {
             return false;
         }
         let is_same = |latest: &Guarded<SharedAppointment>| latest.account(|it| **it == **appointment);
         let is_news = state.is_wanted || !state.latest.as_ref().is_some_and(is_same);
-        let copy = Guarded::new(appointment.clone(), read.version.clone(), read.freshness);
-        *state = WatchState { latest: Some(copy), end: None, is_wanted: false };
+        let freshness = read.freshness.after(read.shared_age.unwrap_or_default());
+        let copy = Guarded::new(appointment.clone(), read.version.clone(), freshness);
+        *state = WatchState { latest: Some(copy), ..WatchState::default() };
         is_news
     });
     is_shown
@@ -342,12 +361,25 @@ pub(crate) fn show(
 
 impl WatchState {
     pub(crate) fn ended(error: UpstreamError) -> Self {
-        Self { latest: None, end: Some(error), is_wanted: false }
+        Self { end: Some(error), ..Self::default() }
     }
 
     /// The latest state, for the poller to choose its interval by.
     pub(crate) fn latest(&self) -> Option<SharedAppointment> {
         self.latest.as_ref().map(|latest| latest.account(Clone::clone))
+    }
+
+    /// Whether the findings of another replica may be shown: this one has read the first state itself, and nothing has been
+    /// revoked since the latest.
+    pub(crate) fn trusts_findings(&self) -> bool {
+        self.latest.as_ref().is_some_and(|latest| !latest.version().is_revoked())
+    }
+
+    /// The latest state, as a read.
+    pub(crate) fn latest_read(&self) -> Option<Read<CachedLookup>> {
+        let latest = self.latest.as_ref()?;
+        let (value, version, freshness) = (self.latest(), latest.version().clone(), latest.freshness());
+        Some(Read { value, validators: None, version, freshness, shared_age: None })
     }
 
     pub(crate) fn is_ended(&self) -> bool {

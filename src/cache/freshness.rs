@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{caller::Caller, config::cache::CacheConfig, upstream::cache_control::CacheDirectives};
 
 /// How long a copy may be served, counted from the moment at which it was stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Freshness {
     ttl: Duration,
     /// Beyond `ttl`, during an outage of the upstream.
@@ -40,9 +42,19 @@ pub(crate) enum ReadPurpose {
 }
 
 impl StalePolicy {
+    /// How long a copy is kept past its TTL at most.
+    pub(crate) fn longest(self) -> Duration {
+        self.if_error.max(self.while_revalidate).max(self.keep_expired)
+    }
+
     /// Stale copies are neither served nor kept.
     pub(crate) const NEVER: Self =
         Self { if_error: Duration::ZERO, while_revalidate: Duration::ZERO, keep_expired: Duration::ZERO };
+
+    /// The same, but copies are never served stale.
+    pub(crate) fn only_revalidated(self) -> Self {
+        Self { keep_expired: self.keep_expired, ..Self::NEVER }
+    }
 
     /// The policy of `cache.stale_if_error`, `cache.stale_while_revalidate` and `cache.keep_expired`.
     pub(crate) fn of(config: &CacheConfig) -> Self {
@@ -92,6 +104,45 @@ impl Freshness {
         Self { keep_expired: Duration::ZERO, ..self }
     }
 
+    /// The same for a copy that another replica has stored `age` ago: not more than `ttl`, `policy` and the expiry of the
+    /// caller's token permit here.
+    pub(crate) fn of_shared_copy(
+        self,
+        age: Duration,
+        ttl: Duration,
+        policy: StalePolicy,
+        caller: &Caller,
+    ) -> Self {
+        let left = caller.time_left().map_or(Duration::MAX, |left| left.saturating_add(age));
+        let is_kept = !self.forbids_storage && !ttl.is_zero();
+        let ttl = self.ttl.min(ttl).min(left);
+        let left = left - ttl;
+        let stale_left = if ttl.is_zero() { Duration::ZERO } else { left };
+        Self {
+            ttl,
+            stale_if_error: self.stale_if_error.min(policy.if_error).min(stale_left),
+            stale_while_revalidate: self.stale_while_revalidate.min(policy.while_revalidate).min(stale_left),
+            keep_expired: self.keep_expired.min(policy.keep_expired).min(if is_kept {
+                left
+            } else {
+                Duration::ZERO
+            }),
+            forbids_storage: self.forbids_storage,
+        }
+    }
+
+    /// What is left of it after `age`.
+    pub(crate) fn after(self, age: Duration) -> Self {
+        let stale_for = age.saturating_sub(self.ttl);
+        Self {
+            ttl: self.ttl.saturating_sub(age),
+            stale_if_error: self.stale_if_error.saturating_sub(stale_for),
+            stale_while_revalidate: self.stale_while_revalidate.saturating_sub(stale_for),
+            keep_expired: self.keep_expired.saturating_sub(stale_for),
+            ..self
+        }
+    }
+
     /// How long a copy of this `age` stays fresh; none if it is stale.
     pub(crate) fn left(self, age: Duration) -> Option<Duration> {
         let left = self.ttl.saturating_sub(age);
@@ -122,5 +173,76 @@ impl Freshness {
     /// How long a copy may be used for any purpose.
     pub(crate) fn lifetime(self) -> Duration {
         self.ttl + self.stale_if_error.max(self.stale_while_revalidate).max(self.keep_expired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::caller::ScopeKey;
+
+    prop_compose! {
+        fn seconds()(seconds in 0..100_u64) -> Duration {
+            Duration::from_secs(seconds)
+        }
+    }
+
+    prop_compose! {
+        fn freshness()(ttl in seconds(), if_error in seconds(), meanwhile in seconds(), kept in seconds()) -> Freshness {
+            Freshness {
+                ttl, stale_if_error: if_error, stale_while_revalidate: meanwhile, keep_expired: kept, forbids_storage: false,
+            }
+        }
+    }
+
+    const PURPOSES: [ReadPurpose; 3] =
+        [ReadPurpose::Fresh, ReadPurpose::WhileRevalidating, ReadPurpose::OnError];
+
+    proptest! {
+        #[test]
+        fn nothing_is_gained_by_sharing_a_copy(
+            shared in freshness(), local in freshness(), age in seconds(), later in seconds(),
+        ) {
+            let caller = Caller::with_token("token", &ScopeKey::random());
+            let policy = StalePolicy {
+                if_error: local.stale_if_error,
+                while_revalidate: local.stale_while_revalidate,
+                keep_expired: local.keep_expired,
+            };
+            let limited = shared.of_shared_copy(age, local.ttl, policy, &caller);
+            prop_assert!(limited.lifetime() <= shared.lifetime() && limited.lifetime() <= local.lifetime());
+            for purpose in PURPOSES {
+                let is_permitted = limited.permits(purpose, later);
+                prop_assert!(!is_permitted || shared.permits(purpose, later) && local.permits(purpose, later));
+            }
+            prop_assert_eq!(shared.of_shared_copy(age, shared.ttl, StalePolicy {
+                if_error: shared.stale_if_error,
+                while_revalidate: shared.stale_while_revalidate,
+                keep_expired: shared.keep_expired,
+            }, &caller).permits(ReadPurpose::Fresh, later), shared.permits(ReadPurpose::Fresh, later));
+        }
+
+        #[test]
+        fn a_token_that_expires_ends_a_shared_copy(shared in freshness(), age in seconds(), left in 1..100_u64) {
+            let expires = std::time::SystemTime::now() + Duration::from_secs(left);
+            let exp = expires.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+            let claims = base64::Engine::encode(
+                &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+                format!("{{\"exp\":{exp}}}"),
+            );
+            let caller = Caller::with_token(&format!("e30.{claims}.c2ln"), &ScopeKey::random());
+            let policy = StalePolicy { if_error: Duration::MAX, while_revalidate: Duration::MAX, keep_expired: Duration::MAX };
+            let limited = shared.of_shared_copy(age, Duration::MAX, policy, &caller);
+            prop_assert!(limited.lifetime() <= age + Duration::from_secs(left));
+        }
+
+        #[test]
+        fn the_rest_of_a_freshness_permits_the_same(freshness in freshness(), age in seconds(), later in seconds()) {
+            for purpose in PURPOSES {
+                prop_assert_eq!(freshness.after(age).permits(purpose, later), freshness.permits(purpose, age + later));
+            }
+        }
     }
 }

@@ -39,7 +39,8 @@ pub(crate) trait Resource: Send + Sync + 'static {
     /// The changes and revocations that outdate a copy under `key`.
     fn subject(key: &Self::Key) -> Subject;
 
-    /// Fetches the value under `key` for `caller`. `last`, which has validators, makes the request conditional.
+    /// Fetches the value under `key` for `caller` from the `source`. `last`, which has validators, makes a request to the
+    /// upstream conditional.
     ///
     /// # Errors
     /// Any [`UpstreamError`] of the call.
@@ -49,6 +50,7 @@ pub(crate) trait Resource: Send + Sync + 'static {
         key: Self::Key,
         version: ReadVersion,
         last: Option<Representation<Self::Value>>,
+        source: Source,
         deadline: &Deadline,
     ) -> impl Future<Output = Result<Read<Self::Value>, UpstreamError>> + Send;
 
@@ -69,7 +71,17 @@ pub(crate) enum Lookup {
     Stale,
     /// From a call that was in flight.
     Coalesced,
+    /// From the copy of another replica.
+    Shared,
     NewCall,
+}
+
+/// The source of a read that the cache cannot serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A fresh copy of another replica, or else the upstream.
+    Any,
+    Upstream,
 }
 
 /// The result of a read.
@@ -80,8 +92,10 @@ pub(crate) struct Read<V> {
     pub(crate) validators: Option<Arc<Validators>>,
     /// When it was read.
     pub(crate) version: ReadVersion,
-    /// How long it may be served from now.
+    /// How long it may be served from now, or since another replica has read it.
     pub(crate) freshness: Freshness,
+    /// How long ago another replica has read it; none for a read of this one.
+    pub(crate) shared_age: Option<Duration>,
 }
 
 /// A value that is served.
@@ -150,14 +164,16 @@ impl<R: Resource> ReadThrough<R> {
             }
             return Ok(cached);
         }
-        let claim = self.join(caller, key, deadline, || self.fresh(&key), None);
+        let claim = self.join(caller, key, deadline, || self.fresh(&key), None, Source::Any);
+        let read = timeout_at(deadline, claim.outcome()).await;
+        let read = read.unwrap_or(Err(UpstreamError::DeadlinePassed));
+        let is_shared = read.as_ref().is_ok_and(|read| read.shared_age.is_some());
         let lookup = match claim {
             Claim::Cached(_) => Lookup::Fresh,
             Claim::Joined(_) => Lookup::Coalesced,
+            Claim::Started(_) if is_shared => Lookup::Shared,
             Claim::Started(_) => Lookup::NewCall,
         };
-        let read = timeout_at(deadline, claim.outcome()).await;
-        let read = read.unwrap_or(Err(UpstreamError::DeadlinePassed));
         if read.as_ref().is_err_and(UpstreamError::is_outage)
             && let Some(stale) = self.cached(&key, ReadPurpose::OnError)
         {
@@ -193,7 +209,7 @@ impl<R: Resource> ReadThrough<R> {
         if let Some(cached) = self.fresh(&key) {
             return Ok(cached);
         }
-        self.join(caller, key, deadline, || self.fresh(&key), None).outcome().await
+        self.join(caller, key, deadline, || self.fresh(&key), None, Source::Any).outcome().await
     }
 
     /// Reads `key` from the upstream, or joins the call in flight, even if the entry is fresh. Without an entry to
@@ -208,12 +224,23 @@ impl<R: Resource> ReadThrough<R> {
         deadline: Instant,
         last: Option<Read<R::Value>>,
     ) -> Result<Read<R::Value>, UpstreamError> {
-        self.join(caller, key, deadline, || None, last).outcome().await
+        loop {
+            let read =
+                self.join(caller, key, deadline, || None, last.clone(), Source::Upstream).outcome().await;
+            // A call that a reader has started may end with a copy of another replica.
+            if !read.as_ref().is_ok_and(|read| read.shared_age.is_some()) {
+                return read;
+            }
+        }
     }
 
     /// Stores the result of a read of this `version`, unless it is outdated or the entry is newer.
     pub(crate) fn store(&self, key: R::Key, read: &Read<R::Value>) {
         let copy = read.representation().into_copy(read.version.clone(), read.freshness);
+        let copy = match read.shared_age {
+            Some(age) => copy.of_age(age),
+            None => copy,
+        };
         self.0.store.put(key, copy, || self.0.validity.is_storable(&read.version));
     }
 
@@ -248,7 +275,7 @@ impl<R: Resource> ReadThrough<R> {
     /// Reads `key` in the background, unless a call for it is in flight.
     fn refresh(&self, caller: &Caller, key: R::Key) {
         // The next reader starts another refresh, so the call need not be retried.
-        let claim = self.join(caller, key, Instant::now(), || self.fresh(&key), None);
+        let claim = self.join(caller, key, Instant::now(), || self.fresh(&key), None, Source::Any);
         claim.detach();
     }
 
@@ -259,11 +286,12 @@ impl<R: Resource> ReadThrough<R> {
         deadline: Instant,
         cached: impl FnOnce() -> Option<Read<R::Value>>,
         last: Option<Read<R::Value>>,
+        source: Source,
     ) -> Claim<R::Key, Read<R::Value>> {
         let version = self.0.validity.start_read(store::Key::scope(&key), R::subject(&key));
         self.0.flights.join(key, version, deadline, cached, |version, deadline| {
             let (cache, caller) = (self.clone(), caller.clone());
-            async move { cache.fetch(&caller, key, version, last, &deadline).await }.in_current_span()
+            async move { cache.fetch(&caller, key, version, last, source, &deadline).await }.in_current_span()
         })
     }
 
@@ -272,7 +300,8 @@ impl<R: Resource> ReadThrough<R> {
         let Representation { value, validators } =
             self.0.validity.read(&entry, ReadPurpose::Fresh)?.value.clone();
         let freshness = Freshness::of(entry.fresh_for(StdInstant::now())?);
-        Some(Read { value, validators, version: entry.version().clone(), freshness })
+        let version = entry.version().clone();
+        Some(Read { value, validators, version, freshness, shared_age: None })
     }
 
     /// The entry under `key`, if it may be put to this `purpose`.
@@ -308,12 +337,13 @@ impl<R: Resource> ReadThrough<R> {
         key: R::Key,
         version: ReadVersion,
         last: Option<Read<R::Value>>,
+        source: Source,
         deadline: &Deadline,
     ) -> Result<Read<R::Value>, UpstreamError> {
         let started = version.started;
         // After `version` was taken: a change before the look-up ends the copy, and a later one outdates the version.
         let last = self.revalidation_candidate(&key, last);
-        let read = self.0.resource.fetch(caller, key, version, last, deadline).await;
+        let read = self.0.resource.fetch(caller, key, version, last, source, deadline).await;
         R::log(&key, &read, started.elapsed());
         match &read {
             Ok(read) => {
@@ -340,6 +370,7 @@ impl Lookup {
             Self::Fresh => "cache",
             Self::Stale => "stale",
             Self::Coalesced => "call_under_way",
+            Self::Shared => "shared_cache",
             Self::NewCall => "new_call",
         }
     }

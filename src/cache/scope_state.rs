@@ -34,8 +34,14 @@ pub(crate) struct ScopeState {
     /// The latest revocation of the list.
     list: AtomicU64,
     appointments: Mutex<Revoked>,
+    /// How many revocations the other replicas of the fleet do not know yet.
+    unpublished: AtomicU64,
     scopes: Scopes,
 }
+
+/// A revocation that is not published yet. Until then, shared copies may be revoked.
+#[derive(Debug)]
+pub(crate) struct UnpublishedRevocation(Arc<ScopeState>);
 
 /// The latest revocation of each appointment.
 #[derive(Debug, Default)]
@@ -73,8 +79,8 @@ impl Scopes {
 
 impl ScopeState {
     fn new(scope: Scope, scopes: Scopes) -> Self {
-        let [latest, everything, list] = [const { AtomicU64::new(0) }; 3];
-        Self { scope, latest, everything, list, appointments: Mutex::default(), scopes }
+        let [latest, everything, list, unpublished] = [const { AtomicU64::new(0) }; 4];
+        Self { scope, latest, everything, list, appointments: Mutex::default(), unpublished, scopes }
     }
 
     /// The number of the latest revocation.
@@ -97,6 +103,11 @@ impl ScopeState {
         let revoked = self.lock();
         revoked.forgotten > since
             || ids.into_iter().any(|id| revoked.by_id.get(&id).is_some_and(|number| *number > since))
+    }
+
+    /// Whether there is an [`UnpublishedRevocation`].
+    pub(crate) fn has_unpublished_revocation(&self) -> bool {
+        self.unpublished.load(Ordering::SeqCst) > 0
     }
 
     pub(crate) fn revoke_everything(&self) {
@@ -123,6 +134,19 @@ impl ScopeState {
 
     fn lock(&self) -> MutexGuard<'_, Revoked> {
         self.appointments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UnpublishedRevocation {
+    pub(crate) fn new(scope: Arc<ScopeState>) -> Self {
+        scope.unpublished.fetch_add(1, Ordering::SeqCst);
+        Self(scope)
+    }
+}
+
+impl Drop for UnpublishedRevocation {
+    fn drop(&mut self) {
+        self.0.unpublished.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -38,11 +38,6 @@ impl Acknowledgements {
         }
     }
 
-    /// Forgets replicas whose lease has ended.
-    pub(super) fn retain(&self, replicas: &[ReplicaId]) {
-        self.lock().by_replica.retain(|replica, _| replicas.contains(replica));
-    }
-
     /// Completes once all `replicas` have acknowledged the message at `position`.
     pub(super) async fn wait(&self, position: Position, mut replicas: Vec<ReplicaId>) {
         loop {

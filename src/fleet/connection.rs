@@ -107,17 +107,16 @@ impl Connector {
         Err(format!("no sentinel named the master: {}", reasons.join("; ")))
     }
 
-    /// Completes with a reason once the sentinels name another master than the connected one. Never without sentinels.
-    pub(super) async fn until_replaced(&self, interval: Duration) -> String {
+    /// Completes with a reason once the sentinels name another master than the server at `connected`. Never without
+    /// sentinels.
+    pub(super) async fn until_replaced(&self, connected: &str, interval: Duration) -> String {
         let Some(master) = &self.url.master else { return std::future::pending().await };
-        let mut connected = None;
         loop {
             // Without an answer nothing is known, and the lease decides.
-            if let Ok(named) = self.address_of_master(master).await {
-                if connected.as_ref().is_some_and(|connected| *connected != named) {
-                    return format!("{} is the master now", address(&named.0, named.1));
-                }
-                connected = Some(named);
+            if let Ok((host, port)) = self.address_of_master(master).await
+                && address(&host, port) != connected
+            {
+                return format!("{} is the master now", address(&host, port));
             }
             sleep(interval).await;
         }
@@ -225,6 +224,9 @@ impl ServerInfo {
                 "has the unsupported version {:?}; use Redis {MIN_VERSION} or later, or Valkey",
                 self.version
             ));
+        }
+        if self.run_id.is_empty() {
+            return Err("does not tell its run id; let the user run INFO".to_owned());
         }
         if !self.is_master {
             return Err("is a read-only replica; name the master, or use redis-sentinel://".to_owned());

@@ -22,13 +22,15 @@ pub(crate) enum Event {
         /// The scope under each key of the fleet.
         scopes: Vec<Scope>,
         subject: RevokedSubject,
+        /// Whether watchers of the subject ask the upstream at once, since its answer may be final for them.
+        recheck: bool,
     },
     /// A poller has read a watched appointment.
     Observed(Observation),
 }
 
 /// The data that the upstream has withdrawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum RevokedSubject {
     /// Everything of the scope (401).
     Everything,
@@ -38,16 +40,18 @@ pub(crate) enum RevokedSubject {
     List,
 }
 
-/// The result of a poll.
+/// The finding of the poller of a watched appointment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Observation {
     /// The scope of the poller under each key of the fleet.
     pub(crate) scopes: Vec<Scope>,
     pub(crate) id: Uuid,
-    /// The last message that the replica had received when the read started. A later change makes the observation useless.
+    /// The fencing token of the poller's lease. Findings of earlier holders are refused.
+    pub(crate) fence: u64,
+    /// The last message of which the poller takes account. A later change makes the observation useless.
     pub(crate) as_of: Position,
-    /// The encoded read.
-    pub(crate) read: Vec<u8>,
+    /// The encoded finding.
+    pub(crate) finding: Vec<u8>,
 }
 
 /// A place in the order of all messages.
@@ -70,8 +74,9 @@ pub(crate) struct ReplicaId(pub(crate) Uuid);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) origin: ReplicaId,
-    /// The number among the messages of its origin. Observations with a lower one than the last are ignored.
+    /// The number among the messages of its origin, which recognises a repeated message.
     pub(crate) number: u64,
+    pub(crate) epoch: Epoch,
     pub(crate) event: Event,
 }
 
@@ -80,6 +85,13 @@ pub(crate) struct Message {
 pub(crate) struct Acknowledgement {
     pub(crate) replica: ReplicaId,
     pub(crate) position: Position,
+}
+
+impl Position {
+    /// Whether a replica that has received the message at `other` has received this one.
+    pub(crate) fn is_covered_by(self, other: Self) -> bool {
+        self.epoch == other.epoch && self.sequence <= other.sequence
+    }
 }
 
 impl Event {

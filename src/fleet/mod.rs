@@ -24,12 +24,16 @@ pub mod fuzzing;
 pub(crate) mod message;
 mod names;
 mod outbox;
+mod replay_window;
 pub(crate) mod seal;
 mod session;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -48,7 +52,7 @@ use self::{
     message::{Event, Position, ReplicaId},
     outbox::{Outbox, Outgoing},
     seal::Sealer,
-    session::Session,
+    session::{Published, Session},
 };
 pub(crate) use self::{
     names::Names,
@@ -86,7 +90,8 @@ struct Inner {
     /// Set once, by [`Fleet::start`].
     receiver: OnceLock<Arc<dyn FleetReceiver>>,
     /// The number of the last message of this replica.
-    last_number: Mutex<u64>,
+    last_number: AtomicU64,
+    has_left: AtomicBool,
 }
 
 /// Receives what happens on other replicas.
@@ -143,7 +148,8 @@ impl Fleet {
             acknowledgements: Acknowledgements::default(),
             breaker: Breaker::default(),
             receiver: OnceLock::new(),
-            last_number: Mutex::default(),
+            last_number: AtomicU64::new(0),
+            has_left: AtomicBool::new(false),
         }))))
     }
 
@@ -169,6 +175,7 @@ impl Fleet {
     /// the process; takes no longer than `shared.publish_timeout`.
     pub(crate) async fn leave(&self) {
         let Some(inner) = &self.0 else { return };
+        inner.has_left.store(true, Ordering::SeqCst);
         if let Some(session) = inner.session() {
             // After a failure the lease ends by itself.
             let _ = timeout(inner.publish_timeout, session.leave(inner)).await;
@@ -274,9 +281,9 @@ impl Inner {
             self.publish_later(outgoing);
             return "unpublished";
         };
+        self.take_effect(&outgoing.event, published.as_ref());
         drop(outgoing);
         let Some(published) = published else { return "unneeded" };
-        self.acknowledgements.retain(&published.replicas);
         let others = published.replicas.into_iter().filter(|replica| *replica != self.replica).collect();
         match timeout_at(deadline, self.acknowledgements.wait(published.position, others)).await {
             Ok(()) => "acknowledged",
@@ -296,11 +303,21 @@ impl Inner {
         }
     }
 
+    /// Notes a published message of this replica, before its `unpublished` guard is dropped.
+    fn take_effect(&self, event: &Event, published: Option<&Published>) {
+        if let (Some(published), Some(receiver)) = (published, self.receiver.get()) {
+            receiver.receive(event, published.position, true);
+        }
+    }
+
+    /// Whether the replica has left the fleet for good.
+    fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::SeqCst)
+    }
+
     /// The next number of a message of this replica.
     fn next_number(&self) -> u64 {
-        let mut last = self.last_number.lock().unwrap_or_else(PoisonError::into_inner);
-        *last += 1;
-        *last
+        self.last_number.fetch_add(1, Ordering::SeqCst) + 1
     }
 }
 

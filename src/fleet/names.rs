@@ -20,8 +20,18 @@ impl Names {
     }
 
     /// A name without data in it.
-    pub(super) fn plain(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn plain(&self, name: &str) -> Vec<u8> {
         format!("{}:{name}", self.prefix).into_bytes()
+    }
+
+    /// The key of the present epoch.
+    pub(crate) fn epoch(&self) -> Vec<u8> {
+        self.plain("epoch")
+    }
+
+    /// The sorted set of the replicas, each with the end of its lease (in milliseconds by the clock of Redis).
+    pub(crate) fn members(&self) -> Vec<u8> {
+        self.plain("members")
     }
 
     /// The channel for acknowledgements to `replica`.

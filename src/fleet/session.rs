@@ -22,6 +22,7 @@ use super::{
     connection::{Connected, Connector, reason},
     message::{Acknowledgement, Epoch, Event, Message, Position, ReplicaId, decode, encode},
     outbox::{Outgoing, SharedCopies, TOMBSTONE},
+    replay_window::ReplayWindow,
 };
 use crate::metrics::metrics;
 
@@ -33,6 +34,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause between two attempts to connect.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// After a session of this length, the pause is short again.
+const STABLE: Duration = Duration::from_secs(10);
 
 /// How many waiting messages are published in one round trip.
 const BATCH: usize = 64;
@@ -70,31 +74,47 @@ pub(super) struct Published {
     pub(super) replicas: Vec<ReplicaId>,
 }
 
-/// Joins again and again, until the gateway is dropped.
+/// Joins again and again, until the gateway is dropped or leaves.
 pub(super) async fn run(inner: Weak<Inner>, connector: Connector) {
-    let (mut pause, mut last_reason) = (FIRST_PAUSE, None);
+    let connector = Arc::new(connector);
+    // A panic is a bug, but the replica does not stay in a session that nobody serves.
+    while tokio::spawn(keep_joined(inner.clone(), connector.clone())).await.is_err() {
+        let Some(inner) = inner.upgrade() else { return };
+        end(&inner);
+        sleep(LAST_PAUSE).await;
+    }
+}
+
+async fn keep_joined(inner: Weak<Inner>, connector: Arc<Connector>) {
+    let (mut pause, mut is_outage) = (FIRST_PAUSE, false);
     loop {
         let Some(fleet) = inner.upgrade() else { return };
         let reason = match join(&fleet, &connector).await {
             Ok(joined) => {
-                pause = FIRST_PAUSE;
-                last_reason = None;
+                is_outage = false;
                 tracing::info!("joined the fleet: the shared Redis is available");
+                let (joined_at, address) = (Instant::now(), joined.address.clone());
                 let reason = tokio::select! {
                     reason = joined.serve(&fleet) => reason,
-                    reason = connector.until_replaced(fleet.lease) => reason,
+                    reason = connector.until_replaced(&address, fleet.lease) => reason,
                 };
+                if fleet.has_left() {
+                    return;
+                }
                 end(&fleet);
+                if joined_at.elapsed() >= STABLE {
+                    pause = FIRST_PAUSE;
+                }
                 reason
             }
             Err(reason) => reason,
         };
         drop(fleet);
         // One line for each change of state, however many attempts fail.
-        if last_reason.is_none() {
+        if !is_outage {
             tracing::warn!(%reason, "the shared Redis is not available: this replica goes on alone (shared.on_outage)");
         }
-        last_reason = Some(reason);
+        is_outage = true;
         sleep(pause.mul_f64(0.8 + 0.4 * fastrand::f64())).await;
         pause = (pause * 2).min(LAST_PAUSE);
     }
@@ -104,23 +124,27 @@ pub(super) async fn run(inner: Weak<Inner>, connector: Connector) {
 struct Joined {
     session: Arc<Session>,
     pushes: mpsc::Receiver<PushInfo>,
+    /// The address of the server.
+    address: String,
     /// When the lease ends, by this replica's clock.
     lease_end: Instant,
-    /// The number of the last observation of each origin.
-    observed: HashMap<ReplicaId, u64>,
+    /// The number of the last message before this replica joined.
+    joined_at: u64,
+    /// The numbers of the last messages of each origin.
+    origins: HashMap<ReplicaId, ReplayWindow>,
 }
 
 async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, String> {
     let (sender, pushes) = mpsc::channel(RECEIVE_BUFFER);
-    let Connected { mut connection, server, .. } = connector.connect(sender).await?;
+    let Connected { mut connection, server, address } = connector.connect(sender).await?;
     let limit = inner.lease;
     let joining = async {
         // Before the lease: from the moment at which others wait for this replica, it receives everything.
         connection.subscribe(inner.names.plain(BUS)).await?;
         connection.subscribe(inner.names.acknowledgements_to(inner.replica)).await?;
         let asked = Instant::now();
-        let has_lost = inner.outbox.take_overflow();
-        let joined: RedisResult<(String, u64)> = JOIN
+        let dropped = inner.outbox.dropped();
+        let (epoch, sequence): (String, u64) = JOIN
             .prepare_invoke()
             .key(inner.shared_names())
             .key(inner.names.plain("run"))
@@ -128,13 +152,10 @@ async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, Strin
             .arg(Uuid::new_v4().to_string())
             .arg(inner.replica.0.to_string())
             .arg(inner.lease.as_millis() as u64)
-            .arg(u8::from(has_lost))
+            .arg(u8::from(dropped > 0))
             .invoke_async(&mut connection)
-            .await;
-        if joined.is_err() && has_lost {
-            inner.outbox.set_overflow();
-        }
-        let (epoch, sequence) = joined?;
+            .await?;
+        inner.outbox.forget_dropped(dropped);
         RedisResult::Ok((asked, epoch, sequence))
     };
     let (asked, epoch, sequence) = timeout(limit, joining)
@@ -150,14 +171,14 @@ async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, Strin
     let session = Arc::new(Session { connection, epoch, received: AtomicU64::new(sequence) });
     let lease_end = asked + usable(inner.lease);
     // First this replica's own changes, then its trust in what it reads from now on.
-    session.flush(inner).await?;
+    session.flush(inner, lease_end).await?;
     if let Some(receiver) = inner.receiver.get() {
         receiver.distrust(Outage::None);
         receiver.trust_until(lease_end);
     }
     inner.session.send_replace(Some(session.clone()));
     metrics().shared_joined.set(1);
-    Ok(Joined { session, pushes, lease_end, observed: HashMap::new() })
+    Ok(Joined { session, pushes, address, lease_end, joined_at: sequence, origins: HashMap::new() })
 }
 
 /// Goes on without the fleet.
@@ -180,17 +201,20 @@ impl Joined {
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         renewals.tick().await;
         let mut own_session = inner.session.subscribe();
-        own_session.mark_unchanged();
         loop {
+            if inner.session.borrow().is_none() {
+                return "too many changes wait to be published".to_owned();
+            }
             let step = tokio::select! {
                 biased;
+                // Before the messages, of which there may always be another one. A renewal takes them in, too.
+                _ = renewals.tick() => self.renew(inner).await,
+                _ = own_session.changed() => Ok(()),
                 push = self.pushes.recv() => match push {
                     Some(push) => self.receive(inner, push).await,
                     None => Err("the connection was closed".to_owned()),
                 },
-                _ = own_session.changed() => Err("too many messages wait to be published".to_owned()),
-                _ = renewals.tick() => self.renew(inner).await,
-                () = inner.outbox.arrival() => self.session.flush(inner).await,
+                () = inner.outbox.arrival() => self.session.flush(inner, self.lease_end).await,
             };
             if let Err(reason) = step {
                 return reason;
@@ -215,10 +239,12 @@ impl Joined {
             let sealed = inner.sealer.seal(ACKNOWLEDGEMENT, &encode(&acknowledgement));
             let mut publish = redis::cmd("PUBLISH");
             publish.arg(inner.names.acknowledgements_to(origin)).arg(sealed);
+            // Without waiting for the response: the lease shows whether the connection works.
+            publish.set_no_response(true);
             let mut connection = self.session.connection.clone();
             let sent = timeout_at(self.lease_end, publish.exec_async(&mut connection)).await;
-            sent.map_err(|_| "no response to an acknowledgement".to_owned())?
-                .map_err(|error| error.to_string())?;
+            sent.map_err(|_| "an acknowledgement could not be sent".to_owned())?
+                .map_err(|error| reason(&error))?;
         }
         Ok(())
     }
@@ -253,19 +279,20 @@ impl Joined {
             return Err(format!("{} messages were lost", sequence - last - 1));
         }
         let message = inner.sealer.open(MESSAGE, sealed).and_then(|plain| decode::<Message>(&plain));
-        let Some(Message { origin, number, event }) = message else {
+        let Some(Message { origin, number, epoch, event }) = message else {
             return Err("a message is not encrypted with a key of shared.key_file".to_owned());
         };
-        let position = Position { epoch: self.session.epoch, sequence };
+        // Whoever can write to Redis can repeat a message, and so hide another one.
+        if epoch != self.session.epoch || !self.origins.entry(origin).or_default().insert(number) {
+            return Err("a message was repeated, or is from before Redis lost its data".to_owned());
+        }
+        let position = Position { epoch, sequence };
         let is_own = origin == inner.replica;
-        // Whoever can write to Redis can repeat a message. What ends copies, ends them once more; an observation would show
-        // old data.
-        let is_repeated = matches!(event, Event::Observed(_)) && {
-            let last_number = self.observed.entry(origin).or_default();
-            number <= std::mem::replace(last_number, number.max(*last_number))
-        };
+        // This replica does not know the changes from before it joined, so it cannot tell what such an observation lacks.
+        let is_useless = matches!(&event, Event::Observed(observation)
+            if observation.as_of.epoch != epoch || observation.as_of.sequence < self.joined_at);
         if let Some(receiver) = inner.receiver.get()
-            && !is_repeated
+            && !is_useless
         {
             receiver.receive(&event, position, is_own);
         }
@@ -280,23 +307,22 @@ impl Joined {
         let sequence = sequence
             .map_err(|_| "the lease could not be renewed in time".to_owned())?
             .map_err(|error| error.to_string())?;
-        let Ok(sequence) = u64::try_from(sequence) else {
+        let received = self.session.position().sequence;
+        let Some(sequence) = u64::try_from(sequence).ok().filter(|sequence| *sequence >= received) else {
             return Err("the lease was lost, or Redis has lost its data".to_owned());
         };
-        // All messages up to that number are already in the channel: Redis sends them before this response.
-        while self.session.received.load(Ordering::SeqCst) < sequence {
-            let push = timeout_at(self.lease_end, self.pushes.recv()).await;
-            match push {
-                Ok(Some(push)) => self.receive(inner, push).await?,
-                Ok(None) => return Err("the connection was closed".to_owned()),
-                Err(_) => return Err("messages did not arrive".to_owned()),
+        // All messages up to that number are in the channel: Redis sends them before this response.
+        while self.session.position().sequence < sequence {
+            match self.pushes.try_recv() {
+                Ok(push) => self.receive(inner, push).await?,
+                Err(_) => return Err("messages were lost".to_owned()),
             }
         }
         self.lease_end = asked + usable(inner.lease);
         if let Some(receiver) = inner.receiver.get() {
             receiver.trust_until(self.lease_end);
         }
-        self.session.flush(inner).await
+        self.session.flush(inner, self.lease_end).await
     }
 }
 
@@ -331,7 +357,8 @@ impl Session {
         Outgoing { event, ends, .. }: &Outgoing,
     ) -> Result<Option<Published>, String> {
         let SharedCopies { only_with, deleted, numbered, fields } = ends;
-        let message = Message { origin: inner.replica, number: inner.next_number(), event: event.clone() };
+        let (origin, number, epoch) = (inner.replica, inner.next_number(), self.epoch);
+        let message = Message { origin, number, epoch, event: event.clone() };
         let sealed = inner.sealer.seal(MESSAGE, &encode(&message));
         let mut publish = PUBLISH.prepare_invoke();
         publish.key(inner.shared_names());
@@ -359,32 +386,31 @@ impl Session {
         Ok(Some(Published { position: Position { epoch: self.epoch, sequence }, replicas }))
     }
 
-    /// Publishes what waits in the outbox, a batch in each round trip.
-    async fn flush(&self, inner: &Inner) -> Result<(), String> {
+    /// Publishes what waits in the outbox, a batch in each round trip, by the `deadline`.
+    async fn flush(&self, inner: &Inner, deadline: Instant) -> Result<(), String> {
         loop {
             let batch = inner.outbox.take(BATCH);
-            if batch.is_empty() {
-                return Ok(());
+            if batch.messages.is_empty() {
+                break;
             }
             // Sent in order: the first poll of each writes its command.
-            let published = join_all(batch.iter().map(|outgoing| self.publish(inner, outgoing)));
-            let published = timeout(inner.lease, published).await;
-            let published = published.map_err(|_| "a message could not be published in time".to_owned());
-            let failure = match published {
-                Ok(results) => results.into_iter().find_map(Result::err),
-                Err(reason) => Some(reason),
-            };
-            if let Some(reason) = failure {
-                // Published twice, a message ends the same copies.
-                inner.outbox.put_back(batch);
-                return Err(reason);
+            let published = join_all(batch.messages.iter().map(|outgoing| self.publish(inner, outgoing)));
+            let published = timeout_at(deadline, published).await;
+            let published = published.map_err(|_| "a message could not be published in time".to_owned())?;
+            for (outgoing, published) in batch.messages.iter().zip(published) {
+                inner.take_effect(&outgoing.event, published?.as_ref());
             }
+            batch.delivered();
+        }
+        match inner.outbox.dropped() {
+            0 => Ok(()),
+            _ => Err("too many changes waited to be published".to_owned()),
         }
     }
 
     /// Publishes what waits, and ends the lease.
     pub(super) async fn leave(&self, inner: &Inner) -> Result<(), String> {
-        self.flush(inner).await?;
+        self.flush(inner, Instant::now() + inner.publish_timeout).await?;
         let replica = inner.replica.0.to_string();
         let left: RedisResult<i64> =
             self.run(&LEAVE, &[inner.names.plain("members")], &[replica.as_bytes()]).await;

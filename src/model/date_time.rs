@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use jiff::{SignedDuration, Timestamp, civil, fmt::temporal::Pieces, tz::Offset};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// The maximum offset from UTC, ±23:59 (RFC 3339, section 5.6), in seconds.
 const MAX_OFFSET: i64 = (23 * 60 + 59) * 60;
@@ -73,6 +74,23 @@ fn shortened(text: &str) -> Cow<'_, str> {
 impl From<Timestamp> for DateTime {
     fn from(instant: Timestamp) -> Self {
         Self(Offset::UTC.to_datetime(instant))
+    }
+}
+
+impl Serialize for DateTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (date, time) = (self.0.date(), self.0.time());
+        let date = (date.year(), date.month(), date.day());
+        (date, (time.hour(), time.minute(), time.second(), time.subsec_nanosecond())).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for DateTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ((year, month, day), (hour, minute, second, nanosecond)) =
+            Deserialize::deserialize(deserializer)?;
+        let time = civil::DateTime::new(year, month, day, hour, minute, second, nanosecond);
+        time.ok().and_then(Self::expressible).ok_or_else(|| D::Error::custom("not an instant"))
     }
 }
 

@@ -7,7 +7,7 @@ pub trait HeapSize {
 }
 
 /// Defines a struct whose heap memory is that of its fields, so that no field can be left out of it. `FIELDS` are the names
-/// of the fields.
+/// of the fields, `LAYOUT` is their names and types.
 macro_rules! heap_sized {
     ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)+ })+) => {$(
         $(#[$meta])*
@@ -18,6 +18,11 @@ macro_rules! heap_sized {
             #[cfg(test)]
             #[allow(dead_code, reason = "not every type has a test of its fields")]
             pub(crate) const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// The names and types of the fields, in order.
+            #[allow(dead_code, reason = "not every type is encoded")]
+            pub(crate) const LAYOUT: &'static str =
+                concat!(stringify!($name), "{", $(stringify!($field), ":", stringify!($type), ",",)+ "}");
         }
 
         impl $crate::model::heap_size::HeapSize for $name {

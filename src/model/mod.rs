@@ -3,7 +3,8 @@
 //! The types derive their GraphQL types, so each field has one definition and one description. A field that the
 //! upstream may omit or send malformed is a [`Field`].
 //!
-//! The types hold personal data, so their `Debug` output is redacted.
+//! The types hold personal data, so their `Debug` output is redacted. Their `serde` encoding is for other replicas, and leaves
+//! the process encrypted only; [`execute`](crate::graphql::execute) writes the JSON of responses.
 
 pub mod change;
 pub mod date_time;
@@ -16,6 +17,7 @@ use std::{fmt, sync::Arc};
 /// The text of an opaque identifier of the upstream, the `ID` scalar of the schema.
 pub use async_graphql::ID as OpaqueId;
 use async_graphql::{ComplexObject, Enum, SimpleObject};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 pub use self::date_time::DateTime;
 use self::{
@@ -28,9 +30,9 @@ pub type SharedAppointment = Arc<Appointment>;
 
 /// The decoded value of one field.
 ///
-/// Serialised as `null` unless it is a [`Value`](Field::Value). [`Malformed`](Field::Malformed) also adds an error at
+/// A response shows `null` unless it is a [`Value`](Field::Value). [`Malformed`](Field::Malformed) also adds an error at
 /// the field's path.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Field<T> {
     /// Omitted, or null.
     #[default]
@@ -62,8 +64,8 @@ impl<T> Field<T> {
 
 /// A list without its malformed entries. A malformed list is empty.
 ///
-/// Serialised as the valid entries, with an error at the list's path if anything was dropped.
-#[derive(Clone, PartialEq, Eq)]
+/// A response shows the valid entries, with an error at the list's path if anything was dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entries<T> {
     /// The valid entries.
     pub items: Vec<T>,
@@ -81,8 +83,21 @@ impl<T> Default for Entries<T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Date(pub jiff::civil::Date);
 
+impl Serialize for Date {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.0.year(), self.0.month(), self.0.day()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Date {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (year, month, day) = Deserialize::deserialize(deserializer)?;
+        jiff::civil::Date::new(year, month, day).map(Self).map_err(D::Error::custom)
+    }
+}
+
 /// An RFC 9562 UUID, lower case with hyphens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Uuid(pub uuid::Uuid);
 
 impl From<uuid::Uuid> for Uuid {
@@ -93,7 +108,7 @@ impl From<uuid::Uuid> for Uuid {
 
 heap_sized! {
     /// A video appointment: a meeting of an agent and a claimant in a video room.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     #[graphql(complex)]
     pub struct Appointment {
         /// The appointment's id, the argument of `appointment(id:)`.
@@ -195,7 +210,7 @@ pub enum AppointmentPhase {
 
 heap_sized! {
     /// A department of the organisation.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     pub struct Department {
         /// The department's opaque upstream id.
         pub id: Field<OpaqueId>,
@@ -206,7 +221,7 @@ heap_sized! {
 
 heap_sized! {
     /// The person that the agent meets. All fields are personal data.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     #[graphql(tag = "personal-data")]
     pub struct Claimant {
         /// The person's name.
@@ -229,7 +244,7 @@ heap_sized! {
 
 heap_sized! {
     /// A custom question of the organisation, with the claimant's answer.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     #[graphql(tag = "personal-data")]
     pub struct ClaimantField {
         /// The question's opaque upstream id.
@@ -249,7 +264,7 @@ heap_sized! {
 
 heap_sized! {
     /// The room of the video call.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     pub struct Meeting {
         /// The meeting's opaque upstream id.
         pub id: Field<OpaqueId>,
@@ -266,7 +281,7 @@ heap_sized! {
 
 heap_sized! {
     /// The features of a call. A flag that the upstream omits is null: unknown, not off.
-    #[derive(Clone, PartialEq, Default, SimpleObject)]
+    #[derive(Clone, PartialEq, Default, SimpleObject, Serialize, Deserialize)]
     #[graphql(complex)]
     pub struct Features {
         /// The call may be recorded.
@@ -369,7 +384,7 @@ pub enum FeatureName {
 }
 
 /// The bandwidth of the video of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 pub enum Bandwidth {
     /// For slow connections.
     Low,
@@ -378,6 +393,17 @@ pub enum Bandwidth {
     /// For the best picture quality.
     High,
 }
+
+/// The fields of all types that an [`Appointment`] consists of. Encoded appointments can be decoded where these are the
+/// same.
+pub(crate) const LAYOUT: &[&str] = &[
+    Appointment::LAYOUT,
+    Department::LAYOUT,
+    Claimant::LAYOUT,
+    ClaimantField::LAYOUT,
+    Meeting::LAYOUT,
+    Features::LAYOUT,
+];
 
 impl Appointment {
     /// An appointment with an id and no other field.

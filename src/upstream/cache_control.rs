@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap};
+use serde::{Deserialize, Serialize};
 
 /// The upstream's bounds on caching a response. `None` means that the upstream set no bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheDirectives {
     fresh: Option<Duration>,
     /// The age of the response when it arrived, which reduces `fresh`.

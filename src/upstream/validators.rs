@@ -9,6 +9,7 @@ use reqwest::{
         LAST_MODIFIED,
     },
 };
+use serde::{Deserialize, Serialize};
 
 use super::cache_control::{self, CacheDirectives};
 
@@ -16,7 +17,7 @@ use super::cache_control::{self, CacheDirectives};
 const MAX_LENGTH: usize = 256;
 
 /// The validators of a response, for conditional requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Validators {
     etag: Option<Box<str>>,
     last_modified: Option<Box<str>>,

@@ -36,11 +36,11 @@ use uuid::Uuid;
 use self::trust::Trust;
 use super::{
     freshness::{Freshness, ReadPurpose},
-    scope_state::{ScopeState, Scopes},
+    scope_state::{ScopeState, Scopes, UnpublishedRevocation},
 };
 use crate::caller::Scope;
 
-/// Appointments share counters of changes, so that the memory is bounded (512 KiB) however many there are. Where two share
+/// Appointments share counters of changes, so that the memory is bounded (768 KiB) however many there are. Where two share
 /// one, a change of the first only means that the second is fetched again, too.
 const COUNTERS: usize = 1 << 14;
 
@@ -298,15 +298,18 @@ impl Validity {
 
     /// Whether no message of the fleet was missed since a read of this `version`.
     fn is_trusted(&self, version: &ReadVersion, now: Instant) -> bool {
-        version.generation == self.0.trust.generation() && self.0.trust.holds(self.milliseconds(now))
+        // A read that started after the lease had ended is as good as one without a fleet.
+        let is_in_time = || self.0.trust.holds(self.milliseconds(now), self.milliseconds(version.started));
+        version.generation == self.0.trust.generation() && is_in_time()
     }
 
     /// Distrusts all copies: messages of the fleet were missed. They may be revalidated.
     pub(crate) fn distrust(&self) {
+        // First: what is read from now on is not compared with numbers of the former epoch.
+        self.0.trust.renew();
         for changes in self.0.by_appointment.iter().chain([&self.0.all]) {
             changes.last_message.store(0, Ordering::SeqCst);
         }
-        self.0.trust.renew();
     }
 
     /// Trusts copies until `end`.
@@ -343,14 +346,21 @@ impl Validity {
         UnpublishedMessage { validity: self.clone(), id }
     }
 
+    /// Counts a revocation of data of `scope` as unpublished until the guard is dropped.
+    pub(crate) fn unpublished_revocation(&self, scope: Scope) -> UnpublishedRevocation {
+        UnpublishedRevocation::new(self.0.scopes.state(scope))
+    }
+
     /// Whether a copy of another replica, read when it had received message number `as_of`, is good for a read of this
-    /// `version`: no change is known that it may lack.
+    /// `version`: no change and no revocation is known that it may lack.
     pub(crate) fn is_shareable(&self, version: &ReadVersion, as_of: u64) -> bool {
         let is_ahead = |changes: &Changes| {
             changes.unpublished.load(Ordering::SeqCst) > 0
                 || changes.last_message.load(Ordering::SeqCst) > as_of
         };
-        !version.is_open && !self.changes(version).is_some_and(is_ahead)
+        !version.is_open
+            && !version.scope.has_unpublished_revocation()
+            && !self.changes(version).is_some_and(is_ahead)
     }
 
     fn has_no_change_since(&self, version: &ReadVersion) -> bool {
@@ -415,7 +425,7 @@ impl Changes {
 impl ReadVersion {
     /// Whether the upstream has revoked the subject since. A page counts as revoked with anything of its scope, since the
     /// appointments on it are not known before it has arrived.
-    fn is_revoked(&self) -> bool {
+    pub(crate) fn is_revoked(&self) -> bool {
         if self.scope.latest() == self.revocation {
             return false;
         }
@@ -432,6 +442,15 @@ impl<T> Guarded<T> {
     /// A copy, stored now, of a read of this `version`.
     pub(crate) fn new(value: T, version: ReadVersion, freshness: Freshness) -> Self {
         Self { value, version, freshness, stored: Instant::now(), is_evicted: AtomicBool::new(false) }
+    }
+
+    /// The same copy, but stored `age` ago.
+    pub(crate) fn of_age(self, age: Duration) -> Self {
+        match self.stored.checked_sub(age) {
+            Some(stored) => Self { stored, ..self },
+            // Older than the clock of this machine.
+            None => Self { freshness: self.freshness.after(age), ..self },
+        }
     }
 
     /// Whether the upstream has revoked the copy since it was read, other than by its key: then it is evicted.
@@ -481,7 +500,8 @@ impl OpenChange {
                     && self.validity.milliseconds(self.before.started)
                         >= changes.uncertain_until.load(Ordering::SeqCst)
             });
-            (is_only || self.id.is_none()) && !self.before.is_revoked()
+            // A created appointment may have been changed since, by another caller who found it in the list.
+            is_only && !self.before.is_revoked()
         };
         if let (None, Some(created)) = (self.id, id) {
             // Reads of the appointment that started before it was created say that there is none.

@@ -171,3 +171,34 @@ fn an_awaited_result_is_served_once_even_if_it_is_not_storable() {
     assert!(change.applied(Some(ONE)).is_some());
     assert!(fixture.validity.read_awaited(&copy, since).is_none(), "it is outdated");
 }
+
+#[test]
+fn nothing_is_shared_for_a_scope_with_an_unpublished_revocation() {
+    let fixture = Fixture::new();
+    let read = |scope| fixture.validity.start_read(scope, Subject::Appointment(ONE));
+    let (version, other) = (read(fixture.scope), read(fixture.other));
+    assert!(fixture.validity.is_shareable(&version, 0));
+    let unpublished = [(); 2].map(|()| fixture.validity.unpublished_revocation(fixture.scope));
+    let [first, second] = unpublished;
+    drop(first);
+    assert!(
+        !fixture.validity.is_shareable(&version, 0)
+            && !fixture.validity.is_shareable(&read(fixture.scope), 9)
+    );
+    assert!(fixture.validity.is_shareable(&other, 0));
+    drop(second);
+    assert!(fixture.validity.is_shareable(&version, 0));
+}
+
+#[test]
+fn a_copy_of_another_replica_ages_from_its_read() {
+    let fixture = Fixture::new();
+    let copy = || fixture.copy(fixture.scope, Subject::List);
+    assert!(fixture.is_served(&copy().of_age(MINUTE / 2)));
+    assert!(!fixture.is_served(&copy().of_age(MINUTE)));
+    // Older than this machine has been running.
+    assert!(!fixture.is_served(&copy().of_age(Duration::from_secs(u64::from(u32::MAX)))));
+    let served = copy().of_age(MINUTE / 2);
+    let left = served.fresh_for(Instant::now()).unwrap();
+    assert!(left <= MINUTE / 2 && left > MINUTE / 3);
+}

@@ -24,9 +24,10 @@ impl Trust {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// Whether the generation is trusted at the time `now`, in milliseconds since the start.
-    pub(super) fn holds(&self, now: u64) -> bool {
-        now < self.until.load(Ordering::SeqCst)
+    /// Whether a read of the generation is trusted at the time `now`, in milliseconds since the start.
+    pub(super) fn holds(&self, now: u64, started: u64) -> bool {
+        let until = self.until.load(Ordering::SeqCst);
+        now < until || started >= until
     }
 
     /// Begins a new generation, which is trusted until [`hold_until`](Self::hold_until) is called: a replica without a lease

@@ -3,8 +3,9 @@
 --   to set to the number, and keys of hashes with a field to delete
 -- ARGV: epoch, channel, message; the numbers of keys of these four kinds; the milliseconds for which the number is kept;
 --   then the fields
--- Returns the number, and the replicas whose lease is live; only 0 without the key; nothing if the epoch is over.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+-- Returns the number, and the replicas whose lease is live; only 0 without the key; nothing if the epoch is over,
+-- or Redis has evicted the sequence.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then
   return {}
 end
 local key = 3

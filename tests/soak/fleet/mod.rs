@@ -17,9 +17,15 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use self::{faults::Fault, outages::Outages, redis::SharedRedis, replicas::Replicas};
+use self::{
+    faults::Fault,
+    outages::{Outages, UnacknowledgedChanges},
+    redis::SharedRedis,
+    replicas::Replicas,
+};
 use crate::{
-    CACHE_TTL, CLIENTS, MEMORY, STALE_IF_ERROR, SUBSCRIBERS, UPSTREAM_TIMEOUT,
+    CLIENTS, MEMORY, STALE_IF_ERROR, SUBSCRIBERS, UPSTREAM_TIMEOUT,
+    documents::Documents,
     entrance::Entrance,
     grants,
     judge::Judge,
@@ -28,7 +34,9 @@ use crate::{
     mode::Mode,
     moods, recovery,
     report::{self, Expectations},
+    settings,
     subscribers::Subscriber,
+    swaps,
     upstream::{Upstream, free_port},
     world::World,
 };
@@ -38,6 +46,12 @@ pub const LEASE: Duration = Duration::from_secs(2);
 
 /// Longer than replicas rely on a lease (nine tenths of it): whoever has not acknowledged a change by then trusts no copy.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(1900);
+
+/// The TTL of appointments and pages: long, so that a replica that misses a change serves old data for a long time.
+pub const TTL: Duration = Duration::from_secs(6);
+
+/// Healthy phases of the upstream are so many times longer than in the soak of a single gateway, whose subject it is.
+const HEALTHY: u64 = 6;
 
 /// How long the fleet stays undisturbed between two faults.
 const REST: Duration = Duration::from_millis(1500);
@@ -59,15 +73,23 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     println!("## A fleet with {}, for {duration:?}\n", redis.description());
     let world = Arc::new(World::new());
     let upstream = Upstream::start(world.clone(), seed).await;
-    let judge = Judge::new(world.clone(), CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR).of_fleet(LEASE);
+    let judge = Judge::new(world.clone(), TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR).of_fleet(LEASE);
     let judge = Arc::new(judge);
     let entrance = Arc::new(Entrance::of_load_balancer(free_port()));
+    let documents = Arc::new(Documents::new());
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut replicas = Replicas::start(entrance.clone(), judge.clone(), &upstream.url(), &redis).await;
+    let settings = settings(&documents);
+    let mut replicas =
+        Replicas::start(entrance.clone(), judge.clone(), settings, &upstream.url(), &redis).await;
     replicas.until_joined().await;
 
     let (over, is_over) = watch::channel(false);
-    let load = Arc::new(Load { entrance: entrance.clone(), judge: judge.clone(), over: is_over });
+    let load = Arc::new(Load {
+        entrance: entrance.clone(),
+        judge: judge.clone(),
+        documents: documents.clone(),
+        over: is_over,
+    });
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         clients.spawn(Client::new(load.clone(), number, seed).run());
@@ -75,10 +97,13 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     for number in 0..2 * SUBSCRIBERS {
         clients.spawn(Subscriber::new(load.clone(), number, seed).run(number % 2 == 0));
     }
-    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration));
+    let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration, HEALTHY));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
+    let swaps = tokio::spawn(swaps(documents.clone(), rng.fork()));
 
-    let mut shared = Shared { redis, replicas, outages: Outages::new(), faults: BTreeMap::new() };
+    let unacknowledged = UnacknowledgedChanges::watch(replicas.ports());
+    let mut shared =
+        Shared { redis, replicas, outages: Outages::new(), unacknowledged, faults: BTreeMap::new() };
     let began = Instant::now();
     let mut faults = Vec::new();
     while began.elapsed() < duration {
@@ -94,6 +119,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
 
     moods.abort();
     grants.abort();
+    swaps.abort();
     world.grant_all();
     upstream.behave(Mode::Healthy).await;
     let _ = over.send(true);
@@ -110,6 +136,7 @@ struct Shared {
     redis: SharedRedis,
     replicas: Replicas,
     outages: Outages,
+    unacknowledged: UnacknowledgedChanges,
     faults: BTreeMap<Fault, u64>,
 }
 
@@ -118,6 +145,7 @@ impl Shared {
     async fn finish(mut self, judge: &Judge, upstream: &Upstream) -> bool {
         let logs = self.replicas.stop_all().await;
         let left = self.outages.read_logs(&logs);
+        let (unacknowledged, unprompted) = self.outages.read_changes(&self.unacknowledged);
         let doubts = judge.take_doubts();
         let (explained, wrong) =
             doubts.into_iter().partition::<Vec<_>, _>(|doubt| self.outages.explain(doubt.asked));
@@ -158,12 +186,17 @@ impl Shared {
         let faults = self.faults.iter().map(|(fault, count)| format!("{fault:?} {count}"));
         println!("Faults of Redis and of gateways: {}.\n", faults.collect::<Vec<_>>().join(", "));
         println!(
-            "Reads older than an acknowledged change that an outage explains: {}. Replicas left the fleet {left} times.\n",
+            "Replicas left the fleet {left} times. Changes answered without all acknowledgements: {unacknowledged}, \
+             {unprompted} of them without an outage. Reads that may have missed one of them, or were served during an \
+             outage, and are older than a change that a client was told about: {}.\n",
             explained.len()
         );
         println!("{}", expectations.table());
         for violation in judge.violations() {
             println!("- {violation}");
+        }
+        if !wrong.is_empty() {
+            println!("Times that explain old data: {}.", self.outages.timeline());
         }
         expectations.are_kept()
     }

@@ -1,0 +1,20 @@
+-- Stores a registered text. It belongs to the caller that stored it first, and makes room only among that caller's texts:
+-- those that were not used for the longest time go.
+-- KEYS: the name of the text, the name of the set of the caller's texts
+-- ARGV: the encrypted text, the lifetime in milliseconds, the maximum number of texts of a caller
+local owner = redis.call('HGET', KEYS[1], 'owner') or KEYS[2]
+redis.call('HSET', KEYS[1], 'text', ARGV[1], 'owner', owner)
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local time = redis.call('TIME')
+redis.call('ZADD', owner, string.format('%.0f', time[1] * 1000000 + time[2]), KEYS[1])
+redis.call('PEXPIRE', owner, ARGV[2])
+local excess = redis.call('ZCARD', owner) - ARGV[3]
+if excess > 0 then
+  for _, name in ipairs(redis.call('ZRANGE', owner, 0, excess - 1)) do
+    redis.call('ZREM', owner, name)
+    -- Another caller may have stored it after it had expired.
+    if redis.call('HGET', name, 'owner') == owner then
+      redis.call('UNLINK', name)
+    end
+  end
+end
