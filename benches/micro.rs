@@ -9,6 +9,7 @@ use appointments_gateway::{
     appointments::{operation::Appointments, shared::Shared},
     caller::{Caller, ScopeKey},
     config::{Config, sandbox::FaultConfig},
+    fleet::Fleet,
     graphql::{
         api::{Api, GraphqlRequest, Operation},
         execute::response::GraphqlResponse,

@@ -315,7 +315,7 @@ impl Inner {
         let keys = std::iter::once(self.names.epoch()).chain(markers).chain(keys).collect::<Vec<_>>();
         // First, so that a revocation which is received meanwhile is not forgotten.
         self.accepted.insert(caller.scope(), as_of.epoch);
-        if self.fleet.call(&SHARE, &keys, &arguments).await != Ok(1_u8) {
+        if self.fleet.call_in_background(&SHARE, &keys, &arguments).await != Ok(1_u8) {
             self.accepted.invalidate(&caller.scope());
         }
     }
