@@ -42,7 +42,13 @@ end
 local set = is_forgettable and KEYS[3] or KEYS[2]
 redis.call('ZREM', is_forgettable and KEYS[2] or KEYS[3], record)
 redis.call('ZADD', set, decimal(now + redis.call('PTTL', record)), record)
-keep(set, kept)
+-- Each set lasts as long as its last record.
+for key = 2, 3 do
+  local last = redis.call('ZRANGE', KEYS[key], -1, -1, 'WITHSCORES')[2]
+  if last then
+    redis.call('PEXPIREAT', KEYS[key], decimal(tonumber(last)))
+  end
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', decimal(now))
 local excess = redis.call('ZCARD', KEYS[3]) - tonumber(argument(5))
 if excess > 0 then
