@@ -97,6 +97,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Drops the waiting observations, which are old by the time of the next session.
+    pub(super) fn drop_observations(&self) {
+        self.lock().messages.retain(|outgoing| !matches!(outgoing.event, Event::Observed(_)));
+    }
+
     /// How many changes and revocations were dropped.
     pub(super) fn dropped(&self) -> u64 {
         self.lock().dropped

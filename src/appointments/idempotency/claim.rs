@@ -197,9 +197,10 @@ impl ClaimedChange {
     /// for it.
     pub(crate) async fn settle_everywhere(mut self, outcome: &Result<Changed, UpstreamError>) {
         // First there: a client that has its answer finds the outcome at each replica.
-        if let (Some(shared), Some(token)) = (self.record.shared.clone(), self.token.take()) {
+        if let (Some(shared), Some(token)) = (self.record.shared.clone(), self.token) {
             let outcome = recorded(outcome, &self.record.records.unknown).ok();
             shared.settle(self.index, token, outcome.as_ref()).await;
+            self.token = None;
         }
         self.settle(outcome);
     }

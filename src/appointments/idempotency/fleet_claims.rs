@@ -4,7 +4,7 @@
 //! that outcome. If the lease of the replica that sends the change ends, the change may have been made: the repeat gets an
 //! unknown outcome, and nothing is sent. The replica may come back and record the outcome.
 //!
-//! **Failure.** While Redis does not respond, a change is sent with the record of this replica alone. Its outcome waits here
+//! **Failure.** If Redis does not respond, a change is sent with the record of this replica alone. Its outcome waits here
 //! until Redis takes it. That also settles a claim whose response was lost.
 //!
 //! **Memory.** A caller has as many records in Redis as it may have in one gateway, and as many again of changes that the
@@ -40,6 +40,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest pause between two looks, and between two attempts to settle a claim.
 const LAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a change waits for Redis, while this replica is in the fleet. One call that takes longer than `shared.timeout`
+/// is no outage, and without a claim the change may be made twice.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a replica whose lease has ended may take to join again before its change is given up. An interruption of Redis
 /// ends all leases.
@@ -242,6 +246,7 @@ impl FleetRecord {
         let mut backoff = Backoff::new();
         let mut gone_since: Option<Instant> = None;
         let mut has_waited = false;
+        let began = Instant::now();
         loop {
             let gives_up = gone_since.is_some_and(|since| since.elapsed() >= REJOIN_TIME);
             let reply = self.try_claim(index, token, deadline, gives_up).await;
@@ -262,14 +267,18 @@ impl FleetRecord {
                 }
                 // It is still in flight elsewhere.
                 _ if has_waited => {}
+                _ if self.claims.fleet.is_joined() && began.elapsed() < PATIENCE => {}
                 _ => return FleetClaim::Unavailable,
             }
-            if !has_waited {
+            if matches!(reply, Ok(Some(_))) && !has_waited {
                 on_wait();
                 has_waited = true;
             }
             let next = Instant::now() + backoff.next();
             if next >= deadline {
+                if !has_waited {
+                    return FleetClaim::Unavailable;
+                }
                 sleep_until(deadline).await;
                 return FleetClaim::InFlight;
             }
@@ -388,4 +397,84 @@ fn decimal(number: impl ToString) -> Vec<u8> {
 
 fn milliseconds(text: Option<&Vec<u8>>) -> Option<Duration> {
     std::str::from_utf8(text?).ok()?.parse().ok().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        caller::ScopeKey,
+        config::shared::{SharedConfig, SharedUrl},
+        credentials::key_ring::KeyRing,
+    };
+
+    const REQUEST: RequestDigest = RequestDigest([1; 32]);
+
+    /// The record of the caller `token` at a replica with these keys.
+    fn record(lines: &[&str], token: &str, key: &str, request: RequestDigest) -> Arc<FleetRecord> {
+        let lines: Vec<_> = lines.iter().map(|digit| digit.repeat(64)).collect();
+        let ring = KeyRing::parse(&lines.join("\n")).unwrap();
+        let url = SharedUrl {
+            nodes: vec![("127.0.0.1".to_owned(), 1)],
+            master: None,
+            tls: false,
+            user: None,
+            database: 0,
+        };
+        let config = SharedConfig { url: Some(url), key_file: Some(ring.clone()), ..SharedConfig::default() };
+        let fleet = Fleet::new(&config).unwrap();
+        let claims = FleetClaims::new(fleet, Duration::from_secs(600), 1024, 1, Duration::from_secs(1));
+        let caller = Caller::with_token(token, &ScopeKey::of(&ring));
+        Arc::new(Arc::new(claims).record(&caller, key, request).unwrap())
+    }
+
+    fn sorted<T: Ord + Clone>(all: &[T]) -> Vec<T> {
+        let mut all = all.to_vec();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn replicas_agree_on_records_during_a_rotation() {
+        let [before, after] = [["a", "b"], ["b", "a"]].map(|lines| record(&lines, "token", "key", REQUEST));
+        assert_eq!(sorted(&before.keys[FIRST_NAME..]), sorted(&after.keys[FIRST_NAME..]));
+        assert_eq!(sorted(&before.digests), sorted(&after.digests));
+        let [old, new] = [["a"], ["b"]].map(|lines| record(&lines, "token", "key", REQUEST));
+        assert_eq!(
+            [&old.keys[FIRST_NAME], &new.keys[FIRST_NAME]],
+            [&before.keys[FIRST_NAME], &after.keys[FIRST_NAME]]
+        );
+        for (from, to) in [(&before, &after), (&after, &before), (&old, &before), (&after, &new)] {
+            let sealed = from.seal(0, &to_bytes(&Outcome::Applied(None)).unwrap()).unwrap();
+            assert!(matches!(to.open(0, &sealed), Some(Outcome::Applied(None))));
+            assert!(to.open(1, &sealed).is_none(), "it belongs to one change");
+        }
+    }
+
+    #[test]
+    fn records_differ_by_caller_key_and_request() {
+        let one = record(&["a"], "token", "key", REQUEST);
+        let other_caller = record(&["a"], "other", "key", REQUEST);
+        let other_key = record(&["a"], "token", "other", REQUEST);
+        let other_request = record(&["a"], "token", "key", RequestDigest([2; 32]));
+        assert_ne!(one.keys[1..], other_caller.keys[1..]);
+        assert_ne!(one.keys[FIRST_NAME], other_key.keys[FIRST_NAME]);
+        assert_eq!(one.keys[..FIRST_NAME], other_key.keys[..FIRST_NAME], "the lists are those of the caller");
+        assert_eq!(one.keys, other_request.keys);
+        assert_ne!(one.digests, other_request.digests);
+        let sealed = one.seal(0, b"").unwrap();
+        assert!(other_key.open(0, &sealed).is_none() && other_caller.open(0, &sealed).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outcomes_that_wait_for_redis_are_bounded_and_expire() {
+        let record = record(&["a"], "token", "key", REQUEST);
+        for _ in 0..MAX_UNSETTLED + 10 {
+            record.clone().settle_soon(0, Uuid::new_v4(), Some(&Outcome::Applied(None)));
+        }
+        assert_eq!(record.claims.lock().waiting.len(), MAX_UNSETTLED);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(record.claims.lock().waiting.len(), 0);
+        assert!(!record.claims.lock().is_active);
+    }
 }

@@ -1,6 +1,6 @@
 //! Persisted documents: a request sends the id of a document instead of its text.
 //!
-//! [`PersistedDocuments::resolve`] is the only place that looks up a text by its id, and that refuses documents which are not
+//! [`PersistedDocuments::resolve`] is the only place that looks up a text by its id, and that rejects documents which are not
 //! trusted, for all transports. It has two sources: [trusted documents](trusted) from the operator's [manifests](manifest),
 //! and then the texts of automatic persisted queries, which clients [register](registered). In a fleet, a text that is
 //! registered with another replica is found [in the shared Redis](shared_texts).

@@ -20,9 +20,13 @@ const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// The maximum number of texts that belong to one caller.
 const MAX_TEXTS: usize = 1000;
 
+/// The bytes of all texts that are stored within a [`LIFETIME`].
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
 /// The kinds of names in Redis.
 const TEXT: &str = "text";
 const TEXTS_OF_CALLER: &str = "texts";
+const BYTES: &str = "persisted-bytes";
 
 static FIND: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("../../fleet/scripts/find_text.lua")));
@@ -42,7 +46,8 @@ impl SharedTexts {
     /// The text with this hash that `caller` may use. During a rotation, it may be under any key of the fleet.
     pub(super) async fn find(&self, hash: Sha256, caller: Option<&Caller>) -> Option<String> {
         let (names, sealer) = (self.0.names()?, self.0.sealer()?);
-        if !self.0.is_joined() {
+        // Without a caller, the upstream would answer nothing.
+        if caller.is_none() || !self.0.is_joined() {
             return None;
         }
         let public = names.digests(TEXT, &[hash.as_bytes()]);
@@ -66,10 +71,11 @@ impl SharedTexts {
         let readers: &[&[u8]] = if is_shareable(text) { &[] } else { &[&identity] };
         let name = names.digest(TEXT, &[&[hash.as_bytes()], readers].concat());
         let sealed = sealer.seal(&name, text.as_bytes());
-        let (lifetime, maximum) = (LIFETIME.as_millis().to_string(), MAX_TEXTS.to_string());
-        let arguments: [&[u8]; 3] = [&sealed, lifetime.as_bytes(), maximum.as_bytes()];
+        let [lifetime, texts, bytes] =
+            [LIFETIME.as_millis() as u64, MAX_TEXTS as u64, MAX_BYTES].map(|number| number.to_string());
+        let arguments: [&[u8]; 4] = [&sealed, lifetime.as_bytes(), texts.as_bytes(), bytes.as_bytes()];
+        let keys = [name, names.digest(TEXTS_OF_CALLER, &[&identity]), names.digest(BYTES, &[])];
         // Without Redis, the text stays with this replica.
-        let _ =
-            self.0.call::<()>(&STORE, &[name, names.digest(TEXTS_OF_CALLER, &[&identity])], &arguments).await;
+        let _ = self.0.call::<()>(&STORE, &keys, &arguments).await;
     }
 }

@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     CLIENTS, MEMORY, STALE_IF_ERROR, SUBSCRIBERS, UPSTREAM_TIMEOUT,
+    documents::Documents,
     entrance::Entrance,
     grants,
     judge::Judge,
@@ -33,7 +34,9 @@ use crate::{
     mode::Mode,
     moods, recovery,
     report::{self, Expectations},
+    settings,
     subscribers::Subscriber,
+    swaps,
     upstream::{Upstream, free_port},
     world::World,
 };
@@ -73,12 +76,20 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     let judge = Judge::new(world.clone(), TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR).of_fleet(LEASE);
     let judge = Arc::new(judge);
     let entrance = Arc::new(Entrance::of_load_balancer(free_port()));
+    let documents = Arc::new(Documents::new());
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut replicas = Replicas::start(entrance.clone(), judge.clone(), &upstream.url(), &redis).await;
+    let settings = settings(&documents);
+    let mut replicas =
+        Replicas::start(entrance.clone(), judge.clone(), settings, &upstream.url(), &redis).await;
     replicas.until_joined().await;
 
     let (over, is_over) = watch::channel(false);
-    let load = Arc::new(Load { entrance: entrance.clone(), judge: judge.clone(), over: is_over });
+    let load = Arc::new(Load {
+        entrance: entrance.clone(),
+        judge: judge.clone(),
+        documents: documents.clone(),
+        over: is_over,
+    });
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         clients.spawn(Client::new(load.clone(), number, seed).run());
@@ -88,6 +99,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     }
     let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration, HEALTHY));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
+    let swaps = tokio::spawn(swaps(documents.clone(), rng.fork()));
 
     let unacknowledged = UnacknowledgedChanges::watch(replicas.ports());
     let mut shared =
@@ -107,6 +119,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
 
     moods.abort();
     grants.abort();
+    swaps.abort();
     world.grant_all();
     upstream.behave(Mode::Healthy).await;
     let _ = over.send(true);
