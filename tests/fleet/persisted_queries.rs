@@ -224,10 +224,11 @@ impl Texts {
         invocation.invoke_async(&mut self.0.connect().await.unwrap()).await.unwrap()
     }
 
-    /// A `caller` may have two texts.
+    /// A `caller` may have two texts, and all callers 60 bytes.
     async fn store(&self, caller: &str, name: &str) {
         let script = include_str!("../../src/fleet/scripts/store_text.lua");
-        self.run::<()>(script, &[name, caller], &[&format!("sealed {name}"), "60000", "2"]).await;
+        let arguments = [&format!("sealed {name}"), "60000", "2", "60"];
+        self.run::<()>(script, &[name, caller, "bytes"], &arguments).await;
     }
 
     async fn finds(&self, name: &str) -> bool {
@@ -239,6 +240,7 @@ impl Texts {
 
     async fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = self.0.command(&["KEYS", "*"]).await;
+        keys.retain(|key| key != "bytes");
         keys.sort();
         keys
     }
@@ -263,6 +265,22 @@ async fn a_caller_with_too_many_texts_loses_its_least_recently_used() {
     }
     assert_eq!(texts.keys().await, ["busy", "d8", "d9", "q", "quiet"]);
     assert!(texts.finds("q").await && !texts.finds("c").await);
+}
+
+#[tokio::test]
+async fn texts_are_bounded_in_bytes_and_replaced_ones_do_not_count() {
+    let texts = Texts(Redis::start().await);
+    for number in 0..100 {
+        texts.store("busy", &format!("b{number}")).await;
+    }
+    // 9 bytes each, with those of the busy caller.
+    for (caller, name) in [("one", "a1"), ("one", "a2"), ("two", "a3"), ("two", "a4"), ("three", "a5")] {
+        texts.store(caller, name).await;
+    }
+    assert_eq!(texts.keys().await, ["a1", "a2", "a3", "a4", "b98", "b99", "busy", "one", "two"]);
+    let () = texts.0.command(&["DEL", "bytes"]).await;
+    texts.store("three", "a5").await;
+    assert!(texts.finds("a5").await);
 }
 
 #[tokio::test]
