@@ -33,7 +33,7 @@ impl FleetReceiver for CopiesReceiver {
                     self.subscriptions.changed_elsewhere(*id);
                 }
             }
-            Event::Revoked { scopes, subject: RevokedSubject::Everything } if is_own => {
+            Event::Revoked { scopes, subject: RevokedSubject::Everything, .. } if is_own => {
                 // Since the revocation, the upstream may have accepted the caller again.
                 scopes.iter().for_each(|scope| self.copies.shared.forget(*scope));
             }
