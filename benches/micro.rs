@@ -9,6 +9,7 @@ use appointments_gateway::{
     appointments::{operation::Appointments, shared::Shared},
     caller::{Caller, ScopeKey},
     config::{Config, sandbox::FaultConfig},
+    fleet::Fleet,
     graphql::{
         api::{Api, GraphqlRequest, Operation},
         execute::response::GraphqlResponse,
@@ -171,6 +172,6 @@ fn request(query: &str, ids: &[Uuid]) -> GraphqlRequest {
 }
 
 async fn prepare(api: &Api, request: GraphqlRequest) -> Operation {
-    let parsed = api.parse(request, None).unwrap_or_else(|response| panic!("{:?}", response.errors));
+    let parsed = api.parse(request, None).await.unwrap_or_else(|response| panic!("{:?}", response.errors));
     api.prepare(parsed).await.unwrap_or_else(|response| panic!("{:?}", response.errors))
 }

@@ -215,10 +215,10 @@ impl Metrics {
             persisted_queries: counters(
                 r,
                 "persisted_queries",
-                "Persisted queries: trusted documents found, registered texts found, ids not found, texts that do not belong to \
-                 their id, and texts registered",
+                "Persisted queries: trusted documents found, registered texts found here (hit) and in the shared Redis (shared), ids \
+                 not found, texts that do not belong to their id, and texts registered",
                 "outcome",
-                &["trusted", "hit", "miss", "mismatch", "registered"],
+                &["trusted", "hit", "shared", "miss", "mismatch", "registered"],
             ),
             untrusted_documents: counters(
                 r,
@@ -239,10 +239,11 @@ impl Metrics {
             idempotent_changes: counters(
                 r,
                 "idempotent_changes",
-                "Changes with an idempotency key: sent, joined in flight, and replayed; requests with a key of another \
-                 request (mismatch), and without memory for a record (refused)",
+                "Changes with an idempotency key: sent, joined in flight, and replayed; those sent without a claim in the \
+                 shared Redis (unclaimed); requests with a key of another request (mismatch), and without memory for a \
+                 record (refused)",
                 "outcome",
-                &["sent", "joined", "replayed", "mismatch", "refused"],
+                &["sent", "joined", "replayed", "unclaimed", "mismatch", "refused"],
             ),
             shared_changes: counters(
                 r,

@@ -14,6 +14,9 @@ const TIMEOUT: &str = "5s";
 /// The longest pause that the gateway may ask for before the client gives up.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
+/// The pause before a mutation without an answer is sent again.
+const PAUSE_WITHOUT_ANSWER: Duration = Duration::from_secs(1);
+
 /// A client with the token of one user.
 pub struct Client {
     http: reqwest::Client,
@@ -72,9 +75,8 @@ impl Client {
         }
     }
 
-    /// Sends a mutation.
-    ///
-    /// After a lost connection it may be sent again: the gateway recognises the key, and makes the change once.
+    /// Sends a mutation, once more if the gateway's answer was lost. The gateway recognises the key, and makes the
+    /// change once.
     pub async fn mutate<Q: GraphQLQuery>(
         &self,
         variables: Q::Variables,
@@ -82,7 +84,10 @@ impl Client {
         let body = serde_json::to_vec(&Q::build_query(variables))?;
         let key = Uuid::new_v4().to_string();
         match self.send(&body, Some(&key)).await {
-            Err(ClientError::Connection(_)) => self.send(&body, Some(&key)).await,
+            Err(error) if error.is_loss_of_answer() => {
+                tokio::time::sleep(PAUSE_WITHOUT_ANSWER).await;
+                self.send(&body, Some(&key)).await
+            }
             result => result,
         }
     }
@@ -119,6 +124,16 @@ impl Client {
 }
 
 impl ClientError {
+    /// Whether the gateway may have handled the request without an answer that arrived: the connection was lost, or a
+    /// proxy answered in its place.
+    fn is_loss_of_answer(&self) -> bool {
+        match self {
+            Self::Connection(_) => true,
+            Self::NotGraphql(status) => matches!(status.as_u16(), 502..=504),
+            _ => false,
+        }
+    }
+
     /// The pause that the gateway asks for, of a rate limit or an overload.
     pub fn retry_after(&self) -> Option<Duration> {
         let Self::Rejected(errors) = self else { return None };

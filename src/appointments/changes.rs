@@ -61,7 +61,7 @@ impl Shared {
             Err(error) => {
                 let outcome = Err(error);
                 if let Some(claimed) = claimed {
-                    claimed.settle(&outcome);
+                    claimed.settle_everywhere(&outcome).await;
                 }
                 return outcome;
             }
@@ -73,7 +73,7 @@ impl Shared {
         let sent = async move {
             let outcome = shared.carry_out(turn, &caller, change).await;
             if let Some(claimed) = claimed {
-                claimed.settle(&outcome);
+                claimed.settle_everywhere(&outcome).await;
             }
             outcome
         };
@@ -224,6 +224,7 @@ impl CacheEffect {
             | UpstreamError::Overloaded { .. }
             | UpstreamError::Exhausted { .. }
             | UpstreamError::TooLarge
+            | UpstreamError::KeyOfOtherRequest
             | UpstreamError::Invalid(_) => Self::None,
         }
     }

@@ -160,7 +160,10 @@ impl Copies {
     pub(crate) fn end_elsewhere(&self, scope: Scope, subject: RevokedSubject, recheck: Recheck) {
         let is_absent = |id| {
             let entry = self.appointments.get(&AppointmentKey { scope, id });
-            entry.is_some_and(|entry| entry.account(|copy| copy.value.is_none()))
+            let is_absent = |copy: &Representation<CachedLookup>| copy.value.is_none();
+            let served =
+                |entry: &_| self.validity.read(entry, ReadPurpose::Fresh).map(|it| is_absent(it.value));
+            entry.is_some_and(|entry| served(&entry) == Some(true))
         };
         match subject {
             RevokedSubject::Appointment(id) if is_absent(id) => {}

@@ -321,6 +321,10 @@ impl Poller {
 
     fn send(&mut self, read: &Read<CachedLookup>, as_of: Position) {
         let (Some(fence), Some(appointment)) = (self.lease.fence(), &read.value) else { return };
+        // A shared copy may be older than what the followers show.
+        if read.shared_age.is_some() {
+            return;
+        }
         // While a change may still take effect, each replica reads for itself.
         if !self.cache.validity().is_storable(&read.version) {
             return;

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     config::{cache::CacheConfig, changes::ChangesConfig, live::LiveConfig, shared::SharedConfig},
-    credentials::key_ring::KeyRing,
     fleet::Fleet,
     metrics::metrics,
     upstream::client::UpstreamClient,
@@ -36,12 +35,12 @@ impl Shared {
     ) -> Self {
         let watches = WatchRegistry::new(live);
         let copies = Copies::new(cache, watches.clone(), fleet.clone());
-        let keys = fleet.keys().cloned().unwrap_or_else(KeyRing::random);
         let appointments = AppointmentCache::of_appointments(copies.clone(), upstream.clone());
         Self {
             pages: PageCache::of_pages(copies.clone(), upstream.clone()),
             subscriptions: Subscriptions::new(watches, appointments.clone()),
-            idempotency: IdempotencyRecords::new(changes, cache.caller_share, keys.first().requests),
+            idempotency: IdempotencyRecords::new(changes, cache.caller_share)
+                .with_fleet(&fleet, upstream.timeout()),
             cache: appointments,
             copies,
             upstream,

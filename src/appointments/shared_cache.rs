@@ -129,7 +129,8 @@ impl SharedCache {
         version: &ReadVersion,
     ) -> (Option<Ticket>, Option<SharedCopy>) {
         match &self.0 {
-            Some(inner) if inner.fleet.has_cache() => inner.look_up(caller, id, version).await,
+            // Boxed, so that a call without a shared cache is no larger than before.
+            Some(inner) if inner.fleet.has_cache() => Box::pin(inner.look_up(caller, id, version)).await,
             _ => (None, None),
         }
     }
@@ -314,7 +315,7 @@ impl Inner {
         let keys = std::iter::once(self.names.epoch()).chain(markers).chain(keys).collect::<Vec<_>>();
         // First, so that a revocation which is received meanwhile is not forgotten.
         self.accepted.insert(caller.scope(), as_of.epoch);
-        if self.fleet.call(&SHARE, &keys, &arguments).await != Ok(1_u8) {
+        if self.fleet.call_in_background(&SHARE, &keys, &arguments).await != Ok(1_u8) {
             self.accepted.invalidate(&caller.scope());
         }
     }

@@ -492,7 +492,7 @@ pub const KEYS: &[ConfigKey] = &[
         default: "10m",
         kind: ValueKind::Duration,
         help: "How long the outcome of a change with an Idempotency-Key is recorded for repeats of the request. 0: \
-               mutations with the header are refused (400).",
+               mutations with the header are rejected (400).",
         set: |c, v| duration(v, Duration::ZERO).map(|v| c.changes.idempotency_ttl = v),
     },
     ConfigKey {
@@ -501,7 +501,7 @@ pub const KEYS: &[ConfigKey] = &[
         kind: ValueKind::Size,
         help: "Memory limit of the records of idempotency keys, about 1 KiB each. A caller may use its share \
                (cache.caller_share), and beyond it as much as stays free. Without memory, new mutations with the header \
-               are refused (503). 0: all of them (400).",
+               are rejected (503). 0: all of them (400).",
         set: |c, v| size(v, 0).map(|v| c.changes.idempotency_size = v),
     },
     ConfigKey {
@@ -669,7 +669,7 @@ pub const KEYS: &[ConfigKey] = &[
         name: "limits.batch",
         default: "10",
         kind: ValueKind::Count,
-        help: "Maximum number of operations in one request, sent as a JSON array. 0 refuses arrays.",
+        help: "Maximum number of operations in one request, sent as a JSON array. 0 rejects arrays.",
         set: |c, v| count(v, 0..=1_000).map(|v| c.limits.batch = v),
     },
     ConfigKey {

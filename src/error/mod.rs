@@ -190,6 +190,13 @@ impl ApiError {
         extensions
     }
 
+    /// A request with the idempotency key of another one.
+    pub(crate) fn key_of_other_request() -> Self {
+        let message = "Idempotency-Key belongs to an earlier request with another document, operationName or \
+                       variables. Send a new key with each new request.";
+        Self::BadUserInput(message.to_owned())
+    }
+
     /// The error with its locations in the document.
     pub(crate) fn at(self, locations: impl Into<Vec<Pos>>) -> ServerError {
         ServerError { locations: locations.into(), ..self.into() }

@@ -168,7 +168,7 @@ impl Connector {
 
 /// Each call has its own deadline, so the library sets none.
 fn connection_config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None)
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
 /// The text of an error of the server or of the connection, with the remedy if there is one.

@@ -242,6 +242,23 @@ impl Fleet {
         result.map_err(|_| Unavailable)
     }
 
+    /// Runs `script` in Redis as [`call`](Self::call) does, for as long as the lease lasts: for calls on which the
+    /// correctness of others depends, and for which no request waits.
+    ///
+    /// # Errors
+    /// There is no connection, no result in time, or the server reported an error.
+    pub(crate) async fn call_in_background<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[Vec<u8>],
+        arguments: &[&[u8]],
+    ) -> Result<T, Unavailable> {
+        let Some(inner) = &self.0 else { return Err(Unavailable) };
+        let Some(session) = inner.session() else { return Err(Unavailable) };
+        let result = timeout(inner.lease, session.run(script, keys, arguments)).await;
+        result.map_err(|_| Unavailable)?.map_err(|_| Unavailable)
+    }
+
     /// Publishes `event`, and ends shared copies at the same moment. Waits until all replicas have acknowledged it,
     /// for `shared.publish_timeout` at most. What cannot be published now is published once Redis is back.
     ///

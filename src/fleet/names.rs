@@ -29,6 +29,11 @@ impl Names {
         self.plain("epoch")
     }
 
+    /// The sorted set of the replicas, each with the end of its lease (in milliseconds by the clock of Redis).
+    pub(crate) fn members(&self) -> Vec<u8> {
+        self.plain("members")
+    }
+
     /// The channel for acknowledgements to `replica`.
     pub(super) fn acknowledgements_to(&self, replica: ReplicaId) -> Vec<u8> {
         format!("{}:acknowledgements:{}", self.prefix, replica.0).into_bytes()

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::message::{Event, RevokedSubject};
 use crate::caller::Scope;
 
-/// How many messages wait at most. Above half of it, only changes are added.
+/// How many messages wait at most.
 const CAPACITY: usize = 1024;
 
 /// Too many messages wait.
@@ -58,7 +58,7 @@ struct Waiting {
     messages: VecDeque<Outgoing>,
     /// The waiting revocations, which need not be published twice.
     revocations: HashSet<(Vec<Scope>, RevokedSubject)>,
-    /// How many changes were dropped.
+    /// How many changes and revocations were dropped.
     dropped: u64,
 }
 
@@ -69,26 +69,27 @@ pub(super) struct Batch<'o> {
 }
 
 impl Outbox {
-    /// Adds a message. Callers can cause any number of revocations and observations, so they only get half of the
-    /// capacity; beyond it they are dropped. If there is no room for a change, the session has to end, and the next one
-    /// begins a new epoch, which ends every copy of every replica.
+    /// Adds a message. An observation is only added to half of the capacity, since the next one replaces it. If there is
+    /// no room for a change or a revocation, the session has to end, and the next one begins a new epoch, which ends every
+    /// copy of every replica.
     ///
     /// # Errors
-    /// A change was dropped.
+    /// A change or a revocation was dropped.
     pub(super) fn push(&self, outgoing: Outgoing) -> Result<(), Overflow> {
         let mut waiting = self.lock();
-        let is_change = matches!(outgoing.event, Event::Changed { .. });
-        if waiting.messages.len() >= if is_change { CAPACITY } else { CAPACITY / 2 } {
-            if is_change {
+        let waiting_messages = waiting.messages.len();
+        match &outgoing.event {
+            Event::Observed(_) if waiting_messages >= CAPACITY / 2 => return Ok(()),
+            Event::Changed { .. } | Event::Revoked { .. } if waiting_messages >= CAPACITY => {
                 waiting.dropped += 1;
                 return Err(Overflow);
             }
-            return Ok(());
-        }
-        if let Event::Revoked { scopes, subject, .. } = &outgoing.event
-            && !waiting.revocations.insert((scopes.clone(), *subject))
-        {
-            return Ok(());
+            Event::Revoked { scopes, subject, .. }
+                if !waiting.revocations.insert((scopes.clone(), *subject)) =>
+            {
+                return Ok(());
+            }
+            _ => {}
         }
         waiting.messages.push_back(outgoing);
         drop(waiting);
@@ -96,12 +97,17 @@ impl Outbox {
         Ok(())
     }
 
-    /// How many changes were dropped.
+    /// Drops the waiting observations, which are old by the time of the next session.
+    pub(super) fn drop_observations(&self) {
+        self.lock().messages.retain(|outgoing| !matches!(outgoing.event, Event::Observed(_)));
+    }
+
+    /// How many changes and revocations were dropped.
     pub(super) fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
-    /// Forgets so many dropped changes: a new epoch stands for them.
+    /// Forgets so many dropped messages: a new epoch stands for them.
     pub(super) fn forget_dropped(&self, count: u64) {
         self.lock().dropped -= count;
     }
@@ -194,16 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn revocations_leave_room_for_changes() {
+    fn a_revocation_waits_once_and_an_overflow_is_counted() {
         let outbox = Outbox::default();
-        for token in 0..2 * CAPACITY {
+        for token in 0..CAPACITY {
             outbox.push(revocation(token)).unwrap();
-            outbox.push(revocation(token)).unwrap();
+            assert!(token + 1 == CAPACITY || outbox.push(revocation(token)).is_ok());
         }
-        assert!((0..CAPACITY / 2).all(|_| outbox.push(change()).is_ok()));
         assert_eq!(outbox.dropped(), 0);
-        assert!(outbox.push(change()).is_err());
-        assert_eq!(outbox.dropped(), 1);
+        assert!(outbox.push(change()).is_err() && outbox.push(revocation(CAPACITY)).is_err());
+        assert_eq!(outbox.dropped(), 2);
+        outbox.forget_dropped(2);
         assert_eq!(outbox.take(usize::MAX).messages.len(), CAPACITY);
+        assert_eq!(outbox.dropped(), 0);
     }
 }

@@ -42,6 +42,7 @@ use crate::{
     caller::Caller,
     config::{documents::DocumentsConfig, graphql::GraphqlConfig, limits::Limits},
     error::{self, ApiError, code::ErrorCode, limit::LimitExceeded, limit_errors::truncate_errors},
+    fleet::Fleet,
     metrics::metrics,
     response_memory::{Owner, ResponseMemory},
 };
@@ -213,6 +214,11 @@ impl Api {
         Self { persisted: self.persisted.trusting(config.mode), trusted_documents, ..self }
     }
 
+    /// The same with registered texts that the replicas of `fleet` share.
+    pub fn sharing(self, fleet: &Fleet) -> Self {
+        Self { persisted: self.persisted.sharing(fleet), ..self }
+    }
+
     /// The number of the set of trusted documents in use. Requests that see the same number, and are equal, have the same
     /// document.
     pub(crate) fn documents_generation(&self) -> u64 {
@@ -223,13 +229,13 @@ impl Api {
     ///
     /// # Errors
     /// The response to the rejected request.
-    pub fn parse(
+    pub async fn parse(
         &self,
         request: GraphqlRequest,
         caller: Option<&Caller>,
     ) -> Result<ParsedRequest, GraphqlResponse> {
         let GraphqlRequest { document, operation_name, variables } = request;
-        let resolved = self.persisted.resolve(document, caller).map_err(reject)?;
+        let resolved = self.persisted.resolve(document, caller).await.map_err(reject)?;
         let ResolvedDocument { text, registration, trust, is_cacheable } = resolved;
         let name = operation_name.filter(|name| !name.is_empty());
         if let Some(validated) = self.cache_of(trust).get(&text, name.as_deref()) {
@@ -477,7 +483,10 @@ impl Api {
             if response.data.as_ref().is_some_and(|data| !data.is_null()) {
                 response.stale = execution.stale.take();
             }
-            self.persisted.register(&mut registration, &execution.access);
+            if let Some(sharing) = self.persisted.register(&mut registration, &execution.access) {
+                // The client may send the hash to another replica at once.
+                let _ = sharing.await;
+            }
             response
         };
         AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|_| GraphqlResponse::internal_error())
@@ -494,7 +503,7 @@ impl Api {
         // Subscriptions never serve stale data: they wait until it is fresh again.
         let (request, execution) = operation.into_request(access, &self.limits, &self.memory);
         let responses = self.schema.execute_stream(request).map(move |response| {
-            persisted.register(&mut registration, &execution.access);
+            drop(persisted.register(&mut registration, &execution.access));
             GraphqlResponse::of(response, &execution)
         });
         AssertUnwindSafe(responses)

@@ -63,13 +63,15 @@ impl Api {
     /// # Errors
     /// All faults. The documents in use stay in use.
     pub async fn load_documents(&self, files: ManifestFiles) -> Result<usize, DocumentFaults> {
-        let loaded = self.check_documents(files).await;
+        let loaded = self.check_documents(files).await.map(|texts| {
+            let count = texts.len();
+            self.persisted.trusted().activate(texts);
+            metrics().trusted_documents.set(count as i64);
+            count
+        });
+        // After the change, so that an operator who sees the count has the new documents.
         metrics().trusted_document_loads.count(fetch_outcome(&loaded));
-        let texts = loaded?;
-        let count = texts.len();
-        metrics().trusted_documents.set(count as i64);
-        self.persisted.trusted().activate(texts);
-        Ok(count)
+        loaded
     }
 
     /// Does the same after a change of the manifests, and logs the outcome.

@@ -104,7 +104,8 @@ impl Server {
             response_cache: ResponseCache::new(&config.cache, appointments.clone(), memory.clone()),
             entity_tags: EntityTagKey::of(&keys),
             api: Api::new(config.limits.clone(), &config.graphql, config.cache.caller_share, memory)
-                .trusting(&config.documents),
+                .trusting(&config.documents)
+                .sharing(&fleet),
             appointments,
             identity: Authenticator::new(
                 config.identity.mode,
@@ -115,7 +116,7 @@ impl Server {
             http: config.http.clone(),
             limits: config.limits.clone(),
             websocket: config.websocket.clone(),
-            rate_limit: RateLimit::new(&config.rate_limit),
+            rate_limit: RateLimit::new(&config.rate_limit, &fleet),
             operations: AdmissionQueue::new(&config.limits),
             websockets: ConcurrencyLimit::new(
                 config.websocket.max_connections,

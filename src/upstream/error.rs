@@ -99,6 +99,9 @@ pub enum UpstreamError {
     /// The response does not match the API.
     #[error("the upstream's response is invalid: {0}")]
     Invalid(&'static str),
+    /// The idempotency key of a change belongs to another request. Nothing was sent.
+    #[error("the idempotency key belongs to another request")]
+    KeyOfOtherRequest,
     /// The task of the call ended without a result: a fault of the gateway.
     #[error("the call ended without a result")]
     Lost,
@@ -121,8 +124,8 @@ impl UpstreamError {
     pub fn revocation(&self) -> Revocation {
         match self {
             Self::Unauthenticated | Self::ServiceTokenRefused => Revocation::Everything,
-            // A fault of the gateway, not a response.
-            Self::Lost => Revocation::Nothing,
+            // Not a response.
+            Self::Lost | Self::KeyOfOtherRequest => Revocation::Nothing,
             _ if self.is_outage() => Revocation::Nothing,
             _ => Revocation::Resource,
         }
@@ -154,6 +157,7 @@ impl UpstreamError {
             | Self::UnexpectedStatus { .. }
             | Self::TooLarge
             | Self::Invalid(_)
+            | Self::KeyOfOtherRequest
             | Self::Lost => false,
         }
     }
@@ -181,6 +185,7 @@ impl UpstreamError {
                 | Self::RateLimited { .. }
                 | Self::DeadlinePassed
                 | Self::Overloaded { .. }
+                | Self::KeyOfOtherRequest
         )
     }
 
@@ -239,6 +244,7 @@ impl UpstreamError {
             | Self::DeadlinePassed
             | Self::Overloaded { .. }
             | Self::Exhausted { .. }
+            | Self::KeyOfOtherRequest
             | Self::Lost => CallOutcome::Abandoned,
         }
     }

@@ -42,6 +42,7 @@ impl From<UpstreamError> for ApiError {
             }
             UpstreamError::Overloaded { limit } => LimitExceeded::at_capacity(limit),
             UpstreamError::Exhausted { .. } => LimitExceeded::at_capacity(Limit::SystemResources),
+            UpstreamError::KeyOfOtherRequest => Self::key_of_other_request(),
             UpstreamError::Lost => Self::Internal,
         }
     }
@@ -78,6 +79,7 @@ mod tests {
             (UpstreamError::Invalid("it is not JSON"), "UPSTREAM_INVALID_RESPONSE"),
             (UpstreamError::Overloaded { limit: Limit::UpstreamQueue }, "OVERLOADED"),
             (UpstreamError::Exhausted { is_sent: false }, "OVERLOADED"),
+            (UpstreamError::KeyOfOtherRequest, "BAD_USER_INPUT"),
             (UpstreamError::Lost, "INTERNAL"),
         ] {
             let error = ApiError::from(fault);

@@ -98,7 +98,8 @@ impl Example {
     /// Ends it as Ctrl-C does, and waits until nothing is left of it.
     async fn interrupt(mut self) {
         kill(Pid::from_raw(self.child.id().unwrap() as i32), Signal::SIGINT).unwrap();
-        let status = timeout(TIMEOUT, self.child.wait()).await.expect("it ends in time").unwrap();
+        // Its processes end one after the other.
+        let status = timeout(6 * TIMEOUT, self.child.wait()).await.expect("it ends in time").unwrap();
         assert!(status.success(), "{status}");
         for port in self.port..self.port + 6 {
             assert!(

@@ -10,8 +10,12 @@
 #[allow(dead_code, unused_imports, reason = "each topic uses a part of it")]
 mod support;
 
+mod access;
 mod bus;
 mod example;
+mod idempotency;
 mod outage;
+mod persisted_queries;
 mod pollers;
+mod rate_limit;
 mod shared_cache;

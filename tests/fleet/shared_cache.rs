@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use appointments_gateway::credentials::key_ring::KeyRing;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{
-    BusRecorder, Call, Fleet, Gate, Redis, Replica, StatefulUpstream, TIMEOUT, UNCHANGED, UpstreamResponse,
-    canary::PERSONAL, eventually, id,
+    BusRecorder, Call, Fleet, FleetKeys, Gate, Redis, Replica, StatefulUpstream, TIMEOUT, UNCHANGED,
+    UpstreamResponse, canary::PERSONAL, eventually, id,
 };
 
 const CACHE: (&str, &str) = ("shared.cache", "true");
@@ -184,7 +185,7 @@ async fn a_change_between_look_up_and_storage_leaves_nothing_old() {
             ("shared.lease", "60s"),
             ("shared.publish_timeout", "300ms"),
         ];
-        let fleet = fleet(&upstream, 3, &settings).await;
+        let mut fleet = fleet(&upstream, 2, &settings).await;
         upstream.on(&id(1), {
             let (state, gate) = (upstream.state(), gate.clone());
             move |call| match call.is_change() {
@@ -206,7 +207,9 @@ async fn a_change_between_look_up_and_storage_leaves_nothing_old() {
         assert_eq!(read, UNCHANGED, "the read began before the change");
         // Whatever it stores, it has stored by then.
         sleep(Duration::from_millis(300)).await;
-        assert_eq!(fleet[2].status("token", &id(1)).await, "changed", "is deaf: {is_deaf}");
+        // It knows of no change, so it relies on Redis.
+        let added = fleet.add(&[]).await;
+        assert_eq!(fleet[added].status("token", &id(1)).await, "changed", "is deaf: {is_deaf}");
         assert_eq!(upstream.gets(), 2, "is deaf: {is_deaf}");
     }
 }
@@ -375,7 +378,7 @@ async fn every_key_of_the_cache_expires() {
 #[tokio::test]
 async fn a_flushed_redis_costs_only_calls() {
     let upstream = StatefulUpstream::start().await;
-    let fleet = fleet(&upstream, 2, &[("shared.lease", "1s")]).await;
+    let fleet = fleet(&upstream, 2, &[("shared.lease", "2s"), ("shared.publish_timeout", "1s")]).await;
     for round in 0..5 {
         let status = format!("round {round}");
         fleet[0].set_status("token", &id(1), &status).await;
@@ -550,7 +553,8 @@ async fn a_poller_reads_from_the_upstream() {
 #[tokio::test]
 async fn copies_from_before_a_gap_are_not_used() {
     let upstream = StatefulUpstream::start().await;
-    let fleet = fleet(&upstream, 2, &[("shared.lease", "1s"), ("shared.publish_timeout", "100ms")]).await;
+    let settings = [("shared.lease", "1s"), ("shared.timeout", "500ms"), ("shared.publish_timeout", "100ms")];
+    let fleet = fleet(&upstream, 2, &settings).await;
     fleet[0].status("token", &id(1)).await;
     fleet[0].status("token", &id(2)).await;
     until_shared(&fleet.redis, 2).await;
@@ -615,4 +619,42 @@ async fn one_caller_leaves_room_for_the_copies_of_others() {
     sleep(Duration::from_millis(300)).await;
     let own = keys(&fleet.redis, "copy").await.len() - copies;
     assert!(own <= 10, "{own} of {copies}");
+}
+
+/// In the middle of a rotation, replicas use different keys. Each has copies of its own, and all of them end.
+#[tokio::test]
+async fn copies_under_every_key_end_during_a_rotation() {
+    let upstream = StatefulUpstream::start().await;
+    let mut fleet = fleet(&upstream, 0, &[]).await;
+    let lines = [KeyRing::generate_line(), KeyRing::generate_line()];
+    let rings = [[0, 1], [1, 0]].map(|order| FleetKeys::of(&order.map(|index| lines[index].clone())));
+    for ring in &rings {
+        fleet.add(&[("shared.key_file", ring.path())]).await;
+    }
+    for (count, status) in [(2, None), (4, Some(401))] {
+        let number = count / 2;
+        fleet.statuses("token", &id(number)).await;
+        until_shared(&fleet.redis, count).await;
+        match status {
+            None => fleet[0].set_status("token", &id(number), "changed").await,
+            Some(status) => {
+                upstream.on(&id(number), {
+                    let state = upstream.state();
+                    move |call| match call.is_change() {
+                        true => UpstreamResponse::status(status),
+                        false => state.answer(call),
+                    }
+                });
+                let refused = fleet[0].update("token", &id(number), json!({ "status": "x" })).await;
+                assert_eq!(refused.codes().len(), 1, "{refused:?}");
+            }
+        }
+        for ring in &rings {
+            let gets = upstream.gets();
+            let added = fleet.add(&[("shared.key_file", ring.path())]).await;
+            fleet[added].status("token", &id(number)).await;
+            assert_eq!(upstream.gets(), gets + 1, "{status:?}");
+            fleet.remove(added);
+        }
+    }
 }

@@ -13,6 +13,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::documents::Document;
+
 /// The time after which a response counts as lost. The gateway's own deadline is far below.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -133,10 +135,15 @@ impl Connection {
 impl Request {
     /// A POST of an operation as `token`.
     pub fn post(token: Option<&str>, query: &str, variables: &Value, asks_first: bool) -> Self {
-        let body = serde_json::json!({ "query": query, "variables": variables }).to_string();
+        Self::naming(&Document::Text(query), token, variables, asks_first)
+    }
+
+    /// A POST of an operation of `document` as `token`.
+    pub fn naming(document: &Document<'_>, token: Option<&str>, variables: &Value, asks_first: bool) -> Self {
+        let (path, body) = (document.path(), document.parameters(variables).to_string());
         let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let head = format!(
-            "POST /graphql HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n\
              Accept: application/graphql-response+json\r\n{token}"
         );
         Self { head, body, asks_first }

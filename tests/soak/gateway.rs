@@ -75,13 +75,12 @@ impl Gateway {
 
     /// The response to a GET of `path`.
     pub async fn get(&self, path: &str) -> Option<Reply> {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n");
-        self.ask(&Request { head, body: String::new(), asks_first: false }).await
+        get(self.port, path).await
     }
 
     /// The response to `request`, if there is one.
     pub async fn ask(&self, request: &Request) -> Option<Reply> {
-        Connection::open(self.port).await.ok()?.exchange(request).await.ok()
+        ask(self.port, request).await
     }
 
     /// All metrics, by name and labels.
@@ -91,10 +90,7 @@ impl Gateway {
 
     /// The metrics, if they are served.
     pub async fn try_metrics(&self) -> Option<BTreeMap<String, f64>> {
-        let reply = self.get("/metrics").await?;
-        let text = reply.body.as_str().unwrap_or_default();
-        let series = text.lines().filter_map(|line| line.rsplit_once(' '));
-        Some(series.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
+        metrics_at(self.port).await
     }
 
     /// The peak memory so far, in KiB.
@@ -121,4 +117,21 @@ impl Gateway {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("the gateway ends");
         (status.expect("it can be waited for"), self.log.await.unwrap_or_default())
     }
+}
+
+/// The metrics of the gateway at `port`, by name and labels, if they are served.
+pub async fn metrics_at(port: u16) -> Option<BTreeMap<String, f64>> {
+    let reply = get(port, "/metrics").await?;
+    let text = reply.body.as_str().unwrap_or_default();
+    let series = text.lines().filter_map(|line| line.rsplit_once(' '));
+    Some(series.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
+}
+
+async fn get(port: u16, path: &str) -> Option<Reply> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n");
+    ask(port, &Request { head, body: String::new(), asks_first: false }).await
+}
+
+async fn ask(port: u16, request: &Request) -> Option<Reply> {
+    Connection::open(port).await.ok()?.exchange(request).await.ok()
 }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::{
     connection::Reply,
+    documents::Documents,
     world::{APPOINTMENTS, Access, BRIEF, FULL, Provenance, World, access, id, is_revocable, listed},
 };
 
@@ -48,7 +49,7 @@ pub enum Outcome {
 }
 
 /// The selected fields of appointments.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selection {
     Brief,
     Full,
@@ -255,6 +256,36 @@ impl Judge {
             return Err("not as many answers as ids".to_owned());
         }
         answer.end(appointments.len())
+    }
+
+    /// Checks the response to `appointment(id:)` by the id of the swapped document, which must be one that was in use since
+    /// the request was sent.
+    pub fn swapped(
+        &self,
+        asked: &Asked,
+        documents: &Documents,
+        appointment: usize,
+        reply: &Reply,
+    ) -> Verdict<Outcome> {
+        let possible = documents.possible(asked.at);
+        if reply.codes() == ["PERSISTED_QUERY_NOT_FOUND"] {
+            return match possible.contains(&None) {
+                true if reply.status == 422 => Ok(Outcome::Refused),
+                true => Err("the status is not 422".to_owned()),
+                false => Err("there is a document".to_owned()),
+            };
+        }
+        let value = &reply.body["data"]["appointment"];
+        let is_full = value.get("features").is_some();
+        let selection = if is_full { Selection::Full } else { Selection::Brief };
+        let is_in_use = |document: &Option<Selection>| match document {
+            Some(document) => value.is_null() || *document == selection,
+            None => false,
+        };
+        if !possible.iter().any(is_in_use) {
+            return Err(format!("the document is not in use; one of {possible:?} is"));
+        }
+        self.appointments(asked, "appointment", &[appointment], selection, reply)
     }
 
     /// Checks the response to `appointments(first:, after:)` from `start` on. Returns the outcome and the next cursor.

@@ -66,7 +66,10 @@ impl Lives {
         };
         // The circuit breaker soon stops calls to a misbehaving upstream, so half of the lives run without it.
         let breaker = if end == End::Announced { "50" } else { "0" };
+        // Either mode serves texts and ids.
+        let mode = if end == End::Announced { "log" } else { "off" };
         let of_this_life = [
+            ("documents.mode", mode.to_owned()),
             ("upstream.url", self.upstream.url()),
             ("http.drain_delay", delay),
             ("upstream.breaker_percent", breaker.to_owned()),

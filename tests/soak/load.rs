@@ -11,6 +11,7 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     connection::{Connection, Lost, Reply, Request},
+    documents::{self, CANCEL, Document, Documents, LIST, SWAPPED, UPDATE},
     entrance::{Entrance, Life},
     judge::{Asked, Judge, Outcome, Selection},
     malformed::Malformed,
@@ -24,6 +25,7 @@ pub const TURNED_AWAY: Duration = Duration::from_millis(150);
 pub struct Load {
     pub entrance: Arc<Entrance>,
     pub judge: Arc<Judge>,
+    pub documents: Arc<Documents>,
     /// Whether the load has ended.
     pub over: watch::Receiver<bool>,
 }
@@ -54,7 +56,8 @@ impl Client {
             // The load balancer rejects malformed requests itself.
             let kinds = if self.load.entrance.is_balanced() { 92 } else { 100 };
             match self.rng.u8(0..kinds) {
-                0..40 => self.one(life).await,
+                0..34 => self.one(life).await,
+                34..40 => self.swapped(life).await,
                 40..60 => self.several(life).await,
                 60..70 => self.list(life).await,
                 70..84 if self.load.entrance.is_balanced() => self.change_everywhere(life).await,
@@ -76,7 +79,7 @@ impl Client {
 
     async fn read(&mut self, life: Life, appointment: usize) {
         let selection = self.selection();
-        let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", selection.text());
+        let query = documents::one(selection);
         let asked = self.asked();
         let variables = json!({ "id": id(appointment) });
         if let Some(reply) = self.ask("one appointment", life, &query, &variables, 1).await {
@@ -86,10 +89,29 @@ impl Client {
         }
     }
 
+    /// Requests an appointment by an id whose document is swapped meanwhile.
+    async fn swapped(&mut self, life: Life) {
+        const KIND: &str = "a swapped document";
+        let appointment = self.rng.usize(0..APPOINTMENTS);
+        let name = if self.rng.bool() { Document::Id } else { Document::Path };
+        let document = name(SWAPPED.to_owned());
+        let asked = self.asked();
+        let variables = json!({ "id": id(appointment) });
+        let request = Request::naming(&document, Some(&token(self.token)), &variables, self.rng.bool());
+        self.load.judge.counts.reads_needed.fetch_add(1, Ordering::Relaxed);
+        match self.send(life, &request).await {
+            Ok(reply) => {
+                let verdict = self.load.judge.swapped(&asked, &self.load.documents, appointment, &reply);
+                self.load.judge.settle(KIND, &reply, verdict);
+            }
+            Err(lost) => self.answerless(KIND, life, lost).await,
+        }
+    }
+
     async fn several(&mut self, life: Life) {
         let appointments = (0..self.rng.usize(2..30)).map(|_| self.rng.usize(0..APPOINTMENTS));
         let (appointments, selection) = (appointments.collect::<Vec<_>>(), self.selection());
-        let query = format!("query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {} }}", selection.text());
+        let query = documents::several(selection);
         let asked = self.asked();
         let variables = json!({ "ids": appointments.iter().map(|it| id(*it)).collect::<Vec<_>>() });
         let needed = appointments.iter().collect::<HashSet<_>>().len() as u64;
@@ -102,16 +124,13 @@ impl Client {
 
     /// Requests a window of the list, and sometimes the next ones.
     async fn list(&mut self, mut life: Life) {
-        let query = "query ($first: Int, $after: String) { appointments(first: $first, after: $after) {
-            nodes { id reference status } pageInfo { hasNextPage endCursor } totalCount
-        } }";
         let first = self.rng.usize(1..=40);
         let (mut start, mut after) = (0, None);
         loop {
             let asked = self.asked();
             let variables = json!({ "first": first, "after": after });
             // A window spans two pages at most.
-            let Some(reply) = self.ask("a window of the list", life, query, &variables, 2).await else {
+            let Some(reply) = self.ask("a window of the list", life, LIST, &variables, 2).await else {
                 return;
             };
             let verdict = self.load.judge.list(&asked, start, first, &reply);
@@ -168,8 +187,7 @@ impl Client {
     /// Begins a request and disconnects in the middle of it.
     async fn leave(&mut self, life: Life) {
         let appointment = self.any_appointment();
-        let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", Selection::Full.text());
-        let request = self.request(&query, &json!({ "id": id(appointment) }));
+        let request = self.request(&documents::one(Selection::Full), &json!({ "id": id(appointment) }));
         self.load.judge.counts.reads_needed.fetch_add(1, Ordering::Relaxed);
         let opened = self.load.entrance.connect(life).await.and_then(Connection::over);
         let Ok(mut connection) = opened else { return };
@@ -249,7 +267,8 @@ impl Client {
     }
 
     fn request(&mut self, query: &str, variables: &Value) -> Request {
-        Request::post(Some(&token(self.token)), query, variables, self.rng.u8(0..4) == 0)
+        let document = Document::of(query, &mut self.rng);
+        Request::naming(&document, Some(&token(self.token)), variables, self.rng.u8(0..4) == 0)
     }
 
     fn asked(&self) -> Asked {
@@ -270,11 +289,3 @@ impl Client {
         all[self.rng.usize(0..all.len())]
     }
 }
-
-const UPDATE: &str = "mutation ($id: UUID!, $input: UpdateAppointmentInput!) {
-    updateAppointment(id: $id, input: $input) { appointment { id reference status } userErrors { field message } }
-}";
-
-const CANCEL: &str = "mutation ($id: UUID!, $reason: String) {
-    cancelAppointment(id: $id, reason: $reason) { appointment { id reference status } userErrors { field message } }
-}";

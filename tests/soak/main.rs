@@ -18,6 +18,7 @@ mod mode;
 mod upstream;
 
 mod connection;
+mod documents;
 mod entrance;
 mod load;
 mod malformed;
@@ -43,6 +44,7 @@ use std::{
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
+use documents::Documents;
 use entrance::{End, Entrance};
 use judge::{Asked, Judge, Outcome, Selection};
 use lives::{Lives, RECOVERY, Resources};
@@ -67,9 +69,9 @@ const STALE_IF_ERROR: Duration = Duration::from_secs(3);
 const MEMORY: u64 = 96;
 
 /// The settings of the gateway: short times, so that much happens.
-fn settings() -> Vec<(&'static str, String)> {
+fn settings(documents: &Documents) -> Vec<(&'static str, String)> {
     let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
-    vec![
+    let mut settings = vec![
         ("upstream.timeout", milliseconds(UPSTREAM_TIMEOUT)),
         ("upstream.connect_timeout", "500ms".to_owned()),
         ("upstream.max_concurrent", MAX_CONCURRENT.to_string()),
@@ -90,7 +92,9 @@ fn settings() -> Vec<(&'static str, String)> {
         // Rate-limited requests would test nothing here.
         ("rate_limit.per_second", "0".to_owned()),
         ("log.level", "error".to_owned()),
-    ]
+    ];
+    settings.extend(documents.settings());
+    settings
 }
 
 #[tokio::main]
@@ -106,10 +110,8 @@ async fn main() -> ExitCode {
     let seed = std::env::var("SOAK_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     println!("A soak of {duration:?}; SOAK_SEED={seed} repeats its script.\n");
-    let is_kept = match std::env::args().nth(1).as_deref() {
-        Some("fleet") => fleet::soak(duration, seed).await,
-        _ => soak(duration, seed).await,
-    };
+    let is_fleet = std::env::args().any(|argument| argument == "fleet");
+    let is_kept = if is_fleet { fleet::soak(duration, seed).await } else { soak(duration, seed).await };
     if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -118,12 +120,18 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     let world = Arc::new(World::new());
     let upstream = Upstream::start(world.clone(), seed).await;
     let judge = Arc::new(Judge::new(world.clone(), CACHE_TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR));
+    let documents = Arc::new(Documents::new());
     let entrance = Arc::new(Entrance::of_gateway(free_port()));
-    let lives = Arc::new(Lives::new(entrance.clone(), upstream.clone(), settings()));
+    let lives = Arc::new(Lives::new(entrance.clone(), upstream.clone(), settings(&documents)));
     let mut rng = fastrand::Rng::with_seed(seed);
 
     let (over, is_over) = watch::channel(false);
-    let load = Arc::new(Load { entrance: entrance.clone(), judge: judge.clone(), over: is_over });
+    let load = Arc::new(Load {
+        entrance: entrance.clone(),
+        judge: judge.clone(),
+        documents: documents.clone(),
+        over: is_over,
+    });
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         clients.spawn(Client::new(load.clone(), number, seed).run());
@@ -133,6 +141,7 @@ async fn soak(duration: Duration, seed: u64) -> bool {
     }
     let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration, 1));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
+    let swaps = tokio::spawn(swaps(documents.clone(), rng.fork()));
 
     // At least three lives, and time for every mode of the upstream in the shortest run.
     let (began, life) = (Instant::now(), (duration / 3).min(Duration::from_secs(20)));
@@ -148,6 +157,7 @@ async fn soak(duration: Duration, seed: u64) -> bool {
 
     moods.abort();
     grants.abort();
+    swaps.abort();
     world.grant_all();
     upstream.behave(Mode::Healthy).await;
     let _ = over.send(true);
@@ -208,11 +218,18 @@ async fn grants(world: Arc<World>, mut rng: fastrand::Rng) {
     }
 }
 
+/// Swaps a trusted document, repeatedly.
+async fn swaps(documents: Arc<Documents>, mut rng: fastrand::Rng) {
+    loop {
+        sleep(Duration::from_millis(rng.u64(3500..6000))).await;
+        documents.swap(&mut rng);
+    }
+}
+
 /// Waits until every caller receives all its data; returns whether that happens.
 async fn recovery(port: u16, judge: &Judge) -> bool {
     let began = Instant::now();
-    let query =
-        format!("query ($ids: [UUID!]!) {{ appointmentsByIds(ids: $ids) {} }}", Selection::Full.text());
+    let query = documents::several(Selection::Full);
     let all = (0..APPOINTMENTS).collect::<Vec<_>>();
     let variables = json!({ "ids": all.iter().map(|it| id(*it)).collect::<Vec<_>>() });
     while began.elapsed() < RECOVERY {

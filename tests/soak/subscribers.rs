@@ -19,6 +19,7 @@ use tokio_tungstenite::{
 
 use crate::{
     connection::{Connection, Lost, Request},
+    documents::{self, Document, WATCH},
     entrance::Life,
     judge::{Asked, Outcome, Selection},
     load::{Load, TURNED_AWAY},
@@ -65,7 +66,8 @@ impl Subscriber {
     async fn over_event_stream(&mut self, life: Life) {
         const KIND: &str = "watched over an event stream";
         let mut watched = self.watch();
-        let mut request = Request::post(Some(&token(self.token)), QUERY, &watched.variables(), false);
+        let document = Document::of(WATCH, &mut self.rng);
+        let mut request = Request::naming(&document, Some(&token(self.token)), &watched.variables(), false);
         request.head = request.head.replace("application/graphql-response+json", "text/event-stream");
         let (judge, entrance) = (self.load.judge.clone(), self.load.entrance.clone());
         let mut lost = Lost { written: None, was_taken_on: false, why: String::new() };
@@ -138,7 +140,7 @@ impl Subscriber {
         let mut watched = BTreeMap::new();
         for number in 0..self.rng.usize(1..4) {
             let one = self.watch();
-            let payload = json!({ "query": QUERY, "variables": one.variables() });
+            let payload = Document::in_message(WATCH, &mut self.rng).parameters(&one.variables());
             let message = json!({ "type": "subscribe", "id": number.to_string(), "payload": payload });
             let _ = socket.send(Message::text(message.to_string())).await;
             watched.insert(number.to_string(), one);
@@ -216,8 +218,9 @@ impl Subscriber {
     async fn query(&mut self, socket: &mut WebSocketStream<TcpStream>) -> (Asked, usize, Instant) {
         let appointment = self.rng.usize(0..APPOINTMENTS);
         let asked = Asked::now(self.load.judge.world(), self.token);
-        let query = format!("query ($id: UUID!) {{ appointment(id: $id) {} }}", Selection::Full.text());
-        let payload = json!({ "query": query, "variables": { "id": id(appointment) } });
+        let query = documents::one(Selection::Full);
+        let payload =
+            Document::in_message(&query, &mut self.rng).parameters(&json!({ "id": id(appointment) }));
         let message = json!({ "type": "subscribe", "id": "query", "payload": payload });
         self.load.judge.counts.reads_needed.fetch_add(1, Ordering::Relaxed);
         let _ = socket.send(Message::text(message.to_string())).await;
@@ -284,5 +287,3 @@ pub const POLLED: Duration = Duration::from_millis(300);
 
 /// Stands for a version if an error has ended the subscription.
 const ENDED: u64 = u64::MAX;
-
-const QUERY: &str = "subscription ($id: UUID!) { appointmentChanged(id: $id) { id reference status } }";

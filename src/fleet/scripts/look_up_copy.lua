@@ -14,4 +14,6 @@ local function get(key)
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-return { now, get(KEYS[2]), get(KEYS[3]), get(KEYS[4]), redis.call('PTTL', KEYS[4]) }
+-- Without the window in which its bytes were counted.
+local copy = string.match(get(KEYS[4]), '^%d+:(.*)$') or ''
+return { now, get(KEYS[2]), get(KEYS[3]), copy, redis.call('PTTL', KEYS[4]) }

@@ -1,6 +1,6 @@
 -- Numbers a message, ends the shared copies that it concerns, and publishes it.
 -- KEYS: epoch, sequence, members; then the key without which nothing happens (if there is one); then keys to delete, keys
---   to set to the number, and keys of hashes with a field to delete
+--   to set to the epoch and the number, and keys of hashes with a field to delete
 -- ARGV: epoch, channel, message; the numbers of keys of these four kinds; the milliseconds for which the number is kept;
 --   then the fields
 -- Returns the number, and the replicas whose lease is live; only 0 without the key; nothing if the epoch is over,
@@ -22,7 +22,7 @@ for _ = 1, tonumber(ARGV[5]) do
 end
 for _ = 1, tonumber(ARGV[6]) do
   key = key + 1
-  redis.call('SET', KEYS[key], number, 'PX', ARGV[8])
+  redis.call('SET', KEYS[key], ARGV[1] .. ':' .. number, 'PX', ARGV[8])
 end
 for field = 1, tonumber(ARGV[7]) do
   key = key + 1

@@ -23,17 +23,21 @@ local function get(key)
   return type(value) == 'string' and value or ''
 end
 
+-- The number in a value that consists of the present epoch and a number.
+local function number_of(value)
+  if string.sub(value, 1, #epoch + 1) == epoch .. ':' then
+    return tonumber(string.sub(value, #epoch + 2))
+  end
+end
+
 -- Whether a read of this number is good, by the number of the last message that has ended others.
 local function is_good(last)
-  return (tonumber(get(last)) or 0) <= as_of
+  return (number_of(get(last)) or 0) <= as_of
 end
 
 -- Sets a marker that lasts until `time`, unless there is one. Returns whether copies of this number are good for it.
 local function mark(marker, time)
-  local value, number = get(marker), nil
-  if string.sub(value, 1, #epoch + 1) == epoch .. ':' then
-    number = tonumber(string.sub(value, #epoch + 2))
-  end
+  local number = number_of(get(marker))
   if not number then
     redis.call('SET', marker, epoch .. ':' .. ARGV[2], 'PXAT', time)
     return true
@@ -64,24 +68,32 @@ local value, ends, share, room, window = unpack(ARGV, 5)
 if not is_good(changed) or tonumber(ends) <= now then
   return 1
 end
--- Half of the room is for everybody, the rest for callers below their share.
-local old = get(copy)
-local size = #value - #old + (old == '' and OVERHEAD or 0)
-local function used(key)
-  return math.max(tonumber(get(key)) or 0, 0)
+-- Bytes are counted in windows, each as long as a copy lives at most: a counter is the start of its window and the bytes since.
+-- A copy begins with the window in which it was counted, so a new one in its place is counted once in each window.
+local started, total = string.match(get(all), '^(%d+):(%d+)$')
+if not started then
+  started, total = string.format('%.0f', now), 0
 end
-local total = used(all) + size
-local is_admitted = size <= 0 or total <= room / 2 or (total <= tonumber(room) and used(mine) + size <= tonumber(share))
+local of_caller, own = string.match(get(mine), '^(%d+):(%d+)$')
+if of_caller ~= started then
+  own = 0
+end
+local old_window, old_value = string.match(get(copy), '^(%d+):(.*)$')
+local size = #value + OVERHEAD
+if old_window == started then
+  size = #value - #old_value
+end
+total, own = math.max(total + size, 0), math.max(own + size, 0)
+-- Half of the room is for everybody, the rest for callers below their share.
+local is_admitted = size <= 0 or total <= room / 2 or (total <= tonumber(room) and own <= tonumber(share))
 if not is_admitted or not mark(appointment, ends) then
   return 1
 end
-for _, key in ipairs({ mine, all }) do
-  local bytes = string.format('%.0f', used(key) + size)
-  if redis.call('PTTL', key) > 0 then
-    redis.call('SET', key, bytes, 'KEEPTTL')
-  else
-    redis.call('SET', key, bytes, 'PX', window)
-  end
+local left = redis.call('PTTL', all)
+if left <= 0 or left > tonumber(window) then
+  left = window
 end
-redis.call('SET', copy, value, 'PXAT', ends)
+redis.call('SET', all, started .. ':' .. string.format('%.0f', total), 'PX', left)
+redis.call('SET', mine, started .. ':' .. string.format('%.0f', own), 'PX', left)
+redis.call('SET', copy, started .. ':' .. value, 'PXAT', ends)
 return 1

@@ -67,6 +67,10 @@ impl Sha256 {
         hash.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
         Self(hash)
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for DocumentId {

@@ -1,30 +1,31 @@
 //! Persisted documents: a request sends the id of a document instead of its text.
 //!
-//! [`PersistedDocuments::resolve`] is the only place that looks up a text by its id, and that refuses documents which are not
+//! [`PersistedDocuments::resolve`] is the only place that looks up a text by its id, and that rejects documents which are not
 //! trusted, for all transports. It has two sources: [trusted documents](trusted) from the operator's [manifests](manifest),
-//! and then the texts of automatic persisted queries, which clients [register](registered).
+//! and then the texts of automatic persisted queries, which clients [register](registered). In a fleet, a text that is
+//! registered with another replica is found [in the shared Redis](shared_texts).
 
 pub mod id;
 pub mod manifest;
 pub mod manifest_files;
 mod registered;
+mod shared_texts;
 pub(crate) mod trusted;
 
 use std::{fmt, sync::Arc};
 
 use bytesize::ByteSize;
+use tokio::task::JoinHandle;
 
 use self::{
     id::{DocumentId, Sha256},
     registered::RegisteredTexts,
+    shared_texts::SharedTexts,
     trusted::TrustedDocuments,
 };
 use super::execute::run::Access;
 use crate::{
-    caller::{Caller, Scope},
-    config::documents::DocumentsMode,
-    error::ApiError,
-    metrics::metrics,
+    caller::Caller, config::documents::DocumentsMode, error::ApiError, fleet::Fleet, metrics::metrics,
 };
 
 /// The document of a request, as received.
@@ -78,6 +79,8 @@ pub(crate) enum Trust {
 pub struct PersistedDocuments {
     /// None if the document cache is disabled (`graphql.documents_size` is 0).
     registered: Option<Arc<RegisteredTexts>>,
+    /// None without a shared Redis.
+    shared: Option<SharedTexts>,
     trusted: Arc<TrustedDocuments>,
 }
 
@@ -86,6 +89,16 @@ pub struct PersistedDocuments {
 pub(crate) struct Registration {
     hash: Sha256,
     text: Box<str>,
+    /// Whether the text is from the shared Redis, so that it need not be stored there.
+    is_shared: bool,
+}
+
+/// The text of a document that is not trusted.
+struct UntrustedDocument {
+    text: String,
+    registration: Option<Registration>,
+    /// Whether only this caller finds the text.
+    is_private: bool,
 }
 
 impl PersistedDocuments {
@@ -94,7 +107,12 @@ impl PersistedDocuments {
     pub fn new(size: ByteSize, percent: u8) -> Self {
         let is_enabled = size.as_u64() > 0;
         let registered = is_enabled.then(|| Arc::new(RegisteredTexts::new(size, percent)));
-        Self { registered, trusted: Arc::default() }
+        Self { registered, shared: None, trusted: Arc::default() }
+    }
+
+    /// Shares registered texts with the other replicas of `fleet`.
+    pub(crate) fn sharing(self, fleet: &Fleet) -> Self {
+        Self { shared: SharedTexts::of(fleet), ..self }
     }
 
     /// Trusts documents as `mode` says.
@@ -107,12 +125,12 @@ impl PersistedDocuments {
         &self.trusted
     }
 
-    /// The text of a request's document.
+    /// The text of a request's document. Waits only for a text that this replica does not have, and another one might.
     ///
     /// # Errors
     /// `PERSISTED_QUERY_NOT_FOUND` and `PERSISTED_QUERY_NOT_SUPPORTED` for an unknown id, `PERSISTED_QUERY_HASH_MISMATCH` for
     /// a text with another id, and `PERSISTED_QUERY_ID_REQUIRED` for a text without an id, if only trusted documents run.
-    pub(crate) fn resolve(
+    pub(crate) async fn resolve(
         &self,
         document: RequestDocument,
         caller: Option<&Caller>,
@@ -139,26 +157,29 @@ impl PersistedDocuments {
                 _ => ApiError::PersistedQueryNotFound,
             });
         }
-        let (text, registration, is_private) = self.resolve_untrusted(document, caller)?;
+        let untrusted = self.resolve_untrusted(document, caller).await?;
+        let UntrustedDocument { text, registration, is_private } = untrusted;
         let has_own_cache = caller.is_some_and(|caller| caller.scope() == caller.identity());
         let is_cacheable = registration.is_none() && (has_own_cache || !is_private);
         Ok(ResolvedDocument { text, registration, trust, is_cacheable })
     }
 
-    /// The text of a document that is not trusted, its pending registration, if it has one, and whether the text is found
-    /// for this caller only.
-    fn resolve_untrusted(
+    /// The text of a document that is not trusted, for `caller`.
+    async fn resolve_untrusted(
         &self,
         document: RequestDocument,
         caller: Option<&Caller>,
-    ) -> Result<(String, Option<Registration>, bool), ApiError> {
-        match document {
-            RequestDocument::Text(text) | RequestDocument::Named { text, .. } => Ok((text, None, false)),
+    ) -> Result<UntrustedDocument, ApiError> {
+        let (text, registration) = match document {
+            RequestDocument::Text(text) | RequestDocument::Named { text, .. } => (text, None),
             RequestDocument::Persisted(id) => {
-                let text = self.text(&id, caller.map(Caller::identity));
-                metrics().persisted_queries.count(if text.is_ok() { "hit" } else { "miss" });
-                let (text, is_private) = text?;
-                Ok((text.as_ref().into(), None, is_private))
+                let found = self.find(&id, caller).await;
+                metrics().persisted_queries.count(match &found {
+                    Ok(UntrustedDocument { registration: None, .. }) => "hit",
+                    Ok(_) => "shared",
+                    Err(_) => "miss",
+                });
+                return found;
             }
             RequestDocument::Registration { text, id } => {
                 let hash = Sha256::of(&text);
@@ -168,28 +189,45 @@ impl PersistedDocuments {
                 }
                 let identity = caller.map(Caller::identity);
                 let is_new = self.registered.as_ref().is_some_and(|it| it.get(hash, identity).is_none());
-                let registration = is_new.then(|| Registration { hash, text: text.as_str().into() });
-                Ok((text, registration, false))
+                let registration =
+                    is_new.then(|| Registration { hash, text: text.as_str().into(), is_shared: false });
+                (text, registration)
             }
-        }
+        };
+        Ok(UntrustedDocument { text, registration, is_private: false })
     }
 
-    /// The registered text with this `id` that the caller `identity` may use, and whether no other caller may.
-    fn text(&self, id: &DocumentId, identity: Option<Scope>) -> Result<(Arc<str>, bool), ApiError> {
+    /// The registered text with this `id` that `caller` may use. A text from another replica is registered with
+    /// this one as if the caller had sent it.
+    async fn find(&self, id: &DocumentId, caller: Option<&Caller>) -> Result<UntrustedDocument, ApiError> {
         let registered = self.registered.as_ref().ok_or(ApiError::PersistedQueryNotSupported)?;
-        id.sha256().and_then(|hash| registered.get(hash, identity)).ok_or(ApiError::PersistedQueryNotFound)
+        let hash = id.sha256().ok_or(ApiError::PersistedQueryNotFound)?;
+        if let Some((text, is_private)) = registered.get(hash, caller.map(Caller::identity)) {
+            return Ok(UntrustedDocument { text: text.as_ref().into(), registration: None, is_private });
+        }
+        let shared = self.shared.as_ref().ok_or(ApiError::PersistedQueryNotFound)?;
+        let text = shared.find(hash, caller).await.ok_or(ApiError::PersistedQueryNotFound)?;
+        let registration = Some(Registration { hash, text: text.as_str().into(), is_shared: true });
+        Ok(UntrustedDocument { text, registration, is_private: false })
     }
 
     /// Completes a `pending` registration if the upstream has answered the caller with data. Made-up tokens therefore
-    /// never take memory.
-    pub(crate) fn register(&self, pending: &mut Option<Registration>, access: &Access) {
-        let Some(registered) = &self.registered else { return };
-        if let Ok(appointments) = access
-            && let Some(Registration { hash, text }) = pending.take_if(|_| appointments.has_data())
-        {
-            registered.insert(hash, &text, appointments.caller().identity());
-            metrics().persisted_queries.count("registered");
+    /// never take memory. Returns the task that shares the text with the other replicas, if there is one.
+    pub(crate) fn register(
+        &self,
+        pending: &mut Option<Registration>,
+        access: &Access,
+    ) -> Option<JoinHandle<()>> {
+        let (registered, appointments) = (self.registered.as_ref()?, access.as_ref().ok()?);
+        let Registration { hash, text, is_shared } = pending.take_if(|_| appointments.has_data())?;
+        let identity = appointments.caller().identity();
+        registered.insert(hash, &text, identity);
+        if is_shared {
+            return None;
         }
+        metrics().persisted_queries.count("registered");
+        let shared = self.shared.clone()?;
+        Some(tokio::spawn(async move { shared.store(hash, &text, identity).await }))
     }
 
     /// The number of registered texts and their size in bytes.

@@ -117,7 +117,7 @@ impl RegisteredTexts {
 
 /// Whether all callers may use a valid `text` by its hash: it has neither strings nor comments. No other token contains
 /// `"` or `#`.
-fn is_shareable(text: &str) -> bool {
+pub(super) fn is_shareable(text: &str) -> bool {
     !text.contains(['"', '#'])
 }
 

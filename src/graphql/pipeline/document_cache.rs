@@ -168,7 +168,8 @@ mod tests {
     async fn ask(api: &Api, query: &str, variables: serde_json::Value) {
         let variables = Variables::from_json(variables);
         let document = query.to_owned().into();
-        let parsed = api.parse(GraphqlRequest { document, operation_name: None, variables }, None);
+        let request = GraphqlRequest { document, operation_name: None, variables };
+        let parsed = api.parse(request, None).await;
         api.prepare(parsed.unwrap()).await.unwrap();
     }
 

@@ -75,8 +75,9 @@ impl OutputType for UserErrors {
 /// Changes on behalf of the caller. Each change is sent upstream once, in the order of the operation.
 #[Object]
 impl Mutation {
-    /// Creates an appointment. Creation is not idempotent: after OUTCOME_UNKNOWN, check whether the appointment exists
-    /// before you retry.
+    /// Creates an appointment. A repeated request creates another one, unless both have the same request header
+    /// Idempotency-Key: send a new UUID with each new appointment, and if there is no answer, repeat the request with
+    /// the same key. After OUTCOME_UNKNOWN, check whether the appointment exists before you use a new key.
     async fn create_appointment(
         &self,
         ctx: &Context<'_>,

@@ -4,7 +4,7 @@
 //! single operation. Only the rate limit counts each of them. Each has its own result, and an invalid one does not
 //! affect the others. The response cache stores the response to the whole array.
 //!
-//! Refusals are `application/json` too: with any other type, `BatchHttpLink` ignores the status, such as 401 or 429.
+//! Rejections are `application/json` too: with any other type, `BatchHttpLink` ignores the status, such as 401 or 429.
 
 use async_graphql::{BatchRequest, ParseRequestError};
 use async_graphql_axum::GraphQLBatchRequest;
@@ -238,7 +238,7 @@ impl<'b> Entry<'b> {
 /// Executes an array whose response is not cached.
 ///
 /// # Errors
-/// The reason to refuse the whole array.
+/// The reason to reject the whole array.
 pub(crate) async fn execute(
     gateway: &Gateway,
     cache_request: CacheRequest<'_>,
@@ -318,16 +318,15 @@ async fn prepare(
     caller: Option<&Caller>,
 ) -> Result<Vec<Prepared>, Refusal> {
     let mut totals = ArrayTotals::default();
-    let mut all = Vec::with_capacity(requests.len());
-    for request in requests {
-        let mut prepared = prepare_one(gateway, request, caller).await;
-        if let Ok(operation) = &mut prepared {
+    // At the same time, since each may ask the other replicas for its text.
+    let mut all = join_all(requests.into_iter().map(|request| prepare_one(gateway, request, caller))).await;
+    for prepared in &mut all {
+        if let Ok(operation) = prepared {
             gateway
                 .api
                 .add_to_array(&mut totals, operation)
                 .map_err(|error| Refusal::with_status(StatusCode::UNPROCESSABLE_ENTITY, error))?;
         }
-        all.push(prepared);
     }
     Ok(all)
 }
@@ -341,7 +340,8 @@ async fn prepare_one(
         let (status, error) = refusal.into_parts();
         (Some(status), GraphqlResponse::rejected(vec![error]))
     };
-    let parsed = gateway.api.parse(request.map_err(reject)?, caller).map_err(|response| (None, response))?;
+    let parsed = gateway.api.parse(request.map_err(reject)?, caller).await;
+    let parsed = parsed.map_err(|response| (None, response))?;
     let operation = gateway.api.prepare(parsed).await.map_err(|response| (None, response))?;
     if operation.is_subscription() {
         return Err(reject(Refusal::new(

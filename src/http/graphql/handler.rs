@@ -185,7 +185,7 @@ async fn execute(
             encode(gateway, response, media_type).map(|(encoded, _)| encoded.into_response())
         }
     };
-    let parsed = match gateway.api.parse(request, caller.as_ref().ok()) {
+    let parsed = match gateway.api.parse(request, caller.as_ref().ok()).await {
         Ok(parsed) => parsed,
         Err(response) => return reject(response),
     };
@@ -209,7 +209,7 @@ async fn execute(
         }
         Accepted { preferred: MediaType::EventStream, .. } => {
             let access = access(gateway, caller, deadline);
-            let access = idempotency_key::with_record(access, keyed, &operation, gateway)?;
+            let access = idempotency_key::with_record(access, keyed, &operation, gateway).await?;
             Ok(sse::stream_response(gateway, operation, access, permit))
         }
         _ if operation.is_subscription() => Err(Refusal::new(
@@ -227,7 +227,7 @@ async fn execute(
             {
                 return Err(error.clone().into());
             }
-            let access = idempotency_key::with_record(access, keyed, &operation, gateway)?;
+            let access = idempotency_key::with_record(access, keyed, &operation, gateway).await?;
             let appointments = access.as_ref().ok().cloned();
             let mut untrusted = UntrustedCounts::default();
             untrusted.add(operation.trust);

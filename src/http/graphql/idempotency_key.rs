@@ -104,7 +104,7 @@ fn disabled() -> Refusal {
 ///
 /// # Errors
 /// 422 for the key of another request, 503 without memory for a record. Nothing was sent.
-pub(crate) fn with_record(
+pub(crate) async fn with_record(
     access: Result<Appointments, ApiError>,
     mutation: Option<KeyedMutation>,
     operation: &Operation,
@@ -116,6 +116,9 @@ pub(crate) fn with_record(
     let records = &gateway.appointments.idempotency;
     let record = records.open(appointments.caller(), &key.0, digest, operation.root_fields());
     let record = record.map_err(Refusal::from)?;
+    if let Some(record) = &record {
+        record.check_fleet().await.map_err(Refusal::from)?;
+    }
     Ok(access.map(|appointments| appointments.with_record(record)))
 }
 
@@ -123,9 +126,7 @@ impl From<KeyRefusal> for Refusal {
     fn from(refusal: KeyRefusal) -> Self {
         match refusal {
             KeyRefusal::OtherRequest => {
-                let message = "Idempotency-Key belongs to an earlier request with another document, operationName or \
-                               variables. Send a new key with each new request.";
-                let error = ApiError::BadUserInput(message.to_owned());
+                let error = ApiError::key_of_other_request();
                 Self::with_status(StatusCode::UNPROCESSABLE_ENTITY, error).in_every_edition()
             }
             KeyRefusal::NoMemory { maximum, retry_after } => {

@@ -198,10 +198,7 @@ pub(crate) fn faults(body: &[u8]) -> Vec<InputFault> {
         })
     });
     if faults.is_empty() {
-        faults.push(InputFault {
-            field: None,
-            message: "The appointments service rejected this input without naming a field.",
-        });
+        faults.push(InputFault { field: None, message: UNNAMED });
     }
     faults
 }
@@ -245,32 +242,45 @@ fn input_path(name: &str) -> Option<Vec<String>> {
     Some(path.iter().map(|name| (*name).to_owned()).collect())
 }
 
+/// Messages for clients, by a keyword in the message of the upstream's framework. The first matching keyword decides.
+const RULES: &[(&str, &str)] = &[
+    ("required", "This field is required."),
+    ("email", "Must be an e-mail address."),
+    ("phone", "Must be a phone number such as +442071234567."),
+    ("url", "Must be a URL."),
+    ("after", "Must be later."),
+    ("before", "Must be earlier."),
+    ("date", "Must be a date."),
+    ("integer", "Must be an integer."),
+    ("number", "Must be a number."),
+    ("true or false", "Must be true or false."),
+    ("taken", "This value is already in use."),
+    ("characters", "The length of this text is out of range."),
+    ("at least", "This value is too small."),
+    ("greater", "This value is out of range."),
+    ("less", "This value is out of range."),
+    ("between", "This value is out of range."),
+    ("string", "Must be a string."),
+    ("selected", "Must be one of the allowed values."),
+    ("format", "This value has the wrong format."),
+];
+
+/// The message for a violation of another rule.
+const OTHER_RULE: &str = "The appointments service rejected this value.";
+
+/// The message without a field.
+const UNNAMED: &str = "The appointments service rejected this input without naming a field.";
+
 /// Translates a validation message of the upstream's framework. The message itself is not passed on: it may quote the
-/// input or internal details. The first matching keyword decides.
+/// input or internal details.
 fn rule_message(message: &str) -> &'static str {
-    const RULES: &[(&str, &str)] = &[
-        ("required", "This field is required."),
-        ("email", "Must be an e-mail address."),
-        ("phone", "Must be a phone number such as +442071234567."),
-        ("url", "Must be a URL."),
-        ("after", "Must be later."),
-        ("before", "Must be earlier."),
-        ("date", "Must be a date."),
-        ("integer", "Must be an integer."),
-        ("number", "Must be a number."),
-        ("true or false", "Must be true or false."),
-        ("taken", "This value is already in use."),
-        ("characters", "The length of this text is out of range."),
-        ("at least", "This value is too small."),
-        ("greater", "This value is out of range."),
-        ("less", "This value is out of range."),
-        ("between", "This value is out of range."),
-        ("string", "Must be a string."),
-        ("selected", "Must be one of the allowed values."),
-        ("format", "This value has the wrong format."),
-    ];
-    let rule = RULES.iter().find(|(keyword, _)| message.contains(keyword));
-    rule.map_or("The appointments service rejected this value.", |(_, text)| text)
+    RULES.iter().find(|(keyword, _)| message.contains(keyword)).map_or(OTHER_RULE, |(_, text)| text)
+}
+
+/// The message for clients that is equal to `text`; another one if there is none.
+pub(crate) fn known_message(text: &str) -> &'static str {
+    let messages = RULES.iter().map(|(_, message)| *message).chain([UNNAMED]);
+    messages.into_iter().find(|message| *message == text).unwrap_or(OTHER_RULE)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::support::{
-    Call, ChangeKind, Gateway, GatewayResponse, Keyed, RawConnection, Upstream, UpstreamResponse, id, raw,
+    Call, ChangeKind, Gateway, GatewayResponse, Keyed, RawConnection, Socket, Upstream, UpstreamResponse,
+    handshake, id, raw,
 };
 
 async fn upstream() -> Upstream {
@@ -20,6 +21,10 @@ fn changes(upstream: &Upstream) -> usize {
 
 fn keyed(key: &str) -> Keyed {
     Keyed::of("token", key, ChangeKind::Create.operation())
+}
+
+async fn records(gateway: &Gateway) -> f64 {
+    gateway.metrics().await["gateway_cache_entries{cache=\"idempotency_records\"}"]
 }
 
 /// A POST with these header lines.
@@ -94,6 +99,44 @@ async fn other_operations_ignore_the_key() {
         GatewayResponse::of(get.header("idempotency-key", "one")).await.rejected(405, "BAD_REQUEST");
         let metrics = gateway.metrics().await;
         assert_eq!(metrics["gateway_cache_entries{cache=\"idempotency_records\"}"], 0.0);
+    }
+}
+
+/// A WebSocket has many operations, so no header of its handshake can be the key of one of them.
+#[tokio::test]
+async fn a_websocket_ignores_the_key_of_its_handshake() {
+    let upstream = upstream().await;
+    for ttl in ["10m", "0"] {
+        let gateway = Gateway::before(upstream.url(), &[("changes.idempotency_ttl", ttl)]).await;
+        for lines in [
+            "Idempotency-Key: one\r\n",
+            "Idempotency-Key:\r\n",
+            "Idempotency-Key: canary-variable, two\r\n",
+            "Idempotency-Key: one\r\nIdempotency-Key: two\r\n",
+            "Idempotency-Key: canary-v\u{e4}riable\r\n",
+        ] {
+            let reply = RawConnection::once(&gateway, handshake("GET", lines)).await;
+            assert_eq!(reply.status, 101, "{ttl} {lines:?}");
+        }
+        let before = changes(&upstream);
+        let mut socket = Socket::try_open(&gateway, &[("idempotency-key", "one")]).await.unwrap();
+        let payload = json!({ "Authorization": format!("Bearer {}", gateway.secret("token")) });
+        socket.send_message(json!({ "type": "connection_init", "payload": payload })).await;
+        assert_eq!(socket.receive().await["type"], "connection_ack");
+        for id in ["1", "2"] {
+            let payload = keyed("one").parameters;
+            socket.send_message(json!({ "type": "subscribe", "id": id, "payload": payload })).await;
+            let next = socket.receive().await;
+            let created = &next["payload"]["data"]["createAppointment"]["appointment"];
+            assert_eq!(created["status"], "created", "{ttl} {next}");
+            assert_eq!(socket.receive().await["type"], "complete", "{ttl}");
+        }
+        assert_eq!(changes(&upstream), before + 2, "{ttl}: both were sent");
+        assert_eq!(records(&gateway).await, 0.0, "{ttl}");
+        if ttl != "0" {
+            keyed("one").send(&gateway).await.changed();
+            assert_eq!(changes(&upstream), before + 3, "the key is still new");
+        }
     }
 }
 

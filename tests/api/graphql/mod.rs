@@ -15,4 +15,5 @@ mod response_size;
 mod schema;
 mod selections;
 mod syntax;
+mod trusted_document_reloads;
 mod trusted_documents;

@@ -1,4 +1,4 @@
-//! The rate limit per caller, from outside. `src/http/rate_limit.rs` tests the token bucket with a simulated clock.
+//! The rate limit per caller, from outside. `src/http/rate_limit` tests the token bucket with a simulated clock.
 
 use reqwest::Method;
 use serde_json::json;

@@ -17,9 +17,15 @@ use std::{
 
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
-use self::{faults::Fault, outages::Outages, redis::SharedRedis, replicas::Replicas};
+use self::{
+    faults::Fault,
+    outages::{Outages, UnacknowledgedChanges},
+    redis::SharedRedis,
+    replicas::Replicas,
+};
 use crate::{
     CLIENTS, MEMORY, STALE_IF_ERROR, SUBSCRIBERS, UPSTREAM_TIMEOUT,
+    documents::Documents,
     entrance::Entrance,
     grants,
     judge::Judge,
@@ -28,7 +34,9 @@ use crate::{
     mode::Mode,
     moods, recovery,
     report::{self, Expectations},
+    settings,
     subscribers::Subscriber,
+    swaps,
     upstream::{Upstream, free_port},
     world::World,
 };
@@ -68,12 +76,20 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     let judge = Judge::new(world.clone(), TTL + UPSTREAM_TIMEOUT, STALE_IF_ERROR).of_fleet(LEASE);
     let judge = Arc::new(judge);
     let entrance = Arc::new(Entrance::of_load_balancer(free_port()));
+    let documents = Arc::new(Documents::new());
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut replicas = Replicas::start(entrance.clone(), judge.clone(), &upstream.url(), &redis).await;
+    let settings = settings(&documents);
+    let mut replicas =
+        Replicas::start(entrance.clone(), judge.clone(), settings, &upstream.url(), &redis).await;
     replicas.until_joined().await;
 
     let (over, is_over) = watch::channel(false);
-    let load = Arc::new(Load { entrance: entrance.clone(), judge: judge.clone(), over: is_over });
+    let load = Arc::new(Load {
+        entrance: entrance.clone(),
+        judge: judge.clone(),
+        documents: documents.clone(),
+        over: is_over,
+    });
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         clients.spawn(Client::new(load.clone(), number, seed).run());
@@ -83,8 +99,11 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     }
     let moods = tokio::spawn(moods(upstream.clone(), rng.fork(), duration, HEALTHY));
     let grants = tokio::spawn(grants(world.clone(), rng.fork()));
+    let swaps = tokio::spawn(swaps(documents.clone(), rng.fork()));
 
-    let mut shared = Shared { redis, replicas, outages: Outages::new(), faults: BTreeMap::new() };
+    let unacknowledged = UnacknowledgedChanges::watch(replicas.ports());
+    let mut shared =
+        Shared { redis, replicas, outages: Outages::new(), unacknowledged, faults: BTreeMap::new() };
     let began = Instant::now();
     let mut faults = Vec::new();
     while began.elapsed() < duration {
@@ -100,6 +119,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
 
     moods.abort();
     grants.abort();
+    swaps.abort();
     world.grant_all();
     upstream.behave(Mode::Healthy).await;
     let _ = over.send(true);
@@ -116,6 +136,7 @@ struct Shared {
     redis: SharedRedis,
     replicas: Replicas,
     outages: Outages,
+    unacknowledged: UnacknowledgedChanges,
     faults: BTreeMap<Fault, u64>,
 }
 
@@ -124,6 +145,7 @@ impl Shared {
     async fn finish(mut self, judge: &Judge, upstream: &Upstream) -> bool {
         let logs = self.replicas.stop_all().await;
         let left = self.outages.read_logs(&logs);
+        let (unacknowledged, unprompted) = self.outages.read_changes(&self.unacknowledged);
         let doubts = judge.take_doubts();
         let (explained, wrong) =
             doubts.into_iter().partition::<Vec<_>, _>(|doubt| self.outages.explain(doubt.asked));
@@ -164,12 +186,17 @@ impl Shared {
         let faults = self.faults.iter().map(|(fault, count)| format!("{fault:?} {count}"));
         println!("Faults of Redis and of gateways: {}.\n", faults.collect::<Vec<_>>().join(", "));
         println!(
-            "Reads older than an acknowledged change that an outage explains: {}. Replicas left the fleet {left} times.\n",
+            "Replicas left the fleet {left} times. Changes answered without all acknowledgements: {unacknowledged}, \
+             {unprompted} of them without an outage. Reads that may have missed one of them, or were served during an \
+             outage, and are older than a change that a client was told about: {}.\n",
             explained.len()
         );
         println!("{}", expectations.table());
         for violation in judge.violations() {
             println!("- {violation}");
+        }
+        if !wrong.is_empty() {
+            println!("Times that explain old data: {}.", self.outages.timeline());
         }
         expectations.are_kept()
     }

@@ -1,8 +1,18 @@
 //! The times in which a replica may not know of changes through the others.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::LEASE;
+use crate::gateway::metrics_at;
 
 /// The texts of the log when a replica leaves and joins the fleet.
 const LEFT: &str = "the shared Redis is not available";
@@ -15,6 +25,50 @@ const FLUSHED: Duration = Duration::from_millis(500);
 pub struct Outages {
     start: (Instant, SystemTime),
     spans: Vec<(Instant, Instant)>,
+}
+
+/// Watches the metrics of all replicas for changes that were answered without all acknowledgements.
+pub struct UnacknowledgedChanges {
+    spans: Arc<Mutex<Vec<(Instant, Instant, u64)>>>,
+    watching: JoinHandle<()>,
+}
+
+impl UnacknowledgedChanges {
+    pub fn watch(ports: Vec<u16>) -> Self {
+        const LOOK: Duration = Duration::from_millis(100);
+        let spans = Arc::<Mutex<Vec<_>>>::default();
+        let watching = tokio::spawn({
+            let spans = spans.clone();
+            async move {
+                let mut last = BTreeMap::new();
+                loop {
+                    for port in &ports {
+                        // A suspended gateway answers later.
+                        let Ok(Some(metrics)) = timeout(5 * LOOK, metrics_at(*port)).await else { continue };
+                        let count = ["unacknowledged", "unpublished"].iter().map(|outcome| {
+                            let name = format!("gateway_shared_changes_total{{outcome=\"{outcome}\"}}");
+                            metrics.get(&name).copied().unwrap_or_default() as u64
+                        });
+                        let (count, now) = (count.sum::<u64>(), Instant::now());
+                        let (before, at) = last.insert(*port, (count, now)).unwrap_or((0, now));
+                        // The counter of a new process begins at zero.
+                        let new = count.checked_sub(before).unwrap_or(count);
+                        if new > 0 {
+                            spans.lock().unwrap().push((at, now, new));
+                        }
+                    }
+                    sleep(LOOK).await;
+                }
+            }
+        });
+        Self { spans, watching }
+    }
+}
+
+impl Drop for UnacknowledgedChanges {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
 }
 
 impl Outages {
@@ -51,6 +105,17 @@ impl Outages {
         count
     }
 
+    /// Records that other replicas may learn of some changes up to a lease after the answer. Returns the number of these
+    /// changes, and of those among them without any outage.
+    pub fn read_changes(&mut self, changes: &UnacknowledgedChanges) -> (u64, u64) {
+        let spans = changes.spans.lock().unwrap().clone();
+        let unprompted = spans.iter().filter(|(begin, end, _)| !(self.explain(*begin) || self.explain(*end)));
+        let counts =
+            (spans.iter().map(|(_, _, count)| count).sum(), unprompted.map(|(_, _, count)| count).sum());
+        self.spans.extend(spans.into_iter().map(|(begin, end, _)| (begin, end + LEASE)));
+        counts
+    }
+
     fn note_unprompted(&mut self, left: Instant, end: Instant) {
         if !(self.explain(left) && self.explain(end - FLUSHED)) {
             // It was cut off up to a lease before it knew.
@@ -76,6 +141,13 @@ impl Outages {
         let is_strict = |step: &u32| !self.explain(self.start.0 + STEP * *step);
         let strict = (0..steps as u32).filter(is_strict).count() as u64;
         100 * strict / (steps as u64).max(1)
+    }
+
+    /// All times that explain old data, since the start.
+    pub fn timeline(&self) -> String {
+        let since = |at: &Instant| at.saturating_duration_since(self.start.0);
+        let spans = self.spans.iter().map(|(begin, end)| format!("{:?} to {:?}", since(begin), since(end)));
+        spans.collect::<Vec<_>>().join(", ")
     }
 
     pub fn since_start(&self, at: Instant) -> Duration {

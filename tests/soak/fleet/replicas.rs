@@ -19,7 +19,6 @@ use crate::{
     gateway::Gateway,
     judge::Judge,
     lives::RECOVERY,
-    settings,
     support::{FleetKeys, Proxy},
     upstream::free_port,
 };
@@ -58,6 +57,7 @@ impl Replicas {
     pub async fn start(
         entrance: Arc<Entrance>,
         judge: Arc<Judge>,
+        settings: Vec<(&'static str, String)>,
         upstream: &str,
         redis: &SharedRedis,
     ) -> Self {
@@ -87,7 +87,7 @@ impl Replicas {
             slots.push(Slot { port: free_port(), url, proxy, gateway: None });
         }
         let haproxy = haproxy(entrance.port(), &slots).await;
-        let settings = [settings(), of_fleet].concat();
+        let settings = [settings, of_fleet].concat();
         let (_keys, _haproxy) = (keys, haproxy);
         let mut replicas =
             Self { entrance, judge, settings, slots, _keys, _haproxy, logs: Vec::new(), most_memory: 0 };
@@ -101,6 +101,11 @@ impl Replicas {
 
     pub fn most_memory(&self) -> u64 {
         self.most_memory
+    }
+
+    /// The ports of the gateways.
+    pub fn ports(&self) -> Vec<u16> {
+        self.slots.iter().map(|slot| slot.port).collect()
     }
 
     /// The proxies between the gateways and a single Redis.

@@ -341,7 +341,7 @@ impl Session {
                 .await;
         }
         let api = &self.gateway.api;
-        let parsed = api.parse(request, caller.as_ref().ok());
+        let parsed = api.parse(request, caller.as_ref().ok()).await;
         let operation = match async { api.prepare(parsed?).await }.await {
             Ok(operation) => operation,
             Err(response) => {
