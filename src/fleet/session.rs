@@ -184,6 +184,7 @@ async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, Strin
 /// Goes on without the fleet.
 fn end(inner: &Inner) {
     inner.session.send_replace(None);
+    *inner.lock_alone_since() = Instant::now();
     inner.outbox.drop_observations();
     metrics().shared_joined.set(0);
     if let Some(receiver) = inner.receiver.get() {
