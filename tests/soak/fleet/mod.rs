@@ -57,7 +57,7 @@ const HEALTHY: u64 = 6;
 const REST: Duration = Duration::from_millis(1500);
 
 /// The least share of reads that begin outside outages, in percent.
-const STRICT_PERCENT: u64 = 20;
+const STRICT_PERCENT: u64 = 10;
 
 /// Whether all properties hold, first with a single Redis, then with sentinels.
 pub async fn soak(duration: Duration, seed: u64) -> bool {
