@@ -251,7 +251,7 @@ impl Fleet {
         let result = timeout(inner.timeout, session.run(script, keys, arguments)).await;
         let result = result.map_err(|_| "timeout").and_then(|result| result.map_err(|_| "error"));
         attempt.report(result.is_ok());
-        metrics().shared_calls.count(*result.as_ref().err().unwrap_or(&"ok"));
+        metrics().shared_calls.count(result.as_ref().err().unwrap_or(&"ok"));
         result.map_err(|_| Unavailable)
     }
 

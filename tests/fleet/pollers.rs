@@ -222,7 +222,6 @@ async fn an_unchanged_state_costs_one_small_message_per_interval() {
     let recorder = BusRecorder::of(&fleet.redis).await;
     sleep(TICK * 6).await;
     let sizes: Vec<_> = recorder.bus().iter().map(|message| message.payload.len()).collect();
-    println!("bytes of a finding without a change: {sizes:?}");
     assert!((4..=8).contains(&sizes.len()), "{sizes:?}");
     assert!(sizes.iter().all(|size| *size < 500), "{sizes:?}");
     for (index, (before, after)) in before.into_iter().zip(calls().await).enumerate() {

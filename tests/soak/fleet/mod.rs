@@ -79,8 +79,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     let documents = Arc::new(Documents::new());
     let mut rng = fastrand::Rng::with_seed(seed);
     let settings = settings(&documents);
-    let mut replicas =
-        Replicas::start(entrance.clone(), judge.clone(), settings, &upstream.url(), &redis).await;
+    let replicas = Replicas::start(entrance.clone(), judge.clone(), settings, &upstream.url(), &redis).await;
     replicas.until_joined().await;
 
     let (over, is_over) = watch::channel(false);
