@@ -39,10 +39,11 @@ if is_in_flight then
 else
   redis.call('PEXPIRE', record, decimal(kept))
 end
-local set = is_forgettable and KEYS[3] or KEYS[2]
-redis.call('ZREM', is_forgettable and KEYS[2] or KEYS[3], record)
-redis.call('ZADD', set, decimal(now + redis.call('PTTL', record)), record)
-keep(set, kept)
+if is_forgettable then
+  list(record, KEYS[3], KEYS[2])
+else
+  list(record, KEYS[2], KEYS[3])
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', decimal(now))
 local excess = redis.call('ZCARD', KEYS[3]) - tonumber(argument(5))
 if excess > 0 then
