@@ -129,7 +129,8 @@ impl SharedCache {
         version: &ReadVersion,
     ) -> (Option<Ticket>, Option<SharedCopy>) {
         match &self.0 {
-            Some(inner) if inner.fleet.has_cache() => inner.look_up(caller, id, version).await,
+            // Boxed, so that a call without a shared cache is no larger than before.
+            Some(inner) if inner.fleet.has_cache() => Box::pin(inner.look_up(caller, id, version)).await,
             _ => (None, None),
         }
     }

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use appointments_gateway::credentials::key_ring::KeyRing;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{
-    BusRecorder, Call, Fleet, Gate, Redis, Replica, StatefulUpstream, TIMEOUT, UNCHANGED, UpstreamResponse,
-    canary::PERSONAL, eventually, id,
+    BusRecorder, Call, Fleet, FleetKeys, Gate, Redis, Replica, StatefulUpstream, TIMEOUT, UNCHANGED,
+    UpstreamResponse, canary::PERSONAL, eventually, id,
 };
 
 const CACHE: (&str, &str) = ("shared.cache", "true");
@@ -618,4 +619,42 @@ async fn one_caller_leaves_room_for_the_copies_of_others() {
     sleep(Duration::from_millis(300)).await;
     let own = keys(&fleet.redis, "copy").await.len() - copies;
     assert!(own <= 10, "{own} of {copies}");
+}
+
+/// In the middle of a rotation, replicas use different keys. Each has copies of its own, and all of them end.
+#[tokio::test]
+async fn copies_under_every_key_end_during_a_rotation() {
+    let upstream = StatefulUpstream::start().await;
+    let mut fleet = fleet(&upstream, 0, &[]).await;
+    let lines = [KeyRing::generate_line(), KeyRing::generate_line()];
+    let rings = [[0, 1], [1, 0]].map(|order| FleetKeys::of(&order.map(|index| lines[index].clone())));
+    for ring in &rings {
+        fleet.add(&[("shared.key_file", ring.path())]).await;
+    }
+    for (count, status) in [(2, None), (4, Some(401))] {
+        let number = count / 2;
+        fleet.statuses("token", &id(number)).await;
+        until_shared(&fleet.redis, count).await;
+        match status {
+            None => fleet[0].set_status("token", &id(number), "changed").await,
+            Some(status) => {
+                upstream.on(&id(number), {
+                    let state = upstream.state();
+                    move |call| match call.is_change() {
+                        true => UpstreamResponse::status(status),
+                        false => state.answer(call),
+                    }
+                });
+                let refused = fleet[0].update("token", &id(number), json!({ "status": "x" })).await;
+                assert_eq!(refused.codes().len(), 1, "{refused:?}");
+            }
+        }
+        for ring in &rings {
+            let gets = upstream.gets();
+            let added = fleet.add(&[("shared.key_file", ring.path())]).await;
+            fleet[added].status("token", &id(number)).await;
+            assert_eq!(upstream.gets(), gets + 1, "{status:?}");
+            fleet.remove(added);
+        }
+    }
 }

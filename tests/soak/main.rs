@@ -110,10 +110,8 @@ async fn main() -> ExitCode {
     let seed = std::env::var("SOAK_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
     println!("A soak of {duration:?}; SOAK_SEED={seed} repeats its script.\n");
-    let is_kept = match std::env::args().nth(1).as_deref() {
-        Some("fleet") => fleet::soak(duration, seed).await,
-        _ => soak(duration, seed).await,
-    };
+    let is_fleet = std::env::args().any(|argument| argument == "fleet");
+    let is_kept = if is_fleet { fleet::soak(duration, seed).await } else { soak(duration, seed).await };
     if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -23,6 +23,12 @@ const FIRST_COLD: u32 = 0x1000_0000;
 /// The time limit for the first request of each id.
 const WARM_UP: Duration = Duration::from_secs(60);
 
+/// The goals of other forms of a request, as a share of the throughput of a single POST: a GET costs about as much, and an
+/// array of ten operations at most as much as two requests, or four without the response cache.
+const GET_GOAL: f64 = 0.9;
+const BATCH_GOAL: f64 = 0.5;
+const BATCH_EXECUTED_GOAL: f64 = 0.25;
+
 /// Disables the response cache.
 const NO_RESPONSE_CACHE: (&str, &str) = ("CACHE_ANSWERS_SIZE", "0");
 
@@ -55,41 +61,34 @@ pub fn hot_304(bench: &Bench, report: &mut Report) -> Result<()> {
     let gateway = bench.gateway(1, &[])?;
     let (request, data) = (queries::mobile_get(&id(1)), queries::mobile_data(&id(1)));
     let exchange = Exchange::record_validation(&mut Client::open(gateway.address())?, &request, &data)?;
-    let [gateway, limit] =
-        &measure_exchange(bench, &gateway, exchange, &Conditions::usual(bench, IdSequence::cycle(1)))?;
-    add_with_cpu_goal("304 to a repeated GET, one id", 8.0, gateway, limit, report);
-    Ok(())
+    add_form(bench, "304 to a repeated GET, one id", GET_GOAL, &gateway, exchange, report)
 }
 
 pub fn hot_persisted(bench: &Bench, report: &mut Report) -> Result<()> {
-    let conditions = Conditions::usual(bench, IdSequence::cycle(1));
     let gateway = bench.gateway(1, &[])?;
     let mut client = Client::open(gateway.address())?;
     let registration = client.send(&queries::mobile_registration(&id(1)))?;
     if registration.head.status != OK {
         return Err(format!("the text is not registered: {}", registration.head.status).into());
     }
-    let exchange = Exchange::record(&mut client, &MOBILE_PERSISTED, conditions.ids)?;
+    let exchange = Exchange::record(&mut client, &MOBILE_PERSISTED, IdSequence::cycle(1))?;
     println!(
         "  request: {} bytes, {} with the text",
         exchange.request.len(),
         queries::mobile_get(&id(1)).len()
     );
-    let [gateway, limit] = &measure_exchange(bench, &gateway, exchange, &conditions)?;
-    add_with_cpu_goal("persisted query by GET, hot, one id", 9.0, gateway, limit, report);
-    Ok(())
+    add_form(bench, "persisted query by GET, hot, one id", GET_GOAL, &gateway, exchange, report)
 }
 
 pub fn batch(bench: &Bench, report: &mut Report) -> Result<()> {
-    let [gateway, limit] = &measure(bench, &BATCH, &Conditions::usual(bench, IdSequence::cycle(1)))?;
-    add_with_cpu_goal("batch of ten ids, hot", 12.0, gateway, limit, report);
-    Ok(())
+    let conditions = Conditions::usual(bench, IdSequence::cycle(1));
+    let (gateway, exchange) = start_gateway(bench, &BATCH, &conditions)?;
+    add_form(bench, "batch of ten ids, hot", BATCH_GOAL, &gateway, exchange, report)
 }
 
 pub fn batch_executed(bench: &Bench, report: &mut Report) -> Result<()> {
-    let [gateway, limit] = &measure(bench, &BATCH, &without_response_cache(bench))?;
-    add_with_cpu_goal("batch of ten ids, executed", 130.0, gateway, limit, report);
-    Ok(())
+    let (gateway, exchange) = start_gateway(bench, &BATCH, &without_response_cache(bench))?;
+    add_form(bench, "batch of ten ids, executed", BATCH_EXECUTED_GOAL, &gateway, exchange, report)
 }
 
 pub fn hot_1000(bench: &Bench, report: &mut Report) -> Result<()> {
@@ -137,22 +136,12 @@ pub fn is_warmed_up(bench: &Bench, ids: IdSequence) -> bool {
 
 /// Measures a gateway and its limit server.
 pub fn measure(bench: &Bench, call: &Call<'_>, conditions: &Conditions<'_>) -> Result<[Series; 2]> {
-    let (gateway, exchange) = start_gateway(bench, call, conditions)?;
-    measure_exchange(bench, &gateway, exchange, conditions)
-}
-
-/// Measures a recorded exchange with a gateway and its limit server.
-fn measure_exchange(
-    bench: &Bench,
-    gateway: &Process,
-    exchange: Exchange,
-    conditions: &Conditions<'_>,
-) -> Result<[Series; 2]> {
     let Conditions { cores, connections, plan, .. } = *conditions;
+    let (gateway, exchange) = start_gateway(bench, call, conditions)?;
     let limit = bench.limit(cores, exchange.response.len())?;
     let targets = [
         Target::new("limit server", &limit, exchange.with_constant_response()),
-        Target::new("gateway", gateway, exchange),
+        Target::new("gateway", &gateway, exchange),
     ];
     let [limit, gateway] = measure_interleaved(targets, connections, plan)?;
     Ok([gateway, limit])
@@ -209,4 +198,30 @@ fn add_with_cpu_goal(workload: &str, goal: f64, gateway: &Series, limit: &Series
     report.add_throughput(throughput);
     report.add_goal(workload, &format!("≤ {goal} µs of CPU"), format!("{cpu:.1} µs"), cpu.median <= goal);
     report.bars.push(Bar { label: workload.to_owned(), share: share.median, goal: None });
+}
+
+/// Measures and adds another form of request than a single POST: its `exchange` with the `gateway`. The goal is a share
+/// of the throughput of the same gateway with the mobile query for one id as a single POST, in turn with the other form.
+fn add_form(
+    bench: &Bench,
+    workload: &str,
+    goal: f64,
+    gateway: &Process,
+    exchange: Exchange,
+    report: &mut Report,
+) -> Result<()> {
+    let post = Exchange::record(&mut Client::open(gateway.address())?, &MOBILE, IdSequence::cycle(1))?;
+    let limit = bench.limit(1, exchange.response.len())?;
+    let targets = [
+        Target::new("limit server", &limit, exchange.with_constant_response()),
+        Target::new("single POST", gateway, post),
+        Target::new("gateway", gateway, exchange),
+    ];
+    let [limit, post, own] = &measure_interleaved(targets, CONNECTIONS, bench.plan)?;
+    report.add_throughput(Throughput::new(workload, own, limit));
+    let of_post = share(own, post);
+    let text = format!("≥ {goal} of a single POST");
+    report.add_goal(workload, &text, format!("{of_post:.2}"), Verdict::of_share(of_post, goal, post));
+    report.bars.push(Bar { label: workload.to_owned(), share: share(own, limit).median, goal: None });
+    Ok(())
 }

@@ -189,7 +189,7 @@ impl FleetClaims {
             if settlement.expires <= Instant::now() {
                 continue;
             }
-            if settlement.send().await.is_ok() {
+            if settlement.send_patiently().await.is_ok() {
                 backoff = Backoff::new();
             } else {
                 // At the end, so that one which Redis never takes does not stop the others.
@@ -267,7 +267,7 @@ impl FleetRecord {
                 }
                 // It is still in flight elsewhere.
                 _ if has_waited => {}
-                _ if self.claims.fleet.is_joined() && began.elapsed() < PATIENCE => {}
+                _ if began.elapsed() < PATIENCE && self.is_patient() => {}
                 _ => return FleetClaim::Unavailable,
             }
             if matches!(reply, Ok(Some(_))) && !has_waited {
@@ -284,6 +284,12 @@ impl FleetRecord {
             }
             sleep_until(next).await;
         }
+    }
+
+    /// Whether Redis is expected to respond soon.
+    fn is_patient(&self) -> bool {
+        let fleet = &self.claims.fleet;
+        fleet.is_joined() || fleet.is_joining()
     }
 
     async fn try_claim(
@@ -304,7 +310,7 @@ impl FleetRecord {
             decimal(kept.as_millis()),
             decimal(u8::from(gives_up)),
         ];
-        self.call(&CLAIM, &arguments).await
+        self.call_patiently(&CLAIM, &arguments).await
     }
 
     /// Records the outcome of the change that was claimed with `token`, or withdraws the claim. If Redis does not respond, it
@@ -355,21 +361,43 @@ impl FleetRecord {
         let arguments: Vec<_> = self.digests.iter().chain(arguments).map(Vec::as_slice).collect();
         self.claims.fleet.call(script, &self.keys, &arguments).await
     }
+
+    /// The same, for [`PATIENCE`] and whatever the circuit breaker says.
+    async fn call_patiently(
+        &self,
+        script: &Script,
+        arguments: &[Vec<u8>],
+    ) -> Result<Vec<Vec<u8>>, Unavailable> {
+        let arguments: Vec<_> = self.digests.iter().chain(arguments).map(Vec::as_slice).collect();
+        let deadline = Instant::now() + PATIENCE;
+        self.claims.fleet.call_patiently(script, &self.keys, &arguments, deadline).await
+    }
 }
 
 impl Settlement {
+    /// Sends it within `shared.timeout`, since a response waits for it.
     async fn send(&self) -> Result<(), Unavailable> {
+        let arguments = self.arguments()?;
+        self.record.call(&SETTLE, &arguments).await.map(drop)
+    }
+
+    /// Sends it in the background.
+    async fn send_patiently(&self) -> Result<(), Unavailable> {
+        let arguments = self.arguments()?;
+        self.record.call_patiently(&SETTLE, &arguments).await.map(drop)
+    }
+
+    fn arguments(&self) -> Result<[Vec<u8>; 5], Unavailable> {
         let FleetClaims { max_records, .. } = &*self.record.claims;
         let (replica, token) = self.record.holder(self.token)?;
         let remaining = self.expires.saturating_duration_since(Instant::now()).as_millis().max(1);
-        let arguments = [
+        Ok([
             decimal(self.index),
             [replica, token].concat().into_bytes(),
             self.state.clone(),
             decimal(remaining),
             decimal(*max_records),
-        ];
-        self.record.call(&SETTLE, &arguments).await.map(drop)
+        ])
     }
 }
 

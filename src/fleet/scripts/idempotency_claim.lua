@@ -33,6 +33,9 @@ if not exists then
   redis.call('HSET', record, 'request', ARGV[2])
 end
 redis.call('HSET', record, index, 'f' .. replica .. argument(3))
-keep(record, tonumber(argument(4)))
-list(record, KEYS[2], KEYS[3])
+local kept = tonumber(argument(4))
+keep(record, kept)
+redis.call('ZREM', KEYS[3], record)
+redis.call('ZADD', KEYS[2], decimal(now + redis.call('PTTL', record)), record)
+keep(KEYS[2], kept)
 return { 'claimed' }

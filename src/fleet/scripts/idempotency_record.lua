@@ -36,17 +36,9 @@ local function find()
   return KEYS[4], false
 end
 
--- Prolongs the life of a record to so many milliseconds.
-local function keep(record, milliseconds)
-  if redis.call('PTTL', record) < milliseconds then
-    redis.call('PEXPIRE', record, decimal(milliseconds))
+-- Prolongs the life of a key to so many milliseconds.
+local function keep(key, milliseconds)
+  if redis.call('PTTL', key) < milliseconds then
+    redis.call('PEXPIRE', key, decimal(milliseconds))
   end
-end
-
--- Lists a record in one of the caller's two lists, each of which ends with its last record.
-local function list(record, into, from)
-  redis.call('ZREM', from, record)
-  redis.call('ZADD', into, decimal(now + redis.call('PTTL', record)), record)
-  local last = redis.call('ZRANGE', into, -1, -1, 'WITHSCORES')
-  redis.call('PEXPIREAT', into, last[2])
 end

@@ -22,11 +22,18 @@ redis.call('ZADD', owner, string.format('%.0f', time[1] * 1000000 + time[2]), KE
 redis.call('PEXPIRE', owner, ARGV[2])
 local excess = redis.call('ZCARD', owner) - ARGV[3]
 if excess > 0 then
+  local freed = 0
   for _, name in ipairs(redis.call('ZRANGE', owner, 0, excess - 1)) do
     redis.call('ZREM', owner, name)
     -- Another caller may have stored it after it had expired.
     if redis.call('HGET', name, 'owner') == owner then
+      freed = freed + #redis.call('HGET', name, 'text')
       redis.call('UNLINK', name)
     end
+  end
+  -- A caller that replaces its own texts takes no room from others.
+  local bytes = redis.call('GET', KEYS[3])
+  if bytes then
+    redis.call('SET', KEYS[3], math.max(bytes - freed, 0), 'KEEPTTL')
   end
 end

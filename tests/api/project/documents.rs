@@ -17,7 +17,7 @@ const UPDATE: &str = "UPDATE_DOCUMENTS";
 const CONFIGURATION: &str = "docs/configuration.md";
 
 /// Suites outside this one that the threat model links to.
-const OTHER_SUITES: [&str; 4] = ["caches", "clients", "fuzz", "generators"];
+const OTHER_SUITES: [&str; 5] = ["caches", "clients", "fleet", "fuzz", "generators"];
 
 /// A larger README is several documents in one.
 const README_MAX_LINES: usize = 200;
