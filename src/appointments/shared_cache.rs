@@ -60,6 +60,9 @@ use crate::{
 /// How many accepted scopes a replica remembers. It marks the others again at each read.
 const REMEMBERED_SCOPES: u64 = 16_384;
 
+/// How long a mark or a copy waits for Redis, in the background.
+const MARK_TIMEOUT: Duration = Duration::from_secs(2);
+
 static LOOK_UP: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("../fleet/scripts/look_up_copy.lua")));
 static SHARE: LazyLock<Script> =
@@ -315,7 +318,8 @@ impl Inner {
         let keys = std::iter::once(self.names.epoch()).chain(markers).chain(keys).collect::<Vec<_>>();
         // First, so that a revocation which is received meanwhile is not forgotten.
         self.accepted.insert(caller.scope(), as_of.epoch);
-        if self.fleet.call_in_background(&SHARE, &keys, &arguments).await != Ok(1_u8) {
+        let deadline = tokio::time::Instant::now() + MARK_TIMEOUT;
+        if self.fleet.call_patiently(&SHARE, &keys, &arguments, deadline).await != Ok(1_u8) {
             self.accepted.invalidate(&caller.scope());
         }
     }

@@ -31,7 +31,7 @@ mod session;
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -64,6 +64,9 @@ use crate::{
     metrics::metrics,
 };
 
+/// How long a replica without a session is expected to join again: an interruption of the connection takes less.
+const JOINING: Duration = Duration::from_secs(2);
+
 /// The fleet of which this process is a replica. Cheap to clone.
 #[derive(Clone)]
 pub struct Fleet(
@@ -92,6 +95,8 @@ struct Inner {
     /// The number of the last message of this replica.
     last_number: AtomicU64,
     has_left: AtomicBool,
+    /// When the last session ended, or the process started.
+    alone_since: Mutex<Instant>,
 }
 
 /// Receives what happens on other replicas.
@@ -150,6 +155,7 @@ impl Fleet {
             receiver: OnceLock::new(),
             last_number: AtomicU64::new(0),
             has_left: AtomicBool::new(false),
+            alone_since: Mutex::new(Instant::now()),
         }))))
     }
 
@@ -190,6 +196,13 @@ impl Fleet {
     /// Whether this replica has joined the fleet.
     pub(crate) fn is_joined(&self) -> bool {
         self.0.as_ref().is_some_and(|inner| inner.session.borrow().is_some())
+    }
+
+    /// Whether the replica is not joined for such a short time that it probably joins soon.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| {
+            inner.session.borrow().is_none() && inner.lock_alone_since().elapsed() < JOINING
+        })
     }
 
     /// Whether copies are shared (`shared.cache`).
@@ -238,24 +251,26 @@ impl Fleet {
         let result = timeout(inner.timeout, session.run(script, keys, arguments)).await;
         let result = result.map_err(|_| "timeout").and_then(|result| result.map_err(|_| "error"));
         attempt.report(result.is_ok());
-        metrics().shared_calls.count(*result.as_ref().err().unwrap_or(&"ok"));
+        metrics().shared_calls.count(result.as_ref().err().unwrap_or(&"ok"));
         result.map_err(|_| Unavailable)
     }
 
-    /// Runs `script` in Redis as [`call`](Self::call) does, for as long as the lease lasts: for calls on which the
-    /// correctness of others depends, and for which no request waits.
+    /// Runs `script` in Redis as [`call`](Self::call) does, but until `deadline`, for a lease at most, and whatever the
+    /// circuit breaker says: for calls on which correctness depends.
     ///
     /// # Errors
     /// There is no connection, no result in time, or the server reported an error.
-    pub(crate) async fn call_in_background<T: FromRedisValue>(
+    pub(crate) async fn call_patiently<T: FromRedisValue>(
         &self,
         script: &Script,
         keys: &[Vec<u8>],
         arguments: &[&[u8]],
+        deadline: Instant,
     ) -> Result<T, Unavailable> {
         let Some(inner) = &self.0 else { return Err(Unavailable) };
         let Some(session) = inner.session() else { return Err(Unavailable) };
-        let result = timeout(inner.lease, session.run(script, keys, arguments)).await;
+        let deadline = deadline.min(Instant::now() + inner.lease);
+        let result = timeout_at(deadline, session.run(script, keys, arguments)).await;
         result.map_err(|_| Unavailable)?.map_err(|_| Unavailable)
     }
 
@@ -325,6 +340,10 @@ impl Inner {
         if let (Some(published), Some(receiver)) = (published, self.receiver.get()) {
             receiver.receive(event, published.position, true);
         }
+    }
+
+    fn lock_alone_since(&self) -> MutexGuard<'_, Instant> {
+        self.alone_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the replica has left the fleet for good.

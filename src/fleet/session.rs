@@ -184,6 +184,7 @@ async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, Strin
 /// Goes on without the fleet.
 fn end(inner: &Inner) {
     inner.session.send_replace(None);
+    *inner.lock_alone_since() = Instant::now();
     inner.outbox.drop_observations();
     metrics().shared_joined.set(0);
     if let Some(receiver) = inner.receiver.get() {
@@ -271,21 +272,24 @@ impl Joined {
             return Ok(None);
         }
         let (sequence, sealed) = numbered(payload).ok_or("a message without a number")?;
-        let last = self.session.received.load(Ordering::SeqCst);
-        if sequence <= last {
-            // From before this replica joined.
-            return Ok(None);
-        }
-        if sequence != last + 1 {
-            return Err(format!("{} messages were lost", sequence - last - 1));
-        }
         let message = inner.sealer.open(MESSAGE, sealed).and_then(|plain| decode::<Message>(&plain));
         let Some(Message { origin, number, epoch, event }) = message else {
             return Err("a message is not encrypted with a key of shared.key_file".to_owned());
         };
+        if epoch != self.session.epoch {
+            return Err("Redis has lost its data".to_owned());
+        }
+        let last = self.session.received.load(Ordering::SeqCst);
+        if sequence <= last && sequence <= self.joined_at {
+            // From before this replica joined.
+            return Ok(None);
+        }
+        if sequence != last + 1 {
+            return Err("messages were lost".to_owned());
+        }
         // Whoever can write to Redis can repeat a message, and so hide another one.
-        if epoch != self.session.epoch || !self.origins.entry(origin).or_default().insert(number) {
-            return Err("a message was repeated, or is from before Redis lost its data".to_owned());
+        if !self.origins.entry(origin).or_default().insert(number) {
+            return Err("a message was repeated".to_owned());
         }
         let position = Position { epoch, sequence };
         let is_own = origin == inner.replica;

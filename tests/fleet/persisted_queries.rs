@@ -213,9 +213,6 @@ async fn without_redis_clients_send_the_text_again() {
     assert_eq!(send(&fleet[third], "token", &with_id(by_hash(&before))).await, data());
 }
 
-/// The key that counts the bytes of all texts.
-const BYTES: &str = "bytes";
-
 /// The scripts, run as a replica runs them, with names that can be read here.
 struct Texts(Redis);
 
@@ -227,11 +224,11 @@ impl Texts {
         invocation.invoke_async(&mut self.0.connect().await.unwrap()).await.unwrap()
     }
 
-    /// A `caller` may have two texts.
+    /// A `caller` may have two texts, and all callers 60 bytes.
     async fn store(&self, caller: &str, name: &str) {
         let script = include_str!("../../src/fleet/scripts/store_text.lua");
-        let arguments = [&format!("sealed {name}"), "60000", "2", "1000000"];
-        self.run::<()>(script, &[name, caller, BYTES], &arguments).await;
+        let arguments = [&format!("sealed {name}"), "60000", "2", "60"];
+        self.run::<()>(script, &[name, caller, "bytes"], &arguments).await;
     }
 
     async fn finds(&self, name: &str) -> bool {
@@ -243,7 +240,7 @@ impl Texts {
 
     async fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = self.0.command(&["KEYS", "*"]).await;
-        keys.retain(|key| key != BYTES);
+        keys.retain(|key| key != "bytes");
         keys.sort();
         keys
     }
@@ -268,6 +265,22 @@ async fn a_caller_with_too_many_texts_loses_its_least_recently_used() {
     }
     assert_eq!(texts.keys().await, ["busy", "d8", "d9", "q", "quiet"]);
     assert!(texts.finds("q").await && !texts.finds("c").await);
+}
+
+#[tokio::test]
+async fn texts_are_bounded_in_bytes_and_replaced_ones_do_not_count() {
+    let texts = Texts(Redis::start().await);
+    for number in 0..100 {
+        texts.store("busy", &format!("b{number}")).await;
+    }
+    // 9 bytes each, with those of the busy caller.
+    for (caller, name) in [("one", "a1"), ("one", "a2"), ("two", "a3"), ("two", "a4"), ("three", "a5")] {
+        texts.store(caller, name).await;
+    }
+    assert_eq!(texts.keys().await, ["a1", "a2", "a3", "a4", "b98", "b99", "busy", "one", "two"]);
+    let () = texts.0.command(&["DEL", "bytes"]).await;
+    texts.store("three", "a5").await;
+    assert!(texts.finds("a5").await);
 }
 
 #[tokio::test]

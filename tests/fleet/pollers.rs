@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::support::{
-    Fleet, FleetKeys, Replica, Socket, StatefulUpstream, Subscription, TIMEOUT, Transport, UNCHANGED,
-    UpstreamResponse, eventually, id,
+    BusRecorder, Fleet, FleetKeys, Replica, Socket, StatefulUpstream, Subscription, TIMEOUT, Transport,
+    UNCHANGED, UpstreamResponse, eventually, id,
 };
 
 /// The polling interval.
@@ -199,6 +199,35 @@ async fn findings_renew_the_state_for_new_subscribers() {
     let polls = start.elapsed().as_secs_f64() / (0.9 * TICK.as_secs_f64()) + 1.0;
     let reads = upstream.gets() - before;
     assert!(reads as f64 <= polls, "{reads} reads in {:?}", start.elapsed());
+}
+
+/// Without news, an interval costs one script of the poller, one small message, and no call of the others.
+#[tokio::test]
+async fn an_unchanged_state_costs_one_small_message_per_interval() {
+    let upstream = StatefulUpstream::start().await;
+    let fleet = Fleet::before(&upstream, 3, &EACH_SECOND).await;
+    let mut subscriptions = subscribe_to_all(&fleet, "token", &id(1)).await;
+    expect(&mut subscriptions, UNCHANGED).await;
+    let poller = poller(&fleet).await;
+    // Until the others know it.
+    sleep(TICK * 2).await;
+    let calls = async || {
+        let mut calls = Vec::new();
+        for replica in fleet.replicas() {
+            calls.push(replica.metrics().await["gateway_shared_calls_total{outcome=\"ok\"}"]);
+        }
+        calls
+    };
+    let before = calls().await;
+    let recorder = BusRecorder::of(&fleet.redis).await;
+    sleep(TICK * 6).await;
+    let sizes: Vec<_> = recorder.bus().iter().map(|message| message.payload.len()).collect();
+    assert!((4..=8).contains(&sizes.len()), "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size < 500), "{sizes:?}");
+    for (index, (before, after)) in before.into_iter().zip(calls().await).enumerate() {
+        let expected = if index == poller { 4.0..=8.0 } else { 0.0..=0.0 };
+        assert!(expected.contains(&(after - before)), "{} calls of replica {index}", after - before);
+    }
 }
 
 #[tokio::test]

@@ -40,6 +40,9 @@ pub struct Life {
     pub end: End,
 }
 
+/// A time in which a replica loses requests: its start, and its end once it is over.
+type Loss = (Instant, Option<Instant>);
+
 /// The address, and the life of what is behind it.
 pub struct Entrance {
     port: u16,
@@ -47,7 +50,7 @@ pub struct Entrance {
     /// The time at which each life was terminated; behind a load balancer, each replica.
     endings: Mutex<Vec<Instant>>,
     /// Behind a load balancer: the times in which a replica loses requests. The last one may not be over.
-    losses: Option<Mutex<Vec<(Instant, Option<Instant>)>>>,
+    losses: Option<Mutex<Vec<Loss>>>,
 }
 
 impl Entrance {

@@ -320,13 +320,11 @@ async fn prepare(
     let mut totals = ArrayTotals::default();
     // At the same time, since each may ask the other replicas for its text.
     let mut all = join_all(requests.into_iter().map(|request| prepare_one(gateway, request, caller))).await;
-    for prepared in &mut all {
-        if let Ok(operation) = prepared {
-            gateway
-                .api
-                .add_to_array(&mut totals, operation)
-                .map_err(|error| Refusal::with_status(StatusCode::UNPROCESSABLE_ENTITY, error))?;
-        }
+    for operation in all.iter_mut().flatten() {
+        gateway
+            .api
+            .add_to_array(&mut totals, operation)
+            .map_err(|error| Refusal::with_status(StatusCode::UNPROCESSABLE_ENTITY, error))?;
     }
     Ok(all)
 }

@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn calls_below_the_rate_are_admitted_by_any_replica() {
         for number in [1, 2, 5] {
-            let calls = |replica: usize, at: u32| at % 10 == 0 && at / 10 % number == replica as u32;
+            let calls = |replica: usize, at: u32| at.is_multiple_of(10) && at / 10 % number == replica as u32;
             let admitted = Replicas::new(number as usize, 100, 20).run(10, calls);
             assert_eq!(admitted, [100; 10], "{number}");
         }

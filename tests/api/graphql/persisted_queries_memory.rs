@@ -99,6 +99,7 @@ async fn an_evicted_text_can_be_registered_again() {
 
 /// `HASHES` sends more of them. With `--nocapture`, the test reports the memory.
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "a measurement, shown with --nocapture")]
 async fn random_hashes_take_no_memory_and_evict_nothing() {
     let upstream = upstream().await;
     let settings = [SMALL.as_slice(), &[("log.level", "off")]].concat();

@@ -57,7 +57,7 @@ const HEALTHY: u64 = 6;
 const REST: Duration = Duration::from_millis(1500);
 
 /// The least share of reads that begin outside outages, in percent.
-const STRICT_PERCENT: u64 = 20;
+const STRICT_PERCENT: u64 = 10;
 
 /// Whether all properties hold, first with a single Redis, then with sentinels.
 pub async fn soak(duration: Duration, seed: u64) -> bool {
@@ -79,8 +79,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     let documents = Arc::new(Documents::new());
     let mut rng = fastrand::Rng::with_seed(seed);
     let settings = settings(&documents);
-    let mut replicas =
-        Replicas::start(entrance.clone(), judge.clone(), settings, &upstream.url(), &redis).await;
+    let replicas = Replicas::start(entrance.clone(), judge.clone(), settings, &upstream.url(), &redis).await;
     replicas.until_joined().await;
 
     let (over, is_over) = watch::channel(false);

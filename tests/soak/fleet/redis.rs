@@ -5,17 +5,17 @@ use crate::support::{Redis, Sentinels};
 
 pub enum SharedRedis {
     /// Each gateway reaches it through a proxy of its own.
-    Single(Redis),
-    Sentinels(Sentinels),
+    Single(Box<Redis>),
+    Sentinels(Box<Sentinels>),
 }
 
 impl SharedRedis {
     pub async fn single() -> Self {
-        Self::Single(Redis::start().await)
+        Self::Single(Box::new(Redis::start().await))
     }
 
     pub async fn with_sentinels() -> Self {
-        Self::Sentinels(Sentinels::start(1).await)
+        Self::Sentinels(Box::new(Sentinels::start(1).await))
     }
 
     pub fn description(&self) -> &'static str {
