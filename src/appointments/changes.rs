@@ -128,7 +128,7 @@ impl Shared {
                     }
                     answer
                 });
-                // Before subscribers see the change: what they read next, through any replica, shows it too.
+                // Before subscribers see the change: their next read, through any replica, shows it too.
                 self.publish_change(known, None, unpublished).await;
                 if let Some(id) = known {
                     self.subscriptions.changed(caller, id, answer);

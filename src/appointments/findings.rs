@@ -12,7 +12,7 @@ use crate::{
     upstream::validators::Validators,
 };
 
-/// What the poller of a watched appointment has found.
+/// The result of the poller of a watched appointment.
 ///
 /// The end of an appointment and the withdrawal of access are none of it: each replica believes only its own call.
 #[derive(Debug, Serialize, Deserialize)]

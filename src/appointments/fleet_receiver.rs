@@ -1,4 +1,4 @@
-//! What happens on other replicas of the fleet takes effect on the copies of this one.
+//! Applies the messages of other replicas to the copies of this one.
 
 use std::sync::Arc;
 

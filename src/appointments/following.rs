@@ -1,4 +1,4 @@
-//! What a poller hears from the fleet, and when it polls although another one does.
+//! The state of a poller that follows another one, and the times at which it polls itself.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

@@ -161,7 +161,7 @@ impl PollLease {
         self.fleet.position()
     }
 
-    /// Tells the replicas that follow the holder what it has found. `as_of` is the last message of which it takes account.
+    /// Sends the finding of the holder to the replicas that follow it. `as_of` is the last message of which it takes account.
     pub(crate) fn announce(&self, finding: &Finding, as_of: Position) {
         let Some(fence) = self.fence().filter(|fence| fence.epoch == as_of.epoch) else { return };
         announce(&self.fleet, self.scopes.clone(), self.id, fence, finding, as_of);

@@ -321,7 +321,7 @@ impl Poller {
 
     fn send(&mut self, read: &Read<CachedLookup>, as_of: Position) {
         let (Some(fence), Some(appointment)) = (self.lease.fence(), &read.value) else { return };
-        // A shared copy may be older than what the followers show.
+        // A shared copy may be older than the state that the followers show.
         if read.shared_age.is_some() {
             return;
         }

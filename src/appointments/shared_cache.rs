@@ -1,7 +1,7 @@
 //! The second-level cache (`shared.cache`): copies of appointments in the shared Redis, for all replicas.
 //!
 //! A replica that has to read an appointment looks for a copy of another one first, once for each call in flight, and stores
-//! what it reads in the background. Absences and pages of the list are not shared: they live for seconds, and a 404 is
+//! its reads in the background. Absences and pages of the list are not shared: they live for seconds, and a 404 is
 //! announced as a revocation anyway.
 //!
 //! **Keys.** A copy has a key of its own, of the appointment and the scope, that expires when nobody may use it any more. Two
@@ -352,7 +352,7 @@ impl Inner {
     }
 }
 
-/// The key with the number of the last message that has ended what is under `name`.
+/// The key with the number of the last message that has ended the copies under `name`.
 fn last_of(name: &[u8]) -> Vec<u8> {
     [name, b":last"].concat()
 }
@@ -425,7 +425,7 @@ mod tests {
         for name in [inner.copy_name(other.scope(), ONE), inner.copy_name(one.scope(), Uuid::from_u128(2))] {
             assert!(inner.open(&name, &sealed).is_none());
         }
-        // Encrypted for something else, by somebody who has the keys.
+        // Encrypted for another place, by a holder of the keys.
         let foreign = inner.fleet.sealer().unwrap().seal(&name, &encode_read(&read, as_of).unwrap());
         assert!(inner.open(&name, &foreign).is_none());
     }

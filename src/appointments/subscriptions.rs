@@ -91,7 +91,7 @@ impl Subscriptions {
         }
     }
 
-    /// A change of the appointment `id` was published at `position`: what pollers have found after it is of use to the other
+    /// A change of the appointment `id` was published at `position`: later findings of pollers are of use to the other
     /// replicas from now on.
     pub(crate) fn published(&self, id: Uuid, position: Position) {
         for watch in self.registry.watches_of(id) {

@@ -131,7 +131,7 @@ impl Freshness {
         }
     }
 
-    /// What is left of it after `age`.
+    /// The remaining freshness after `age`.
     pub(crate) fn after(self, age: Duration) -> Self {
         let stale_for = age.saturating_sub(self.ttl);
         Self {

@@ -28,7 +28,7 @@ const SCHEMES: [(&str, bool, bool); 4] = [
     ("rediss-sentinel", true, true),
 ];
 
-/// `shared.*`: address, credentials and keys of the shared Redis, and what holds while it fails.
+/// `shared.*`: address, credentials and keys of the shared Redis, and the behaviour while it fails.
 #[derive(Debug, Clone, Default)]
 pub struct SharedConfig {
     /// `shared.url`; `None` means that the gateway shares nothing.

@@ -1,4 +1,4 @@
-//! The check of a shared Redis, for the operator: what a replica would find at its start.
+//! The check of a shared Redis for the operator, with the result that a replica would get at its start.
 
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::credentials::key_ring::KeyRing;
 
-/// A payload of a channel, the text of `INFO`, a key file, and what a replica with the key has encrypted.
+/// A payload of a channel, the text of `INFO`, a key file, and a value that a replica with the key has encrypted.
 pub fn foreign_bytes(data: &[u8]) {
     let keys = KeyRing::parse(&"7".repeat(64)).expect("a valid key");
     let sealer = Sealer::new(keys);

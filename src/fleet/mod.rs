@@ -5,7 +5,7 @@
 //! - holds a lease in Redis and receives the messages of the change bus ([`session`]),
 //! - publishes changes, revocations and findings of pollers ([`message`]), and waits until all replicas with a live lease
 //!   have acknowledged a change,
-//! - keeps what it could not publish until it can ([`outbox`]).
+//! - keeps messages until they are published ([`outbox`]).
 //!
 //! **Order.** Redis numbers all messages of an epoch. A replica that misses a number, loses its connection or cannot renew
 //! its lease distrusts every copy that it holds, and joins again.
@@ -99,7 +99,7 @@ struct Inner {
     alone_since: Mutex<Instant>,
 }
 
-/// Receives what happens on other replicas.
+/// Receives the messages of other replicas.
 pub(crate) trait FleetReceiver: Send + Sync + 'static {
     /// Takes effect before the message is acknowledged. `is_own` if this replica has published it.
     fn receive(&self, event: &Event, position: Position, is_own: bool);
@@ -159,7 +159,7 @@ impl Fleet {
         }))))
     }
 
-    /// Joins the fleet in the background, and never gives up. `receiver` learns what happens on other replicas.
+    /// Joins the fleet in the background, and never gives up. `receiver` gets the messages of other replicas.
     ///
     /// # Errors
     /// A text for the operator, if TLS cannot be set up.
@@ -177,7 +177,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Publishes what waits and ends the lease, so that no change of another replica waits for this one. For the end of
+    /// Publishes the waiting messages and ends the lease, so that no change of another replica waits for this one. For the end of
     /// the process; takes no longer than `shared.publish_timeout`.
     pub(crate) async fn leave(&self) {
         let Some(inner) = &self.0 else { return };
@@ -220,7 +220,7 @@ impl Fleet {
         self.0.as_ref().map(|inner| &inner.names)
     }
 
-    /// Encrypts what goes to Redis.
+    /// Encrypts everything that goes to Redis.
     pub(crate) fn sealer(&self) -> Option<&Sealer> {
         self.0.as_ref().map(|inner| &inner.sealer)
     }
@@ -275,7 +275,7 @@ impl Fleet {
     }
 
     /// Publishes `event`, and ends shared copies at the same moment. Waits until all replicas have acknowledged it,
-    /// for `shared.publish_timeout` at most. What cannot be published now is published once Redis is back.
+    /// for `shared.publish_timeout` at most. A message that cannot be published now is published once Redis is back.
     ///
     /// `unpublished` is dropped once the message is published.
     pub(crate) async fn publish(&self, event: Event, ends: SharedCopies, unpublished: Unpublished) {
@@ -289,7 +289,7 @@ impl Fleet {
     /// Publishes `event` soon, without waiting.
     pub(crate) fn announce(&self, event: Event, ends: SharedCopies, unpublished: Unpublished) {
         let Some(inner) = &self.0 else { return };
-        // What others have seen is of no use later.
+        // An observation is of no use later.
         if matches!(event, Event::Observed(_)) && inner.session.borrow().is_none() {
             return;
         }

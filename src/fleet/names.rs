@@ -1,6 +1,6 @@
 //! The names of keys and channels in Redis.
 //!
-//! Names that say something about data are keyed digests: nobody who reads Redis learns an id or recognises a caller.
+//! Names that say something about data are keyed digests: a reader of Redis learns no id and recognises no caller.
 
 use std::sync::Arc;
 

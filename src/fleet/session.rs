@@ -170,7 +170,7 @@ async fn join(inner: &Arc<Inner>, connector: &Connector) -> Result<Joined, Strin
     inner.breaker.reset();
     let session = Arc::new(Session { connection, epoch, received: AtomicU64::new(sequence) });
     let lease_end = asked + usable(inner.lease);
-    // First this replica's own changes, then its trust in what it reads from now on.
+    // First this replica's own changes, then its trust in later reads.
     session.flush(inner, lease_end).await?;
     if let Some(receiver) = inner.receiver.get() {
         receiver.distrust(Outage::None);
@@ -287,13 +287,13 @@ impl Joined {
         if sequence != last + 1 {
             return Err("messages were lost".to_owned());
         }
-        // Whoever can write to Redis can repeat a message, and so hide another one.
+        // A writer to Redis can repeat a message, and so hide another one.
         if !self.origins.entry(origin).or_default().insert(number) {
             return Err("a message was repeated".to_owned());
         }
         let position = Position { epoch, sequence };
         let is_own = origin == inner.replica;
-        // This replica does not know the changes from before it joined, so it cannot tell what such an observation lacks.
+        // This replica does not know the changes from before it joined, so it cannot tell whether such an observation lacks one.
         let is_useless = matches!(&event, Event::Observed(observation)
             if observation.as_of.epoch != epoch || observation.as_of.sequence < self.joined_at);
         if let Some(receiver) = inner.receiver.get()
@@ -391,7 +391,7 @@ impl Session {
         Ok(Some(Published { position: Position { epoch: self.epoch, sequence }, replicas }))
     }
 
-    /// Publishes what waits in the outbox, a batch in each round trip, by the `deadline`.
+    /// Publishes the messages of the outbox, a batch in each round trip, by the `deadline`.
     async fn flush(&self, inner: &Inner, deadline: Instant) -> Result<(), String> {
         loop {
             let batch = inner.outbox.take(BATCH);
@@ -413,7 +413,7 @@ impl Session {
         }
     }
 
-    /// Publishes what waits, and ends the lease.
+    /// Publishes the waiting messages, and ends the lease.
     pub(super) async fn leave(&self, inner: &Inner) -> Result<(), String> {
         self.flush(inner, Instant::now() + inner.publish_timeout).await?;
         let replica = inner.replica.0.to_string();

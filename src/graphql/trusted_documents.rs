@@ -69,7 +69,7 @@ impl Api {
             metrics().trusted_documents.set(count as i64);
             count
         });
-        // After the change, so that an operator who sees the count has the new documents.
+        // After the change, so that the count shows only documents in use.
         metrics().trusted_document_loads.count(fetch_outcome(&loaded));
         loaded
     }

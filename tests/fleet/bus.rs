@@ -461,7 +461,7 @@ async fn forged_and_repeated_messages_end_no_promise() {
     }
 }
 
-/// Somebody who can write to Redis repeats the acknowledgements of a replica that is cut off.
+/// A writer to Redis repeats the acknowledgements of a replica that is cut off.
 #[tokio::test]
 async fn repeated_acknowledgements_acknowledge_no_later_change() {
     let upstream = StatefulUpstream::start().await;
@@ -552,7 +552,7 @@ async fn fleets_with_different_prefixes_do_not_hear_each_other() {
     assert!(keys.iter().all(|key| key.starts_with(b"blue:") || key.starts_with(b"green:")), "{keys:?}");
 }
 
-/// A replica with another key cannot read the messages of the fleet. It must not serve what they end.
+/// A replica with another key cannot read the messages of the fleet. It must not serve the copies that they end.
 #[tokio::test]
 async fn a_replica_with_another_key_serves_nothing_old() {
     let upstream = StatefulUpstream::start().await;

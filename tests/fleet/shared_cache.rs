@@ -205,7 +205,7 @@ async fn a_change_between_look_up_and_storage_leaves_nothing_old() {
         };
         let (read, ()) = tokio::join!(reading, changing);
         assert_eq!(read, UNCHANGED, "the read began before the change");
-        // Whatever it stores, it has stored by then.
+        // By then it has stored everything.
         sleep(Duration::from_millis(300)).await;
         // It knows of no change, so it relies on Redis.
         let added = fleet.add(&[]).await;
@@ -341,7 +341,7 @@ async fn redis_holds_and_transports_nothing_that_can_be_read() {
         assert!(!is_in(&secret, &rdb), "{printed} is in the RDB file");
         assert!(!is_in(&secret, &commands), "{printed} is in a command");
     }
-    // The search finds what is there.
+    // The search works.
     let key = keys(&fleet.redis, "copy").await.pop().unwrap().into_bytes();
     assert!(is_in(&key, &rdb) && is_in(&key, &commands) && values.contains(&key));
 }

@@ -43,7 +43,7 @@ pub struct Life {
 /// A time in which a replica loses requests: its start, and its end once it is over.
 type Loss = (Instant, Option<Instant>);
 
-/// The address, and the life of what is behind it.
+/// The address, and the life of the gateway or fleet behind it.
 pub struct Entrance {
     port: u16,
     life: watch::Sender<Life>,

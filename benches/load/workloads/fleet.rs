@@ -1,4 +1,4 @@
-//! Replicas that share a Redis: the cost beside a gateway that is alone, and what a fleet of 100 costs Redis.
+//! Replicas that share a Redis: the cost beside a gateway that is alone, and the cost of a fleet of 100 for Redis.
 
 use std::{
     thread::sleep,

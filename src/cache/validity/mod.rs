@@ -227,7 +227,7 @@ impl Validity {
         now: Instant,
     ) -> Option<Served<'c, T>> {
         let age = copy.age(now);
-        // What the upstream confirms need not be trusted.
+        // A copy that the upstream confirms need not be trusted.
         let is_trusted = purpose == ReadPurpose::Revalidate || self.is_trusted(&copy.version, now);
         let is_valid = is_trusted
             && copy.freshness.permits(purpose, age)
@@ -305,7 +305,7 @@ impl Validity {
 
     /// Distrusts all copies: messages of the fleet were missed. They may be revalidated.
     pub(crate) fn distrust(&self) {
-        // First: what is read from now on is not compared with numbers of the former epoch.
+        // First: later reads are not compared with numbers of the former epoch.
         self.0.trust.renew();
         for changes in self.0.by_appointment.iter().chain([&self.0.all]) {
             changes.last_message.store(0, Ordering::SeqCst);
@@ -500,7 +500,7 @@ impl OpenChange {
                     && self.validity.milliseconds(self.before.started)
                         >= changes.uncertain_until.load(Ordering::SeqCst)
             });
-            // A created appointment may have been changed since, by another caller who found it in the list.
+            // A created appointment may have been changed since, by another caller that found it in the list.
             is_only && !self.before.is_revoked()
         };
         if let (None, Some(created)) = (self.id, id) {

@@ -14,7 +14,7 @@ if redis.call('GET', KEYS[1]) ~= epoch then
   return 0
 end
 
--- What a copy takes beside its value: its key, and the marker of its appointment.
+-- The bytes of a copy beside its value: its key, and the marker of its appointment.
 local OVERHEAD = 400
 
 -- A value of another type is not from a replica.

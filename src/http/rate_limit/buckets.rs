@@ -97,7 +97,7 @@ impl<C: Clock + Clone> Buckets<C> {
         (Duration::from_secs(1) / self.per_second.get()).saturating_mul(tokens)
     }
 
-    /// The callers who have taken tokens since the last call.
+    /// The callers that have taken tokens since the last call.
     pub(super) fn take_active(&self) -> Vec<Scope> {
         std::mem::take(&mut self.store.lock().active)
     }

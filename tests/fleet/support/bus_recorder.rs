@@ -57,7 +57,7 @@ impl Drop for BusRecorder {
 }
 
 impl Published {
-    /// Publishes the message again, as somebody who records and repeats what Redis sends.
+    /// Publishes the message again, as a recorder of the traffic would.
     pub async fn repeat(&self, redis: &Redis) {
         let words: [&[u8]; 3] = [b"PUBLISH", self.channel.as_bytes(), &self.payload];
         let _: i64 = redis.try_command(&words).await.unwrap();

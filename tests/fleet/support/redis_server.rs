@@ -113,7 +113,7 @@ impl Redis {
         loop {
             match self.try_command::<Value>(&["PING"]).await {
                 Ok(_) => return,
-                // It serves, but wants to know who asks.
+                // It serves, but requires a token.
                 Err(error) if error.to_string().contains("NOAUTH") => return,
                 Err(_) => {}
             }

@@ -1,4 +1,4 @@
-//! What happens to Redis and to the gateways.
+//! The faults of Redis and of the gateways.
 
 use std::time::{Duration, Instant};
 

@@ -44,7 +44,7 @@ use crate::{
 /// The default of `shared.lease`.
 pub const LEASE: Duration = Duration::from_secs(2);
 
-/// Longer than replicas rely on a lease (nine tenths of it): whoever has not acknowledged a change by then trusts no copy.
+/// Longer than replicas rely on a lease (nine tenths of it): a replica that has not acknowledged a change by then trusts no copy.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(1900);
 
 /// The TTL of appointments and pages: long, so that a replica that misses a change serves old data for a long time.
@@ -130,7 +130,7 @@ async fn run(redis: SharedRedis, duration: Duration, seed: u64) -> bool {
     shared.finish(&judge, &upstream).await
 }
 
-/// Redis, the replicas, and what has happened to them.
+/// Redis, the replicas, and their outages.
 struct Shared {
     redis: SharedRedis,
     replicas: Replicas,
