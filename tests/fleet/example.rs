@@ -95,9 +95,10 @@ impl Example {
         assert_eq!(reply.body["data"]["updateAppointment"]["appointment"]["status"], status, "{reply:?}");
     }
 
-    /// Ends it as Ctrl-C does, and waits until nothing is left of it.
-    async fn interrupt(mut self) {
-        kill(Pid::from_raw(self.child.id().unwrap() as i32), Signal::SIGINT).unwrap();
+    /// Ends it, and waits until nothing is left of it.
+    async fn end(mut self) {
+        // Not SIGINT, which background jobs of a shell ignore.
+        kill(Pid::from_raw(self.child.id().unwrap() as i32), Signal::SIGTERM).unwrap();
         // Its processes end one after the other.
         let status = timeout(6 * TIMEOUT, self.child.wait()).await.expect("it ends in time").unwrap();
         assert!(status.success(), "{status}");
@@ -210,7 +211,7 @@ async fn serves_everything(example: Example) {
     }
     assert_eq!(replicas.len(), 3, "all were used: {replicas:?}");
     drop((stream, socket));
-    example.interrupt().await;
+    example.end().await;
 }
 
 /// HAProxy learns from `/readyz` that a replica shuts down, so no request meets a closed port.
