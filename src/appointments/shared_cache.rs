@@ -207,7 +207,7 @@ impl SharedCache {
             ),
             RevokedSubject::List => Default::default(),
         };
-        Some(SharedCopies { only_with, deleted, numbered, ..SharedCopies::default() })
+        Some(SharedCopies { only_with, deleted, numbered })
     }
 }
 

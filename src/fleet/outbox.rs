@@ -39,8 +39,6 @@ pub(crate) struct SharedCopies {
     pub(crate) deleted: Vec<Vec<u8>>,
     /// Keys that keep the number of the message for [`TOMBSTONE`], so that reads from before are not stored any more.
     pub(crate) numbered: Vec<Vec<u8>>,
-    /// Hashes, each with a field to delete.
-    pub(crate) fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// How long the number of a message is kept. No read takes longer.

@@ -361,7 +361,7 @@ impl Session {
         inner: &Inner,
         Outgoing { event, ends, .. }: &Outgoing,
     ) -> Result<Option<Published>, String> {
-        let SharedCopies { only_with, deleted, numbered, fields } = ends;
+        let SharedCopies { only_with, deleted, numbered } = ends;
         let (origin, number, epoch) = (inner.replica, inner.next_number(), self.epoch);
         let message = Message { origin, number, epoch, event: event.clone() };
         let sealed = inner.sealer.seal(MESSAGE, &encode(&message));
@@ -369,15 +369,8 @@ impl Session {
         publish.key(inner.shared_names());
         publish.key(only_with.as_slice()).key(deleted).key(numbered);
         publish.arg(self.epoch.0.to_string()).arg(inner.names.plain(BUS)).arg(sealed);
-        publish
-            .arg(usize::from(only_with.is_some()))
-            .arg(deleted.len())
-            .arg(numbered.len())
-            .arg(fields.len());
+        publish.arg(usize::from(only_with.is_some())).arg(deleted.len()).arg(numbered.len());
         publish.arg(TOMBSTONE.as_millis() as u64);
-        for (key, field) in fields {
-            publish.key(key).arg(field);
-        }
         let reply: RedisResult<Vec<String>> = publish.invoke_async(&mut self.connection.clone()).await;
         let reply = reply.map_err(|error| error.to_string())?;
         let Some((sequence, replicas)) = reply.split_first() else {

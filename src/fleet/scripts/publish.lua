@@ -1,8 +1,7 @@
 -- Numbers a message, ends the shared copies that it concerns, and publishes it.
--- KEYS: epoch, sequence, members; then the key without which nothing happens (if there is one); then keys to delete, keys
---   to set to the epoch and the number, and keys of hashes with a field to delete
--- ARGV: epoch, channel, message; the numbers of keys of these four kinds; the milliseconds for which the number is kept;
---   then the fields
+-- KEYS: epoch, sequence, members; then the key without which nothing happens (if there is one); then keys to delete, and
+--   keys to set to the epoch and the number
+-- ARGV: epoch, channel, message; the numbers of keys of these three kinds; the milliseconds for which the number is kept
 -- Returns the number, and the replicas whose lease is live; only 0 without the key; nothing if the epoch is over,
 -- or Redis has evicted the sequence.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then
@@ -22,11 +21,7 @@ for _ = 1, tonumber(ARGV[5]) do
 end
 for _ = 1, tonumber(ARGV[6]) do
   key = key + 1
-  redis.call('SET', KEYS[key], ARGV[1] .. ':' .. number, 'PX', ARGV[8])
-end
-for field = 1, tonumber(ARGV[7]) do
-  key = key + 1
-  redis.call('HDEL', KEYS[key], ARGV[8 + field])
+  redis.call('SET', KEYS[key], ARGV[1] .. ':' .. number, 'PX', ARGV[7])
 end
 redis.call('PUBLISH', ARGV[2], number .. ':' .. ARGV[3])
 local time = redis.call('TIME')
